@@ -1,0 +1,35 @@
+// From YAML text to a Policy. The only part of fdbroker that sees yaml-cpp, and where its exceptions stop.
+#pragma once
+
+#include <expected>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "policy/accounts.hpp"
+#include "policy/policy.hpp"
+
+namespace fdbroker::policy {
+
+// One thing wrong with a policy. what() is "file:line:column: what is wrong, what was expected".
+struct Diagnostic {
+    Location location;  // line 0: about the file as a whole
+    std::string text;
+    std::string what() const;
+};
+
+struct Source {
+    std::string name;  // as messages show it
+    std::string text;
+};
+
+// Reads the fragments that one pattern of `include:` names, in the order of their names. `pattern` is as
+// written; a relative one counts from the directory of the policy file.
+using FragmentReader =
+    std::function<std::expected<std::vector<Source>, std::string>(const std::string& pattern)>;
+
+// All errors of all files at once, in file order. Never throws; time and memory are linear in the text.
+std::expected<Policy, std::vector<Diagnostic>> load(const Source& source, const FragmentReader& read_fragments,
+                                                    const Accounts& accounts);
+
+}  // namespace fdbroker::policy

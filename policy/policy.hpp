@@ -1,0 +1,164 @@
+// A loaded policy and the one decision function that every part of fdbroker asks.
+//
+// decide() is pure: policy × peer × operations × path → decision. It does no I/O, allocates nothing and
+// takes time that grows with the path, not with the number of rules (except for patterns that begin with `**`).
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <expected>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "policy/operation.hpp"
+#include "policy/request_path.hpp"
+
+namespace fdbroker::policy {
+
+// Where something stands in a policy file; line and column count from 1.
+struct Location {
+    std::string file;
+    unsigned line = 0;
+    unsigned column = 0;
+};
+
+enum class Symlinks : std::uint8_t { refuse, follow };
+enum class Delivery : std::uint8_t { descriptor, snapshot, stream, directory };
+enum class Reveal : std::uint8_t { eacces, enoent };
+
+enum class FileType : std::uint8_t { regular, directory, fifo, socket, character_device, block_device, symlink };
+
+// `files:` of a rule: what the object itself must be like. Checked on its descriptor, after the decision.
+struct FileConditions {
+    std::uint8_t types = 1U << static_cast<unsigned>(FileType::regular);  // bit per FileType
+    std::optional<std::uint64_t> max_links;  // none: any number
+    std::optional<std::uint64_t> max_size;   // bytes
+    bool same_mount = false;
+    bool peer_owns = false;               // "${user}" among owners
+    std::vector<std::uint32_t> owners{};  // empty and not peer_owns: any owner
+
+    bool allows(FileType type) const noexcept { return (types >> static_cast<unsigned>(type) & 1U) != 0; }
+};
+
+// What the broker knows of a rule once it has been chosen. Lives as long as the Policy.
+struct Rule {
+    std::string name;
+    Location location;
+    bool allows = false;  // else it denies
+    OperationSet operations;
+    Symlinks symlinks = Symlinks::refuse;
+    Delivery delivery = Delivery::descriptor;
+    Reveal reveal = Reveal::eacces;
+    FileConditions files{};
+    std::chrono::milliseconds deadline{5000};
+};
+
+// Who connected, as the kernel vouches for it.
+struct PeerIdentity {
+    std::uint32_t uid = 0;
+    std::uint32_t gid = 0;
+    std::vector<std::uint32_t> groups{};  // supplementary, in any order
+    std::string user{};                   // empty: the uid has no name
+    std::string group{};                  // of gid; empty: none
+    std::string listener{};               // name of the listening socket, or of the pool of workers
+};
+
+class Policy;
+
+// A peer as one policy sees it: the roles it holds, the values of ${user} and its like. Made once per connection
+// and policy by Policy::identify(); must not be used with another Policy.
+class Peer {
+  public:
+    const PeerIdentity& identity() const noexcept { return identity_; }
+    bool holds(std::size_t role) const noexcept { return (roles_[role / 64] >> (role % 64) & 1U) != 0; }
+    std::vector<std::string_view> role_names(const Policy& policy) const;
+
+  private:
+    friend class Policy;
+    PeerIdentity identity_{};
+    std::vector<std::uint64_t> roles_{};  // bit per role of the policy
+};
+
+// What a request that every operation of it is granted gets. Only decide() makes one, and only one can be
+// resolved. Borrows the policy and the path.
+class Grant {
+  public:
+    RequestPath path() const noexcept { return path_; }
+    OperationSet operations() const noexcept { return operations_; }
+    // The rules that granted the operations, without repetition, 1 to operation_count; all of their
+    // `files`, `symlinks` and `deadline` must hold.
+    std::span<const Rule* const> rules() const noexcept { return {rules_.data(), rule_count_}; }
+    // The one whose `create` and `deliver` count: that which granted create, else write, append, read,
+    // else the first.
+    const Rule& rule() const noexcept { return *leading_; }
+
+  private:
+    friend class Policy;
+    explicit Grant(RequestPath path) noexcept : path_(path) {}
+    RequestPath path_;
+    OperationSet operations_{};
+    const Rule* leading_ = nullptr;
+    std::array<const Rule*, operation_count> rules_{};
+    std::uint8_t rule_count_ = 0;
+};
+
+struct Refusal {
+    // The deny rule that matched; null: no rule allows `missing`.
+    const Rule* denied_by = nullptr;
+    // The operations that nothing grants (without a deny rule), or that the deny rule covers.
+    OperationSet operations{};
+    // What the peer is told: EACCES or ENOENT.
+    int errno_value = 0;
+};
+
+using Decision = std::expected<Grant, Refusal>;
+
+// A directory that allow rules name literally: the part of a pattern before its first component that is
+// not literal, or the directory of an exact path. What the broker is confined to is made of these.
+struct Directory {
+    std::string path;
+    OperationSet operations;  // of all allow rules that name it
+    bool devices = false;     // a rule's files.types has a device
+    bool create_owners = false;  // a rule gives created files to someone (needs CHOWN)
+};
+
+struct Limits {
+    unsigned connections = 64;  // per uid
+    unsigned connections_total = 4096;
+};
+
+struct AuditSettings {
+    bool refused = true;
+    bool allowed = true;
+    bool refuse_unrecorded = true;  // on_failure: refuse | allow
+};
+
+class Policy {
+  public:
+    Policy(Policy&&) noexcept;
+    Policy& operator=(Policy&&) noexcept;
+    ~Policy();
+
+    Peer identify(PeerIdentity identity) const;
+    Decision decide(const Peer& peer, OperationSet operations, RequestPath path) const noexcept;
+
+    std::span<const Rule> rules() const noexcept;
+    std::span<const std::string> role_names() const noexcept;
+    const std::vector<Directory>& directories() const noexcept;  // sorted by path, each once
+    const Limits& limits() const noexcept;
+    const AuditSettings& audit() const noexcept;
+
+    struct Compiled;  // the matcher; policy/ only
+    explicit Policy(std::unique_ptr<const Compiled> compiled) noexcept;
+    const Compiled& compiled() const noexcept { return *compiled_; }
+
+  private:
+    std::unique_ptr<const Compiled> compiled_;
+};
+
+}  // namespace fdbroker::policy

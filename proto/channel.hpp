@@ -1,0 +1,56 @@
+// A connected SOCK_SEQPACKET socket: whole messages and the descriptors that travel with them.
+//
+// None of these functions raises SIGPIPE, leaks a received descriptor or leaves one without FD_CLOEXEC.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <span>
+
+#include "proto/error.hpp"
+#include "proto/message.hpp"
+#include "proto/unique_fd.hpp"
+
+namespace fdbroker::proto {
+
+enum class Wait { block, never };  // `never`: EAGAIN instead of waiting
+
+// Sends one message with `descriptors` attached (at most max_requests; they stay the caller's).
+// system: EAGAIN (the receiver does not read; nothing was sent), EMSGSIZE, ETOOMANYREFS (too many descriptors
+// in flight); disconnected: EPIPE, ECONNRESET. All or nothing: SEQPACKET has no partial send.
+Result<void> send(BorrowedFd socket, std::span<const std::byte> message,
+                  std::span<const BorrowedFd> descriptors, Wait wait);
+
+// The descriptors of one received message. Owns them until they are taken.
+class ReceivedDescriptors {
+  public:
+    ReceivedDescriptors() = default;
+    ReceivedDescriptors(const ReceivedDescriptors&) = delete;
+    ReceivedDescriptors& operator=(const ReceivedDescriptors&) = delete;
+    ~ReceivedDescriptors() { clear(); }
+
+    std::size_t count() const noexcept { return count_; }
+    UniqueFd take(std::size_t index) noexcept;  // each index once; index < count()
+    void adopt(std::span<const int> numbers) noexcept;
+    void clear() noexcept;  // closes what was not taken
+
+  private:
+    std::array<int, max_requests + 1> numbers_;  // + 1: 64-bit padding lets two in where one was asked for
+    std::size_t count_ = 0;
+};
+
+// Receives one message into `buffer` (max_message_size bytes make every message fit) and its descriptors
+// into `descriptors`, replacing what it held. Returns the filled part of `buffer`.
+// disconnected: the other end is gone; a zero-length message counts as that too (a peer that sends one has
+// broken the protocol, and what it may have attached is closed).
+// protocol: the message or its descriptors were truncated (also: our descriptor table was full, in which
+// case errno_value is EMFILE); everything that came is closed.
+// system: EAGAIN with Wait::never, EINTR never, others as recvmsg(2).
+Result<std::span<const std::byte>> receive(BorrowedFd socket, std::span<std::byte> buffer,
+                                           ReceivedDescriptors& descriptors, Wait wait);
+
+// As above for an end that takes no descriptors: a message that brings any is a protocol error, and they are
+// closed.
+Result<std::span<const std::byte>> receive(BorrowedFd socket, std::span<std::byte> buffer, Wait wait);
+
+}  // namespace fdbroker::proto
