@@ -13,9 +13,15 @@
 
 namespace fdbroker::proto {
 
-struct PathAddress { std::string path; };          // absolute or relative, fits sun_path with its NUL (107)
-struct AbstractAddress { std::string name; };      // without the @; 1 to 107 bytes
-struct DescriptorAddress { int number = -1; };     // an inherited descriptor, 0 or above
+struct PathAddress {
+    std::string path;
+};  // absolute or relative, fits sun_path with its NUL (107)
+struct AbstractAddress {
+    std::string name;
+};  // without the @; 1 to 107 bytes
+struct DescriptorAddress {
+    int number = -1;
+};  // an inherited descriptor, 0 or above
 
 // EINVAL with a detail for a person: empty, a number that is none, ENAMETOOLONG: does not fit sun_path
 // (unix(7): 108 bytes, its NUL included).

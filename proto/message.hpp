@@ -45,21 +45,16 @@ enum class Call : std::uint16_t {
 };
 
 enum class MessageError : std::uint8_t {
-    too_short,      // less than a header, or than what the header promises
-    too_long,       // more than max_message_size, or bytes left over
-    bad_version,    // not protocol_version
-    bad_type,       // a type that this end does not take
-    bad_count,      // no entry, or more than max_requests
-    bad_field,      // a field outside its range, a reserved bit set
-    bad_padding,    // padding that is not zero, or a path without its NUL
-    duplicate_id,   // two requests of one message with one id
+    too_short,     // less than a header, or than what the header promises
+    too_long,      // more than max_message_size, or bytes left over
+    bad_version,   // not protocol_version
+    bad_type,      // a type that this end does not take
+    bad_count,     // no entry, or more than max_requests; not 0 in a message without entries
+    bad_field,     // a field outside its range, a reserved bit set
+    bad_padding,   // padding that is not zero, or a path without its NUL
+    duplicate_id,  // the ids of one message do not strictly increase (that way a duplicate shows at once)
 };
 std::string_view to_string(MessageError error) noexcept;
-
-// Bits of the header's flags in a `requests` message.
-enum class BatchFlags : std::uint16_t {
-    none = 0,
-};
 
 // The CPU a client ran on when it sent, as sched_getcpu(3) tells: a hint for placing the broker's thread,
 // never trusted for anything else.
@@ -68,7 +63,9 @@ inline constexpr std::uint16_t unknown_cpu = 0xffff;
 // One request as it lies in the receive buffer: `path` points into it and is followed there by a NUL, so
 // path.data() is a C string. The codec checks the framing only; what the path says is policy::RequestPath's.
 struct Request {
-    std::uint32_t id = 0;  // chosen by the client, unique among its unanswered requests; echoed in the reply
+    // Chosen by the client, unique among its unanswered requests and increasing within a message; echoed in
+    // the reply.
+    std::uint32_t id = 0;
     Call call = Call::open;
     std::uint32_t flags = 0;  // open(2) flags as the client passed them
     std::uint32_t mode = 0;   // open(2) mode
@@ -89,37 +86,50 @@ enum class Step : std::uint8_t {
 };
 std::string_view to_string(Step step) noexcept;
 
-// One reply. status 0: done. Else a positive errno.
+// The largest errno there can be: MAX_ERRNO of the kernel (include/linux/err.h).
+inline constexpr std::int32_t max_errno = 4095;
+
+// One reply. status 0: done, and step is none and the reason empty. Else a positive errno, a step, and no
+// descriptor.
 struct Reply {
     std::uint32_t id = 0;
     std::int32_t status = 0;
     bool has_descriptor = false;
     Step step = Step::none;
-    std::uint64_t record = 0;     // sequence number of the audit record; 0: none. For `openerctl why`.
-    std::string_view reason{};    // UTF-8, at most max_reason_length bytes; empty on success
+    std::uint64_t record = 0;   // sequence number of the audit record; 0: none. For `openerctl why`.
+    std::string_view reason{};  // UTF-8 without control characters, at most max_reason_length bytes
 };
+
+// What every broker takes: a message with one request of the longest path.
+inline constexpr std::uint32_t least_max_message = 8 + 20 + max_path_length + 1;
 
 struct HelloReply {
     std::uint8_t oldest_version = protocol_version;
     std::uint8_t newest_version = protocol_version;
-    std::uint16_t max_requests_per_message = max_requests;
-    std::uint32_t max_message = max_message_size;
-    std::uint64_t calls = 0;  // bit n: Call n is served
+    std::uint16_t max_requests_per_message = max_requests;  // 1 to max_requests
+    std::uint32_t max_message = max_message_size;           // least_max_message to max_message_size
+    std::uint64_t calls = 0;                                // bit n: Call n is served
 };
 
 // ---- writing -------------------------------------------------------------------------------------------
 
-// Both writers fill a buffer of the caller's and never write past it.
-std::size_t write_hello(std::span<std::byte> buffer) noexcept;  // size; buffer of max_message_size suffices
+// All writers fill a buffer of the caller's and never write past it; max_message_size bytes always suffice.
+// In a reason, control characters become '?', and what is above max_reason_length is cut between two UTF-8
+// characters.
+
+// These return the size of the message, 0 when the buffer is too small for it.
+std::size_t write_hello(std::span<std::byte> buffer) noexcept;
 std::size_t write_hello_reply(std::span<std::byte> buffer, const HelloReply& reply) noexcept;
-// errno_value as in Reply::status; the reason is cut at max_reason_length bytes.
-std::size_t write_end(std::span<std::byte> buffer, std::int32_t errno_value, std::string_view reason) noexcept;
+// errno_value: 1 to max_errno.
+std::size_t write_end(std::span<std::byte> buffer, std::int32_t errno_value,
+                      std::string_view reason) noexcept;
 
 class RequestWriter {
   public:
     explicit RequestWriter(std::span<std::byte> buffer, std::uint16_t cpu = unknown_cpu) noexcept;
     // False, and nothing written, when the message is full (max_requests, max_message_size or the buffer).
-    // The path's length must be at most max_path_length, checked by the caller.
+    // The caller sees to it that the path is at most max_path_length bytes (above it the answer is always
+    // false) and that the ids increase.
     [[nodiscard]] bool add(const Request& request) noexcept;
     std::size_t count() const noexcept { return count_; }
     // The whole message so far.
@@ -134,7 +144,7 @@ class RequestWriter {
 class ReplyWriter {
   public:
     explicit ReplyWriter(std::span<std::byte> buffer) noexcept;
-    // False, and nothing written, when the message is full. A longer reason is cut on a UTF-8 boundary.
+    // False, and nothing written, when the message is full. The reply must be one that Reply describes.
     [[nodiscard]] bool add(const Reply& reply) noexcept;
     std::size_t count() const noexcept { return count_; }
     std::span<const std::byte> message() const noexcept;
@@ -154,7 +164,7 @@ struct Header {
     std::uint16_t flags = 0;
     std::uint16_t cpu = unknown_cpu;
 };
-// The header, its version and its type; the rest of the message is not looked at yet.
+// The header, its version and that its type is one of MessageType; the rest of the message is not looked at.
 std::expected<Header, MessageError> read_header(std::span<const std::byte> message) noexcept;
 
 // Reads a whole `requests` message into `out`, which has room for max_requests. All or nothing: on an error
@@ -166,6 +176,7 @@ std::expected<std::span<const Reply>, MessageError> read_replies(std::span<const
 std::expected<HelloReply, MessageError> read_hello_reply(std::span<const std::byte> message) noexcept;
 // The hello carries nothing but its header; this checks that.
 std::expected<void, MessageError> read_hello(std::span<const std::byte> message) noexcept;
+
 struct End {
     std::int32_t errno_value = 0;
     std::string_view reason{};
