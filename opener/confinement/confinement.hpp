@@ -1,0 +1,159 @@
+// What the broker is held to, derived from its policy, and how the kernel is made to hold it.
+//
+//   plan_confinement()   pure: the directories that rules name -> what is bound, which capabilities, which
+//   calls confine()            makes it so, for the calling process, for good probe_confinement()  what
+//   confine() would achieve here, found out in a child process describe()           all of that in words, for
+//   `opener --check` and `status`
+//
+// None of them logs. A failure of confine() leaves the process half confined: it must end.
+#pragma once
+
+#include <sys/types.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "policy/policy.hpp"
+#include "proto/error.hpp"
+#include "proto/unique_fd.hpp"
+
+namespace fdbroker::opener {
+
+// Whom the broker runs as.
+struct BrokerAccount {
+    uid_t uid = 0;
+    gid_t gid = 0;
+    std::string name{};  // empty: the uid has no account
+    // False: the process is not root's and stays what it is; uid and gid are its own.
+    bool changes = true;
+};
+
+// --user NAME (`user`), else the account `fdbroker`, else a uid from 61184 to 65519 (and the gid of the same
+// number) that no account, no group and no running process has: a process of the same uid could signal the
+// broker and set its limits. Two calls choose two uids while a process runs under the first. Not for root:
+// the caller's own. Reads the account database and /proc, so it may block.
+// system: ENOENT (no such account), EINVAL (the account is root), EPERM (not root, and `user` is someone
+// else).
+proto::Result<BrokerAccount> choose_account(const std::optional<std::string>& user);
+
+// A directory that is bound into the private root.
+struct PlannedDirectory {
+    std::string path;
+    policy::OperationSet operations{};  // of its own rules and those of the directories around it
+    bool writable = false;
+    bool executable = false;
+    bool devices = false;
+
+    bool same_attributes(const PlannedDirectory& other) const noexcept {
+        return operations == other.operations && devices == other.devices;
+    }
+};
+
+// Each bound directory is a mount and a descriptor held: above this many, confine() refuses with E2BIG.
+inline constexpr std::size_t max_planned_directories = 4096;
+
+// Groups of system calls that are allowed only where a rule needs them. seccomp_filter.cpp lists them.
+struct ModifyingCalls {
+    bool truncate = false;
+    bool create = false;
+    bool give_away = false;  // fchown
+    bool set_attributes = false;
+    bool make_directories = false;
+    bool remove = false;
+    bool rename = false;
+    bool symlink = false;
+    bool extended_attributes = false;
+};
+
+struct ConfinementPlan {
+    // Sorted by path, each once; one inside another is listed only where its attributes differ.
+    std::vector<PlannedDirectory> directories{};
+    std::uint64_t capabilities = 0;  // bit per CAP_* number
+    ModifyingCalls calls{};
+    BrokerAccount account{};
+};
+
+// Pure. `directories` as Policy::directories() gives them, in any order.
+ConfinementPlan plan_confinement(std::span<const policy::Directory> directories,
+                                 const BrokerAccount& account);
+
+enum class Layer : std::uint8_t {
+    own_account,   // a uid and gid of its own, no supplementary groups
+    capabilities,  // those of the plan, bounding set empty, securebits locked
+    private_root,  // nothing but the planned directories is there
+    landlock,      // stands in where a private root is not to be had; the weaker of the two
+    seccomp,       // the allowlist of system calls
+    no_new_privs,  // and not dumpable
+    limits,        // RLIMIT_NOFILE high, RLIMIT_CORE 0
+};
+inline constexpr std::size_t layer_count = 7;
+std::string_view to_string(Layer layer) noexcept;  // "own account", …
+
+enum class LayerState : std::uint8_t { missing, enforced, not_needed };
+
+struct LayerReport {
+    LayerState state = LayerState::missing;
+    std::string detail{};  // missing: why; enforced: what about it is weaker than planned, often empty
+};
+
+struct ConfinementReport {
+    std::array<LayerReport, layer_count> layers{};
+
+    LayerReport& operator[](Layer layer) noexcept { return layers[static_cast<std::size_t>(layer)]; }
+    const LayerReport& operator[](Layer layer) const noexcept {
+        return layers[static_cast<std::size_t>(layer)];
+    }
+    // No layer is missing: what --require-confinement demands.
+    bool complete() const noexcept;
+    // "private root: unshare: Operation not permitted; …"; empty when complete.
+    std::string missing() const;
+};
+
+// A planned directory after confinement, as the broker reaches it.
+struct BoundDirectory {
+    std::string path;
+    proto::UniqueFd fd{};  // O_PATH|O_DIRECTORY|O_CLOEXEC; empty when dormant
+    int errno_value =
+        0;  // 0: bound; else why it is dormant: ENOENT, ENOTDIR, ELOOP (a symlink on the way), …
+    std::uint64_t mount_id = 0;  // as statx(2), STATX_MNT_ID, tells it inside
+    // Of the directory itself, the same inside and outside: a name that now leads elsewhere shows by them.
+    std::uint64_t device = 0;
+    std::uint64_t inode = 0;
+    bool local = false;  // its filesystem is one that is known not to wait for a network or another process
+};
+
+struct Confined {
+    std::vector<BoundDirectory> directories{};  // those of the plan, in its order
+    // A directory descriptor on this process's own /proc/self/fd and nothing else of procfs: for opening an
+    // O_PATH descriptor again after its inspection. Empty where procfs is not mounted.
+    proto::UniqueFd own_descriptors{};
+    ConfinementReport report{};
+};
+
+// Confines the calling process, which must have one thread. Irreversible. Every descriptor but those of
+// `keep` is closed. The working directory becomes the root. PR_SET_PDEATHSIG is kept; the parent may have
+// ended meanwhile, so compare getppid() afterwards. Blocks as long as a rule's directory does. system: E2BIG
+// (too many directories), ENOSYS (no openat2), whatever a layer that this kernel has failed with. A layer
+// that the kernel or the process's rights do not permit is no error but `missing` in the report.
+proto::Result<Confined> confine(const ConfinementPlan& plan, std::span<const proto::BorrowedFd> keep);
+
+// Confines a child in the same way and tells what came of it; the caller is unchanged. `dormant`, when given,
+// gets the directories that would be dormant. Errors as confine().
+struct DormantDirectory {
+    std::string path;
+    int errno_value = 0;
+};
+proto::Result<ConfinementReport> probe_confinement(const ConfinementPlan& plan,
+                                                   std::vector<DormantDirectory>* dormant = nullptr);
+
+// Several lines, each ended by a newline: account, capabilities, directories, calls; with a report its
+// layers.
+std::string describe(const ConfinementPlan& plan, const ConfinementReport* report);
+
+}  // namespace fdbroker::opener
