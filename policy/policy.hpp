@@ -33,10 +33,14 @@ enum class Reveal : std::uint8_t { eacces, enoent };
 
 enum class FileType : std::uint8_t { regular, directory, fifo, socket, character_device, block_device, symlink };
 
+inline constexpr std::uint64_t any_links = UINT64_MAX;
+
 // `files:` of a rule: what the object itself must be like. Checked on its descriptor, after the decision.
 struct FileConditions {
     std::uint8_t types = 1U << static_cast<unsigned>(FileType::regular);  // bit per FileType
-    std::optional<std::uint64_t> max_links;  // none: any number
+    // none: the rule does not say, and the opener's default holds (1 for rules that let write, and for all where a user
+    // may link to what is not theirs); `any` is any_links.
+    std::optional<std::uint64_t> max_links;
     std::optional<std::uint64_t> max_size;   // bytes
     bool same_mount = false;
     bool peer_owns = false;               // "${user}" among owners
