@@ -3,8 +3,11 @@
 #include <poll.h>
 #include <sys/inotify.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
+#include <climits>
+#include <cstdint>
 #include <functional>
 #include <stdexcept>
 #include <system_error>
@@ -16,7 +19,7 @@ namespace fdbroker::test {
 int milliseconds_until(Deadline deadline) {
     const auto left =
         std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
-    return left.count() > 0 ? static_cast<int>(left.count()) : 0;
+    return static_cast<int>(std::clamp<std::int64_t>(left.count(), 0, INT_MAX));
 }
 
 short wait_for_events(proto::BorrowedFd descriptor, short events, Deadline deadline) {
