@@ -45,14 +45,20 @@ proto::Result<BrokerAccount> choose_account(const std::optional<std::string>& us
 // A directory that is bound into the private root.
 struct PlannedDirectory {
     std::string path;
-    policy::OperationSet operations{};  // of its own rules and those of the directories around it
     bool writable = false;
     bool executable = false;
     bool devices = false;
 
     bool same_attributes(const PlannedDirectory& other) const noexcept {
-        return operations == other.operations && devices == other.devices;
+        return writable == other.writable && executable == other.executable && devices == other.devices;
     }
+};
+
+// A directory that rules name, and what they do there: what Landlock gives rights on.
+struct NamedDirectory {
+    std::string path;
+    policy::OperationSet operations{};
+    bool devices = false;
 };
 
 // Each bound directory is a mount and a descriptor held: above this many, confine() refuses with E2BIG.
@@ -74,7 +80,8 @@ struct ModifyingCalls {
 struct ConfinementPlan {
     // Sorted by path, each once; one inside another is listed only where its attributes differ.
     std::vector<PlannedDirectory> directories{};
-    std::uint64_t capabilities = 0;  // bit per CAP_* number
+    std::vector<NamedDirectory> named{};  // sorted by path, each once
+    std::uint64_t capabilities = 0;       // bit per CAP_* number; none for who is not root
     ModifyingCalls calls{};
     BrokerAccount account{};
 };
@@ -143,12 +150,13 @@ struct Confined {
 // that the kernel or the process's rights do not permit is no error but `missing` in the report.
 proto::Result<Confined> confine(const ConfinementPlan& plan, std::span<const proto::BorrowedFd> keep);
 
-// Confines a child in the same way and tells what came of it; the caller is unchanged. `dormant`, when given,
-// gets the directories that would be dormant. Errors as confine().
 struct DormantDirectory {
     std::string path;
     int errno_value = 0;
 };
+
+// Confines a child in the same way and tells what came of it; the caller is unchanged. `dormant`, when given,
+// gets the directories that would be dormant. Errors as confine().
 proto::Result<ConfinementReport> probe_confinement(const ConfinementPlan& plan,
                                                    std::vector<DormantDirectory>* dormant = nullptr);
 

@@ -1,0 +1,114 @@
+#include "opener/confinement/landlock.hpp"
+
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include "opener/confinement/source_directory.hpp"
+
+namespace fdbroker::opener {
+
+namespace {
+
+using policy::Operation;
+using policy::OperationSet;
+
+// linux/landlock.h of 6.12: the headers of Debian 12 end with version 3.
+constexpr std::uint64_t execute = 1U << 0, write_file = 1U << 1, read_file = 1U << 2, read_dir = 1U << 3,
+                        remove_dir = 1U << 4, remove_file = 1U << 5, make_dir = 1U << 7, make_reg = 1U << 8,
+                        make_sym = 1U << 12, refer = 1U << 13, truncate = 1U << 14, ioctl_dev = 1U << 15;
+constexpr std::uint64_t tcp = 0b11;     // bind, connect; version 4
+constexpr std::uint64_t scopes = 0b11;  // abstract sockets, signals; version 6
+
+struct RulesetAttributes {
+    std::uint64_t handled_access_fs;
+    std::uint64_t handled_access_net;
+    std::uint64_t scoped;
+};
+
+struct [[gnu::packed]] PathBeneath {
+    std::uint64_t allowed_access;
+    std::int32_t parent_fd;
+};
+
+constexpr unsigned create_ruleset_version = 1U << 0;
+constexpr int rule_path_beneath = 1;
+
+std::uint64_t filesystem_rights_of(int version) noexcept {
+    if (version >= 5) return (ioctl_dev << 1) - 1;
+    if (version >= 3) return (truncate << 1) - 1;
+    if (version >= 2) return (refer << 1) - 1;
+    return (make_sym << 1) - 1;
+}
+
+std::uint64_t rights_for(OperationSet operations, bool devices) noexcept {
+    static constexpr struct {
+        Operation operation;
+        std::uint64_t rights;
+    } table[] = {
+        {Operation::read, read_file},
+        // A descriptor opened without the right to truncate keeps that for whoever gets it.
+        {Operation::write, write_file | truncate},
+        {Operation::append, write_file},
+        {Operation::create, make_reg | write_file | truncate | refer},
+        {Operation::truncate, truncate},
+        {Operation::list, read_dir},
+        {Operation::mkdir, make_dir},
+        {Operation::remove, remove_dir | remove_file},
+        {Operation::rename, remove_dir | remove_file | make_dir | make_reg | make_sym | refer},
+        {Operation::symlink, make_sym},
+        // Mapping an opened file asks nothing of Landlock; the kernel reads what it executes.
+        {Operation::execute, execute | read_file},
+    };
+    std::uint64_t rights = 0;
+    for (const auto& entry : table) {
+        if (operations.contains(entry.operation)) rights |= entry.rights;
+    }
+    return devices ? rights | ioctl_dev : rights;
+}
+
+proto::Result<void> allow(int ruleset, proto::BorrowedFd directory, std::uint64_t rights) {
+    const PathBeneath rule{rights, directory.number()};
+    if (::syscall(SYS_landlock_add_rule, ruleset, rule_path_beneath, &rule, 0) != 0) {
+        return proto::system_error("landlock_add_rule");
+    }
+    return {};
+}
+
+}  // namespace
+
+proto::Result<int> landlock_version() {
+    const long version = ::syscall(SYS_landlock_create_ruleset, nullptr, 0, create_ruleset_version);
+    if (version < 0) return proto::system_error("landlock_create_ruleset");
+    return static_cast<int>(version);
+}
+
+proto::Result<void> restrict_by_landlock(const ConfinementPlan& plan, proto::BorrowedFd root, int version) {
+    const RulesetAttributes attributes{.handled_access_fs = filesystem_rights_of(version),
+                                       .handled_access_net = version >= 4 ? tcp : 0,
+                                       .scoped = version >= 6 ? scopes : 0};
+    // A kernel refuses what it does not know, but a longer structure only where the rest is not zero.
+    const proto::UniqueFd ruleset(
+        static_cast<int>(::syscall(SYS_landlock_create_ruleset, &attributes, sizeof attributes, 0)));
+    if (!ruleset) return proto::system_error("landlock_create_ruleset");
+    for (const NamedDirectory& named : plan.named) {
+        const std::uint64_t rights =
+            rights_for(named.operations, named.devices) & attributes.handled_access_fs;
+        if (rights == 0) continue;
+        const auto directory = open_source_directory(root, named.path);
+        if (!directory) return std::unexpected(directory.error());
+        if (!directory->fd) continue;
+        if (const auto allowed = allow(ruleset.number(), directory->fd.borrow(), rights); !allowed)
+            return allowed;
+    }
+    if (::syscall(SYS_landlock_restrict_self, ruleset.number(), 0) != 0) {
+        return proto::system_error("landlock_restrict_self");
+    }
+    return {};
+}
+
+}  // namespace fdbroker::opener

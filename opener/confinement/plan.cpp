@@ -1,0 +1,116 @@
+#include <linux/capability.h>
+
+#include <algorithm>
+#include <map>
+
+#include "opener/confinement/confinement.hpp"
+#include "opener/confinement/paths.hpp"
+
+namespace fdbroker::opener {
+
+namespace {
+
+using policy::Operation;
+using policy::OperationSet;
+
+constexpr OperationSet modifying = {
+    Operation::write,  Operation::append, Operation::create,  Operation::truncate, Operation::mkdir,
+    Operation::remove, Operation::rename, Operation::symlink, Operation::setattr,  Operation::xattr};
+// setattr is not among them: it asks who owns the file (CAP_FOWNER), not what its mode permits.
+constexpr OperationSet needing_write_permission = modifying - OperationSet{Operation::setattr};
+
+struct Attributes {
+    OperationSet operations{};
+    bool devices = false;
+    bool operator==(const Attributes&) const noexcept = default;
+};
+
+using AttributesByPath = std::map<std::string, Attributes, std::less<>>;
+
+AttributesByPath collect(std::span<const policy::Directory> directories) {
+    AttributesByPath collected;
+    for (const policy::Directory& directory : directories) {
+        Attributes& attributes = collected[directory.path];
+        attributes.operations = attributes.operations | directory.operations;
+        attributes.devices = attributes.devices || directory.devices;
+    }
+    return collected;
+}
+
+// The nearest directory of `directories` above `path`; null: none.
+const Attributes* enclosing(const AttributesByPath& directories, std::string_view path) {
+    while (path.size() > 1) {
+        path = parent_of(path);
+        if (const auto found = directories.find(path); found != directories.end()) return &found->second;
+    }
+    return nullptr;
+}
+
+PlannedDirectory planned(const std::string& path, const Attributes& attributes) {
+    return {.path = path,
+            .writable = attributes.operations.intersects(modifying),
+            .executable = attributes.operations.contains(Operation::execute),
+            .devices = attributes.devices};
+}
+
+constexpr std::uint64_t bit(int capability) noexcept {
+    return std::uint64_t{1} << capability;
+}
+
+std::uint64_t capabilities_for(OperationSet operations, bool create_owners) noexcept {
+    std::uint64_t capabilities = 0;
+    if (operations.intersects(OperationSet::all() - modifying) || operations.contains(Operation::create)) {
+        // create: linkat(2) of an O_TMPFILE by AT_EMPTY_PATH asks for it.
+        capabilities |= bit(CAP_DAC_READ_SEARCH);
+    }
+    if (operations.contains(Operation::setattr)) capabilities |= bit(CAP_DAC_READ_SEARCH) | bit(CAP_FOWNER);
+    if (operations.intersects(needing_write_permission)) capabilities |= bit(CAP_DAC_OVERRIDE);
+    // Others' files in sticky directories.
+    if (operations.intersects({Operation::remove, Operation::rename})) capabilities |= bit(CAP_FOWNER);
+    if (create_owners) capabilities |= bit(CAP_CHOWN);
+    return capabilities;
+}
+
+ModifyingCalls calls_for(OperationSet operations, bool create_owners) noexcept {
+    return {
+        .truncate = operations.intersects({Operation::truncate, Operation::create}),
+        .create = operations.contains(Operation::create),
+        .give_away = create_owners,
+        .set_attributes = operations.intersects({Operation::setattr, Operation::create, Operation::mkdir}),
+        .make_directories = operations.contains(Operation::mkdir),
+        .remove = operations.intersects({Operation::remove, Operation::create}),
+        .rename = operations.intersects({Operation::rename, Operation::create}),
+        .symlink = operations.contains(Operation::symlink),
+        .extended_attributes = operations.contains(Operation::xattr)};
+}
+
+}  // namespace
+
+ConfinementPlan plan_confinement(std::span<const policy::Directory> directories,
+                                 const BrokerAccount& account) {
+    ConfinementPlan plan;
+    plan.account = account;
+    AttributesByPath attributes = collect(directories);
+    OperationSet operations;
+    // Ancestors come first in this order and are already complete.
+    for (auto& [path, own] : attributes) {
+        operations = operations | own.operations;
+        plan.named.push_back({path, own.operations, own.devices});
+        const Attributes* const around = enclosing(attributes, path);
+        // A rule of the directory around it may reach in here, and what it allows must work.
+        if (around != nullptr) {
+            own.operations = own.operations | around->operations;
+            own.devices = own.devices || around->devices;
+        }
+        const PlannedDirectory candidate = planned(path, own);
+        if (around == nullptr || !candidate.same_attributes(planned(path, *around))) {
+            plan.directories.push_back(candidate);
+        }
+    }
+    const bool create_owners = std::ranges::any_of(directories, &policy::Directory::create_owners);
+    if (account.changes) plan.capabilities = capabilities_for(operations, create_owners);
+    plan.calls = calls_for(operations, create_owners);
+    return plan;
+}
+
+}  // namespace fdbroker::opener

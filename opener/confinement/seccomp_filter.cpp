@@ -1,0 +1,179 @@
+#include "opener/confinement/seccomp_filter.hpp"
+
+#include <fcntl.h>
+#include <seccomp.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <initializer_list>
+#include <memory>
+#include <span>
+#include <utility>
+
+namespace fdbroker::opener {
+
+namespace {
+
+using proto::Result;
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define FDBROKER_SANITIZER 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
+#define FDBROKER_SANITIZER 1
+#endif
+#endif
+
+// What a broker does between two requests and for one that reads. No call here takes a path but openat2,
+// readlinkat and statx, which the private root holds; none makes a socket, a process or code.
+constexpr int always[] = {
+    SCMP_SYS(openat2),
+    SCMP_SYS(close),
+    SCMP_SYS(readlinkat),
+    SCMP_SYS(fstat),
+    SCMP_SYS(fstatfs),
+    SCMP_SYS(statx),
+    SCMP_SYS(read),
+    SCMP_SYS(readv),
+    SCMP_SYS(pread64),
+    SCMP_SYS(write),
+    SCMP_SYS(writev),
+    SCMP_SYS(lseek),
+    SCMP_SYS(recvmsg),
+    SCMP_SYS(recvfrom),
+    SCMP_SYS(sendmsg),
+    SCMP_SYS(sendto),
+    SCMP_SYS(shutdown),
+    SCMP_SYS(getsockopt),
+    SCMP_SYS(getsockname),
+    SCMP_SYS(getpeername),
+    SCMP_SYS(epoll_create1),
+    SCMP_SYS(epoll_ctl),
+    SCMP_SYS(epoll_wait),
+    SCMP_SYS(epoll_pwait),
+    SCMP_SYS(epoll_pwait2),
+    SCMP_SYS(poll),
+    SCMP_SYS(ppoll),
+    SCMP_SYS(timerfd_settime),
+    SCMP_SYS(timerfd_gettime),
+    SCMP_SYS(munmap),
+    SCMP_SYS(mremap),
+    SCMP_SYS(madvise),
+    SCMP_SYS(brk),
+    SCMP_SYS(futex),
+    SCMP_SYS(clock_gettime),
+    SCMP_SYS(clock_nanosleep),
+    SCMP_SYS(nanosleep),
+    SCMP_SYS(gettimeofday),
+    SCMP_SYS(getrandom),
+    SCMP_SYS(getcpu),
+    SCMP_SYS(sched_yield),
+    SCMP_SYS(getpid),
+    SCMP_SYS(getppid),
+    SCMP_SYS(gettid),
+    SCMP_SYS(rt_sigaction),
+    SCMP_SYS(rt_sigprocmask),
+    SCMP_SYS(rt_sigreturn),
+    SCMP_SYS(restart_syscall),
+    SCMP_SYS(exit),
+    SCMP_SYS(exit_group),
+#ifdef FDBROKER_SANITIZER
+    SCMP_SYS(sigaltstack),
+    SCMP_SYS(getrusage),
+#endif
+};
+
+constexpr std::uint64_t low_32_bits = 0xffffffff;
+
+// Of an int argument the kernel sees the low half; what the caller leaves in the other is no matter.
+scmp_arg_cmp int_is(unsigned argument, int value) {
+    return {.arg = argument,
+            .op = SCMP_CMP_MASKED_EQ,
+            .datum_a = low_32_bits,
+            .datum_b = static_cast<std::uint64_t>(value) & low_32_bits};
+}
+scmp_arg_cmp bits_clear(unsigned argument, std::uint64_t bits) {
+    return {.arg = argument, .op = SCMP_CMP_MASKED_EQ, .datum_a = bits, .datum_b = 0};
+}
+scmp_arg_cmp bits_set(unsigned argument, std::uint64_t bits) {
+    return {.arg = argument, .op = SCMP_CMP_MASKED_EQ, .datum_a = bits, .datum_b = bits};
+}
+scmp_arg_cmp is_null(unsigned argument) {
+    return {.arg = argument, .op = SCMP_CMP_EQ, .datum_a = 0, .datum_b = 0};
+}
+
+class Filter {
+  public:
+    Filter() : context_(seccomp_init(SCMP_ACT_ERRNO(EPERM)), seccomp_release) {}
+
+    void allow(std::span<const int> calls) {
+        for (const int call : calls) allow(call, {});
+    }
+    void allow(std::initializer_list<int> calls) { allow(std::span(calls.begin(), calls.size())); }
+    void allow(int call, std::initializer_list<scmp_arg_cmp> conditions) {
+        keep_first_error(seccomp_rule_add_array(context_.get(), SCMP_ACT_ALLOW, call,
+                                                static_cast<unsigned>(conditions.size()),
+                                                conditions.begin()));
+    }
+
+    Result<void> load() {
+        if (!context_) return proto::system_error("seccomp_init", {}, ENOMEM);
+        keep_first_error(seccomp_attr_set(context_.get(), SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS));
+        if (error_ == 0) error_ = seccomp_load(context_.get());
+        if (error_ != 0) return proto::system_error("seccomp_load", {}, -error_);
+        return {};
+    }
+
+  private:
+    void keep_first_error(int result) noexcept {
+        if (error_ == 0 && result < 0) error_ = result;
+    }
+
+    std::unique_ptr<void, decltype(&seccomp_release)> context_;
+    int error_ = 0;
+};
+
+void allow_with_conditions(Filter& filter) {
+    // Memory that can be executed is how injected code would come to run.
+    filter.allow(SCMP_SYS(mmap), {bits_clear(2, PROT_EXEC)});
+    filter.allow(SCMP_SYS(mprotect), {bits_clear(2, PROT_EXEC)});
+    filter.allow(SCMP_SYS(newfstatat), {bits_set(3, AT_EMPTY_PATH)});
+    for (const int command : {F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC}) {
+        filter.allow(SCMP_SYS(fcntl), {int_is(1, command)});
+    }
+    filter.allow(SCMP_SYS(sched_setaffinity), {int_is(0, 0)});
+    filter.allow(SCMP_SYS(tgkill), {int_is(0, ::getpid())});  // abort(3)
+}
+
+void allow_modifying(Filter& filter, const ModifyingCalls& calls) {
+    if (calls.truncate) filter.allow({SCMP_SYS(ftruncate)});
+    // An O_TMPFILE gets its name by its descriptor, never an existing file a second one by its name.
+    if (calls.create) filter.allow(SCMP_SYS(linkat), {bits_set(4, AT_EMPTY_PATH)});
+    if (calls.give_away) filter.allow({SCMP_SYS(fchown)});
+    if (calls.set_attributes) {
+        filter.allow({SCMP_SYS(fchmod)});
+        filter.allow(SCMP_SYS(utimensat), {is_null(1)});  // futimens(3)
+    }
+    if (calls.make_directories) filter.allow({SCMP_SYS(mkdirat)});
+    if (calls.remove) filter.allow({SCMP_SYS(unlinkat)});
+    if (calls.rename) filter.allow({SCMP_SYS(renameat2)});
+    if (calls.symlink) filter.allow({SCMP_SYS(symlinkat)});
+    if (calls.extended_attributes) {
+        filter.allow(
+            {SCMP_SYS(fgetxattr), SCMP_SYS(fsetxattr), SCMP_SYS(flistxattr), SCMP_SYS(fremovexattr)});
+    }
+}
+
+}  // namespace
+
+Result<void> install_seccomp_filter(const ModifyingCalls& calls) {
+    Filter filter;
+    filter.allow(always);
+    allow_with_conditions(filter);
+    allow_modifying(filter, calls);
+    return filter.load();
+}
+
+}  // namespace fdbroker::opener

@@ -1,0 +1,28 @@
+// A rule's directory as it is found on disk, and what is to be known of a directory descriptor.
+#pragma once
+
+#include <string>
+
+#include "opener/confinement/confinement.hpp"
+#include "proto/error.hpp"
+#include "proto/unique_fd.hpp"
+
+namespace fdbroker::opener {
+
+struct SourceDirectory {
+    proto::UniqueFd fd{};  // O_PATH; empty when dormant
+    int errno_value = 0;   // why it is dormant
+};
+
+// Opens `path` (absolute) below `root`, which stands for /, without following any link: what a symlink on the
+// way leads to is not what the rule names. A directory that is not there, or that cannot be reached, is
+// dormant; an error is what concerns all directories (no openat2, no descriptors, no memory).
+proto::Result<SourceDirectory> open_source_directory(proto::BorrowedFd root, const std::string& path);
+
+// Fills device, inode, mount_id and local of `directory` from its fd.
+proto::Result<void> inspect_directory(BoundDirectory& directory);
+
+// The same object, by device and inode?
+proto::Result<bool> same_object(proto::BorrowedFd one, proto::BorrowedFd other);
+
+}  // namespace fdbroker::opener
