@@ -1,0 +1,54 @@
+#!/usr/bin/env python3
+"""The modules know each other in one direction only: includes.py SOURCE-ROOT
+
+policy and proto know nobody, nor each other; opener knows both; worker knows proto; tests know all. A quoted include
+names its module ("proto/message.hpp"), so that this can be checked by reading.
+"""
+
+import pathlib
+import re
+import sys
+
+ALLOWED = {
+    "policy": {"policy"},
+    "proto": {"proto"},
+    "opener": {"opener", "policy", "proto"},
+    "worker": {"worker", "proto"},
+    "tests": {"opener", "policy", "proto", "tests", "worker"},
+}
+# The header that is installed, as its users include it.
+INSTALLED = {"fdbroker.h", "fdbroker.hpp"}
+INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]*)"', re.MULTILINE)
+SYSTEM_INCLUDE = re.compile(r"^\s*#\s*include\s*<([^>]*)>", re.MULTILINE)
+ENDINGS = {".c", ".cpp", ".h", ".hpp"}
+
+
+def violations_of(module, path, text):
+    for include in INCLUDE.findall(text):
+        target = include.split("/")[0]
+        if include in INSTALLED or target in ALLOWED[module]:
+            continue
+        why = f"{module} does not know {target}" if target in ALLOWED else "an include names its module"
+        yield f'{path}: "{include}": {why}'
+    for include in SYSTEM_INCLUDE.findall(text):
+        if include.split("/")[0] in ALLOWED:
+            yield f"{path}: <{include}>: our own headers are included with quotes"
+        if include.startswith("yaml-cpp/") and not path.name.startswith("loader"):
+            yield f"{path}: <{include}>: only policy's loader sees yaml-cpp"
+
+
+def violations(root):
+    for module in ALLOWED:
+        for path in sorted((root / module).rglob("*")):
+            if path.suffix in ENDINGS:
+                yield from violations_of(module, path.relative_to(root), path.read_text(encoding="utf-8"))
+
+
+def main(root):
+    found = list(violations(pathlib.Path(root)))
+    print("\n".join(found))
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
