@@ -1,0 +1,45 @@
+#include <doctest/doctest.h>
+#include <unistd.h>
+
+#include "opener/accounts.hpp"
+#include "tests/support/descriptors.hpp"
+
+namespace fdbroker::test {
+
+using opener::AccountNames;
+using opener::SystemAccounts;
+
+TEST_CASE("accounts: names of users and groups become numbers, unknown ones nothing") {
+    const SystemAccounts accounts;
+    const DescriptorTable before = DescriptorTable::now();
+    CHECK(accounts.uid_of("root") == 0);
+    CHECK(accounts.gid_of("root") == 0);
+    CHECK(accounts.uid_of("nobody") == 65534);
+    CHECK_FALSE(accounts.uid_of("no such user").has_value());
+    CHECK_FALSE(accounts.gid_of("no such group").has_value());
+    CHECK_FALSE(accounts.uid_of("").has_value());
+    CHECK_FALSE(accounts.uid_of("0").has_value());
+    CHECK(DescriptorTable::now().changes_since(before) == "");
+}
+
+TEST_CASE("accounts: whether a number has a name") {
+    const SystemAccounts accounts;
+    CHECK(accounts.has_user(0));
+    CHECK(accounts.has_group(0));
+    CHECK_FALSE(accounts.has_user(4000000000));
+    CHECK_FALSE(accounts.has_group(4000000000));
+}
+
+TEST_CASE("accounts: the names taken at one moment are those of the database") {
+    const DescriptorTable before = DescriptorTable::now();
+    const AccountNames names = AccountNames::take();
+    CHECK(names.user(0) == "root");
+    CHECK(names.group(0) == "root");
+    CHECK(names.user(65534) == "nobody");
+    CHECK(names.user(4000000000).empty());
+    CHECK(names.group(4000000000).empty());
+    CHECK(AccountNames().user(0).empty());
+    CHECK(DescriptorTable::now().changes_since(before) == "");
+}
+
+}  // namespace fdbroker::test

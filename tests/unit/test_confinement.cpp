@@ -1,0 +1,173 @@
+#include <doctest/doctest.h>
+#include <linux/capability.h>
+
+#include <string>
+#include <vector>
+
+#include "opener/confinement/confinement.hpp"
+
+namespace fdbroker::test {
+
+namespace {
+
+using opener::BrokerAccount;
+using opener::ConfinementPlan;
+using opener::ConfinementReport;
+using opener::Layer;
+using opener::LayerState;
+using opener::plan_confinement;
+using policy::Directory;
+using policy::Operation;
+using policy::OperationSet;
+
+const BrokerAccount broker{.uid = 61200, .gid = 61200, .name = {}, .changes = true};
+
+Directory directory(const std::string& path, OperationSet operations) {
+    return {.path = path, .operations = operations};
+}
+
+// "path:rwxd" per planned directory, letters of what it may.
+std::string planned(const std::vector<Directory>& directories) {
+    std::string text;
+    for (const auto& entry : plan_confinement(directories, broker).directories) {
+        text += (text.empty() ? "" : " ") + entry.path + ":" + (entry.writable ? "w" : "") +
+                (entry.executable ? "x" : "") + (entry.devices ? "d" : "");
+    }
+    return text;
+}
+
+std::uint64_t capabilities_of(OperationSet operations, bool create_owners = false) {
+    Directory only = directory("/srv", operations);
+    only.create_owners = create_owners;
+    return plan_confinement({{only}}, broker).capabilities;
+}
+
+std::uint64_t bits(std::initializer_list<int> capabilities) {
+    std::uint64_t set = 0;
+    for (const int capability : capabilities) set |= std::uint64_t{1} << capability;
+    return set;
+}
+
+}  // namespace
+
+TEST_CASE("confinement: directories are planned in order of their path, read-only unless a rule writes") {
+    CHECK(planned({}) == "");
+    CHECK(planned({directory("/srv/b", {Operation::read}), directory("/srv/a", {Operation::list})}) ==
+          "/srv/a: /srv/b:");
+    for (unsigned number = 0; number < policy::operation_count; ++number) {
+        const auto operation = static_cast<Operation>(number);
+        CAPTURE(number);
+        const bool reads =
+            OperationSet{Operation::read, Operation::stat, Operation::list, Operation::readlink}.contains(
+                operation);
+        const std::string expected = operation == Operation::execute ? "/srv:x" : reads ? "/srv:" : "/srv:w";
+        CHECK(planned({directory("/srv", {operation})}) == expected);
+    }
+}
+
+TEST_CASE("confinement: devices are planned only where a rule names them") {
+    Directory dev = directory("/dev", {Operation::read});
+    dev.devices = true;
+    CHECK(planned({dev, directory("/srv", {Operation::read})}) == "/dev:d /srv:");
+}
+
+TEST_CASE("confinement: a directory inside another is planned only where its attributes differ") {
+    const OperationSet read{Operation::read};
+    const OperationSet write{Operation::write};
+    const OperationSet execute{Operation::execute};
+    CHECK(planned({directory("/srv", read), directory("/srv/www", {Operation::stat})}) == "/srv:");
+    CHECK(planned({directory("/srv", read), directory("/srv/spool", write)}) == "/srv: /srv/spool:w");
+    CHECK(planned({directory("/srv/spool", write), directory("/", read)}) == "/: /srv/spool:w");
+    // What the rules of the outer directory allow must work in the inner one.
+    CHECK(planned({directory("/srv", write), directory("/srv/www", read)}) == "/srv:w");
+    CHECK(planned({directory("/srv", execute), directory("/srv/spool", write)}) == "/srv:x /srv/spool:wx");
+    CHECK(planned({directory("/a", read), directory("/a/b", write), directory("/a/b/c", execute)}) ==
+          "/a: /a/b:w /a/b/c:wx");
+}
+
+TEST_CASE("confinement: a name that only begins like another is not inside it") {
+    const OperationSet read{Operation::read};
+    const OperationSet write{Operation::write};
+    CHECK(planned({directory("/a", read), directory("/a-b", read), directory("/a/c", write)}) ==
+          "/a: /a-b: /a/c:w");
+    CHECK(planned({directory("/srv", write), directory("/srv2", read)}) == "/srv:w /srv2:");
+}
+
+TEST_CASE("confinement: the same directory named twice gets what both need") {
+    CHECK(planned({directory("/srv", {Operation::write}), directory("/srv", {Operation::execute})}) ==
+          "/srv:wx");
+}
+
+TEST_CASE("confinement: every named directory keeps its own operations") {
+    const ConfinementPlan plan = plan_confinement(
+        {{directory("/srv", {Operation::read}), directory("/srv/www", {Operation::stat})}}, broker);
+    REQUIRE(plan.named.size() == 2);
+    CHECK(plan.named[0].operations == OperationSet{Operation::read});
+    CHECK(plan.named[1].operations == OperationSet{Operation::stat});
+}
+
+TEST_CASE("confinement: the capabilities are those that the rules need") {
+    const auto search = bits({CAP_DAC_READ_SEARCH});
+    CHECK(capabilities_of({}) == 0);
+    for (const Operation operation :
+         {Operation::read, Operation::stat, Operation::list, Operation::readlink, Operation::execute}) {
+        CHECK(capabilities_of({operation}) == search);
+    }
+    for (const Operation operation : {Operation::write, Operation::append, Operation::truncate,
+                                      Operation::mkdir, Operation::symlink, Operation::xattr}) {
+        CHECK(capabilities_of({operation}) == bits({CAP_DAC_OVERRIDE}));
+    }
+    CHECK(capabilities_of({Operation::create}) == bits({CAP_DAC_READ_SEARCH, CAP_DAC_OVERRIDE}));
+    CHECK(capabilities_of({Operation::remove}) == bits({CAP_DAC_OVERRIDE, CAP_FOWNER}));
+    CHECK(capabilities_of({Operation::rename}) == bits({CAP_DAC_OVERRIDE, CAP_FOWNER}));
+    CHECK(capabilities_of({Operation::setattr}) == bits({CAP_DAC_READ_SEARCH, CAP_FOWNER}));
+    CHECK(capabilities_of({Operation::read}, true) == bits({CAP_DAC_READ_SEARCH, CAP_CHOWN}));
+}
+
+TEST_CASE("confinement: who is not root keeps no capability") {
+    const BrokerAccount user{.uid = 1000, .gid = 1000, .name = {}, .changes = false};
+    CHECK(plan_confinement({{directory("/srv", OperationSet::all())}}, user).capabilities == 0);
+}
+
+TEST_CASE("confinement: a policy that only reads gets no call that modifies") {
+    const ConfinementPlan plan =
+        plan_confinement({{directory("/srv", {Operation::read, Operation::stat, Operation::list,
+                                              Operation::readlink, Operation::execute})}},
+                         broker);
+    CHECK_FALSE(plan.calls.truncate);
+    CHECK_FALSE(plan.calls.create);
+    CHECK_FALSE(plan.calls.give_away);
+    CHECK_FALSE(plan.calls.set_attributes);
+    CHECK_FALSE(plan.calls.make_directories);
+    CHECK_FALSE(plan.calls.remove);
+    CHECK_FALSE(plan.calls.rename);
+    CHECK_FALSE(plan.calls.symlink);
+    CHECK_FALSE(plan.calls.extended_attributes);
+}
+
+TEST_CASE("confinement: a report is complete when no layer is missing, and names those that are") {
+    ConfinementReport report;
+    for (auto& layer : report.layers) layer.state = LayerState::enforced;
+    report[Layer::landlock].state = LayerState::not_needed;
+    CHECK(report.complete());
+    CHECK(report.missing() == "");
+    report[Layer::seccomp] = {.state = LayerState::missing, .detail = "seccomp_load: Invalid argument"};
+    CHECK_FALSE(report.complete());
+    CHECK(report.missing() == "seccomp: seccomp_load: Invalid argument");
+}
+
+TEST_CASE("confinement: the description names account, capabilities, directories and layers") {
+    const ConfinementPlan plan = plan_confinement(
+        {{directory("/srv", {Operation::read}), directory("/srv/spool", {Operation::write})}}, broker);
+    CHECK(describe(plan, nullptr) ==
+          "runs as: uid 61200, gid 61200 (no account)\n"
+          "capabilities: dac_override, dac_read_search\n"
+          "system calls: those of a reader\n"
+          "directory /srv: read-only, nosuid, nodev, noexec\n"
+          "directory /srv/spool: writable, nosuid, nodev, noexec\n");
+    ConfinementReport report;
+    report[Layer::private_root].detail = "unshare: no";
+    CHECK(describe(plan, &report).find("layer private root: MISSING: unshare: no\n") != std::string::npos);
+}
+
+}  // namespace fdbroker::test
