@@ -29,7 +29,8 @@ using FragmentReader =
     std::function<std::expected<std::vector<Source>, std::string>(const std::string& pattern)>;
 
 // All errors of all files at once, in file order. Never throws; time and memory are linear in the text.
-std::expected<Policy, std::vector<Diagnostic>> load(const Source& source, const FragmentReader& read_fragments,
+std::expected<Policy, std::vector<Diagnostic>> load(const Source& source,
+                                                    const FragmentReader& read_fragments,
                                                     const Accounts& accounts);
 
 }  // namespace fdbroker::policy

@@ -36,6 +36,11 @@ class OperationSet {
         for (const Operation operation : operations) insert(operation);
     }
     static constexpr OperationSet all() noexcept { return OperationSet((1U << operation_count) - 1); }
+    // The set as a number (bit per Operation), for tables that hold many.
+    constexpr std::uint16_t bits() const noexcept { return static_cast<std::uint16_t>(bits_); }
+    static constexpr OperationSet from_bits(std::uint16_t bits) noexcept {
+        return all() & OperationSet(bits);
+    }
 
     constexpr void insert(Operation operation) noexcept { bits_ |= 1U << static_cast<unsigned>(operation); }
     constexpr bool contains(Operation operation) const noexcept {
@@ -46,9 +51,15 @@ class OperationSet {
     constexpr bool empty() const noexcept { return bits_ == 0; }
     constexpr int size() const noexcept { return std::popcount(bits_); }
 
-    constexpr OperationSet operator|(OperationSet other) const noexcept { return OperationSet(bits_ | other.bits_); }
-    constexpr OperationSet operator&(OperationSet other) const noexcept { return OperationSet(bits_ & other.bits_); }
-    constexpr OperationSet operator-(OperationSet other) const noexcept { return OperationSet(bits_ & ~other.bits_); }
+    constexpr OperationSet operator|(OperationSet other) const noexcept {
+        return OperationSet(bits_ | other.bits_);
+    }
+    constexpr OperationSet operator&(OperationSet other) const noexcept {
+        return OperationSet(bits_ & other.bits_);
+    }
+    constexpr OperationSet operator-(OperationSet other) const noexcept {
+        return OperationSet(bits_ & ~other.bits_);
+    }
     constexpr bool operator==(const OperationSet&) const noexcept = default;
 
   private:
@@ -56,7 +67,8 @@ class OperationSet {
     std::uint32_t bits_ = 0;
 };
 
-std::string_view to_string(Operation operation) noexcept;                        // "read", …
-std::optional<Operation> operation_from_string(std::string_view word) noexcept;  // single operations, no groups
+std::string_view to_string(Operation operation) noexcept;  // "read", …
+std::optional<Operation> operation_from_string(
+    std::string_view word) noexcept;  // single operations, no groups
 
 }  // namespace fdbroker::policy

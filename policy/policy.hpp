@@ -15,6 +15,7 @@
 #include <string_view>
 #include <vector>
 
+#include "policy/glob.hpp"
 #include "policy/operation.hpp"
 #include "policy/request_path.hpp"
 
@@ -31,7 +32,15 @@ enum class Symlinks : std::uint8_t { refuse, follow };
 enum class Delivery : std::uint8_t { descriptor, snapshot, stream, directory };
 enum class Reveal : std::uint8_t { eacces, enoent };
 
-enum class FileType : std::uint8_t { regular, directory, fifo, socket, character_device, block_device, symlink };
+enum class FileType : std::uint8_t {
+    regular,
+    directory,
+    fifo,
+    socket,
+    character_device,
+    block_device,
+    symlink
+};
 
 inline constexpr std::uint64_t any_links = UINT64_MAX;
 
@@ -41,12 +50,23 @@ struct FileConditions {
     // none: the rule does not say, and the opener's default holds (1 for rules that let write, and for all where a user
     // may link to what is not theirs); `any` is any_links.
     std::optional<std::uint64_t> max_links;
-    std::optional<std::uint64_t> max_size;   // bytes
+    std::optional<std::uint64_t> max_size;  // bytes
     bool same_mount = false;
     bool peer_owns = false;               // "${user}" among owners
     std::vector<std::uint32_t> owners{};  // empty and not peer_owns: any owner
 
     bool allows(FileType type) const noexcept { return (types >> static_cast<unsigned>(type) & 1U) != 0; }
+};
+
+// `create:` of a rule: what files and directories that are created look like.
+struct Creation {
+    std::uint32_t mode = 0640;           // of files; no set-id bits
+    std::optional<std::uint32_t> owner;  // none: the peer
+    std::optional<std::uint32_t> group;  // none: the peer's primary group
+    bool parents = false;                // missing directories that the rule covers are made as well
+
+    // Directories may also be searched by whoever may read them: 0750 for 0640.
+    std::uint32_t directory_mode() const noexcept { return mode | (mode & 0444U) >> 2; }
 };
 
 // What the broker knows of a rule once it has been chosen. Lives as long as the Policy.
@@ -59,6 +79,8 @@ struct Rule {
     Delivery delivery = Delivery::descriptor;
     Reveal reveal = Reveal::eacces;
     FileConditions files{};
+    Creation create{};
+    bool rename_directories = false;
     std::chrono::milliseconds deadline{5000};
 };
 
@@ -79,6 +101,8 @@ class Policy;
 class Peer {
   public:
     const PeerIdentity& identity() const noexcept { return identity_; }
+    // What ${user} and its like stand for; empty where nothing matches.
+    const PeerValues& values() const noexcept { return values_; }
     bool holds(std::size_t role) const noexcept { return (roles_[role / 64] >> (role % 64) & 1U) != 0; }
     std::vector<std::string_view> role_names(const Policy& policy) const;
 
@@ -86,6 +110,7 @@ class Peer {
     friend class Policy;
     PeerIdentity identity_{};
     std::vector<std::uint64_t> roles_{};  // bit per role of the policy
+    PeerValues values_{};
 };
 
 // What a request that every operation of it is granted gets. Only decide() makes one, and only one can be
@@ -126,14 +151,20 @@ using Decision = std::expected<Grant, Refusal>;
 // not literal, or the directory of an exact path. What the broker is confined to is made of these.
 struct Directory {
     std::string path;
-    OperationSet operations;  // of all allow rules that name it
-    bool devices = false;     // a rule's files.types has a device
-    bool create_owners = false;  // a rule gives created files to someone (needs CHOWN)
+    OperationSet operations;     // of all allow rules that name it
+    bool devices = false;        // a rule's files.types has a device
+    bool create_owners = false;  // a rule creates here: what is created is given to its owner (needs CHOWN)
+};
+
+struct RequestRate {
+    std::uint64_t rate = 0;   // requests a second
+    std::uint64_t burst = 0;  // at once, after a pause
 };
 
 struct Limits {
     unsigned connections = 64;  // per uid
     unsigned connections_total = 4096;
+    std::optional<RequestRate> requests_per_second;  // per uid; none: unlimited
 };
 
 struct AuditSettings {

@@ -1,0 +1,73 @@
+#include "policy/compile.hpp"
+
+#include <map>
+
+namespace fdbroker::policy {
+namespace {
+
+constexpr std::uint8_t device_types = 1U << static_cast<unsigned>(FileType::character_device) |
+                                      1U << static_cast<unsigned>(FileType::block_device);
+constexpr OperationSet creating{Operation::create, Operation::mkdir, Operation::symlink};
+
+class Directories {
+  public:
+    void add(const Rule& rule, const Pattern& pattern) {
+        if (!rule.allows) return;
+        Needs& needs = needs_[pattern.directory()];
+        needs.operations = needs.operations | rule.operations;
+        needs.devices = needs.devices || (rule.files.types & device_types) != 0;
+    }
+
+    std::vector<Directory> sorted() const {
+        std::vector<Directory> directories;
+        directories.reserve(needs_.size());
+        for (const auto& [path, needs] : needs_)
+            directories.push_back(
+                {path, needs.operations, needs.devices, needs.operations.intersects(creating)});
+        return directories;
+    }
+
+  private:
+    struct Needs {
+        OperationSet operations{};
+        bool devices = false;
+    };
+    std::map<std::string, Needs> needs_{};
+};
+
+}  // namespace
+
+Policy compile(PolicyDraft draft) {
+    auto compiled = std::make_unique<Policy::Compiled>();
+    MatcherBuilder builder;
+    Directories directories;
+    compiled->rules.reserve(draft.rules.size());
+    for (RuleDraft& one : draft.rules) {
+        const auto effect = one.rule.allows ? MatcherBuilder::Effect::allow : MatcherBuilder::Effect::deny;
+        Entry entry{.rule = static_cast<std::uint32_t>(compiled->rules.size()),
+                    .roles = compiled->role_sets.selector(one.roles),
+                    .operations = one.rule.operations.bits()};
+        for (PathDraft& path : one.paths) {
+            entry.pattern = static_cast<std::uint32_t>(compiled->patterns.size());
+            for (const Pattern& pattern : path.patterns) {
+                builder.add(pattern, effect, entry);
+                directories.add(one.rule, pattern);
+            }
+            compiled->patterns.push_back(std::move(path.text));
+        }
+        compiled->rules.push_back(std::move(one.rule));
+    }
+    compiled->patterns.shrink_to_fit();
+    compiled->matcher = std::move(builder).build();
+    compiled->directories = directories.sorted();
+    for (Role& role : draft.roles) {
+        compiled->role_names.push_back(role.name);
+        compiled->roles.push_back(std::move(role));
+    }
+    compiled->limits = draft.limits;
+    compiled->audit = draft.audit;
+    compiled->tests = std::move(draft.tests);
+    return Policy(std::move(compiled));
+}
+
+}  // namespace fdbroker::policy

@@ -1,0 +1,43 @@
+// A policy as the loader reads it from its files, before it is compiled.
+#pragma once
+
+#include <deque>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "policy/document.hpp"
+#include "policy/pattern.hpp"
+#include "policy/policy.hpp"
+#include "policy/role.hpp"
+#include "policy/test.hpp"
+
+namespace fdbroker::policy {
+
+struct PathDraft {
+    std::string text{};
+    std::vector<Pattern> patterns{};
+};
+
+struct RuleDraft {
+    Rule rule{};
+    Mark mark{};
+    std::vector<std::uint32_t> roles{};  // indices among the policy's; none: every peer
+    std::vector<PathDraft> paths{};
+    std::vector<std::string> lint_allowed{};
+};
+
+struct PolicyDraft {
+    std::deque<Role> roles{};  // stays where it is: role_index and role_names point into it
+    std::vector<std::string_view> role_names{};
+    std::unordered_map<std::string_view, std::uint32_t> role_index{};
+    RuleDraft defaults{};
+    std::vector<RuleDraft> rules{};
+    std::unordered_map<std::string, Mark> rule_marks{};
+    Limits limits{};
+    AuditSettings audit{};
+    std::vector<Test> tests{};
+};
+
+}  // namespace fdbroker::policy

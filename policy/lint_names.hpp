@@ -1,0 +1,15 @@
+// The names by which rules silence findings (`lint: {allow: [name]}`), fdbroker-policy(5) "Findings".
+#pragma once
+
+#include <array>
+#include <string_view>
+
+namespace fdbroker::policy {
+
+inline constexpr std::array<std::string_view, 11> lint_names{
+    "denied-everywhere",    "shadowed",        "mixed-delivery",    "unprivileged-directory",
+    "append-by-descriptor", "sensitive-read",  "missing-directory", "role-without-peers",
+    "deny-by-groups",       "follow-writable", "mixed-access",
+};
+
+}  // namespace fdbroker::policy

@@ -1,0 +1,228 @@
+// The walk down a Matcher for one path. See matcher.hpp; decide() and its explanation both go through it.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstdint>
+#include <string_view>
+
+#include "policy/matcher.hpp"
+#include "policy/request_path.hpp"
+
+namespace fdbroker::policy {
+
+// A path of 4,095 bytes has at most 2,047 names; places count from 0 (before the first) to 2,047 (after the last).
+inline constexpr unsigned max_places = 2048;
+
+// `/dir/**` takes /dir itself for these only.
+inline constexpr OperationSet at_the_directory_itself{Operation::stat, Operation::list};
+
+// The names of a path with their numbers in a matcher, found out one by one as the walk needs them. To be
+// declared uninitialized: it is 20 KiB, of which a walk touches what the path needs.
+class PathNames {
+  public:
+    PathNames(const Matcher& matcher, RequestPath path) noexcept : matcher_(matcher), path_(path.text()) {}
+
+    // Is `place` the end of the path? `place` is at most one more than the last name asked for.
+    bool at_end(unsigned place) const noexcept { return place == count_ && next_ >= path_.size(); }
+    // How many names there are; splits all of them.
+    unsigned count() noexcept {
+        while (next_ < path_.size()) split();
+        return count_;
+    }
+    // The name after `place`, which is not the end and at most one more than the last name asked for.
+    std::string_view text(unsigned place) noexcept {
+        if (place == count_) split();
+        return path_.substr(names_[place].begin, names_[place].size);
+    }
+    std::uint32_t component(unsigned place) noexcept {
+        const std::string_view name = text(place);
+        if (!names_[place].looked_up) {
+            names_[place].component = matcher_.component(name);
+            names_[place].looked_up = true;
+        }
+        return names_[place].component;
+    }
+
+  private:
+    struct Name {
+        std::uint16_t begin;
+        std::uint8_t size;
+        bool looked_up;
+        std::uint32_t component;
+    };
+    void split() noexcept {
+        const std::size_t slash = std::min(path_.find('/', next_), path_.size());
+        names_[count_].begin = static_cast<std::uint16_t>(next_);
+        names_[count_].size = static_cast<std::uint8_t>(slash - next_);
+        names_[count_].looked_up = false;
+        ++count_;
+        next_ = slash + 1;
+    }
+
+    const Matcher& matcher_;
+    std::string_view path_;
+    std::size_t next_ = 1;  // where the first name begins that is not split off yet
+    unsigned count_ = 0;
+    std::array<Name, max_places> names_;
+};
+
+// A set of places in a path.
+class Places {
+  public:
+    static Places from(unsigned first, unsigned end) noexcept {
+        Places places;
+        for (unsigned place = first; place < end; ++place) places.insert(place);
+        return places;
+    }
+    void insert(unsigned place) noexcept { words_[place / 64] |= std::uint64_t{1} << (place % 64); }
+    bool contains(unsigned place) const noexcept { return (words_[place / 64] >> (place % 64) & 1U) != 0; }
+    // The first place from `place` on, or max_places.
+    unsigned next(unsigned place) const noexcept {
+        if (place >= max_places) return max_places;
+        std::uint64_t word = words_[place / 64] >> (place % 64) << (place % 64);
+        for (unsigned index = place / 64; true; word = words_[index]) {
+            if (word != 0) return index * 64 + static_cast<unsigned>(std::countr_zero(word));
+            if (++index == words_.size()) return max_places;
+        }
+    }
+    unsigned first() const noexcept { return next(0); }
+
+  private:
+    std::array<std::uint64_t, max_places / 64> words_{};
+};
+
+// For each name of a path the next place with the same name, so that a child reached from several places is
+// visited once. Only needed below `**`.
+class SameNames {
+  public:
+    explicit SameNames(PathNames& names) noexcept {
+        std::array<std::uint64_t, max_places> order __attribute__((uninitialized));
+        const unsigned count = names.count();
+        for (unsigned place = 0; place < count; ++place)
+            order[place] = std::uint64_t{names.component(place)} << 32 | place;
+        std::sort(order.begin(), order.begin() + count);
+        for (unsigned index = 0; index < count; ++index) {
+            const bool same = index + 1 < count && order[index] >> 32 == order[index + 1] >> 32;
+            next_[order[index] & 0xffff] = static_cast<std::uint16_t>(same ? order[index + 1] : max_places);
+        }
+    }
+    unsigned next(unsigned place) const noexcept { return next_[place]; }
+
+  private:
+    std::array<std::uint16_t, max_places> next_;
+};
+
+// Visitor has allow(const Entry* list, OperationSet) and deny(const Entry* list, OperationSet): the lists of the
+// nodes that match the path (deny: the path or a directory above it), for the operations given.
+template <class Visitor>
+class Walk {
+  public:
+    static void run(const Matcher& matcher, RequestPath path, const PeerValues& values,
+                    Visitor& visitor) noexcept {
+        PathNames names __attribute__((uninitialized)) (matcher, path);
+        Walk(matcher, names, values, visitor).at_place(0, 0);
+    }
+
+  private:
+    Walk(const Matcher& matcher, PathNames& names, const PeerValues& values, Visitor& visitor) noexcept
+        : matcher_(matcher), names_(names), values_(values), visitor_(visitor) {}
+
+    bool matches(const Matcher::GlobEdge& edge, unsigned place) noexcept {
+        return glob_matches(matcher_.program(edge), names_.text(place), values_);
+    }
+
+    // The node is reached after `place` names, and after no other number of them.
+    void at_place(std::uint32_t index, unsigned place) noexcept {
+        while (true) {
+            const Matcher::Node& node = matcher_.node(index);
+            const bool end = names_.at_end(place);
+            if (node.deny != Matcher::none) visitor_.deny(matcher_.entries(node.deny), OperationSet::all());
+            if (end && node.allow != Matcher::none)
+                visitor_.allow(matcher_.entries(node.allow), OperationSet::all());
+            if (node.any_depth != Matcher::none) at_any_depth(node.any_depth, place);
+            if (end) return;
+            if (node.globs != Matcher::none) {
+                for (const Matcher::GlobEdge* edge = matcher_.globs(node.globs); true; ++edge) {
+                    if (matches(*edge, place)) at_place(edge->child, place + 1);
+                    if (edge->last) break;
+                }
+            }
+            if (!node.literals) return;
+            const std::uint32_t component = names_.component(place);
+            if (component == 0) return;
+            index = matcher_.child(index, component);
+            if (index == Matcher::none) return;
+            ++place;
+        }
+    }
+
+    // The node of a `**` that begins after `first` names.
+    [[gnu::noinline]] void at_any_depth(std::uint32_t index, unsigned first) noexcept {
+        const Matcher::Node& node = matcher_.node(index);
+        const bool end = names_.at_end(first);
+        const OperationSet operations = end ? at_the_directory_itself : OperationSet::all();
+        if (node.deny != Matcher::none) visitor_.deny(matcher_.entries(node.deny), operations);
+        if (node.allow != Matcher::none) visitor_.allow(matcher_.entries(node.allow), operations);
+        if (!end && !node.leaf()) below(index, Places::from(first, names_.count()));
+    }
+
+    // The node is reached after each of these numbers of names.
+    void at_places(std::uint32_t index, const Places& places) noexcept {
+        const unsigned first = places.first();
+        if (places.next(first + 1) == max_places) return at_place(index, first);
+        const Matcher::Node& node = matcher_.node(index);
+        if (node.deny != Matcher::none) visitor_.deny(matcher_.entries(node.deny), OperationSet::all());
+        if (node.allow != Matcher::none && places.contains(names_.count()))
+            visitor_.allow(matcher_.entries(node.allow), OperationSet::all());
+        if (node.any_depth != Matcher::none) at_any_depth(node.any_depth, first);
+        if (!node.leaf()) below(index, places);
+    }
+
+    [[gnu::noinline]] void below(std::uint32_t index, const Places& places) noexcept {
+        const Matcher::Node& node = matcher_.node(index);
+        if (node.globs != Matcher::none) {
+            for (const Matcher::GlobEdge* edge = matcher_.globs(node.globs); true; ++edge) {
+                through_glob(*edge, places);
+                if (edge->last) break;
+            }
+        }
+        if (node.literals) through_literals(index, places);
+    }
+
+    void through_glob(const Matcher::GlobEdge& edge, const Places& places) noexcept {
+        Places reached;
+        bool any = false;
+        for (unsigned place = places.first(); place < names_.count(); place = places.next(place + 1)) {
+            if (!matches(edge, place)) continue;
+            reached.insert(place + 1);
+            any = true;
+        }
+        if (any) at_places(edge.child, reached);
+    }
+
+    void through_literals(std::uint32_t index, const Places& places) noexcept {
+        const SameNames same __attribute__((uninitialized)) (names_);
+        Places done;
+        for (unsigned place = places.first(); place < names_.count(); place = places.next(place + 1)) {
+            const std::uint32_t component = names_.component(place);
+            if (component == 0 || done.contains(place)) continue;
+            const std::uint32_t child = matcher_.child(index, component);
+            if (child == Matcher::none) continue;
+            Places reached;
+            for (unsigned again = place; again < names_.count(); again = same.next(again)) {
+                done.insert(again);
+                if (places.contains(again)) reached.insert(again + 1);
+            }
+            at_places(child, reached);
+        }
+    }
+
+    const Matcher& matcher_;
+    PathNames& names_;
+    const PeerValues& values_;
+    Visitor& visitor_;
+};
+
+}  // namespace fdbroker::policy

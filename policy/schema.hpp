@@ -1,0 +1,28 @@
+// The keys of the policy language: what each may hold, and where it goes. One function per top-level key.
+#pragma once
+
+#include "policy/draft.hpp"
+#include "policy/reader.hpp"
+
+namespace fdbroker::policy {
+
+struct LoadContext {
+    Reader& reader;
+    PolicyDraft& draft;
+};
+
+void read_roles(LoadContext& context, const Node& node);
+void read_defaults(LoadContext& context, const Node& node);
+// After all roles of all files, and the defaults.
+void read_rules(LoadContext& context, const Node& node);
+void read_limits(LoadContext& context, const Node& node);
+void read_audit(LoadContext& context, const Node& node);
+// After all rules of all files.
+void read_tests(LoadContext& context, const Node& node);
+
+// The operations that a word stands for: one of them, `modify` or `manage`. Empty: no such word.
+OperationSet operations_from_word(std::string_view word) noexcept;
+// All those words, for messages.
+std::span<const std::string_view> operation_words() noexcept;
+
+}  // namespace fdbroker::policy

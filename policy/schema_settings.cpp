@@ -1,0 +1,73 @@
+// `limits:` and `audit:`.
+#include <limits>
+
+#include "policy/schema.hpp"
+
+namespace fdbroker::policy {
+namespace {
+
+constexpr std::uint64_t most_connections = 1U << 20;  // fs.nr_open: a process has no more descriptors
+constexpr std::uint64_t most_requests = std::numeric_limits<std::uint32_t>::max();
+
+constexpr Key<LoadContext, RequestRate> rate_keys[] = {
+    {"rate",
+     [](LoadContext& context, const Node& node, RequestRate& rate) {
+         if (const auto number = context.reader.number(node, "rate", 1, most_requests)) rate.rate = *number;
+     },
+     true},
+    {"burst",
+     [](LoadContext& context, const Node& node, RequestRate& rate) {
+         if (const auto number = context.reader.number(node, "burst", 1, most_requests)) rate.burst = *number;
+     },
+     true},
+};
+
+constexpr Key<LoadContext, Limits> limits_keys[] = {
+    {"connections",
+     [](LoadContext& context, const Node& node, Limits& limits) {
+         if (const auto number = context.reader.number(node, "connections", 1, most_connections))
+             limits.connections = static_cast<unsigned>(*number);
+     }},
+    {"connections_total",
+     [](LoadContext& context, const Node& node, Limits& limits) {
+         if (const auto number = context.reader.number(node, "connections_total", 1, most_connections))
+             limits.connections_total = static_cast<unsigned>(*number);
+     }},
+    {"requests_per_second",
+     [](LoadContext& context, const Node& node, Limits& limits) {
+         RequestRate rate;
+         read_mapping(context, node, "requests_per_second", rate_keys, rate);
+         limits.requests_per_second = rate;
+     }},
+};
+
+constexpr Key<LoadContext, AuditSettings> audit_keys[] = {
+    {"refused",
+     [](LoadContext& context, const Node& node, AuditSettings& audit) {
+         if (const auto truth = context.reader.truth(node, "refused")) audit.refused = *truth;
+     }},
+    {"allowed",
+     [](LoadContext& context, const Node& node, AuditSettings& audit) {
+         if (const auto truth = context.reader.truth(node, "allowed")) audit.allowed = *truth;
+     }},
+    {"on_failure",
+     [](LoadContext& context, const Node& node, AuditSettings& audit) {
+         static constexpr std::string_view words[] = {"refuse", "allow"};
+         if (const auto word = context.reader.word(node, "on_failure", words))
+             audit.refuse_unrecorded = *word == 0;
+     }},
+};
+
+}  // namespace
+
+void read_limits(LoadContext& context, const Node& node) {
+    const Reader::Scope scope(context.reader, "limits");
+    read_mapping(context, node, "limits", limits_keys, context.draft.limits);
+}
+
+void read_audit(LoadContext& context, const Node& node) {
+    const Reader::Scope scope(context.reader, "audit");
+    read_mapping(context, node, "audit", audit_keys, context.draft.audit);
+}
+
+}  // namespace fdbroker::policy

@@ -1,0 +1,32 @@
+// The tests that a policy carries along (`tests:`).
+#pragma once
+
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "policy/policy.hpp"
+
+namespace fdbroker::policy {
+
+struct Test {
+    Location location{};
+    PeerIdentity peer{};
+    std::string text{};  // "read /etc/shadow as nobody"
+    OperationSet operations{};
+    std::string path{};  // canonical
+    bool allowed = false;
+    std::string rule{};  // the leading rule of a grant or the rule that denies; empty: whichever
+};
+
+struct TestResult {
+    const Test* test = nullptr;
+    bool passed = false;
+    std::string got{};  // "allowed by rule "site"", in the same words whether it passed or not
+};
+
+std::span<const Test> tests(const Policy& policy) noexcept;
+TestResult run(const Policy& policy, const Test& test);
+
+}  // namespace fdbroker::policy
