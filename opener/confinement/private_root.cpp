@@ -115,17 +115,6 @@ Result<UniqueFd> make_mount_point(BorrowedFd root, const std::string& path) {
     return current;
 }
 
-// Where to mount a directory that is inside one already bound: what the name leads to in there, if that
-// still is `source`.
-Result<SourceDirectory> find_mount_point(BorrowedFd root, const std::string& path, BorrowedFd source) {
-    auto target = open_source_directory(root, path);
-    if (!target || !target->fd) return target;
-    const auto same = same_object(target->fd.borrow(), source);
-    if (!same) return std::unexpected(same.error());
-    if (!*same) return SourceDirectory{.fd = {}, .errno_value = ESTALE};
-    return target;
-}
-
 // Builds the new root directory by directory, on top of the root of the mount namespace.
 class RootBuilder {
   public:
@@ -153,7 +142,7 @@ class RootBuilder {
         if (!source) return std::unexpected(source.error());
         bound.errno_value = source->errno_value;
         if (!source->fd) return bound;
-        auto target = mount_point_for(planned.path, source->fd.borrow());
+        auto target = mount_point_for(planned.path);
         if (!target) return std::unexpected(target.error());
         bound.errno_value = target->errno_value;
         if (!target->fd) return bound;
@@ -197,8 +186,9 @@ class RootBuilder {
         return false;
     }
 
-    Result<SourceDirectory> mount_point_for(const std::string& path, BorrowedFd source) {
-        if (is_inside_bound(path)) return find_mount_point(new_root_.borrow(), path, source);
+    // Inside a directory that is bound already, the place is there, or the name has gone meanwhile.
+    Result<SourceDirectory> mount_point_for(const std::string& path) {
+        if (is_inside_bound(path)) return open_source_directory(new_root_.borrow(), path);
         auto made = make_mount_point(new_root_.borrow(), path);
         if (!made) return std::unexpected(made.error());
         return SourceDirectory{.fd = std::move(*made), .errno_value = 0};

@@ -54,14 +54,6 @@ bool is_about_this_directory(int errno_value) noexcept {
     }
 }
 
-proto::Result<struct statx> status_of(proto::BorrowedFd fd) {
-    struct statx status{};
-    if (::statx(fd.number(), "", AT_EMPTY_PATH, STATX_TYPE | STATX_INO | STATX_MNT_ID, &status) != 0) {
-        return proto::system_error("statx");
-    }
-    return status;
-}
-
 }  // namespace
 
 proto::Result<SourceDirectory> open_source_directory(proto::BorrowedFd root, const std::string& path) {
@@ -77,26 +69,19 @@ proto::Result<SourceDirectory> open_source_directory(proto::BorrowedFd root, con
 }
 
 proto::Result<void> inspect_directory(BoundDirectory& directory) {
-    const auto status = status_of(directory.fd.borrow());
-    if (!status) return std::unexpected(status.error());
-    directory.mount_id = status->stx_mnt_id;
-    directory.device = ::makedev(status->stx_dev_major, status->stx_dev_minor);
-    directory.inode = status->stx_ino;
+    struct statx status {};
+    if (::statx(directory.fd.number(), "", AT_EMPTY_PATH, STATX_INO | STATX_MNT_ID, &status) != 0) {
+        return proto::system_error("statx", directory.path);
+    }
+    directory.mount_id = status.stx_mnt_id;
+    directory.device = ::makedev(status.stx_dev_major, status.stx_dev_minor);
+    directory.inode = status.stx_ino;
     struct statfs filesystem{};
     if (::fstatfs(directory.fd.number(), &filesystem) != 0)
         return proto::system_error("fstatfs", directory.path);
     directory.local = std::ranges::find(local_filesystems, static_cast<std::uint32_t>(filesystem.f_type)) !=
                       local_filesystems.end();
     return {};
-}
-
-proto::Result<bool> same_object(proto::BorrowedFd one, proto::BorrowedFd other) {
-    const auto first = status_of(one);
-    if (!first) return std::unexpected(first.error());
-    const auto second = status_of(other);
-    if (!second) return std::unexpected(second.error());
-    return first->stx_ino == second->stx_ino && first->stx_dev_major == second->stx_dev_major &&
-           first->stx_dev_minor == second->stx_dev_minor;
 }
 
 }  // namespace fdbroker::opener

@@ -22,7 +22,4 @@ proto::Result<SourceDirectory> open_source_directory(proto::BorrowedFd root, con
 // Fills device, inode, mount_id and local of `directory` from its fd.
 proto::Result<void> inspect_directory(BoundDirectory& directory);
 
-// The same object, by device and inode?
-proto::Result<bool> same_object(proto::BorrowedFd one, proto::BorrowedFd other);
-
 }  // namespace fdbroker::opener

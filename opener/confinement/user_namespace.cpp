@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sched.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <string_view>
@@ -25,6 +26,8 @@ proto::Result<void> write_file(const char* path, std::string_view text) {
 proto::Result<void> enter_user_namespace() {
     const uid_t uid = ::geteuid();
     const gid_t gid = ::getegid();
+    // The files of a process that is not dumpable, as after a change of uid, are root's.
+    if (::prctl(PR_SET_DUMPABLE, 1) != 0) return proto::system_error("prctl", "PR_SET_DUMPABLE");
     if (::unshare(CLONE_NEWUSER) != 0) return proto::system_error("unshare", "CLONE_NEWUSER");
     // Who may not set groups may map a gid: user_namespaces(7).
     if (const auto denied = write_file("/proc/self/setgroups", "deny"); !denied) return denied;
