@@ -1,0 +1,53 @@
+// Confines this process for good, layer by layer, so that the broker's socket is its only way to a file.
+//
+// For a process with one thread: capabilities, no_new_privs and Landlock are a thread's own (Landlock has no flag for
+// all threads up to Linux 6.18 at least). Threads that are started afterwards inherit all of it.
+#pragma once
+
+#include <array>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "proto/error.hpp"
+#include "proto/unique_fd.hpp"
+
+namespace fdbroker::worker {
+
+// In the order in which they are entered.
+enum class Layer {
+    descriptors,   // all but the standard ones and those named are closed (only when asked for)
+    capabilities,  // none in any set; where it may still be emptied (CAP_SETPCAP) the bounding set, too
+    dumpable,      // no core dump, no ptrace by others of the same user, /proc/self not its own
+    no_new_privs,  // no execve gains anything
+    landlock,  // no right to a file or, as far as the ABI goes, the network, abstract sockets, foreign signals
+    seccomp,   // the system calls of filter.cpp and no others
+};
+inline constexpr std::size_t layer_count = 6;
+const char* to_string(Layer layer) noexcept;
+
+enum class LayerState { not_asked, enforced, unavailable };
+
+struct LayerReport {
+    Layer layer = Layer::descriptors;
+    LayerState state = LayerState::not_asked;
+    std::string detail{};  // for a person: what exactly is enforced, or why it is not
+};
+using SandboxReport = std::array<LayerReport, layer_count>;  // by layer
+
+// What happens when this kernel lacks a layer.
+enum class MissingLayer { fail, go_on };
+
+struct ConfineOptions {
+    MissingLayer missing_layer = MissingLayer::fail;
+    // When given, only 0, 1, 2 and these stay open.
+    std::optional<std::vector<proto::BorrowedFd>> keep_only{};
+};
+
+// Errors (the operation names the layer): EBUSY: there are other threads; ENOSYS, EOPNOTSUPP: this kernel lacks a layer
+// and MissingLayer::fail holds; in both cases nothing has been changed. Any other: a layer could not be entered, those
+// before it have been, and the process had better end.
+proto::Result<SandboxReport> confine(const ConfineOptions& options);
+
+}  // namespace fdbroker::worker
