@@ -1,7 +1,6 @@
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include <array>
@@ -15,11 +14,13 @@
 #include "proto/channel.hpp"
 #include "tests/support/descriptors.hpp"
 #include "tests/support/wait.hpp"
+#include "tests/unit/test_proto_table.hpp"
 
 namespace fdbroker::proto {
 namespace {
 
 using test::DescriptorTable;
+using test::TableWithRoom;
 
 struct Pair {
     UniqueFd ours;
@@ -71,31 +72,6 @@ void send_raw(const UniqueFd& socket, std::string_view text, const std::vector<i
     std::memcpy(CMSG_DATA(rights), descriptors.data(), sizeof(int) * descriptors.size());
     REQUIRE(::sendmsg(socket.number(), &header, MSG_NOSIGNAL) == static_cast<ssize_t>(text.size()));
 }
-
-// Leaves room for exactly `count` more descriptors in our table while it lives.
-class TableWithRoom {
-  public:
-    explicit TableWithRoom(std::size_t count) {
-        REQUIRE(::getrlimit(RLIMIT_NOFILE, &before_) == 0);
-        rlimit limit = before_;
-        limit.rlim_cur = 64;
-        REQUIRE(::setrlimit(RLIMIT_NOFILE, &limit) == 0);
-        for (;;) {
-            UniqueFd filler(::fcntl(0, F_DUPFD_CLOEXEC, 0));
-            if (!filler) break;
-            fillers_.push_back(std::move(filler));
-        }
-        REQUIRE(fillers_.size() >= count);
-        fillers_.resize(fillers_.size() - count);
-    }
-    TableWithRoom(const TableWithRoom&) = delete;
-    TableWithRoom& operator=(const TableWithRoom&) = delete;
-    ~TableWithRoom() { ::setrlimit(RLIMIT_NOFILE, &before_); }
-
-  private:
-    rlimit before_{};
-    std::vector<UniqueFd> fillers_{};
-};
 
 struct Received {
     std::array<std::byte, max_message_size> bytes;

@@ -1,0 +1,77 @@
+/* libfdbroker from C11: the header compiles as C, and a file travels through the library into a C program. The broker
+ * is a socket in which its answers lie ready. */
+#include <errno.h>
+#include <fcntl.h>
+#include <fdbroker.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define REQUIRE(condition)                                                  \
+    do {                                                                    \
+        if (!(condition)) {                                                 \
+            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
+            return 1;                                                       \
+        }                                                                   \
+    } while (0)
+
+/* From the vectors: what this version says; one file for request 1; a refusal of request 2. */
+static const unsigned char hello_reply[] = {1, 2, 0, 0, 0, 0, 255, 255, 1, 1, 253, 0,
+                                            0, 0, 1, 0, 1, 0, 0,   0,   0, 0, 0,   0};
+static const unsigned char granted[] = {1, 4, 1, 0, 0, 0, 255, 255, 1, 0, 0, 0, 0, 0, 0, 0,
+                                        1, 0, 0, 0, 0, 0, 0,   0,   9, 0, 0, 0, 0, 0, 0, 0};
+static const unsigned char refused[] = {1, 4, 1, 0, 0, 0, 255, 255, 2, 0, 0, 0, 13, 0, 0,   0,   0, 2,
+                                        2, 0, 0, 0, 0, 0, 8,   0,   0, 0, 0, 0, 0,  0, 'n', 'o', 0, 0};
+
+static int send_with_descriptor(int socket, const void* bytes, size_t size, int descriptor) {
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct iovec part = {.iov_base = (void*)bytes, .iov_len = size};
+    struct msghdr message = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    struct cmsghdr* rights = &control.header;
+    memset(&control, 0, sizeof control);
+    rights->cmsg_level = SOL_SOCKET;
+    rights->cmsg_type = SCM_RIGHTS;
+    rights->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(rights), &descriptor, sizeof descriptor);
+    return sendmsg(socket, &message, MSG_NOSIGNAL) == (ssize_t)size;
+}
+
+int main(void) {
+    struct fdbroker* broker = NULL;
+    int ends[2];
+    int file[2];
+    char address[32];
+    char text[8] = "";
+    int fd = -1;
+    struct fdbroker_request request = {.path = "/b", .flags = O_RDONLY, .mode = 0};
+
+    REQUIRE(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends) == 0);
+    REQUIRE(pipe(file) == 0);
+    REQUIRE(write(file[1], "hello", 5) == 5);
+    REQUIRE(send(ends[1], hello_reply, sizeof hello_reply, 0) == sizeof hello_reply);
+    REQUIRE(send_with_descriptor(ends[1], granted, sizeof granted, file[0]));
+    REQUIRE(send(ends[1], refused, sizeof refused, 0) == sizeof refused);
+
+    snprintf(address, sizeof address, "fd:%d", ends[0]);
+    REQUIRE(fdbroker_connect_flags(&broker, address, FDBROKER_ANY_OWNER) == 0);
+    REQUIRE(fdbroker_set_timeout(broker, 60000) == 0);
+    fd = fdbroker_open(broker, "/a", O_RDONLY, 0);
+    REQUIRE(fd >= 0);
+    REQUIRE(read(fd, text, sizeof text) == 5 && memcmp(text, "hello", 5) == 0);
+    close(fd);
+    REQUIRE(fdbroker_open_many(broker, &request, 1, &fd) == 0);
+    REQUIRE(fd == -EACCES);
+    REQUIRE(strcmp(fdbroker_reason(broker), "decide: no (record 8)") == 0);
+
+    REQUIRE(fdbroker_confine(FDBROKER_CONFINE_BEST_EFFORT | FDBROKER_CONFINE_DESCRIPTORS) == 0);
+    REQUIRE(fcntl(file[1], F_GETFD) == -1 && errno == EBADF);
+    REQUIRE(fcntl(ends[0], F_GETFD) != -1);
+    REQUIRE(open("/dev/null", O_RDONLY) == -1);
+    fdbroker_disconnect(broker);
+    return 0;
+}
