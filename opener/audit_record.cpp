@@ -1,0 +1,188 @@
+#include "opener/audit_record.hpp"
+
+#include <array>
+#include <charconv>
+#include <ctime>
+
+namespace fdbroker::opener {
+
+namespace {
+
+// Written by hand: a record is made for every request, and a general JSON writer takes ten times as long.
+class Line {
+  public:
+    explicit Line(std::string& out) : out_(out) { out_.clear(); }
+
+    void raw(std::string_view text) { out_.append(text); }
+
+    template <typename Number>
+    void number(Number value) {
+        std::array<char, 24> digits;
+        const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), value).ptr;
+        out_.append(digits.data(), end);
+    }
+
+    // A JSON string of bytes that may be anything. Every byte outside printable ASCII becomes \u00XX, so that a
+    // path comes back from a parser with one character for each byte.
+    void bytes(std::string_view value) { quoted(value, 0x7f); }
+    // A JSON string of valid UTF-8, which stays as it is.
+    void text(std::string_view value) { quoted(value, 0x100); }
+
+    // RFC 3339 in UTC with microseconds. The calendar part changes once a second and is kept.
+    void time(std::chrono::system_clock::time_point value) {
+        using namespace std::chrono;
+        const auto since = value.time_since_epoch();
+        const auto second = floor<seconds>(since);
+        static thread_local seconds kept{-1};
+        static thread_local std::array<char, 32> calendar;
+        static thread_local std::size_t length = 0;
+        if (second != kept) {
+            const std::time_t clock = second.count();
+            std::tm parts{};
+            ::gmtime_r(&clock, &parts);
+            length = std::strftime(calendar.data(), calendar.size(), "%Y-%m-%dT%H:%M:%S.", &parts);
+            kept = second;
+        }
+        std::array<char, 8> fraction;
+        auto left = static_cast<unsigned>(duration_cast<microseconds>(since - second).count());
+        for (int i = 5; i >= 0; --i, left /= 10)
+            fraction[static_cast<std::size_t>(i)] = static_cast<char>('0' + left % 10);
+        fraction[6] = 'Z';
+        out_.push_back('"');
+        out_.append(calendar.data(), length);
+        out_.append(fraction.data(), 7);
+        out_.push_back('"');
+    }
+
+    void start(std::chrono::system_clock::time_point when, std::uint64_t sequence, std::uint32_t generation) {
+        raw("{\"time\":");
+        time(when);
+        raw(",\"seq\":");
+        number(sequence);
+        raw(",\"generation\":");
+        number(generation);
+    }
+
+    void end() { raw("}\n"); }
+
+  private:
+    // Bytes from `first_foreign` on are escaped, as are control characters, quotes and backslashes.
+    void quoted(std::string_view value, unsigned first_foreign) {
+        out_.push_back('"');
+        std::size_t clean = 0;
+        for (std::size_t i = 0; i < value.size(); ++i) {
+            const auto byte = static_cast<unsigned char>(value[i]);
+            if (byte >= 0x20 && byte < first_foreign && byte != 0x7f && byte != '"' && byte != '\\') continue;
+            out_.append(value.substr(clean, i - clean));
+            clean = i + 1;
+            if (byte == '"' || byte == '\\') {
+                out_.push_back('\\');
+                out_.push_back(value[i]);
+            } else {
+                constexpr std::string_view hex = "0123456789abcdef";
+                out_.append("\\u00");
+                out_.push_back(hex[byte >> 4]);
+                out_.push_back(hex[byte & 15U]);
+            }
+        }
+        out_.append(value.substr(clean));
+        out_.push_back('"');
+    }
+
+    std::string& out_;
+};
+
+}  // namespace
+
+std::string audit_peer(const policy::PeerIdentity& identity, std::int32_t pid,
+                       std::span<const std::string_view> roles) {
+    std::string out;
+    Line line(out);
+    line.raw("\"listener\":");
+    line.bytes(identity.listener);
+    line.raw(",\"peer\":{\"pid\":");
+    line.number(pid);
+    line.raw(",\"uid\":");
+    line.number(identity.uid);
+    line.raw(",\"gid\":");
+    line.number(identity.gid);
+    line.raw(",\"user\":");
+    if (identity.user.empty()) {
+        line.raw("null");
+    } else {
+        line.bytes(identity.user);
+    }
+    line.raw(",\"roles\":[");
+    for (std::size_t i = 0; i < roles.size(); ++i) {
+        if (i != 0) line.raw(",");
+        line.text(roles[i]);
+    }
+    line.raw("]}");
+    return out;
+}
+
+void format(std::string& out, const DecisionRecord& record) {
+    Line line(out);
+    line.start(record.time, record.sequence, record.generation);
+    line.raw(",\"event\":\"request\",\"session\":");
+    line.number(record.session);
+    line.raw(",\"request\":");
+    line.number(record.request);
+    line.raw(",");
+    line.raw(record.peer);
+    line.raw(",\"operation\":[");
+    bool first = true;
+    for (unsigned bit = 0; bit < policy::operation_count; ++bit) {
+        const auto operation = static_cast<policy::Operation>(bit);
+        if (!record.operations.contains(operation)) continue;
+        if (!first) line.raw(",");
+        first = false;
+        line.text(policy::to_string(operation));
+    }
+    line.raw("],\"path\":");
+    line.bytes(record.path);
+    line.raw(record.errno_value == 0 ? ",\"decision\":\"allowed\"" : ",\"decision\":\"refused\"");
+    if (record.rule != nullptr) {
+        line.raw(",\"rule\":");
+        line.text(record.rule->name);
+        line.raw(",\"at\":");
+        line.bytes(record.rule->location.file);
+        // Into the string just closed: "file:line".
+        out.back() = ':';
+        line.number(record.rule->location.line);
+        line.raw("\"");
+    }
+    if (record.errno_value != 0) {
+        line.raw(",\"step\":");
+        line.text(proto::to_string(record.step));
+        line.raw(",\"errno\":");
+        line.number(record.errno_value);
+        line.raw(",\"reason\":");
+        line.text(record.reason);
+    }
+    line.raw(",\"duration_ns\":");
+    line.number(record.duration.count());
+    line.end();
+}
+
+void format(std::string& out, const EventRecord& record) {
+    Line line(out);
+    line.start(record.time, record.sequence, record.generation);
+    line.raw(",\"event\":");
+    line.text(record.event);
+    if (record.session != 0) {
+        line.raw(",\"session\":");
+        line.number(record.session);
+    }
+    if (!record.peer.empty()) {
+        line.raw(",");
+        line.raw(record.peer);
+    }
+    if (!record.cause.empty()) {
+        line.raw(",\"cause\":");
+        line.text(record.cause);
+    }
+    line.end();
+}
+
+}  // namespace fdbroker::opener

@@ -1,0 +1,57 @@
+#include "opener/link.hpp"
+
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <array>
+#include <span>
+
+#include "proto/channel.hpp"
+
+namespace fdbroker::opener {
+
+using proto::BorrowedFd;
+using proto::ErrorKind;
+using proto::Result;
+using proto::UniqueFd;
+
+Result<Link::Pair> Link::make() {
+    int ends[2];
+    if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0) {
+        return proto::system_error("socketpair");
+    }
+    return Pair{Link(UniqueFd(ends[0])), Link(UniqueFd(ends[1]))};
+}
+
+Result<void> Link::send(const LinkMessage& message, BorrowedFd attached) {
+    const std::span<const BorrowedFd> descriptors =
+        attached ? std::span<const BorrowedFd>(&attached, 1) : std::span<const BorrowedFd>();
+    for (;;) {
+        auto sent = proto::send(socket_.borrow(), std::as_bytes(std::span(&message, 1)), descriptors,
+                                proto::Wait::never);
+        if (sent || sent.error().errno_value != EAGAIN) return sent;
+        pollfd writable{socket_.number(), POLLOUT, 0};
+        if (::poll(&writable, 1, -1) < 0 && errno != EINTR) return proto::system_error("poll");
+    }
+}
+
+Result<std::optional<Link::Received>> Link::receive() {
+    // A byte more than the one size there is, so that a longer message shows.
+    std::array<std::byte, sizeof(LinkMessage) + 1> buffer;
+    proto::ReceivedDescriptors descriptors;
+    auto received = proto::receive(socket_.borrow(), buffer, descriptors, proto::Wait::never);
+    if (!received) {
+        if (received.error().kind == ErrorKind::system && received.error().errno_value == EAGAIN)
+            return std::nullopt;
+        return std::unexpected(received.error());
+    }
+    if (received->size() != sizeof(LinkMessage) || descriptors.count() > 1) {
+        return proto::protocol_error("link", "a message of the wrong size");
+    }
+    Received result;
+    std::memcpy(&result.message, received->data(), sizeof(LinkMessage));
+    if (descriptors.count() == 1) result.attached = descriptors.take(0);
+    return result;
+}
+
+}  // namespace fdbroker::opener

@@ -1,0 +1,64 @@
+// The link between the supervisor and a generation: a SOCK_SEQPACKET pair on which only messages of one
+// fixed size travel, so that the supervisor, which is root, parses nothing that a peer could have shaped.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "proto/error.hpp"
+#include "proto/unique_fd.hpp"
+
+namespace fdbroker::opener {
+
+// A connection as long as it lives, over all generations. Never 0.
+using Token = std::uint64_t;
+
+enum class LinkType : std::uint32_t {
+    // supervisor → generation
+    activate = 1,   // no other generation serves any more: begin
+    adopt = 2,      // token, value: index of the listener; with the connection's descriptor
+    hand_over = 3,  // read no more, send what is parked, end; the next generation takes the connections
+    retire = 4,     // answer what peers have sent, end every session, end
+    // generation → supervisor
+    ready = 16,    // policy loaded, confined; value: connections per uid, total: connections in all
+    release = 17,  // token: its session has ended, let go of the duplicate
+};
+
+struct LinkMessage {
+    LinkType type = LinkType::adopt;
+    std::uint32_t value = 0;
+    std::uint32_t total = 0;
+    std::uint32_t reserved = 0;
+    Token token = 0;
+};
+
+// One end. Both ends are non-blocking.
+class Link {
+  public:
+    struct Pair;
+    static proto::Result<Pair> make();
+
+    proto::BorrowedFd descriptor() const noexcept { return socket_.borrow(); }
+
+    // Blocks (by poll) while the other end's queue is full: the link carries a message per connection, not
+    // per request. `attached` stays the caller's.
+    proto::Result<void> send(const LinkMessage& message, proto::BorrowedFd attached = {});
+
+    struct Received {
+        LinkMessage message;
+        proto::UniqueFd attached;
+    };
+    // nullopt: nothing there now. disconnected: the other end has gone.
+    proto::Result<std::optional<Received>> receive();
+
+  private:
+    explicit Link(proto::UniqueFd socket) : socket_(std::move(socket)) {}
+    proto::UniqueFd socket_;
+};
+
+struct Link::Pair {
+    Link supervisor;
+    Link generation;
+};
+
+}  // namespace fdbroker::opener
