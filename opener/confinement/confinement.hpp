@@ -132,6 +132,7 @@ struct BoundDirectory {
     // Of the directory itself, the same inside and outside: a name that now leads elsewhere shows by them.
     std::uint64_t device = 0;
     std::uint64_t inode = 0;
+    uid_t owner = 0;
     bool local = false;  // its filesystem is one that is known not to wait for a network or another process
 };
 

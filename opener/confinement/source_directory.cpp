@@ -70,12 +70,13 @@ proto::Result<SourceDirectory> open_source_directory(proto::BorrowedFd root, con
 
 proto::Result<void> inspect_directory(BoundDirectory& directory) {
     struct statx status {};
-    if (::statx(directory.fd.number(), "", AT_EMPTY_PATH, STATX_INO | STATX_MNT_ID, &status) != 0) {
+    if (::statx(directory.fd.number(), "", AT_EMPTY_PATH, STATX_INO | STATX_UID | STATX_MNT_ID, &status) != 0) {
         return proto::system_error("statx", directory.path);
     }
     directory.mount_id = status.stx_mnt_id;
     directory.device = ::makedev(status.stx_dev_major, status.stx_dev_minor);
     directory.inode = status.stx_ino;
+    directory.owner = status.stx_uid;
     struct statfs filesystem{};
     if (::fstatfs(directory.fd.number(), &filesystem) != 0)
         return proto::system_error("fstatfs", directory.path);

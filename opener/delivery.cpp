@@ -1,0 +1,68 @@
+#include "opener/delivery.hpp"
+
+#include <array>
+#include <utility>
+
+#include "proto/channel.hpp"
+
+namespace fdbroker::opener {
+
+using proto::BorrowedFd;
+using proto::Result;
+
+namespace {
+
+Result<void> send_with(BorrowedFd socket, std::span<const std::byte> message,
+                       std::span<const DeliverableFile> files) {
+    std::array<BorrowedFd, proto::max_requests> descriptors;
+    for (std::size_t i = 0; i < files.size(); ++i) descriptors[i] = files[i].descriptor();
+    return proto::send(socket, message, std::span(descriptors).first(files.size()), proto::Wait::never);
+}
+
+}  // namespace
+
+Delivery::Delivery() : buffer_(proto::max_message_size), writer_(buffer_) {
+    files_.reserve(proto::max_requests);
+}
+
+void Delivery::add(std::uint32_t id, std::uint64_t record, DeliverableFile file) {
+    const bool added = writer_.add(proto::Reply{.id = id, .has_descriptor = true, .record = record});
+    if (!added)
+        std::abort();  // max_requests replies with the longest reasons fit; more is a bug of the caller's
+    files_.push_back(std::move(file));
+}
+
+void Delivery::add_refusal(std::uint32_t id, std::uint64_t record, int errno_value, proto::Step step,
+                           std::string_view reason) {
+    const bool added = writer_.add(
+        proto::Reply{.id = id, .status = errno_value, .step = step, .record = record, .reason = reason});
+    if (!added) std::abort();
+}
+
+Result<void> Delivery::send(BorrowedFd socket) {
+    auto sent = send_with(socket, writer_.message(), files_);
+    if (sent || sent.error().kind != proto::ErrorKind::system || sent.error().errno_value != EAGAIN) clear();
+    return sent;
+}
+
+ParkedReplies Delivery::park(JournalEntry* entry) {
+    ParkedReplies parked;
+    const auto message = writer_.message();
+    parked.message.assign(message.begin(), message.end());
+    parked.files = std::exchange(files_, {});
+    parked.entry = entry;
+    files_.reserve(proto::max_requests);
+    writer_.clear();
+    return parked;
+}
+
+void Delivery::clear() noexcept {
+    files_.clear();
+    writer_.clear();
+}
+
+Result<void> send(BorrowedFd socket, const ParkedReplies& replies) {
+    return send_with(socket, replies.message, replies.files);
+}
+
+}  // namespace fdbroker::opener

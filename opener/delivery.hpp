@@ -1,0 +1,53 @@
+// The replies of one turn of a session, with their descriptors, on their way to the peer.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "opener/journal.hpp"
+#include "opener/resolver.hpp"
+#include "proto/error.hpp"
+#include "proto/message.hpp"
+#include "proto/unique_fd.hpp"
+
+namespace fdbroker::opener {
+
+// Replies that the peer's socket had no room for. Their journal entry stays theirs until they have left.
+struct ParkedReplies {
+    std::vector<std::byte> message{};
+    std::vector<DeliverableFile> files{};
+    JournalEntry* entry = nullptr;
+};
+
+// Gathers replies; one message of them leaves by send(). Its memory is allocated once and serves all sessions of
+// a thread, one after the other.
+class Delivery {
+  public:
+    Delivery();
+
+    bool empty() const noexcept { return count() == 0; }
+    std::size_t count() const noexcept { return writer_.count(); }
+
+    // At most max_requests between two calls of send().
+    void add(std::uint32_t id, std::uint64_t record, DeliverableFile file);
+    void add_refusal(std::uint32_t id, std::uint64_t record, int errno_value, proto::Step step,
+                     std::string_view reason);
+
+    // Sends what was gathered without blocking and starts afresh. On an error too nothing is kept, except for EAGAIN: then
+    // park() takes it.
+    proto::Result<void> send(proto::BorrowedFd socket);
+    ParkedReplies park(JournalEntry* entry);
+    void clear() noexcept;
+
+  private:
+    std::vector<std::byte> buffer_;
+    proto::ReplyWriter writer_;
+    std::vector<DeliverableFile> files_;
+};
+
+proto::Result<void> send(proto::BorrowedFd socket, const ParkedReplies& replies);
+
+}  // namespace fdbroker::opener

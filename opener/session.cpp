@@ -1,0 +1,288 @@
+#include "opener/session.hpp"
+
+#include <fmt/format.h>
+#include <sys/socket.h>
+
+#include <utility>
+
+#include "policy/request_path.hpp"
+
+namespace fdbroker::opener {
+
+using policy::OperationSet;
+using proto::ErrorKind;
+using proto::MessageType;
+using proto::Step;
+
+namespace {
+
+// What this broker does of DESIGN's operations; the hello tells it to clients.
+constexpr std::uint64_t served_calls = std::uint64_t{1} << static_cast<unsigned>(proto::Call::open);
+constexpr OperationSet served_operations{policy::Operation::read};
+
+bool would_block(const proto::Error& error) noexcept {
+    return error.kind == ErrorKind::system && error.errno_value == EAGAIN;
+}
+
+}  // namespace
+
+Session::Session(Service& service, Token token, proto::UniqueFd socket, IdentifiedPeer peer)
+    : service_(service),
+      token_(token),
+      socket_(std::move(socket)),
+      peer_(service.policy.identify(std::move(peer.identity))),
+      audit_peer_(opener::audit_peer(peer_.identity(), peer.pid, peer_.role_names(service.policy))) {}
+
+// ---- receive -------------------------------------------------------------------------------------------
+
+Session::State Session::serve() {
+    // A peer that waits for each reply must have it at once; one that has sent more meanwhile is served faster with
+    // several replies in one message. Which it is shows by gathering now and then: that costs the first sort one
+    // receive in vain.
+    const bool gather = pipelines_ || ++turns_ % 16 == 0;
+    std::size_t messages = 0;
+    answered_ = 0;
+    while (answered_ < requests_per_turn) {
+        // Once more without waiting, even after a reply: a peer on the same CPU has often run by now, and this is
+        // cheaper than going through epoll.
+        auto message = proto::receive(socket_.borrow(), service_.received, proto::Wait::never);
+        if (!message) {
+            if (!would_block(message.error())) receive_failed(message.error());
+            break;
+        }
+        ++messages;
+        received_at_ = std::chrono::steady_clock::now();
+        if (!handle(*message) || (!gather && !send_replies())) break;
+    }
+    if (gather) pipelines_ = messages > 1;
+    if (state_ == State::readable) send_replies();
+    return state_;
+}
+
+void Session::receive_failed(const proto::Error& error) {
+    if (error.kind != ErrorKind::disconnected) {
+        end(EPROTO, error.message());
+    } else if (send_replies()) {
+        finish(retiring_ ? "the opener stops" : "the peer closed the connection");
+    }
+}
+
+// ---- parse ---------------------------------------------------------------------------------------------
+
+bool Session::handle(std::span<const std::byte> message) {
+    const auto header = proto::read_header(message);
+    if (!header) {
+        end(header.error() == proto::MessageError::bad_version ? EPROTONOSUPPORT : EPROTO,
+            proto::to_string(header.error()));
+        return false;
+    }
+    switch (header->type) {
+        case MessageType::requests:
+            return handle_requests(message);
+        case MessageType::hello:
+            return handle_hello(message);
+        default:
+            end(EPROTO, "a message that only the opener sends");
+            return false;
+    }
+}
+
+bool Session::handle_hello(std::span<const std::byte> message) {
+    if (const auto hello = proto::read_hello(message); !hello) {
+        end(EPROTO, proto::to_string(hello.error()));
+        return false;
+    }
+    if (!send_replies()) return false;
+    std::array<std::byte, 64> reply;
+    const std::size_t size = proto::write_hello_reply(reply, {.calls = served_calls});
+    auto sent = proto::send(socket_.borrow(), std::span(reply).first(size), {}, proto::Wait::never);
+    // A peer that lets its replies pile up has no use for another hello.
+    if (!sent) finish("the peer does not read");
+    return sent.has_value();
+}
+
+bool Session::handle_requests(std::span<const std::byte> message) {
+    const auto requests = proto::read_requests(message, service_.requests);
+    if (!requests) {
+        end(EPROTO, proto::to_string(requests.error()));
+        return false;
+    }
+    // One message of replies holds as many as one of requests, each with the longest reason.
+    if (service_.delivery.count() + requests->size() > proto::max_requests && !send_replies()) return false;
+    if (entry_ == nullptr) entry_ = service_.journal.acquire(token_);
+    if (entry_ == nullptr) std::abort();  // the broker keeps fewer replies parked than there are entries
+    for (const proto::Request& request : *requests) Journal::note(*entry_, request.id);
+    for (const proto::Request& request : *requests) answer(request);
+    return true;
+}
+
+// ---- decide, resolve, inspect --------------------------------------------------------------------------
+
+Session::Outcome Session::refused(Step step, int errno_value, std::string_view reason) {
+    return {.errno_value = errno_value,
+            .step = step,
+            .reason = reason,
+            .recorded_step = step,
+            .recorded_reason = reason};
+}
+
+Session::Outcome Session::carry_out(const proto::Request& request) {
+    const auto path = policy::RequestPath::parse(request.path);
+    if (!path) return refused(Step::parse, EINVAL, policy::to_string(path.error()));
+    const auto flags = OpenFlags::parse(request.flags);
+    if (!flags) return refused(Step::parse, EINVAL, to_string(flags.error()));
+
+    // Before this decision nothing of the path is looked at on disk, and after a refusal nothing ever is.
+    const policy::Decision decision = service_.policy.decide(peer_, flags->operations(), *path);
+    if (!decision) return refused_by_policy(decision.error(), flags->operations());
+    const policy::Grant& grant = *decision;
+
+    Outcome outcome{.operations = grant.operations(), .rule = &grant.rule()};
+    const auto stopped = [&outcome](Step step, const Obstacle& obstacle) {
+        outcome.errno_value = obstacle.errno_value;
+        outcome.step = outcome.recorded_step = step;
+        outcome.reason = outcome.recorded_reason = obstacle.text;
+        return std::move(outcome);
+    };
+    if (!served_operations.contains_all(grant.operations()) ||
+        grant.rule().delivery != policy::Delivery::descriptor) {
+        return stopped(Step::resolve,
+                       {EOPNOTSUPP, "this version delivers files for reading, as descriptors, only"});
+    }
+    auto resolved = service_.resolver.resolve(grant, *flags);
+    if (!resolved) return stopped(Step::resolve, resolved.error());
+    auto file = service_.inspector.inspect(std::move(*resolved), grant, *flags, uid());
+    if (!file) return stopped(Step::inspect, file.error());
+    outcome.file = std::move(*file);
+    return outcome;
+}
+
+Session::Outcome Session::refused_by_policy(const policy::Refusal& refusal, OperationSet requested) {
+    std::size_t length = 0;
+    if (refusal.denied_by != nullptr) {
+        length =
+            fmt::format_to_n(reason_.data(), reason_.size(), "rule \"{}\" denies it", refusal.denied_by->name)
+                .size;
+    } else {
+        auto end = fmt::format_to_n(reason_.data(), reason_.size(), "no rule allows ").out;
+        for (unsigned bit = 0; bit < policy::operation_count; ++bit) {
+            const auto operation = static_cast<policy::Operation>(bit);
+            if (!refusal.operations.contains(operation)) continue;
+            const auto left = static_cast<std::size_t>(reason_.data() + reason_.size() - end);
+            end = fmt::format_to_n(end, left, "{}{}", end[-1] == ' ' ? "" : "+", policy::to_string(operation))
+                      .out;
+        }
+        length = static_cast<std::size_t>(end - reason_.data());
+    }
+    const std::string_view reason(reason_.data(), std::min(length, reason_.size()));
+    Outcome outcome = refused(Step::decide, refusal.errno_value, reason);
+    outcome.operations = requested;
+    outcome.rule = refusal.denied_by;
+    if (refusal.errno_value == ENOENT) {
+        // `reveal: ENOENT`: the peer must see what it sees where there is no file.
+        outcome.step = Step::resolve;
+        outcome.reason = explain_open_failure(ENOENT);
+    }
+    return outcome;
+}
+
+// ---- record, deliver -----------------------------------------------------------------------------------
+
+void Session::answer(const proto::Request& request) {
+    Outcome outcome = carry_out(request);
+    const AuditTrail::Recorded recorded = service_.audit.decision({
+        .duration = std::chrono::steady_clock::now() - received_at_,
+        .session = token_,
+        .request = request.id,
+        .peer = audit_peer_,
+        .operations = outcome.operations,
+        .path = request.path,
+        .rule = outcome.rule,
+        .errno_value = outcome.errno_value,
+        .step = outcome.recorded_step,
+        .reason = outcome.recorded_reason,
+    });
+    ++answered_;
+    if (!recorded.may_leave) {
+        service_.delivery.add_refusal(request.id, 0, EIO, Step::record,
+                                      "the decision could not be put on record");
+    } else if (outcome.file) {
+        service_.delivery.add(request.id, recorded.sequence, std::move(*outcome.file));
+    } else {
+        service_.delivery.add_refusal(request.id, recorded.sequence, outcome.errno_value, outcome.step,
+                                      outcome.reason);
+    }
+}
+
+bool Session::send_replies() {
+    if (service_.delivery.empty()) return true;
+    auto sent = service_.delivery.send(socket_.borrow());
+    if (sent) {
+        release_entry();
+        return true;
+    }
+    if (would_block(sent.error())) {
+        parked_ = service_.delivery.park(std::exchange(entry_, nullptr));
+        state_ = State::writable;
+    } else {
+        finish(sent.error().kind == ErrorKind::disconnected ? "the peer closed the connection"
+                                                            : sent.error().message());
+    }
+    return false;
+}
+
+Session::State Session::flush() {
+    auto sent = opener::send(socket_.borrow(), *parked_);
+    if (!sent && would_block(sent.error())) return state_;
+    Journal::release(*parked_->entry);
+    parked_.reset();
+    state_ = State::readable;
+    if (!sent) finish("the peer closed the connection");
+    return state_;
+}
+
+Session::State Session::answer_lost(std::span<const std::uint32_t> ids) {
+    entry_ = service_.journal.acquire(token_);
+    if (entry_ == nullptr) std::abort();
+    for (const std::uint32_t id : ids) {
+        Journal::note(*entry_, id);
+        service_.delivery.add_refusal(
+            id, 0, EIO, Step::deliver,
+            "the broker failed while it worked on this request; what came of it is unknown");
+    }
+    send_replies();
+    return state_;
+}
+
+// ---- the end -------------------------------------------------------------------------------------------
+
+void Session::retire() {
+    retiring_ = true;
+    // What the peer has sent stays readable; what it sends from now on fails with EPIPE.
+    ::shutdown(socket_.number(), SHUT_RD);
+}
+
+void Session::end(int errno_value, std::string_view cause) {
+    service_.delivery.clear();
+    std::array<std::byte, 512> message;
+    const std::size_t size = proto::write_end(message, errno_value, cause);
+    // A courtesy to whoever debugs the peer; one that does not read goes without.
+    static_cast<void>(proto::send(socket_.borrow(), std::span(message).first(size), {}, proto::Wait::never));
+    finish(cause);
+}
+
+void Session::finish(std::string_view cause) {
+    // The supervisor holds a duplicate, so closing alone would not tell the peer.
+    ::shutdown(socket_.number(), SHUT_RDWR);
+    service_.audit.event({.event = "session-end", .session = token_, .peer = audit_peer_, .cause = cause});
+    if (parked_) Journal::release(*parked_->entry);
+    parked_.reset();
+    release_entry();
+    state_ = State::ended;
+}
+
+void Session::release_entry() noexcept {
+    if (entry_ != nullptr) Journal::release(*std::exchange(entry_, nullptr));
+}
+
+}  // namespace fdbroker::opener

@@ -1,0 +1,116 @@
+// One connection, and the way of every request on it:
+//
+//   receive → parse → identify → decide → resolve → inspect → deliver → record
+//
+// session.cpp reads in that order, each step a call into one module. (Identification comes first in time: once per
+// connection, before the first message. The record of a request is made before its reply leaves.)
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "opener/audit_trail.hpp"
+#include "opener/delivery.hpp"
+#include "opener/identity.hpp"
+#include "opener/journal.hpp"
+#include "opener/link.hpp"
+#include "opener/resolver.hpp"
+#include "policy/policy.hpp"
+#include "proto/channel.hpp"
+#include "proto/message.hpp"
+
+namespace fdbroker::opener {
+
+// What all sessions of one generation share. Used by one thread.
+struct Service {
+    const policy::Policy& policy;
+    const Resolver& resolver;
+    const Inspector& inspector;
+    AuditTrail& audit;
+    Journal& journal;
+
+    Delivery delivery{};
+    std::vector<std::byte> received = std::vector<std::byte>(proto::max_message_size);
+    std::array<proto::Request, proto::max_requests> requests{};
+};
+
+class Session {
+  public:
+    // What the session waits for.
+    enum class State {
+        readable,  // the peer's next request
+        writable,  // room for replies that the peer does not read
+        ended,     // nothing: the descriptor has been shut down, the cause recorded
+    };
+
+    Session(Service& service, Token token, proto::UniqueFd socket, IdentifiedPeer peer);
+
+    Token token() const noexcept { return token_; }
+    std::uint32_t uid() const noexcept { return peer_.identity().uid; }
+    proto::BorrowedFd descriptor() const noexcept { return socket_.borrow(); }
+
+    // Serves what is there, in whole messages, until requests_per_turn or more are answered, so that no session keeps
+    // the others waiting. Never blocks on the peer.
+    State serve();
+    // Sends what was parked.
+    State flush();
+
+    // Answers requests that an earlier generation took and did not live to answer.
+    State answer_lost(std::span<const std::uint32_t> ids);
+
+    // Takes no more than what the peer has already sent. The session ends when that is answered.
+    void retire();
+    // Ends the session from this side; `cause` in words, for the record and the peer.
+    void end(int errno_value, std::string_view cause);
+
+    static constexpr std::size_t requests_per_turn = 32;
+
+  private:
+    // A request's end: a file, or an errno with the step and the reason.
+    struct Outcome {
+        std::optional<DeliverableFile> file{};
+        int errno_value = 0;
+        proto::Step step = proto::Step::none;
+        std::string_view reason{};
+        policy::OperationSet operations{};
+        const policy::Rule* rule = nullptr;
+        // What goes on record where the peer is told something else (`reveal: ENOENT`).
+        proto::Step recorded_step = proto::Step::none;
+        std::string_view recorded_reason{};
+    };
+
+    // The steps; each false when the session goes no further now.
+    void receive_failed(const proto::Error& error);
+    bool handle(std::span<const std::byte> message);
+    bool handle_hello(std::span<const std::byte> message);
+    bool handle_requests(std::span<const std::byte> message);
+    Outcome carry_out(const proto::Request& request);
+    static Outcome refused(proto::Step step, int errno_value, std::string_view reason);
+    Outcome refused_by_policy(const policy::Refusal& refusal, policy::OperationSet requested);
+    void answer(const proto::Request& request);
+    bool send_replies();
+    void finish(std::string_view cause);
+    void release_entry() noexcept;
+
+    Service& service_;
+    Token token_;
+    proto::UniqueFd socket_;
+    policy::Peer peer_;
+    std::string audit_peer_;
+    State state_ = State::readable;
+    bool retiring_ = false;
+    JournalEntry* entry_ = nullptr;  // of the requests whose replies are being gathered
+    std::optional<ParkedReplies> parked_{};
+    std::size_t answered_ = 0;  // in this turn
+    std::chrono::steady_clock::time_point received_at_{};
+    std::array<char, proto::max_reason_length> reason_;
+
+    // Whether the peer keeps several requests under way, so that their replies are worth gathering.
+    bool pipelines_ = false;
+    std::uint8_t turns_ = 0;
+};
+
+}  // namespace fdbroker::opener
