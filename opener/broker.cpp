@@ -1,0 +1,287 @@
+#include "opener/broker.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <cstdio>
+#include <ctime>
+#include <fstream>
+#include <iterator>
+#include <memory>
+#include <unordered_map>
+#include <utility>
+
+#include "opener/confinement/confinement.hpp"
+#include "opener/event_loop.hpp"
+#include "opener/identity.hpp"
+#include "opener/load_policy.hpp"
+#include "opener/session.hpp"
+
+namespace fdbroker::opener {
+
+using proto::Result;
+using proto::UniqueFd;
+
+namespace {
+
+// How long a peer that does not read its replies can hold up the end of a generation. What is parked after that is
+// answered from the journal by the next one.
+constexpr std::chrono::seconds end_timeout{2};
+
+class Broker {
+  public:
+    Broker(const GenerationStart& start, Service& service, const IdentitySource& identities, EventLoop loop)
+        : start_(start), service_(service), identities_(identities), loop_(std::move(loop)) {}
+
+    Result<void> run(const policy::Limits& limits);
+
+  private:
+    enum class Phase {
+        serving,
+        handing_over,  // reads nothing, and ends when nothing is parked
+        retiring,      // takes nothing new, and ends when every session has
+    };
+
+    void activate();
+    Result<bool> serve_link();
+    void adopt(Token token, std::uint32_t listener, UniqueFd socket);
+    void handle(Session& session, std::uint32_t events);
+    void follow(Session& session, Session::State before, Session::State after);
+    bool make_room_for_parked();
+    void end_session(Session& session);
+    void hand_over();
+    void retire();
+    bool finished() const noexcept {
+        return (phase_ == Phase::retiring && sessions_.empty()) ||
+               (phase_ == Phase::handing_over && parked_.empty());
+    }
+    int patience() const noexcept;
+
+    const GenerationStart& start_;
+    Service& service_;
+    const IdentitySource& identities_;
+    EventLoop loop_;
+    std::unordered_map<Token, std::unique_ptr<Session>> sessions_{};
+    std::vector<Session*> parked_{};  // those whose peer does not read, longest first
+    std::unordered_map<Token, std::vector<std::uint32_t>> lost_{};
+    Phase phase_ = Phase::serving;
+    std::chrono::steady_clock::time_point end_by_{};
+};
+
+// The previous generation may have been taken over: its journal is read with as little trust as a message.
+void Broker::activate() {
+    service_.audit.event({.event = "start", .cause = start_.cause});
+    if (start_.previous == nullptr) return;
+    for (const JournalEntry& entry : start_.previous->entries()) {
+        const Token token = entry.token.load();
+        const std::size_t count = std::min<std::size_t>(entry.count.load(), entry.ids.size());
+        if (token == 0) continue;
+        auto& ids = lost_[token];
+        ids.insert(ids.end(), entry.ids.begin(), entry.ids.begin() + static_cast<std::ptrdiff_t>(count));
+    }
+}
+
+Result<void> Broker::run(const policy::Limits& limits) {
+    // The link is the one thing without a session, so its tag is null.
+    if (auto added = loop_.add(start_.link.descriptor(), EPOLLIN, nullptr); !added) return added;
+    const LinkMessage ready{
+        .type = LinkType::ready, .value = limits.connections, .total = limits.connections_total};
+    if (auto sent = start_.link.send(ready); !sent) return sent;
+    while (!finished()) {
+        for (const epoll_event& event : loop_.wait(patience())) {
+            if (event.data.ptr == nullptr) {
+                auto alive = serve_link();
+                if (!alive) return std::unexpected(alive.error());
+                // What else epoll told may be about a session that is no more.
+                break;
+            }
+            if (make_room_for_parked()) break;
+            handle(*static_cast<Session*>(event.data.ptr), event.events);
+        }
+        if (phase_ != Phase::serving && std::chrono::steady_clock::now() >= end_by_) break;
+    }
+    return {};
+}
+
+int Broker::patience() const noexcept {
+    if (phase_ == Phase::serving) return -1;
+    const auto left = end_by_ - std::chrono::steady_clock::now();
+    return static_cast<int>(
+        std::max<std::int64_t>(0, std::chrono::ceil<std::chrono::milliseconds>(left).count()));
+}
+
+Result<bool> Broker::serve_link() {
+    for (;;) {
+        auto received = start_.link.receive();
+        if (!received) return std::unexpected(received.error());
+        if (!*received) return true;
+        const LinkMessage& message = (*received)->message;
+        switch (message.type) {
+            case LinkType::activate:
+                activate();
+                break;
+            case LinkType::adopt:
+                adopt(message.token, message.value, std::move((*received)->attached));
+                break;
+            case LinkType::hand_over:
+                hand_over();
+                break;
+            case LinkType::retire:
+                retire();
+                break;
+            default:
+                return proto::protocol_error("link", "a message that only a generation sends");
+        }
+    }
+}
+
+void Broker::adopt(Token token, std::uint32_t listener, UniqueFd socket) {
+    // A connection that cannot be served is let go; the supervisor closes it.
+    const auto let_go = [&] {
+        ::shutdown(socket.number(), SHUT_RDWR);
+        static_cast<void>(start_.link.send({.type = LinkType::release, .token = token}));
+    };
+    if (!socket || listener >= start_.listeners.size()) return let_go();
+    auto peer = identify(socket.borrow(), start_.listeners[listener], identities_);
+    if (!peer) {
+        service_.audit.event({.event = "session-refused", .session = token, .cause = peer.error().message()});
+        return let_go();
+    }
+    auto session = std::make_unique<Session>(service_, token, std::move(socket), std::move(*peer));
+    if (auto added = loop_.add(session->descriptor(), EPOLLIN, session.get()); !added) {
+        session->end(added.error().errno_value, "the opener cannot watch another connection");
+        static_cast<void>(start_.link.send({.type = LinkType::release, .token = token}));
+        return;
+    }
+    Session& added = *session;
+    sessions_.emplace(token, std::move(session));
+    if (auto lost = lost_.extract(token)) {
+        make_room_for_parked();
+        follow(added, Session::State::readable, added.answer_lost(lost.mapped()));
+    }
+    if (phase_ == Phase::retiring) added.retire();
+}
+
+void Broker::handle(Session& session, std::uint32_t events) {
+    if ((events & EPOLLOUT) != 0) {
+        follow(session, Session::State::writable, session.flush());
+    } else {
+        follow(session, Session::State::readable, session.serve());
+    }
+}
+
+// Keeps what epoll waits for in step with what the session waits for.
+void Broker::follow(Session& session, Session::State before, Session::State after) {
+    if (after == before) return;
+    if (before == Session::State::writable) std::erase(parked_, &session);
+    if (after == Session::State::ended) return end_session(session);
+    if (after == Session::State::writable) parked_.push_back(&session);
+    std::uint32_t events = after == Session::State::writable ? EPOLLOUT : EPOLLIN;
+    if (phase_ == Phase::handing_over && after == Session::State::readable) events = 0;
+    if (auto changed = loop_.change(session.descriptor(), events, &session); !changed) {
+        session.end(changed.error().errno_value, "the opener cannot watch the connection");
+        end_session(session);
+    }
+}
+
+// Every session being served needs a journal entry; one that waits for its peer to read keeps its own. When all but
+// one are kept, the peer that has not read for the longest time has to go.
+bool Broker::make_room_for_parked() {
+    if (parked_.size() < Journal::entry_count - 1) return false;
+    Session& slowest = *parked_.front();
+    slowest.end(ETIMEDOUT, "the peer does not read its replies, and others need their place");
+    end_session(slowest);
+    return true;
+}
+
+void Broker::end_session(Session& session) {
+    std::erase(parked_, &session);
+    loop_.remove(session.descriptor());
+    const Token token = session.token();
+    sessions_.erase(token);
+    static_cast<void>(start_.link.send({.type = LinkType::release, .token = token}));
+}
+
+void Broker::retire() {
+    phase_ = Phase::retiring;
+    end_by_ = std::chrono::steady_clock::now() + end_timeout;
+    for (auto& [token, session] : sessions_) session->retire();
+}
+
+void Broker::hand_over() {
+    phase_ = Phase::handing_over;
+    end_by_ = std::chrono::steady_clock::now() + end_timeout;
+    for (auto& [token, session] : sessions_) {
+        if (std::ranges::find(parked_, session.get()) == parked_.end()) loop_.remove(session->descriptor());
+    }
+}
+
+[[noreturn]] void fail(ExitStatus status, const std::string& what) {
+    fmt::print(stderr, "opener: {}\n", what);
+    std::fflush(stderr);
+    ::_exit(status);
+}
+
+LinkProtection read_link_protection() {
+    std::ifstream file("/proc/sys/fs/protected_hardlinks");
+    int value = 0;
+    return {.hardlinks = (file >> value) && value != 0};
+}
+
+// Standard input and output become /dev/null: a broker that was taken over shall not type into a terminal. Their
+// numbers stay in use, so that no connection ever bears one.
+void detach_standard_streams() {
+    const UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
+    if (!null || ::dup2(null.number(), STDIN_FILENO) < 0 || ::dup2(null.number(), STDOUT_FILENO) < 0) {
+        fail(exit_failed, proto::system_error("/dev/null").error().message());
+    }
+}
+
+}  // namespace
+
+void run_generation(const GenerationStart& start) {
+    // A generation without its supervisor gets no connections and writes no records.
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    detach_standard_streams();
+
+    auto policy = load_policy(start.options.policy);
+    if (!policy) {
+        print_diagnostics(policy.error());
+        ::_exit(exit_policy);
+    }
+    const auto account = choose_account(start.options.user);
+    if (!account) fail(exit_failed, account.error().message());
+    const ConfinementPlan plan = plan_confinement(policy->directories(), *account);
+    const IdentitySource identities = IdentitySource::take(!account->changes);
+    const Inspector inspector(read_link_protection());
+    // gmtime(3) reads the time zone file when it is first needed, and there will be none to read.
+    ::tzset();
+
+    auto loop = EventLoop::create();
+    if (!loop) fail(exit_failed, loop.error().message());
+    std::vector<proto::BorrowedFd> keep{proto::BorrowedFd(STDIN_FILENO), proto::BorrowedFd(STDOUT_FILENO),
+                                        proto::BorrowedFd(STDERR_FILENO), start.link.descriptor(),
+                                        loop->descriptor()};
+    if (start.ring != nullptr) std::ranges::copy(start.ring->descriptors(), std::back_inserter(keep));
+    auto confined = confine(plan, keep);
+    if (!confined) fail(exit_failed, "cannot confine the broker: " + confined.error().message());
+    if (start.options.require_confinement && !confined->report.complete()) {
+        fail(exit_failed, "--require-confinement: " + confined->report.missing());
+    }
+
+    AuditTrail audit(start.ring, start.number);
+    audit.apply(policy->audit());
+    const Resolver resolver(std::move(confined->directories));
+    Service service{*policy, resolver, inspector, audit, start.journal};
+    Broker broker(start, service, identities, std::move(*loop));
+    const auto ended = broker.run(policy->limits());
+    if (!ended && ended.error().kind != proto::ErrorKind::disconnected)
+        fail(exit_failed, ended.error().message());
+    ::_exit(exit_done);
+}
+
+}  // namespace fdbroker::opener

@@ -1,0 +1,31 @@
+// A generation: one process, one policy, from loading it to the last reply.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "opener/audit_ring.hpp"
+#include "opener/journal.hpp"
+#include "opener/link.hpp"
+#include "opener/options.hpp"
+
+namespace fdbroker::opener {
+
+struct GenerationStart {
+    const Options& options;
+    std::vector<std::string> listeners;  // their names, in the order that `adopt` messages count
+    std::uint32_t number;
+    std::string cause;  // why it is started, for the record
+    Link& link;
+    AuditRing* ring;    // null: nothing is recorded
+    Journal& journal;   // its own, empty
+    Journal* previous;  // of the generation before; null: there was none. Read when this one is activated.
+};
+
+// Runs a generation in the calling process, which the supervisor has just forked: loads the policy, confines the
+// process from it, tells the supervisor that it is ready and serves until it is told to retire. What is wrong with the
+// policy or the confinement is said on standard error.
+[[noreturn]] void run_generation(const GenerationStart& start);
+
+}  // namespace fdbroker::opener

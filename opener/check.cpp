@@ -1,0 +1,45 @@
+#include "opener/check.hpp"
+
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <cstring>
+#include <vector>
+
+#include "opener/confinement/confinement.hpp"
+#include "opener/load_policy.hpp"
+
+namespace fdbroker::opener {
+
+ExitStatus check(const Options& options) {
+    const auto policy = load_policy(options.policy);
+    if (!policy) {
+        print_diagnostics(policy.error());
+        return exit_policy;
+    }
+    const auto account = choose_account(options.user);
+    if (!account) {
+        fmt::print(stderr, "opener: {}\n", account.error().message());
+        return exit_failed;
+    }
+    const ConfinementPlan plan = plan_confinement(policy->directories(), *account);
+    std::vector<DormantDirectory> dormant;
+    const auto report = probe_confinement(plan, &dormant);
+    if (!report) {
+        fmt::print(stderr, "opener: the broker cannot be confined here: {}\n", report.error().message());
+        return exit_failed;
+    }
+    fmt::print("{}: valid, {} rules\n{}", options.policy, policy->rules().size(), describe(plan, &*report));
+    for (const DormantDirectory& directory : dormant) {
+        fmt::print(
+            "dormant: {}: {}; its rules grant nothing until it is there and the policy is loaded again\n",
+            directory.path, std::strerror(directory.errno_value));
+    }
+    if (options.require_confinement && !report->complete()) {
+        fmt::print(stderr, "opener: --require-confinement: {}\n", report->missing());
+        return exit_failed;
+    }
+    return exit_done;
+}
+
+}  // namespace fdbroker::opener

@@ -1,0 +1,65 @@
+// opener(8): wires the command line, the sockets and the supervisor together.
+#include <fmt/format.h>
+#include <sys/stat.h>
+
+#include <cstdio>
+
+#include "opener/check.hpp"
+#include "opener/listener.hpp"
+#include "opener/options.hpp"
+#include "opener/supervisor.hpp"
+
+using namespace fdbroker;
+using namespace fdbroker::opener;
+
+namespace {
+
+// The directory of the default socket goes with /run at every boot, and tmpfiles.d may not be there.
+void make_default_directory() {
+    ::mkdir("/run/fdbroker", 0755);
+}
+
+template <typename Setting>
+const Setting* setting_for(const std::vector<Setting>& settings, const std::string& name) {
+    const Setting* general = nullptr;
+    for (const Setting& setting : settings) {
+        if (setting.name == name) return &setting;
+        if (setting.name.empty()) general = &setting;
+    }
+    return general;
+}
+
+proto::Result<std::vector<Listener>> open_listeners(const Options& options) {
+    std::vector<ListenOption> wanted = options.listen;
+    if (wanted.empty()) {
+        auto passed = Listener::from_systemd();
+        if (!passed || !passed->empty()) return passed;
+        make_default_directory();
+        wanted.push_back({default_listener, *proto::Address::parse(proto::default_socket)});
+    }
+    std::vector<Listener> listeners;
+    for (const ListenOption& option : wanted) {
+        const ListenMode* mode = setting_for(options.listen_modes, option.name);
+        const ListenGroup* group = setting_for(options.listen_groups, option.name);
+        auto listener = Listener::open(option, mode != nullptr ? mode->mode : ListenMode{}.mode,
+                                       group != nullptr ? std::optional(group->group) : std::nullopt);
+        if (!listener) return std::unexpected(listener.error());
+        listeners.push_back(std::move(*listener));
+    }
+    return listeners;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    const auto parsed = parse_options(argc, argv);
+    if (const auto* status = std::get_if<ExitStatus>(&parsed)) return *status;
+    const Options& options = std::get<Options>(parsed);
+    if (options.check) return check(options);
+    auto listeners = open_listeners(options);
+    if (!listeners) {
+        fmt::print(stderr, "opener: {}\n", listeners.error().message());
+        return exit_failed;
+    }
+    return supervise(options, std::move(*listeners));
+}

@@ -1,0 +1,130 @@
+#include "opener/options.hpp"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <charconv>
+#include <cstdio>
+
+#include "opener/config.hpp"
+
+namespace fdbroker::opener {
+
+namespace {
+
+// "NAME=VALUE" or "VALUE". A path may hold a `=`, but a name holds no slash and no `@`.
+std::pair<std::string, std::string> split_name(const std::string& text) {
+    const std::size_t equals = text.find('=');
+    const std::size_t special = text.find_first_of("/@:");
+    if (equals == std::string::npos || special < equals) return {"", text};
+    return {text.substr(0, equals), text.substr(equals + 1)};
+}
+
+ListenOption parse_listen(const std::string& text) {
+    auto [name, rest] = split_name(text);
+    auto address = proto::Address::parse(rest);
+    if (!address) throw CLI::ValidationError("--listen", address.error().message());
+    return {name.empty() ? default_listener : name, std::move(*address)};
+}
+
+ListenMode parse_mode(const std::string& text) {
+    auto [name, rest] = split_name(text);
+    unsigned mode = 0;
+    const auto [end, error] = std::from_chars(rest.data(), rest.data() + rest.size(), mode, 8);
+    if (error != std::errc{} || end != rest.data() + rest.size() || mode > 0777) {
+        throw CLI::ValidationError("--listen-mode",
+                                   fmt::format("\"{}\" is not an octal mode from 0 to 0777", rest));
+    }
+    return {name, mode};
+}
+
+void parse_audit(const std::string& text, Options& options) {
+    if (text == "none") {
+        options.audit = AuditDestination::none;
+    } else if (text == "-") {
+        options.audit = AuditDestination::standard_output;
+    } else if (text.starts_with('/')) {
+        options.audit_file = text;
+    } else {
+        throw CLI::ValidationError("--audit",
+                                   fmt::format("\"{}\" is none of an absolute path, - and none", text));
+    }
+}
+
+void check_names(const Options& options) {
+    const auto known = [&](const std::string& name) {
+        return name.empty() ||
+               std::ranges::any_of(options.listen, [&](const auto& l) { return l.name == name; });
+    };
+    for (std::size_t i = 0; i < options.listen.size(); ++i) {
+        for (std::size_t j = 0; j < i; ++j) {
+            if (options.listen[i].name == options.listen[j].name) {
+                throw CLI::ValidationError(
+                    "--listen",
+                    fmt::format("two sockets are called \"{}\"; write NAME=ADDRESS", options.listen[i].name));
+            }
+        }
+    }
+    for (const auto& mode : options.listen_modes) {
+        if (!known(mode.name))
+            throw CLI::ValidationError("--listen-mode", "no socket is called " + mode.name);
+    }
+    for (const auto& group : options.listen_groups) {
+        if (!known(group.name))
+            throw CLI::ValidationError("--listen-group", "no socket is called " + group.name);
+    }
+}
+
+}  // namespace
+
+std::variant<Options, ExitStatus> parse_options(int argc, char** argv) {
+    Options options;
+    std::vector<std::string> listen, modes, groups;
+    std::string audit;
+
+    CLI::App app(
+        "Checks requested paths against an allowlist and passes open descriptors to sandboxed workers.",
+        "opener");
+    app.set_version_flag("--version", FDBROKER_VERSION);
+    app.add_option("--policy", options.policy, "the allowlist (/etc/fdbroker/policy.yaml)")
+        ->type_name("FILE");
+    app.add_option(
+           "--listen", listen,
+           "where workers connect: a path, @NAME (abstract) or fd:N (inherited); repeatable with names "
+           "(/run/fdbroker/opener.sock, or the sockets systemd passes)")
+        ->type_name("[NAME=]ADDRESS");
+    app.add_option("--listen-mode", modes, "mode of a socket that is a path (0660)")
+        ->type_name("[NAME=]MODE");
+    app.add_option("--listen-group", groups, "group of a socket that is a path")->type_name("[NAME=]GROUP");
+    app.add_option("--audit", audit,
+                   "where decisions are recorded: a file, - (standard output) or none "
+                   "(/var/log/fdbroker/audit.jsonl)")
+        ->type_name("DEST");
+    app.add_option("--user", options.user, "whom the broker runs as (fdbroker, else an unused uid)")
+        ->type_name("NAME");
+    app.add_flag("--check", options.check,
+                 "load the policy, say what the broker would be confined to, and exit");
+    app.add_flag("--require-confinement", options.require_confinement,
+                 "refuse to start where a layer is missing");
+    try {
+        app.parse(argc, argv);
+        for (const auto& text : listen) options.listen.push_back(parse_listen(text));
+        for (const auto& text : modes) options.listen_modes.push_back(parse_mode(text));
+        for (const auto& text : groups) {
+            auto [name, group] = split_name(text);
+            options.listen_groups.push_back({name, group});
+        }
+        if (!audit.empty()) parse_audit(audit, options);
+        check_names(options);
+    } catch (const CLI::Success& success) {
+        app.exit(success);
+        return exit_done;
+    } catch (const CLI::ParseError& error) {
+        fmt::print(stderr, "opener: {}\nTry 'opener --help'.\n", error.what());
+        return exit_usage;
+    }
+    return options;
+}
+
+}  // namespace fdbroker::opener

@@ -1,0 +1,54 @@
+// The opener's command line.
+#pragma once
+
+#include <sys/types.h>
+
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "proto/address.hpp"
+
+namespace fdbroker::opener {
+
+// The name of the listener that was given none.
+inline constexpr const char* default_listener = "default";
+
+struct ListenOption {
+    std::string name;  // as `sockets:` in roles refers to it
+    proto::Address address;
+};
+
+// What goes with a listening socket that is a path. `name` empty: with every one that has none of its own.
+struct ListenMode {
+    std::string name;
+    mode_t mode = 0660;
+};
+struct ListenGroup {
+    std::string name;
+    std::string group;
+};
+
+enum class AuditDestination { file, standard_output, none };
+
+struct Options {
+    std::string policy = "/etc/fdbroker/policy.yaml";
+    std::vector<ListenOption> listen{};  // empty: what systemd passed, else the default socket
+    std::vector<ListenMode> listen_modes{};
+    std::vector<ListenGroup> listen_groups{};
+    AuditDestination audit = AuditDestination::file;
+    std::string audit_file = "/var/log/fdbroker/audit.jsonl";
+    std::optional<std::string> user{};
+    bool check = false;
+    bool require_confinement = false;
+};
+
+// Exit statuses of every command (opener(8)).
+enum ExitStatus { exit_done = 0, exit_failed = 1, exit_usage = 2, exit_policy = 3 };
+
+// The options, or the status to exit with: --help and --version have been printed then, or what is wrong was said on
+// standard error.
+std::variant<Options, ExitStatus> parse_options(int argc, char** argv);
+
+}  // namespace fdbroker::opener

@@ -1,0 +1,39 @@
+#include "opener/service_manager.hpp"
+
+#include "opener/config.hpp"
+
+#if FDBROKER_SYSTEMD
+#include <fmt/format.h>
+#include <systemd/sd-daemon.h>
+
+#include <chrono>
+#endif
+
+namespace fdbroker::opener {
+
+#if FDBROKER_SYSTEMD
+
+void service_manager_ready() {
+    ::sd_notify(0, "READY=1");
+}
+
+void service_manager_reloading() {
+    // Type=notify-reload wants to know when the reload began, by CLOCK_MONOTONIC.
+    const auto now = std::chrono::steady_clock::now().time_since_epoch();
+    const auto microseconds = std::chrono::duration_cast<std::chrono::microseconds>(now).count();
+    ::sd_notify(0, fmt::format("RELOADING=1\nMONOTONIC_USEC={}", microseconds).c_str());
+}
+
+void service_manager_stopping() {
+    ::sd_notify(0, "STOPPING=1");
+}
+
+#else
+
+void service_manager_ready() {}
+void service_manager_reloading() {}
+void service_manager_stopping() {}
+
+#endif
+
+}  // namespace fdbroker::opener

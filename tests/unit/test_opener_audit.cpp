@@ -1,0 +1,225 @@
+#include <doctest/doctest.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "opener/audit_record.hpp"
+#include "opener/audit_ring.hpp"
+#include "opener/audit_trail.hpp"
+#include "tests/support/descriptors.hpp"
+
+using namespace fdbroker;
+using namespace fdbroker::opener;
+using nlohmann::json;
+
+namespace {
+
+policy::Rule rule_named(const char* name) {
+    policy::Rule rule;
+    rule.name = name;
+    rule.location = {"/etc/fdbroker/policy.yaml", 14, 5};
+    return rule;
+}
+
+proto::UniqueFd memory_file() {
+    return proto::UniqueFd(::memfd_create("records", MFD_CLOEXEC));
+}
+
+std::string content(const proto::UniqueFd& file) {
+    std::string text(static_cast<std::size_t>(::lseek(file.number(), 0, SEEK_END)), '\0');
+    REQUIRE(::pread(file.number(), text.data(), text.size(), 0) == static_cast<ssize_t>(text.size()));
+    return text;
+}
+
+bool readable(proto::BorrowedFd fd) {
+    pollfd event{fd.number(), POLLIN, 0};
+    return ::poll(&event, 1, 0) == 1;
+}
+
+}  // namespace
+
+TEST_CASE("audit record: a decision is one line of JSON with every key") {
+    const policy::Rule rule = rule_named("sité");
+    const std::vector<std::string_view> roles{"web", "staff"};
+    const std::string peer =
+        audit_peer({.uid = 33, .gid = 34, .user = "www-data", .listener = "default"}, 4711, roles);
+    std::string line;
+    format(line, DecisionRecord{.sequence = 7,
+                                .generation = 2,
+                                .time = std::chrono::system_clock::time_point(
+                                    std::chrono::microseconds(1'000'000'012'345)),
+                                .duration = std::chrono::nanoseconds(4200),
+                                .session = 5,
+                                .request = 9,
+                                .peer = peer,
+                                .operations = {policy::Operation::read, policy::Operation::create},
+                                .path = "/srv/www/index.html",
+                                .rule = &rule});
+    CHECK(line.ends_with("}\n"));
+    CHECK(line.find('\n') == line.size() - 1);
+    const json record = json::parse(line);
+    CHECK(record ==
+          json::parse(R"({"time":"1970-01-12T13:46:40.012345Z","seq":7,"generation":2,"event":"request",
+        "session":5,"request":9,"listener":"default",
+        "peer":{"pid":4711,"uid":33,"gid":34,"user":"www-data","roles":["web","staff"]},
+        "operation":["read","create"],"path":"/srv/www/index.html","decision":"allowed","rule":"sité",
+        "at":"/etc/fdbroker/policy.yaml:14","duration_ns":4200})"));
+}
+
+TEST_CASE("audit record: a refusal says where and why") {
+    std::string line;
+    format(line, DecisionRecord{.peer = R"("peer":{})",
+                                .path = "/etc/shadow",
+                                .errno_value = EACCES,
+                                .step = proto::Step::decide,
+                                .reason = "no rule allows read"});
+    const json record = json::parse(line);
+    CHECK(record["decision"] == "refused");
+    CHECK(record["step"] == "decide");
+    CHECK(record["errno"] == EACCES);
+    CHECK(record["reason"] == "no rule allows read");
+    CHECK(!record.contains("rule"));
+}
+
+TEST_CASE("audit record: any byte of a path comes back from a parser as one character") {
+    std::string path = "/";
+    for (int byte = 1; byte < 256; ++byte) path.push_back(static_cast<char>(byte));
+    std::string line;
+    format(line, DecisionRecord{.peer = R"("peer":{})", .path = path});
+    for (const char byte : line) CHECK((byte == '\n' || (byte >= 0x20 && byte < 0x7f)));
+    std::string expected;  // the same numbers as code points, in UTF-8
+    for (const char byte : path) {
+        const auto value = static_cast<unsigned char>(byte);
+        if (value < 0x80) {
+            expected.push_back(byte);
+        } else {
+            expected.push_back(static_cast<char>(0xc0 | value >> 6));
+            expected.push_back(static_cast<char>(0x80 | (value & 0x3f)));
+        }
+    }
+    CHECK(json::parse(line)["path"] == expected);
+}
+
+TEST_CASE("audit record: a peer without a name is null, and its names cannot break out of their string") {
+    CHECK(json::parse("{" + audit_peer({.uid = 1}, 0, {}) + "}")["peer"]["user"].is_null());
+    CHECK(json::parse("{" + audit_peer({.user = "a\"},\"uid\":0,\"b\":\"\n\\"}, 0, {}) +
+                      "}")["peer"]["uid"] == 0);
+    CHECK(json::parse("{" + audit_peer({.uid = 7, .user = "a\"},\"uid\":0,\"b\":\"\n\\"}, 0, {}) +
+                      "}")["peer"]["uid"] == 7);
+}
+
+TEST_CASE("audit ring: what is put in comes out whole and in order, across the end of the memory") {
+    const auto before = test::DescriptorTable::now();
+    {
+        auto ring = AuditRing::create();
+        REQUIRE(ring);
+        const auto file = memory_file();
+        std::string expected;
+        // Three times round, in records of a length that does not divide the capacity.
+        for (int i = 0; expected.size() < 3 * AuditRing::capacity; ++i) {
+            std::string record(997, static_cast<char>('a' + i % 26));
+            record.back() = '\n';
+            CHECK(ring->next_sequence() == static_cast<std::uint64_t>(i) + 1);
+            REQUIRE(ring->append(record));
+            expected += record;
+            if (i % 100 == 99) REQUIRE(ring->drain(file.borrow()));
+        }
+        while (ring->drain(file.borrow()).value() > 0) {
+        }
+        CHECK(content(file) == expected);
+    }
+    CHECK(test::DescriptorTable::now().changes_since(before) == "");
+}
+
+TEST_CASE("audit ring: the first record wakes a consumer that sleeps, the next do not") {
+    auto ring = AuditRing::create();
+    REQUIRE(ring);
+    const auto file = memory_file();
+    CHECK(!readable(ring->wakeup()));
+    REQUIRE(ring->append("one\n"));
+    CHECK(readable(ring->wakeup()));
+    ring->announce_awake();
+    REQUIRE(ring->drain(file.borrow()));
+    REQUIRE(ring->append("two\n"));
+    CHECK(!readable(ring->wakeup()));
+    CHECK(!ring->announce_sleep());  // "two" is there
+    REQUIRE(ring->drain(file.borrow()));
+    CHECK(ring->announce_sleep());
+    REQUIRE(ring->append("three\n"));
+    CHECK(readable(ring->wakeup()));
+}
+
+TEST_CASE("audit ring: a ring half full wakes a consumer that is awake") {
+    auto ring = AuditRing::create();
+    REQUIRE(ring);
+    ring->announce_awake();
+    const std::string quarter(AuditRing::capacity / 4, 'x');
+    REQUIRE(ring->append(quarter));
+    CHECK(!readable(ring->wakeup()));
+    REQUIRE(ring->append(quarter));
+    REQUIRE(ring->append("one more\n"));
+    CHECK(readable(ring->wakeup()));
+}
+
+TEST_CASE(
+    "audit ring: after a write that failed nothing is taken until one succeeds, and no number is lost") {
+    auto ring = AuditRing::create();
+    REQUIRE(ring);
+    const proto::UniqueFd full(::open("/dev/full", O_WRONLY | O_CLOEXEC));
+    const auto file = memory_file();
+    REQUIRE(ring->append("one\n"));
+    const auto drained = ring->drain(full.borrow());
+    REQUIRE(!drained);
+    CHECK(drained.error().errno_value == ENOSPC);
+    const auto number = ring->next_sequence();
+    CHECK(!ring->append("two\n"));
+    CHECK(ring->next_sequence() == number);
+    CHECK(ring->drain(file.borrow()).value() == 4);
+    CHECK(ring->append("two\n"));
+    CHECK(ring->next_sequence() == number + 1);
+    CHECK(content(file) == "one\n");
+}
+
+TEST_CASE("audit ring: a full ring is waited for, and given up on where nobody empties it") {
+    auto ring = AuditRing::create();
+    REQUIRE(ring);
+    const std::string all(AuditRing::capacity, 'x');
+    REQUIRE(ring->append(all));
+    CHECK(!ring->append("too much\n"));
+    const pid_t consumer = ::fork();
+    if (consumer == 0) {
+        pollfd wakeup{ring->wakeup().number(), POLLIN, 0};
+        ::poll(&wakeup, 1, -1);
+        const auto file = memory_file();
+        ::_exit(ring->drain(file.borrow()) ? 0 : 1);
+    }
+    CHECK(ring->append("room again\n"));
+    int status = -1;
+    ::waitpid(consumer, &status, 0);
+    CHECK(status == 0);
+}
+
+TEST_CASE("audit trail: only what the policy wants is recorded, and an unrecorded grant stays here") {
+    auto ring = AuditRing::create();
+    REQUIRE(ring);
+    AuditTrail trail(&*ring, 3);
+    const DecisionRecord allowed{.peer = R"("peer":{})"};
+    const DecisionRecord refused{.peer = R"("peer":{})", .errno_value = EACCES};
+    trail.apply({.refused = true, .allowed = false});
+    CHECK(trail.decision(allowed).sequence == 0);
+    CHECK(trail.decision(allowed).may_leave);
+    CHECK(trail.decision(refused).sequence == 1);
+
+    const proto::UniqueFd full(::open("/dev/full", O_WRONLY | O_CLOEXEC));
+    REQUIRE(!ring->drain(full.borrow()));
+    trail.apply({});
+    CHECK(!trail.decision(allowed).may_leave);
+    CHECK(trail.decision(refused).may_leave);
+    trail.apply({.refuse_unrecorded = false});
+    CHECK(trail.decision(allowed).may_leave);
+}

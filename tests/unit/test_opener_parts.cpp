@@ -1,0 +1,200 @@
+#include <doctest/doctest.h>
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <string>
+#include <vector>
+
+#include "opener/connection_table.hpp"
+#include "opener/directory_table.hpp"
+#include "opener/journal.hpp"
+#include "opener/link.hpp"
+#include "opener/open_flags.hpp"
+#include "tests/support/descriptors.hpp"
+
+using namespace fdbroker;
+using namespace fdbroker::opener;
+using policy::Operation;
+using policy::OperationSet;
+
+namespace {
+
+DirectoryTable table_of(const std::vector<std::string>& paths) {
+    std::vector<BoundDirectory> directories;
+    for (const auto& path : paths) {
+        BoundDirectory directory;
+        directory.path = path;
+        directories.push_back(std::move(directory));
+    }
+    return DirectoryTable(std::move(directories));
+}
+
+std::string found(const DirectoryTable& table, const std::string& path) {
+    const auto result = table.find(path);
+    return result.directory == nullptr ? "none" : result.directory->path + " + " + result.relative;
+}
+
+}  // namespace
+
+TEST_CASE("directory table: the deepest directory on the way is found") {
+    const auto table = table_of({"/srv/www", "/srv/www/private", "/etc"});
+    CHECK(found(table, "/srv/www/a/b.html") == "/srv/www + a/b.html");
+    CHECK(found(table, "/srv/www/private/key") == "/srv/www/private + key");
+    CHECK(found(table, "/srv/www/private") == "/srv/www/private + .");
+    CHECK(found(table, "/srv/www") == "/srv/www + .");
+    CHECK(found(table, "/srv") == "none");
+    CHECK(found(table, "/") == "none");
+}
+
+TEST_CASE("directory table: a name that only begins like a directory is not below it") {
+    const auto table = table_of({"/mbogo"});
+    CHECK(found(table, "/mbog") == "none");
+    CHECK(found(table, "/mbogos") == "none");
+    CHECK(found(table, "/mbogo/s") == "/mbogo + s");
+}
+
+TEST_CASE("directory table: the root holds everything that nothing deeper holds") {
+    const auto table = table_of({"/", "/usr/lib"});
+    CHECK(found(table, "/") == "/ + .");
+    CHECK(found(table, "/etc/passwd") == "/ + etc/passwd");
+    CHECK(found(table, "/usr/lib/os-release") == "/usr/lib + os-release");
+}
+
+TEST_CASE("directory table: thousands of directories are told apart") {
+    std::vector<std::string> paths;
+    for (int i = 0; i < 4096; ++i) paths.push_back("/data/" + std::to_string(i));
+    const auto table = table_of(paths);
+    for (const auto& path : paths) CHECK(found(table, path + "/x") == path + " + x");
+    CHECK(found(table, "/data/4096/x") == "none");
+    CHECK(found(table_of({}), "/x") == "none");
+}
+
+TEST_CASE("open flags: every bit is either accepted or refused, alone and with each access mode") {
+    constexpr std::uint32_t largefile = 0100000;
+    const std::uint32_t accepted[] = {O_APPEND,   O_CREAT,  O_EXCL,    O_TRUNC,   O_DIRECTORY,
+                                      O_NOFOLLOW, O_DSYNC,  O_SYNC,    O_NOATIME, O_DIRECT,
+                                      O_NONBLOCK, O_NOCTTY, O_CLOEXEC, largefile};
+    std::uint32_t all = 0;
+    for (const std::uint32_t flag : accepted) all |= flag;
+    for (unsigned bit = 2; bit < 32; ++bit) {
+        const std::uint32_t flag = std::uint32_t{1} << bit;
+        for (const std::uint32_t access : {0U, 1U, 2U}) {
+            CAPTURE(flag);
+            CAPTURE(access);
+            const bool truncates_readonly = flag == O_TRUNC && access == O_RDONLY;
+            CHECK(OpenFlags::parse(flag | access).has_value() == ((all & flag) != 0 && !truncates_readonly));
+        }
+        CHECK(OpenFlags::parse(flag | O_ACCMODE).error() == OpenFlagsError::access_mode);
+    }
+    CHECK(!OpenFlags::parse(O_PATH));
+    CHECK(!OpenFlags::parse(O_TMPFILE | O_RDWR));
+    CHECK(!OpenFlags::parse(O_ASYNC));
+}
+
+TEST_CASE("open flags: each combination needs the operations that it uses") {
+    const auto needs = [](std::uint32_t flags) { return OpenFlags::parse(flags).value().operations(); };
+    CHECK(needs(O_RDONLY) == OperationSet{Operation::read});
+    CHECK(needs(O_WRONLY) == OperationSet{Operation::write});
+    CHECK(needs(O_RDWR) == OperationSet{Operation::read, Operation::write});
+    CHECK(needs(O_WRONLY | O_APPEND) == OperationSet{Operation::append});
+    CHECK(needs(O_RDWR | O_APPEND) == OperationSet{Operation::read, Operation::append});
+    CHECK(needs(O_RDWR | O_CREAT | O_EXCL) ==
+          OperationSet{Operation::read, Operation::write, Operation::create});
+    CHECK(needs(O_RDONLY | O_CREAT) == OperationSet{Operation::read, Operation::create});
+    CHECK(needs(O_WRONLY | O_TRUNC) == OperationSet{Operation::write, Operation::truncate});
+    CHECK(needs(O_RDONLY | O_DIRECTORY) == OperationSet{Operation::list});
+}
+
+TEST_CASE("open flags: what is opened never blocks, follows a last link, takes a terminal or survives exec") {
+    for (const std::uint32_t flags : {0U, std::uint32_t{O_NONBLOCK}}) {
+        const auto parsed = OpenFlags::parse(flags);
+        REQUIRE(parsed);
+        constexpr std::uint64_t always = O_NONBLOCK | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC;
+        CHECK((parsed->for_openat2() & always) == always);
+        CHECK(parsed->wants_nonblock() == ((flags & O_NONBLOCK) != 0));
+    }
+}
+
+TEST_CASE("journal: what a process notes is there after its death") {
+    auto journal = Journal::create();
+    REQUIRE(journal);
+    const pid_t child = ::fork();
+    if (child == 0) {
+        JournalEntry* entry = journal->acquire(42);
+        Journal::note(*entry, 7);
+        Journal::note(*entry, 8);
+        JournalEntry* done = journal->acquire(43);
+        Journal::note(*done, 9);
+        Journal::release(*done);
+        ::kill(::getpid(), SIGKILL);
+    }
+    ::waitpid(child, nullptr, 0);
+    CHECK(journal->entries()[0].token == 42);
+    CHECK(journal->entries()[0].count == 2);
+    CHECK(journal->entries()[0].ids[1] == 8);
+    CHECK(journal->entries()[1].token == 0);
+    CHECK(journal->entries()[1].count == 0);
+}
+
+TEST_CASE("journal: there are as many entries as it says") {
+    auto journal = Journal::create();
+    REQUIRE(journal);
+    for (std::size_t i = 0; i < Journal::entry_count; ++i) CHECK(journal->acquire(i + 1) != nullptr);
+    CHECK(journal->acquire(1000) == nullptr);
+    Journal::release(journal->entries()[17]);
+    CHECK(journal->acquire(1000) == &journal->entries()[17]);
+}
+
+TEST_CASE("link: a message arrives with its descriptor, and the end of the other side shows") {
+    const auto before = test::DescriptorTable::now();
+    {
+        auto pair = Link::make();
+        REQUIRE(pair);
+        CHECK(!pair->generation.receive().value());
+        const proto::UniqueFd null(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+        REQUIRE(pair->supervisor.send({.type = LinkType::adopt, .value = 3, .token = 99}, null.borrow()));
+        auto received = pair->generation.receive();
+        REQUIRE((received && *received));
+        CHECK((*received)->message.token == 99);
+        CHECK((*received)->message.value == 3);
+        CHECK((*received)->attached);
+        {
+            const Link gone = std::move(pair->supervisor);
+        }
+        CHECK(pair->generation.receive().error().kind == proto::ErrorKind::disconnected);
+    }
+    CHECK(test::DescriptorTable::now().changes_since(before) == "");
+}
+
+TEST_CASE("link: a message of another size is refused") {
+    auto pair = Link::make();
+    REQUIRE(pair);
+    const std::string longer(sizeof(LinkMessage) + 8, 'x');
+    for (const std::size_t size :
+         {std::size_t{1}, sizeof(LinkMessage) - 1, sizeof(LinkMessage) + 1, longer.size()}) {
+        REQUIRE(::send(pair->generation.descriptor().number(), longer.data(), size, 0) ==
+                static_cast<ssize_t>(size));
+        CHECK(pair->supervisor.receive().error().kind == proto::ErrorKind::protocol);
+    }
+}
+
+TEST_CASE("connection table: connections are counted per uid, and an unknown token is nobody's") {
+    const auto before = test::DescriptorTable::now();
+    {
+        ConnectionTable table;
+        const auto open_null = [] { return proto::UniqueFd(::open("/dev/null", O_RDONLY | O_CLOEXEC)); };
+        const Token first = table.add({.socket = open_null(), .uid = 33});
+        const Token second = table.add({.socket = open_null(), .uid = 33});
+        CHECK(first != second);
+        CHECK(table.of_uid(33) == 2);
+        CHECK(table.of_uid(34) == 0);
+        table.release(first);
+        table.release(first);
+        table.release(4711);
+        CHECK(table.of_uid(33) == 1);
+        CHECK(table.all().size() == 1);
+    }
+    CHECK(test::DescriptorTable::now().changes_since(before) == "");
+}
