@@ -29,6 +29,8 @@ inline proto::UniqueFd memory_file(const std::string& content) {
     if (!file ||
         ::write(file.number(), content.data(), content.size()) != static_cast<ssize_t>(content.size()))
         throw std::runtime_error("memfd");
+    // The offset travels with the file.
+    if (::lseek(file.number(), 0, SEEK_SET) != 0) throw std::runtime_error("lseek");
     return file;
 }
 

@@ -14,7 +14,7 @@
 #include "proto/address.hpp"
 #include "worker/client/c_api.hpp"
 #include "worker/client/connection.hpp"
-#include "worker/sandbox/sandbox.hpp"
+#include "worker/client/internal.hpp"
 
 struct fdbroker_handle {
     explicit fdbroker_handle(fdbroker::proto::UniqueFd socket) : connection(std::move(socket)) {}
@@ -84,14 +84,6 @@ int guarded(Body body) noexcept {
     }
 }
 
-Result<Address> address_of(const char* text) {
-    if (text != nullptr) return Address::parse(text);
-    if (const char* named = ::secure_getenv("FDBROKER_SOCKET")) return Address::parse(named);
-    if (const char* number = ::secure_getenv("FDBROKER_FD"))
-        return Address::parse("fd:" + std::string(number));
-    return Address::parse(proto::default_socket);
-}
-
 bool is_roots(BorrowedFd socket) {
     ucred listener{};
     socklen_t size = sizeof listener;
@@ -99,7 +91,7 @@ bool is_roots(BorrowedFd socket) {
 }
 
 int connect(fdbroker_handle** out, const char* text, unsigned flags) {
-    const auto address = address_of(text);
+    const auto address = Address::parse(address_text(text));
     if (!address) return -address.error().errno_value;
     const auto* inherited = std::get_if<proto::DescriptorAddress>(&address->value());
     if (inherited != nullptr && Connections::all().has_socket(inherited->number)) return -EBUSY;
@@ -115,6 +107,21 @@ int connect(fdbroker_handle** out, const char* text, unsigned flags) {
 }
 
 }  // namespace
+
+std::string address_text(const char* given) {
+    if (given != nullptr) return given;
+    if (const char* named = ::secure_getenv("FDBROKER_SOCKET")) return named;
+    if (const char* number = ::secure_getenv("FDBROKER_FD")) return "fd:" + std::string(number);
+    return std::string(proto::default_socket);
+}
+
+Result<SandboxReport> confine_with_report(unsigned flags) {
+    ConfineOptions options;
+    if ((flags & FDBROKER_CONFINE_BEST_EFFORT) != 0) options.missing_layer = MissingLayer::go_on;
+    if ((flags & FDBROKER_CONFINE_DESCRIPTORS) != 0) options.keep_only = Connections::all().sockets();
+    return confine(options);
+}
+
 }  // namespace fdbroker::worker
 
 using namespace fdbroker::worker;
@@ -159,10 +166,7 @@ const char* fdbroker_reason(const fdbroker_handle* broker) {
 int fdbroker_confine(unsigned flags) {
     if ((flags & ~(FDBROKER_CONFINE_BEST_EFFORT | FDBROKER_CONFINE_DESCRIPTORS)) != 0) return -EINVAL;
     return guarded([&] {
-        ConfineOptions options;
-        if ((flags & FDBROKER_CONFINE_BEST_EFFORT) != 0) options.missing_layer = MissingLayer::go_on;
-        if ((flags & FDBROKER_CONFINE_DESCRIPTORS) != 0) options.keep_only = Connections::all().sockets();
-        const auto report = confine(options);
+        const auto report = confine_with_report(flags);
         return report ? 0 : -report.error().errno_value;
     });
 }

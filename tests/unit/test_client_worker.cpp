@@ -1,0 +1,189 @@
+// The program `worker` against a broker that does what the test tells it to.
+#include <doctest/doctest.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <string>
+#include <vector>
+
+#include "proto/address.hpp"
+#include "tests/support/files.hpp"
+#include "tests/support/process.hpp"
+#include "tests/support/verdict.hpp"
+#include "tests/unit/test_client_broker.hpp"
+
+namespace fdbroker::test {
+namespace {
+
+using proto::Step;
+
+std::vector<std::string> arguments(std::vector<std::string> more) {
+    more.insert(more.begin(), worker_program());
+    return more;
+}
+
+// `worker` as another user, its connection inherited.
+Outcome run_worker(FakeBroker& broker, const std::vector<std::string>& more) {
+    const proto::UniqueFd end = broker.take_client_end();
+    return run({.arguments = arguments(more),
+                .identity = Identity{.uid = some_user, .gid = some_user},
+                .environment = {{"FDBROKER_FD", "7"}},
+                .descriptors = {{7, end.borrow()}}});
+}
+
+Outcome run_alone(const std::vector<std::string>& more, uid_t uid = some_user) {
+    return run({.arguments = arguments(more), .identity = Identity{.uid = uid, .gid = uid}});
+}
+
+}  // namespace
+
+TEST_CASE("worker: cat prints the files, goes on after a refused one and exits 1") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root to be somebody else");
+    const std::string large(1000000, 'x');
+    FakeBroker broker(after_hello([&large](BrokerEnd& end) {
+        end.reply({{.id = end.receive_requests().at(0).id, .has_descriptor = true}}, {"first\n"});
+        const auto refused = end.receive_requests();
+        CHECK(refused.at(0).path == "/etc/shadow");
+        CHECK(refused.at(0).flags == (O_RDONLY | O_CLOEXEC));
+        end.reply({{.id = refused[0].id,
+                    .status = EACCES,
+                    .step = Step::decide,
+                    .record = 4711,
+                    .reason = "no rule allows read"}},
+                  {""});
+        end.reply({{.id = end.receive_requests().at(0).id, .has_descriptor = true}}, {large});
+    }));
+    const Outcome outcome = run_worker(broker, {"cat", "/a", "/etc/shadow", "/b"});
+    CHECK(outcome.status == 1);
+    // The strings are too long to be shown.
+    CHECK((outcome.out == "first\n" + large));
+    CHECK(outcome.err ==
+          "worker: /etc/shadow: Permission denied: decide: no rule allows read (record 4711)\n");
+    CHECK(broker.trouble() == "");
+}
+
+TEST_CASE("worker: cat exits 0 when all went well") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root to be somebody else");
+    FakeBroker broker(after_hello([](BrokerEnd& end) { end.grant(end.receive_requests().at(0)); }));
+    const Outcome outcome = run_worker(broker, {"cat", "/a"});
+    CHECK(outcome.status == 0);
+    CHECK(outcome.out == "/a");
+    CHECK(outcome.err == "");
+}
+
+TEST_CASE("worker: a file that cannot be read is complained about") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root to be somebody else");
+    FakeBroker broker(after_hello([](BrokerEnd& end) {
+        std::array<std::byte, 64> buffer{};
+        proto::ReplyWriter writer(buffer);
+        const proto::UniqueFd directory(::open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+        CHECK(writer.add({.id = end.receive_requests().at(0).id, .has_descriptor = true}));
+        end.send(writer.message(), {directory.borrow()});
+    }));
+    const Outcome outcome = run_worker(broker, {"cat", "/"});
+    CHECK(outcome.status == 1);
+    CHECK(outcome.err == "worker: /: Is a directory\n");
+}
+
+TEST_CASE("worker: an opener that goes away, or breaks the protocol, is told and exits 4") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root to be somebody else");
+    const auto ending = [](FakeBroker::Script script) {
+        FakeBroker broker(std::move(script));
+        const Outcome outcome = run_worker(broker, {"cat", "/a", "/b"});
+        CHECK(outcome.status == 4);
+        return outcome.err;
+    };
+    CHECK(ending(after_hello([](BrokerEnd& end) { end.receive_requests(); })) ==
+          "worker: /a: Connection reset by peer: client: the broker is gone\n");
+    CHECK(
+        ending(after_hello([](BrokerEnd& end) {
+            end.receive_requests();
+            end.send_end(ESHUTDOWN, "the opener stops");
+        })) ==
+        "worker: /a: Connection reset by peer: client: the broker ended the connection: the opener stops\n");
+    CHECK(ending(after_hello([](BrokerEnd& end) {
+              end.receive_requests();
+              end.send(Bytes(9, std::byte{1}));
+          })).starts_with("worker: /a: Protocol error: client: "));
+    CHECK(ending([](BrokerEnd& end) {
+              end.receive();
+              end.send_end(EUSERS, "too many connections");
+          }) == "worker: fd:7: Too many users\n");
+}
+
+TEST_CASE("worker: an opener that is not there, or not root's, exits 4") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root to be somebody else");
+    const TempDir directory;
+    const std::string path = directory / "socket";
+    Outcome outcome = run_alone({"--socket", path, "cat", "/a"});
+    CHECK(outcome.status == 4);
+    CHECK(outcome.err == "worker: " + path + ": no opener listens there: No such file or directory\n");
+
+    const proto::UniqueFd listening(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+    const auto name = proto::Address::parse(path)->socket_name();
+    REQUIRE(::bind(listening.number(), reinterpret_cast<const sockaddr*>(&name.address), name.size) == 0);
+    REQUIRE(::chmod(path.c_str(), 0600) == 0);
+    outcome = run_alone({"--socket", path, "cat", "/a"});
+    CHECK(outcome.status == 4);
+    CHECK(outcome.err == "worker: " + path + ": Permission denied\n");
+    REQUIRE(::chmod(path.c_str(), 0666) == 0);
+    outcome = run_alone({"--socket", path, "cat", "/a"});
+    CHECK(outcome.status == 4);
+    CHECK(outcome.err == "worker: " + path + ": no opener listens there: Connection refused\n");
+    // The listener's owner is who calls listen(2).
+    REQUIRE(::setresuid(other_user, other_user, 0) == 0);
+    const int listened = ::listen(listening.number(), 1);
+    REQUIRE(::setresuid(0, 0, 0) == 0);
+    REQUIRE(listened == 0);
+    outcome = run_alone({"--socket", path, "cat", "/a"});
+    CHECK(outcome.status == 4);
+    CHECK(outcome.err ==
+          "worker: " + path + ": the listener is not root's; --any-owner takes it all the same\n");
+}
+
+TEST_CASE("worker: standard output that nobody reads, or that is closed, exits 1") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root to be somebody else");
+    for (const auto& [redirection, error] :
+         {std::pair{"| true", "Broken pipe"}, std::pair{">&-", "Bad file descriptor"}}) {
+        CAPTURE(redirection);
+        const std::string large(1000000, 'x');
+        FakeBroker broker(after_hello([&large](BrokerEnd& end) {
+            end.reply({{.id = end.receive_requests().at(0).id, .has_descriptor = true}}, {large});
+        }));
+        const proto::UniqueFd end = broker.take_client_end();
+        const Outcome outcome = run({.arguments = {"/bin/bash", "-c",
+                                                   "set -o pipefail; " + worker_program() +
+                                                       " --socket fd:7 cat /a /b " + redirection},
+                                     .identity = Identity{.uid = some_user, .gid = some_user},
+                                     .descriptors = {{7, end.borrow()}}});
+        CHECK(outcome.status == 1);
+        CHECK(outcome.err == std::string("worker: standard output: ") + error + "\n");
+    }
+}
+
+TEST_CASE("worker: wrong usage exits 2, and so does root") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root to be somebody else");
+    const std::vector<std::vector<std::string>> wrong{{},
+                                                      {"cat"},
+                                                      {"dog"},
+                                                      {"--sandbox=none", "cat", "/a"},
+                                                      {"--socket", "fd:x", "cat", "/a"},
+                                                      {"--socket", std::string(200, 's'), "cat", "/a"}};
+    for (const auto& arguments : wrong) {
+        const Outcome outcome = run_alone(arguments);
+        CHECK(outcome.status == 2);
+        CHECK(outcome.err.starts_with("worker: "));
+    }
+    const Outcome as_root = run_alone({"cat", "/a"}, 0);
+    CHECK(as_root.status == 2);
+    CHECK(as_root.err.find("setpriv --reuid=USER --regid=GROUP --clear-groups worker cat") !=
+          std::string::npos);
+    const Outcome version = run_alone({"--version"}, 0);
+    CHECK(version.status == 0);
+    CHECK(version.out == "worker " FDBROKER_VERSION "\n");
+    const Outcome help = run_alone({"--help"}, 0);
+    CHECK(help.status == 0);
+    CHECK(help.out.find("--socket") != std::string::npos);
+}
+
+}  // namespace fdbroker::test

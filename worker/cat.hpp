@@ -1,0 +1,16 @@
+// `worker cat`: prints files that the broker opens.
+#pragma once
+
+#include <span>
+#include <string>
+
+#include "worker/client/c_api.hpp"
+#include "worker/ending.hpp"
+
+namespace fdbroker::worker {
+
+// Prints file after file to standard output. One that is refused or cannot be read is complained about, and the others
+// are printed all the same; the loss of the connection or of standard output ends it. SIGPIPE is to be ignored.
+ExitStatus cat(fdbroker_handle* broker, std::span<const std::string> paths);
+
+}  // namespace fdbroker::worker

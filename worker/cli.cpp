@@ -1,0 +1,140 @@
+#include "worker/cli.hpp"
+
+#include <fcntl.h>
+#include <fmt/core.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <csignal>
+#include <cstring>
+#include <expected>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "proto/address.hpp"
+#include "worker/cat.hpp"
+#include "worker/client/c_api.hpp"
+#include "worker/client/internal.hpp"
+
+namespace fdbroker::worker {
+namespace {
+
+struct Disconnect {
+    void operator()(fdbroker_handle* broker) const { fdbroker_disconnect(broker); }
+};
+using Broker = std::unique_ptr<fdbroker_handle, Disconnect>;
+
+struct Options {
+    std::string socket{};  // empty: the default
+    bool any_owner = false;
+    std::string sandbox = "require";
+    std::vector<std::string> paths{};
+};
+
+// Empty: the options are filled; else how to end.
+std::optional<ExitStatus> parse(int argc, const char* const* argv, Options& options) {
+    CLI::App app("Opens files through fdbroker's opener, itself shut off from the filesystem", "worker");
+    app.set_version_flag("--version", "worker " FDBROKER_VERSION);
+    app.add_option("--socket", options.socket,
+                   "Where the opener listens: a path, @NAME, or fd:N for an inherited socket. Default: "
+                   "FDBROKER_SOCKET, "
+                   "else the descriptor FDBROKER_FD, else " +
+                       std::string(proto::default_socket))
+        ->type_name("ADDRESS");
+    app.add_flag("--any-owner", options.any_owner, "Take a listener that is not root's");
+    app.add_option("--sandbox", options.sandbox,
+                   "What to do where this kernel lacks a layer of the sandbox: `require` all of them, or go "
+                   "on with a "
+                   "`best-effort`")
+        ->check(CLI::IsMember({"require", "best-effort"}))
+        ->capture_default_str();
+    app.require_subcommand(1);
+    CLI::App* cat = app.add_subcommand("cat", "Print files");
+    cat->add_option("PATH", options.paths, "Absolute paths")->required();
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::Success& wish) {
+        app.exit(wish);
+        return ExitStatus::done;
+    } catch (const CLI::ParseError& error) {
+        complain(std::string(error.what()) + " (worker --help tells what there is)");
+        return ExitStatus::usage;
+    }
+    return std::nullopt;
+}
+
+// So that nothing opened here becomes one of the standard descriptors by accident. Whoever uses one that was closed
+// gets EBADF, as before.
+void fill_standard_descriptors() {
+    for (const int number : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+        if (::fcntl(number, F_GETFD) != -1) continue;
+        proto::UniqueFd filler(::open("/dev/null", number == STDIN_FILENO ? O_WRONLY : O_RDONLY));
+        static_cast<void>(filler.release());
+    }
+}
+
+std::string why_unreachable(int error) {
+    switch (error) {
+        case ENOENT:
+        case ECONNREFUSED:
+            return fmt::format("no opener listens there: {}", std::strerror(error));
+        case EPERM:
+            return "the listener is not root's; --any-owner takes it all the same";
+        case EPROTO:
+        case ENOTSOCK:
+        case EPROTOTYPE:
+            return fmt::format("that is no opener: {}", std::strerror(error));
+        default:
+            return std::strerror(error);
+    }
+}
+
+std::expected<Broker, ExitStatus> connect(const Options& options) {
+    fdbroker_handle* broker = nullptr;
+    const char* given = options.socket.empty() ? nullptr : options.socket.c_str();
+    const int error = fdbroker_connect_flags(&broker, given, options.any_owner ? FDBROKER_ANY_OWNER : 0);
+    if (error == 0) return Broker(broker);
+    complain(fmt::format("{}: {}", address_text(given), why_unreachable(-error)));
+    const bool misspelt = error == -EINVAL || error == -ENAMETOOLONG;
+    return std::unexpected(misspelt ? ExitStatus::usage : ExitStatus::unreachable);
+}
+
+bool enter_sandbox(const Options& options) {
+    const bool best_effort = options.sandbox == "best-effort";
+    const auto report =
+        confine_with_report(FDBROKER_CONFINE_DESCRIPTORS | (best_effort ? FDBROKER_CONFINE_BEST_EFFORT : 0));
+    if (!report) {
+        const bool missing = report.error().errno_value == ENOSYS || report.error().errno_value == EOPNOTSUPP;
+        complain(fmt::format("sandbox: {}{}", report.error().message(),
+                             missing ? "; --sandbox=best-effort goes on without it" : ""));
+        return false;
+    }
+    for (const LayerReport& layer : *report)
+        if (layer.state == LayerState::unavailable)
+            complain(fmt::format("sandbox: going on without {}", layer.detail));
+    return true;
+}
+
+}  // namespace
+
+ExitStatus run(int argc, const char* const* argv) {
+    Options options;
+    if (const auto ending = parse(argc, argv, options)) return *ending;
+    if (::getuid() == 0 || ::geteuid() == 0) {
+        complain(
+            "it does not run as root; as another user: "
+            "setpriv --reuid=USER --regid=GROUP --clear-groups worker cat PATH...");
+        return ExitStatus::usage;
+    }
+    fill_standard_descriptors();
+    // A reader of our output that has gone shows as EPIPE.
+    std::signal(SIGPIPE, SIG_IGN);
+    const auto broker = connect(options);
+    if (!broker) return broker.error();
+    if (!enter_sandbox(options)) return ExitStatus::failed;
+    return cat(broker->get(), options.paths);
+}
+
+}  // namespace fdbroker::worker

@@ -1,0 +1,22 @@
+// How the programs of this house complain and end.
+#pragma once
+
+#include <fmt/core.h>
+
+#include <string_view>
+
+namespace fdbroker::worker {
+
+enum class ExitStatus : int {
+    done = 0,
+    failed = 1,       // something was refused or failed
+    usage = 2,        // wrong usage
+    unreachable = 4,  // the opener cannot be reached, or is gone
+};
+
+// To standard error, as "worker: what: why".
+inline void complain(std::string_view text) {
+    fmt::print(stderr, "worker: {}\n", text);
+}
+
+}  // namespace fdbroker::worker
