@@ -1,18 +1,13 @@
 #include <fmt/format.h>
-#include <grp.h>
-#include <pwd.h>
 #include <sys/random.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <charconv>
-#include <filesystem>
-#include <fstream>
 #include <set>
-#include <sstream>
 
 #include "opener/accounts.hpp"
 #include "opener/confinement/confinement.hpp"
+#include "opener/confinement/unused_uid.hpp"
 
 namespace fdbroker::opener {
 
@@ -20,45 +15,23 @@ namespace {
 
 using proto::Result;
 
-// systemd's range for dynamic users: no distribution gives its accounts a uid from it.
-// https://systemd.io/UIDS-GIDS/
-constexpr uid_t first_unassigned = 61184;
-constexpr uid_t last_unassigned = 65519;
-
 constexpr const char* own_account_name = "fdbroker";
 
-// Every uid and gid that a running process has, real, effective, saved or for files.
-std::set<unsigned> ids_of_processes() {
-    std::set<unsigned> ids;
-    std::error_code error;
-    for (const auto& entry : std::filesystem::directory_iterator("/proc", error)) {
-        const std::string name = entry.path().filename();
-        if (name.find_first_not_of("0123456789") != std::string::npos) continue;
-        std::ifstream status(entry.path() / "status");
-        for (std::string line; std::getline(status, line);) {
-            if (!line.starts_with("Uid:") && !line.starts_with("Gid:")) continue;
-            std::istringstream numbers(line.substr(4));
-            for (unsigned id = 0; numbers >> id;) ids.insert(id);
-        }
-    }
-    return ids;
-}
-
 Result<BrokerAccount> unassigned_account(const SystemAccounts& accounts) {
-    const std::set<unsigned> taken = ids_of_processes();
-    constexpr uid_t count = last_unassigned - first_unassigned + 1;
+    const std::set<std::uint32_t> running = ids_of_processes();
     // From anywhere in the range, so that two openers that start at once do not meet.
     std::uint32_t offset = 0;
     if (::getrandom(&offset, sizeof offset, 0) != sizeof offset) return proto::system_error("getrandom");
-    for (uid_t step = 0; step < count; ++step) {
-        const uid_t id = first_unassigned + (offset + step) % count;
-        if (taken.contains(id) || accounts.has_user(id) || accounts.has_group(id)) continue;
-        return BrokerAccount{.uid = id, .gid = id, .name = {}, .changes = true};
+    const auto uid = find_unused_uid(offset, [&](uid_t candidate) {
+        return running.contains(candidate) || accounts.has_user(candidate) || accounts.has_group(candidate);
+    });
+    if (!uid) {
+        return proto::system_error("account",
+                                   fmt::format("every uid from {} to {} is in use: create the user {}",
+                                               first_unassigned_uid, last_unassigned_uid, own_account_name),
+                                   EAGAIN);
     }
-    return proto::system_error("account",
-                               fmt::format("every uid from {} to {} is in use: create the user {}",
-                                           first_unassigned, last_unassigned, own_account_name),
-                               EAGAIN);
+    return BrokerAccount{.uid = *uid, .gid = *uid, .name = {}, .changes = true};
 }
 
 }  // namespace

@@ -42,8 +42,8 @@ Result<void> check_preconditions(const ConfinementPlan& plan) {
                         plan.directories.size(), max_planned_directories),
             E2BIG);
     }
-    // Permitted for one thread only, and then without effect: unshare(2).
-    if (::unshare(CLONE_THREAD) != 0) {
+    // Without effect on a process with one thread, EINVAL with more: unshare(2).
+    if (::unshare(CLONE_THREAD) != 0 && errno == EINVAL) {
         return proto::system_error("confinement", "the process has more than one thread");
     }
     const UniqueFd root(kernel::openat2(AT_FDCWD, "/", O_PATH | O_CLOEXEC, RESOLVE_NO_SYMLINKS));
@@ -77,7 +77,10 @@ Result<std::string> why_no_private_root(const BrokerAccount& account) {
     empty.account = account;
     auto answer = ask_child([&](BorrowedFd) {
         const auto entered = enter_private_root(empty);
-        return entered ? std::string(no_obstacle) : entered.error().message();
+        if (!entered) return entered.error().message();
+        // What an empty plan does not need.
+        const UniqueFd copy(kernel::open_tree(AT_FDCWD, "/", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC));
+        return copy ? std::string(no_obstacle) : proto::system_error("open_tree").error().message();
     });
     if (answer && *answer == no_obstacle) answer->clear();
     return answer;
@@ -188,11 +191,11 @@ class Confining {
         const auto installed = install_seccomp_filter(plan_.calls);
         if (installed) {
             enforced(Layer::seccomp);
-        } else if (const int why = installed.error().errno_value; why == ENOSYS || why == EINVAL) {
-            confined_.report[Layer::seccomp].detail = installed.error().message();
-        } else {
-            return installed;
+            return {};
         }
+        const int why = installed.error().errno_value;
+        if (why != ENOSYS && why != EINVAL && why != EPERM && why != EACCES) return installed;
+        confined_.report[Layer::seccomp].detail = installed.error().message();
         return {};
     }
 

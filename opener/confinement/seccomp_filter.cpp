@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <seccomp.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -121,6 +122,8 @@ class Filter {
     Result<void> load() {
         if (!context_) return proto::system_error("seccomp_init", {}, ENOMEM);
         keep_first_error(seccomp_attr_set(context_.get(), SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS));
+        // Else the kernel's errno would be replaced by ECANCELED.
+        keep_first_error(seccomp_attr_set(context_.get(), SCMP_FLTATR_API_SYSRAWRC, 1));
         if (error_ == 0) error_ = seccomp_load(context_.get());
         if (error_ != 0) return proto::system_error("seccomp_load", {}, -error_);
         return {};
@@ -153,7 +156,7 @@ void allow_modifying(Filter& filter, const ModifyingCalls& calls) {
     if (calls.create) filter.allow(SCMP_SYS(linkat), {bits_set(4, AT_EMPTY_PATH)});
     if (calls.give_away) filter.allow({SCMP_SYS(fchown)});
     if (calls.set_attributes) {
-        filter.allow({SCMP_SYS(fchmod)});
+        filter.allow(SCMP_SYS(fchmod), {bits_clear(1, S_ISUID | S_ISGID)});
         filter.allow(SCMP_SYS(utimensat), {is_null(1)});  // futimens(3)
     }
     if (calls.make_directories) filter.allow({SCMP_SYS(mkdirat)});

@@ -81,7 +81,13 @@ void take_away(const std::vector<MissingCall>& calls) {
     int result = 0;
     for (const MissingCall& call : calls) {
         const auto action = SCMP_ACT_ERRNO(static_cast<std::uint32_t>(call.errno_value));
-        if (result == 0) result = seccomp_rule_add_array(filter.get(), action, call.number, 0, nullptr);
+        const scmp_arg_cmp condition{.arg = 0,
+                                     .op = SCMP_CMP_EQ,
+                                     .datum_a = static_cast<std::uint64_t>(call.first_argument.value_or(0)),
+                                     .datum_b = 0};
+        if (result != 0) break;
+        result = seccomp_rule_add_array(filter.get(), action, call.number, call.first_argument ? 1 : 0,
+                                        &condition);
     }
     if (result == 0) result = seccomp_load(filter.get());
     if (result != 0) throw std::system_error(-result, std::generic_category(), "libseccomp");

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -35,6 +36,7 @@ opener::Confined confine_here(const opener::ConfinementPlan& plan);
 struct MissingCall {
     int number;  // SCMP_SYS(...)
     int errno_value;
+    std::optional<int> first_argument{};  // only with this one
 };
 void take_away(const std::vector<MissingCall>& calls);
 
