@@ -1,8 +1,10 @@
 #include "opener/confinement/seccomp_filter.hpp"
 
 #include <fcntl.h>
+#include <linux/seccomp.h>
 #include <seccomp.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -172,6 +174,11 @@ void allow_modifying(Filter& filter, const ModifyingCalls& calls) {
 }  // namespace
 
 Result<void> install_seccomp_filter(const ModifyingCalls& calls) {
+    // EFAULT, since there is no filter at null, where filters are known and permitted: seccomp(2). libseccomp does
+    // not say as clearly why it could not load one.
+    if (::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, nullptr) != 0 && errno != EFAULT) {
+        return proto::system_error("prctl", "PR_SET_SECCOMP");
+    }
     Filter filter;
     filter.allow(always);
     allow_with_conditions(filter);

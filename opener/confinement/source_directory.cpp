@@ -69,8 +69,9 @@ proto::Result<SourceDirectory> open_source_directory(proto::BorrowedFd root, con
 }
 
 proto::Result<void> inspect_directory(BoundDirectory& directory) {
-    struct statx status {};
-    if (::statx(directory.fd.number(), "", AT_EMPTY_PATH, STATX_INO | STATX_UID | STATX_MNT_ID, &status) != 0) {
+    struct statx status{};
+    if (::statx(directory.fd.number(), "", AT_EMPTY_PATH, STATX_INO | STATX_UID | STATX_MNT_ID, &status) !=
+        0) {
         return proto::system_error("statx", directory.path);
     }
     directory.mount_id = status.stx_mnt_id;

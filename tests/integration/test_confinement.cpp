@@ -297,7 +297,7 @@ TEST_CASE("confinement: without seccomp filters that layer is reported missing")
     run_in_child([&] {
         take_away({{SCMP_SYS(seccomp), ENOSYS}, {SCMP_SYS(prctl), EINVAL, PR_SET_SECCOMP}});
         const Confined confined = confine_here(tree.plan());
-        CHECK(confined.report.missing() == "seccomp: seccomp_load: Invalid argument");
+        CHECK(confined.report.missing() == "seccomp: prctl: PR_SET_SECCOMP: Invalid argument");
         CHECK(confined.report[Layer::private_root].state == LayerState::enforced);
         // The private root holds by itself.
         CHECK(attempt_open(::open("/etc/shadow", O_RDONLY)) == ENOENT);
