@@ -15,5 +15,8 @@ cp "$socket" "$directory/fdbroker.socket"
 
 status=0
 output=$(systemd-analyze verify --man=no "$directory/fdbroker.service" "$directory/fdbroker.socket" 2>&1) || status=$?
-[ "$status" -eq 0 ] && [ -z "$output" ] || { echo "$output"; exit 1; }
+if [ "$status" -ne 0 ] || [ -n "$output" ]; then
+    echo "$output"
+    exit 1
+fi
 systemd-analyze security --offline=true --threshold=30 "$directory/fdbroker.service"

@@ -36,7 +36,7 @@ class Listener : public doctest::IReporter {
             ++counts.failed;
         } else if (reason) {
             ++counts.skipped;
-            std::cout << "skipped: " << name_ << ": " << *reason << std::endl;
+            std::cout << "skipped: " << name_ << ": " << *reason << '\n' << std::flush;
         } else {
             ++counts.passed;
         }
@@ -70,7 +70,8 @@ int main(int argc, char** argv) {
     const int status = context.run();
     if (context.shouldExit()) return status;
     std::cout << "test cases: " << counts.passed << " passed, " << counts.failed << " failed, "
-              << counts.skipped << " skipped" << std::endl;
+              << counts.skipped << " skipped" << '\n'
+              << std::flush;
     if (status != 0) return status;
     return counts.passed == 0 && counts.skipped > 0 ? 77 : 0;
 }

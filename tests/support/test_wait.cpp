@@ -1,6 +1,8 @@
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <array>
@@ -44,6 +46,19 @@ TEST_CASE("wait: a path that appears or goes is seen, whether before or after th
     CHECK_THROWS_AS(wait_for_removal(directory / "there", std::chrono::steady_clock::now()),
                     std::runtime_error);
     CHECK(DescriptorTable::now().changes_since(before) == "");
+}
+
+TEST_CASE("wait: a socket that is bound and does not listen is no listener") {
+    const TempDir directory;
+    const std::string path = directory / "socket";
+    const proto::UniqueFd socket(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    path.copy(address.sun_path, sizeof address.sun_path - 1);
+    REQUIRE(::bind(socket.number(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
+    CHECK_THROWS_AS(wait_for_listener(path, std::chrono::steady_clock::now()), std::runtime_error);
+    REQUIRE(::listen(socket.number(), 1) == 0);
+    CHECK_NOTHROW(wait_for_listener(path));
 }
 
 TEST_CASE("wait: text in a file is seen when it has been written") {

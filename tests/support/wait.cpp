@@ -1,6 +1,7 @@
 #include "tests/support/wait.hpp"
 
 #include <poll.h>
+#include <sched.h>
 #include <sys/inotify.h>
 
 #include <algorithm>
@@ -8,7 +9,9 @@
 #include <cerrno>
 #include <climits>
 #include <cstdint>
+#include <fstream>
 #include <functional>
+#include <sstream>
 #include <stdexcept>
 #include <system_error>
 
@@ -73,11 +76,36 @@ bool is_there(const std::filesystem::path& path) {
     return std::filesystem::exists(std::filesystem::symlink_status(path));
 }
 
+// Of the lines of /proc/net/unix: Num RefCount Protocol Flags Type St Inode Path; __SO_ACCEPTCON (1 << 16) among
+// the flags is a listener's.
+bool listens(const std::filesystem::path& path) {
+    std::ifstream sockets("/proc/net/unix");
+    std::string line;
+    while (std::getline(sockets, line)) {
+        std::istringstream words(line);
+        std::string word;
+        std::string flags;
+        words >> word >> word >> word >> flags >> word >> word >> word >> word;
+        if (word == path && flags == "00010000") return true;
+    }
+    return false;
+}
+
 }  // namespace
 
 void wait_for_path(const std::filesystem::path& path, Deadline deadline) {
     watch_directory_until(path.parent_path(), path.string() + " did not appear", deadline,
                           [&] { return is_there(path); });
+}
+
+void wait_for_listener(const std::filesystem::path& path, Deadline deadline) {
+    wait_for_path(path, deadline);
+    // Between bind(2) and listen(2) there is no event to wait for, only a moment.
+    while (!listens(path)) {
+        if (milliseconds_until(deadline) == 0)
+            throw std::runtime_error(path.string() + ": nobody came to listen");
+        ::sched_yield();
+    }
 }
 
 void wait_for_removal(const std::filesystem::path& path, Deadline deadline) {

@@ -17,6 +17,8 @@ bool is_readable_now(proto::BorrowedFd descriptor);
 
 // Until something of that name exists (or has been moved there). Its directory must exist.
 void wait_for_path(const std::filesystem::path& path, Deadline deadline = in_good_time());
+// Until a socket listens at that path. Looks without connecting: the listener does not notice.
+void wait_for_listener(const std::filesystem::path& path, Deadline deadline = in_good_time());
 // Until nothing of that name exists. Its directory must exist.
 void wait_for_removal(const std::filesystem::path& path, Deadline deadline = in_good_time());
 // Until the file exists and holds `text`; returns the file's content then.

@@ -16,7 +16,7 @@ double nanoseconds_of(const Variant& variant, unsigned calls) {
 
 // How many calls take about a chunk, once everything is warm.
 unsigned calls_per_chunk(const Variant& variant, std::chrono::nanoseconds chunk) {
-    const double wanted = static_cast<double>(chunk.count());
+    const auto wanted = static_cast<double>(chunk.count());
     unsigned calls = 1;
     double took = nanoseconds_of(variant, calls);
     while (took < wanted) {
@@ -28,6 +28,7 @@ unsigned calls_per_chunk(const Variant& variant, std::chrono::nanoseconds chunk)
 
 std::vector<unsigned> calibrate(std::span<const Variant> variants, std::chrono::nanoseconds chunk) {
     std::vector<unsigned> calls;
+    calls.reserve(variants.size());
     for (const Variant& variant : variants) calls.push_back(calls_per_chunk(variant, chunk));
     return calls;
 }
@@ -59,6 +60,7 @@ double Measurement::median(std::size_t variant) const {
 
 double Measurement::ratio(std::size_t variant, std::size_t reference) const {
     std::vector<double> ratios;
+    ratios.reserve(rounds_[variant].size());
     for (std::size_t round = 0; round < rounds_[variant].size(); ++round) {
         ratios.push_back(rounds_[variant][round] / rounds_[reference][round]);
     }

@@ -12,7 +12,6 @@
 namespace fdbroker::bench {
 
 struct Variant {
-    std::string name;
     unsigned opens_per_call = 1;
     std::function<void()> call;
 };
