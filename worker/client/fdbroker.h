@@ -37,7 +37,7 @@ struct fdbroker;
  * Blocks while the broker's backlog is full, and until it answers.
  *
  * -EINVAL, -ENAMETOOLONG: the address is none; -ENOENT, -ECONNREFUSED: nobody listens there; -EACCES: the socket's
- * mode forbids it; -EPERM: the listener is not root's; -ENOTSOCK, -ENOTCONN, -EPROTOTYPE: fd:N is not such a socket;
+ * mode forbids it; -EPERM: the listener is not root's; -EBADF, -ENOTSOCK, -ENOTCONN, -EPROTOTYPE: fd:N is no such socket;
  * -EBUSY: fd:N is a connection's already; -EPROTONOSUPPORT: it speaks another version; -EPROTO: it is no broker;
  * -ECONNRESET: it hung up; -ENOMEM, -EMFILE; or what the broker says, as when it has too many connections. */
 int fdbroker_connect(struct fdbroker** broker, const char* address);
@@ -62,11 +62,12 @@ int fdbroker_set_timeout(struct fdbroker* broker, int milliseconds);
  * -EFAULT: the path is NULL; -ENAMETOOLONG: it has more than 4095 bytes; -EMFILE: this process may have no further
  * descriptor; -ETIMEDOUT: see fdbroker_set_timeout(); -ECONNRESET: the connection is over, and what was asked may
  * have been done or not; -EPROTO: the broker broke the protocol, and the connection is over. The connection outlives
- * reloads and crashes of the broker; once it is over, every further call is -ECONNRESET. */
+ * reloads and crashes of the broker; once it is over, every further call is -ECONNRESET.
+ * -EBADF: the connection was made by the parent process. */
 int fdbroker_open(struct fdbroker* broker, const char* path, int flags, mode_t mode);
 
-/* Many open(2) at once, in as few messages as the limits allow: 253 or more requests a round trip unless the paths are
- * long. 0: every request was answered, fds[i] is a descriptor or the negative errno that fdbroker_open() would have
+/* Many open(2) at once, in as few messages as the limits allow: up to 253 requests a round trip, fewer when the paths
+ * are long. 0: every request was answered, fds[i] is a descriptor or the negative errno that fdbroker_open() would have
  * returned. A negative errno: the connection failed, every fds[i] is that errno, and no descriptor is open.
  * The order in which the broker works on the requests is not defined. */
 struct fdbroker_request {
