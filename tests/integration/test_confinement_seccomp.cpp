@@ -75,7 +75,7 @@ struct Things {
 };
 
 struct Call {
-    const char* name;
+    std::string name;
     std::function<long(const Things&)> make;
 };
 

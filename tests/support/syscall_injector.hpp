@@ -17,7 +17,7 @@ namespace fdbroker::test {
 class InjectedArgument {
   public:
     template <typename Integer>
-        requires std::is_integral_v<Integer>
+        requires(std::is_integral_v<Integer> || std::is_enum_v<Integer>)
     InjectedArgument(Integer number) : value_(static_cast<long>(number)) {}
     InjectedArgument(const char* text) : value_(std::string(text) + '\0') {}
     InjectedArgument(const std::string& text) : value_(text + '\0') {}

@@ -68,14 +68,14 @@ TEST_CASE("policy_file: the text and the name come as they are") {
 TEST_CASE("policy_file: as root, what someone else could change is refused, whichever step that is") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     struct Case {
-        const char* name;
+        std::string name;
         uid_t directory_owner;
         mode_t directory_mode;
         uid_t file_owner;
         mode_t file_mode;
         const char* expected;
     };
-    static constexpr Case cases[] = {
+    static const Case cases[] = {
         {"root's, readable", 0, 0755, 0, 0644, "ok"},
         {"root's, private", 0, 0700, 0, 0600, "ok"},
         {"in a sticky directory", 0, 01777, 0, 0644, "ok"},
