@@ -16,6 +16,8 @@ ALLOWED = {
     "worker": {"worker", "proto"},
     "tests": {"opener", "policy", "proto", "tests", "worker"},
 }
+# The one file that sees yaml-cpp; its exceptions stop there.
+YAML_READER = pathlib.Path("policy/document.cpp")
 # The header that is installed, as its users include it.
 INSTALLED = {"fdbroker.h", "fdbroker.hpp"}
 INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]*)"', re.MULTILINE)
@@ -33,8 +35,8 @@ def violations_of(module, path, text):
     for include in SYSTEM_INCLUDE.findall(text):
         if include.split("/")[0] in ALLOWED:
             yield f"{path}: <{include}>: our own headers are included with quotes"
-        if include.startswith("yaml-cpp/") and not path.name.startswith("loader"):
-            yield f"{path}: <{include}>: only policy's loader sees yaml-cpp"
+        if include.startswith("yaml-cpp/") and path != YAML_READER:
+            yield f"{path}: <{include}>: only {YAML_READER} sees yaml-cpp"
 
 
 def violations(root):
