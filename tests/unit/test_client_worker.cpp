@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -22,12 +23,18 @@ std::vector<std::string> arguments(std::vector<std::string> more) {
     return more;
 }
 
+// The programs end confined, and LeakSanitizer needs /proc.
+std::map<std::string, std::string> environment(std::map<std::string, std::string> more = {}) {
+    more.emplace("ASAN_OPTIONS", "detect_leaks=0");
+    return more;
+}
+
 // `worker` as another user, its connection inherited.
 Outcome run_worker(FakeBroker& broker, const std::vector<std::string>& more) {
     const proto::UniqueFd end = broker.take_client_end();
     return run({.arguments = arguments(more),
                 .identity = Identity{.uid = some_user, .gid = some_user},
-                .environment = {{"FDBROKER_FD", "7"}},
+                .environment = environment({{"FDBROKER_FD", "7"}}),
                 .descriptors = {{7, end.borrow()}}});
 }
 

@@ -59,17 +59,19 @@ std::string_view text_of(std::span<const std::byte> message) {
 // As a peer would that does not use our send(): an empty message, any number of descriptors.
 void send_raw(const UniqueFd& socket, std::string_view text, const std::vector<int>& descriptors) {
     iovec part{.iov_base = const_cast<char*>(text.data()), .iov_len = text.size()};
-    std::vector<char> control(CMSG_SPACE(sizeof(int) * descriptors.size()));
     msghdr header{};
     header.msg_iov = &part;
     header.msg_iovlen = 1;
-    header.msg_control = control.data();
-    header.msg_controllen = control.size();
-    cmsghdr* rights = CMSG_FIRSTHDR(&header);
-    rights->cmsg_level = SOL_SOCKET;
-    rights->cmsg_type = SCM_RIGHTS;
-    rights->cmsg_len = CMSG_LEN(sizeof(int) * descriptors.size());
-    std::memcpy(CMSG_DATA(rights), descriptors.data(), sizeof(int) * descriptors.size());
+    std::vector<char> control(CMSG_SPACE(sizeof(int) * descriptors.size()));
+    if (!descriptors.empty()) {
+        header.msg_control = control.data();
+        header.msg_controllen = control.size();
+        cmsghdr* rights = CMSG_FIRSTHDR(&header);
+        rights->cmsg_level = SOL_SOCKET;
+        rights->cmsg_type = SCM_RIGHTS;
+        rights->cmsg_len = CMSG_LEN(sizeof(int) * descriptors.size());
+        std::memcpy(CMSG_DATA(rights), descriptors.data(), sizeof(int) * descriptors.size());
+    }
     REQUIRE(::sendmsg(socket.number(), &header, MSG_NOSIGNAL) == static_cast<ssize_t>(text.size()));
 }
 
