@@ -113,15 +113,21 @@ void wait_for_removal(const std::filesystem::path& path, Deadline deadline) {
                           [&] { return !is_there(path); });
 }
 
-std::string wait_for_text(const std::filesystem::path& path, std::string_view text, Deadline deadline) {
+std::string wait_for_content(const std::filesystem::path& path, std::string_view what,
+                             const std::function<bool(const std::string&)>& holds, Deadline deadline) {
     std::string content;
-    watch_directory_until(path.parent_path(),
-                          path.string() + " did not come to hold '" + std::string(text) + "'", deadline, [&] {
-                              if (!is_there(path)) return false;
-                              content = read_file(path);
-                              return content.find(text) != std::string::npos;
-                          });
+    watch_directory_until(path.parent_path(), path.string() + ": " + std::string(what) + " did not come", deadline, [&] {
+        if (!is_there(path)) return false;
+        content = read_file(path);
+        return holds(content);
+    });
     return content;
+}
+
+std::string wait_for_text(const std::filesystem::path& path, std::string_view text, Deadline deadline) {
+    return wait_for_content(
+        path, "'" + std::string(text) + "'",
+        [text](const std::string& content) { return content.find(text) != std::string::npos; }, deadline);
 }
 
 }  // namespace fdbroker::test

@@ -1,0 +1,134 @@
+#include "tests/integration/opener_support.hpp"
+
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <fstream>
+#include <stdexcept>
+
+#include "proto/address.hpp"
+#include "tests/support/wait.hpp"
+
+namespace fdbroker::test {
+
+namespace {
+
+Process start(const TempDir& directory, std::string_view policy, std::vector<std::string> more) {
+    write_file(directory / "policy.yaml", policy, {.mode = 0644, .uid = ::geteuid(), .gid = ::getegid()});
+    Process process = Process::start({.arguments = RunningOpener::arguments(directory, std::move(more))});
+    process.wait_for_error("serving");
+    return process;
+}
+
+}  // namespace
+
+std::vector<std::string> RunningOpener::arguments(const TempDir& directory, std::vector<std::string> more) {
+    std::vector<std::string> arguments{opener_program(), "--policy",      directory / "policy.yaml", "--listen",
+                                       directory / "opener.sock", "--listen-mode", "0666",
+                                       "--audit",        directory / "audit.jsonl"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return arguments;
+}
+
+RunningOpener::RunningOpener(const TempDir& directory, std::string_view policy, std::vector<std::string> more)
+    : directory_(directory), process_(start(directory, policy, std::move(more))) {}
+
+pid_t RunningOpener::broker() const {
+    const std::string pid = std::to_string(process_.pid());
+    std::ifstream children("/proc/" + pid + "/task/" + pid + "/children");
+    pid_t child = 0, newest = 0;
+    while (children >> child) newest = child;
+    if (newest == 0) throw std::runtime_error("the opener has no broker");
+    return newest;
+}
+
+std::vector<nlohmann::json> RunningOpener::wait_for_event(std::string_view event, std::size_t count,
+                                                          std::string_view cause) const {
+    std::vector<nlohmann::json> records;
+    wait_for_content(directory_ / "audit.jsonl", std::string(event) + " record", [&](const std::string& content) {
+        records.clear();
+        std::size_t found = 0;
+        // A line that is still being written has no end.
+        for (std::size_t start = 0, end; (end = content.find('\n', start)) != std::string::npos; start = end + 1) {
+            records.push_back(nlohmann::json::parse(content.substr(start, end - start)));
+            const auto& record = records.back();
+            found += record["event"] == event && (cause.empty() || record.value("cause", "") == cause);
+        }
+        return found >= count;
+    });
+    return records;
+}
+
+int RunningOpener::stop() {
+    process_.signal(SIGTERM);
+    return process_.wait().status;
+}
+
+std::string TestPeer::Answer::content() const {
+    std::string text(4096, '\0');
+    const ssize_t size = ::pread(fd.number(), text.data(), text.size(), 0);
+    if (size < 0) throw std::runtime_error("the delivered descriptor cannot be read");
+    text.resize(static_cast<std::size_t>(size));
+    return text;
+}
+
+TestPeer::TestPeer(const std::filesystem::path& socket) {
+    auto connected = proto::connect(*proto::Address::parse(socket.string()));
+    if (!connected) throw std::runtime_error(connected.error().message());
+    socket_ = std::move(*connected);
+}
+
+void TestPeer::send(std::span<const std::byte> message) const {
+    auto sent = proto::send(socket_.borrow(), message, {}, proto::Wait::block);
+    if (!sent) throw std::runtime_error(sent.error().message());
+}
+
+bool TestPeer::ask(const std::vector<std::string>& paths, std::uint32_t flags, proto::Wait wait) {
+    proto::RequestWriter writer(buffer_);
+    for (const std::string& path : paths) {
+        if (!writer.add({.id = next_id_++, .flags = flags, .path = path})) throw std::runtime_error("too many requests");
+    }
+    auto sent = proto::send(socket_.borrow(), writer.message(), {}, wait);
+    if (!sent && sent.error().errno_value == EAGAIN) return false;
+    if (!sent) throw std::runtime_error(sent.error().message());
+    return true;
+}
+
+std::vector<TestPeer::Answer> TestPeer::answers() {
+    wait_readable(socket_.borrow());
+    proto::ReceivedDescriptors descriptors;
+    auto message = proto::receive(socket_.borrow(), buffer_, descriptors, proto::Wait::block);
+    if (!message) throw std::runtime_error(message.error().message());
+    std::array<proto::Reply, proto::max_requests> room;
+    auto replies = proto::read_replies(*message, room);
+    if (!replies) throw std::runtime_error("not replies: " + std::string(to_string(replies.error())));
+    std::vector<Answer> answers;
+    std::size_t next = 0;
+    for (const proto::Reply& reply : *replies) {
+        answers.push_back({reply.id, reply.status, reply.step, reply.record, std::string(reply.reason),
+                           reply.has_descriptor ? descriptors.take(next++) : proto::UniqueFd()});
+    }
+    if (next != descriptors.count()) throw std::runtime_error("more descriptors than replies tell of");
+    return answers;
+}
+
+TestPeer::Answer TestPeer::open(const std::string& path, std::uint32_t flags) {
+    ask({path}, flags);
+    auto all = answers();
+    if (all.size() != 1) throw std::runtime_error("not one answer");
+    return std::move(all.front());
+}
+
+std::string TestPeer::wait_for_end() {
+    for (std::string reason;;) {
+        wait_readable(socket_.borrow());
+        proto::ReceivedDescriptors descriptors;
+        auto message = proto::receive(socket_.borrow(), buffer_, descriptors, proto::Wait::block);
+        if (!message) return reason;
+        if (auto end = proto::read_end(*message)) reason = end->reason;
+    }
+}
+
+}  // namespace fdbroker::test

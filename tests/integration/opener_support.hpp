@@ -1,0 +1,81 @@
+// The real opener for the length of a test, and peers that talk to it without a client library, so that they may
+// also say what no library would.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "proto/channel.hpp"
+#include "proto/message.hpp"
+#include "proto/unique_fd.hpp"
+#include "tests/support/files.hpp"
+#include "tests/support/process.hpp"
+
+namespace fdbroker::test {
+
+class RunningOpener {
+  public:
+    // In `directory`, which must outlive it: policy.yaml with this text, opener.sock for everyone, audit.jsonl.
+    // Returns when it serves. `more` are further arguments.
+    RunningOpener(const TempDir& directory, std::string_view policy, std::vector<std::string> more = {});
+
+    Process& process() { return process_; }
+    std::filesystem::path socket() const { return directory_ / "opener.sock"; }
+    std::filesystem::path policy() const { return directory_ / "policy.yaml"; }
+
+    // The broker that serves now: the supervisor's newest child.
+    pid_t broker() const;
+    // Until a record with this event (and, unless empty, this cause) is in the log as often as `count` says; all
+    // records so far.
+    std::vector<nlohmann::json> wait_for_event(std::string_view event, std::size_t count = 1,
+                                               std::string_view cause = "") const;
+    // Ends it by SIGTERM; its exit status.
+    int stop();
+
+    static std::vector<std::string> arguments(const TempDir& directory, std::vector<std::string> more);
+
+  private:
+    const TempDir& directory_;
+    Process process_;
+};
+
+class TestPeer {
+  public:
+    struct Answer {
+        std::uint32_t id = 0;
+        int status = 0;
+        proto::Step step = proto::Step::none;
+        std::uint64_t record = 0;
+        std::string reason{};
+        proto::UniqueFd fd{};
+
+        std::string content() const;  // of the delivered file
+    };
+
+    explicit TestPeer(const std::filesystem::path& socket);
+
+    proto::BorrowedFd socket() const { return socket_.borrow(); }
+    void send(std::span<const std::byte> message) const;
+    // One message of requests for reading these paths; ids count on. False: the socket has no room.
+    bool ask(const std::vector<std::string>& paths, std::uint32_t flags = 0, proto::Wait wait = proto::Wait::block);
+    // The next message, which must be replies.
+    std::vector<Answer> answers();
+    // One request and its answer.
+    Answer open(const std::string& path, std::uint32_t flags = 0);
+    // Until the opener ends the connection; the reason it gave, or "" when it gave none.
+    std::string wait_for_end();
+
+  private:
+    proto::UniqueFd socket_;
+    std::uint32_t next_id_ = 1;
+    std::vector<std::byte> buffer_ = std::vector<std::byte>(proto::max_message_size);
+};
+
+}  // namespace fdbroker::test

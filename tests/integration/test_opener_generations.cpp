@@ -1,0 +1,193 @@
+// Generations of the broker: what clients notice of a reload, a crash and a stop.
+#include <doctest/doctest.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <map>
+#include <random>
+
+#include "tests/integration/opener_support.hpp"
+#include "tests/support/verdict.hpp"
+#include "tests/support/wait.hpp"
+
+using namespace fdbroker;
+using namespace fdbroker::test;
+
+namespace {
+
+struct Fixture {
+    TempDir directory{TempDir::Place::var_tmp};
+
+    Fixture() {
+        make_directory(directory / "data");
+        for (const char* name : {"data/a", "data/b"}) write_file(directory / name, name, {.mode = 0600});
+    }
+    std::string path(const char* name) const { return directory / ("data/" + std::string(name)); }
+    // Allows reading of one file.
+    std::string policy(const char* name) const {
+        return "version: 1\nrules:\n  - name: only-" + std::string(name) + "\n    allow: [read]\n    paths: [\"" + path(name) + "\"]\n";
+    }
+};
+
+}  // namespace
+
+TEST_CASE("generations: after a reload the next request on an open connection meets the new policy") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    RunningOpener opener(fixture.directory, fixture.policy("a"));
+    TestPeer peer(opener.socket());
+    CHECK(peer.open(fixture.path("a")).status == 0);
+    CHECK(peer.open(fixture.path("b")).status == EACCES);
+    write_file(opener.policy(), fixture.policy("b"));
+    opener.process().signal(SIGHUP);
+    opener.wait_for_event("start", 1, "reload");
+    CHECK(peer.open(fixture.path("a")).status == EACCES);
+    CHECK(peer.open(fixture.path("b")).status == 0);
+}
+
+TEST_CASE("generations: a policy that does not load changes nothing and is complained about") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    RunningOpener opener(fixture.directory, fixture.policy("a"));
+    TestPeer peer(opener.socket());
+    const pid_t broker = opener.broker();
+    write_file(opener.policy(), "version: 1\nrules: nonsense\n");
+    opener.process().signal(SIGHUP);
+    opener.process().wait_for_error("stays in force");
+    CHECK(opener.process().wait_for_error("policy.yaml:2:8").size() > 0);
+    CHECK(opener.broker() == broker);
+    CHECK(peer.open(fixture.path("a")).status == 0);
+}
+
+TEST_CASE("generations: a broker that is killed is replaced, and its connections go on") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    RunningOpener opener(fixture.directory, fixture.policy("a"));
+    TestPeer peer(opener.socket());
+    CHECK(peer.open(fixture.path("a")).status == 0);
+    const pid_t broker = opener.broker();
+    ::kill(broker, SIGKILL);
+    // At once, without waiting for the next one.
+    CHECK(peer.open(fixture.path("a")).status == 0);
+    CHECK(opener.broker() != broker);
+    CHECK(opener.wait_for_event("start", 2).back()["generation"] == 2);
+    CHECK(TestPeer(opener.socket()).open(fixture.path("a")).status == 0);
+}
+
+TEST_CASE("generations: what a broker had taken and not answered when it died is answered by the next, each request once") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    RunningOpener opener(fixture.directory, fixture.policy("a"));
+    TestPeer peer(opener.socket());
+    const std::vector<std::string> batch(proto::max_requests, fixture.path("a"));
+    std::size_t asked = 0;
+    while (peer.ask(batch, 0, proto::Wait::never)) asked += batch.size();
+    // The socket to us is full, and so is the one from us: replies are parked in the broker.
+    ::kill(opener.broker(), SIGKILL);
+    std::map<std::uint32_t, int> answers;
+    std::size_t failed = 0, received = 0;
+    while (received < asked) {
+        for (const auto& answer : peer.answers()) {
+            ++received;
+            ++answers[answer.id];
+            failed += answer.status == EIO;
+            CHECK((answer.status == 0 || answer.status == EIO));
+        }
+    }
+    CHECK(answers.size() == asked);
+    CHECK(std::ranges::all_of(answers, [](const auto& entry) { return entry.second == 1; }));
+    CHECK(failed > 0);
+    CHECK(failed <= proto::max_requests);
+}
+
+TEST_CASE("generations: brokers killed at random moments under load lose no connection and no answer") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    RunningOpener opener(fixture.directory, fixture.policy("a"));
+    TestPeer peer(opener.socket());
+    std::minstd_rand random(20);
+    std::size_t done = 0, unknown = 0;
+    for (int kills = 0; kills < 6; ++kills) {
+        const std::size_t until = done + 50 + random() % 2000;
+        while (done < until) {
+            const auto answer = peer.open(fixture.path("a"));
+            ++done;
+            unknown += answer.status == EIO;
+            CHECK((answer.status == 0 || answer.status == EIO));
+        }
+        peer.ask({fixture.path("a"), fixture.path("b")});
+        ::kill(opener.broker(), SIGKILL);
+        std::size_t answered = 0;
+        // A reply may have been on its way when the broker died.
+        while (answered < 2) answered += peer.answers().size();
+        opener.wait_for_event("start", static_cast<std::size_t>(kills) + 2);
+    }
+    CHECK(unknown <= 6);
+}
+
+TEST_CASE("generations: reloads under load answer every request once, by one policy or the other") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    RunningOpener opener(fixture.directory, fixture.policy("a"));
+    std::vector<TestPeer> peers;
+    for (int i = 0; i < 8; ++i) peers.emplace_back(opener.socket());
+    for (std::size_t reload = 1; reload <= 10; ++reload) {
+        write_file(opener.policy(), fixture.policy(reload % 2 == 0 ? "a" : "b"));
+        opener.process().signal(SIGHUP);
+        bool begun = false;
+        while (!begun) {
+            for (TestPeer& peer : peers) {
+                peer.ask({fixture.path("a"), fixture.path("b")});
+                const auto answers = peer.answers();
+                REQUIRE(answers.size() == 2);
+                // Both were decided by one generation.
+                CHECK((answers[0].status == 0) != (answers[1].status == 0));
+            }
+            const auto last = peers.front().open(fixture.path(reload % 2 == 0 ? "a" : "b"));
+            begun = last.status == 0;
+        }
+    }
+    CHECK(opener.wait_for_event("start", 11).size() > 0);
+}
+
+TEST_CASE("generations: SIGTERM answers what was sent before, removes the socket and ends with status 0") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    RunningOpener opener(fixture.directory, fixture.policy("a"));
+    TestPeer peer(opener.socket());
+    CHECK(peer.open(fixture.path("a")).status == 0);
+    const pid_t broker = opener.broker();
+    ::kill(broker, SIGSTOP);
+    for (int i = 0; i < 5; ++i) peer.ask({fixture.path("a")});
+    opener.process().signal(SIGTERM);
+    wait_for_removal(opener.socket());
+    ::kill(broker, SIGCONT);
+    std::size_t answered = 0;
+    while (answered < 5) {
+        for (const auto& answer : peer.answers()) {
+            CHECK(answer.content() == "data/a");
+            ++answered;
+        }
+    }
+    CHECK(peer.wait_for_end() == "");
+    CHECK(opener.process().wait().status == 0);
+    const auto records = opener.wait_for_event("stop");
+    CHECK(records.back()["event"] == "stop");
+    for (std::size_t i = 0; i < records.size(); ++i) CHECK(records[i]["seq"] == i + 1);
+}
+
+TEST_CASE("generations: SIGUSR1 goes on in a new audit file and loses no record") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    RunningOpener opener(fixture.directory, fixture.policy("a"));
+    TestPeer peer(opener.socket());
+    CHECK(peer.open(fixture.path("a")).status == 0);
+    opener.wait_for_event("request");
+    std::filesystem::rename(fixture.directory / "audit.jsonl", fixture.directory / "audit.1");
+    opener.process().signal(SIGUSR1);
+    wait_for_path(fixture.directory / "audit.jsonl");
+    CHECK(peer.open(fixture.path("a")).record == 3);
+    CHECK(opener.wait_for_event("request").front()["seq"] == 3);
+}
