@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -31,6 +32,8 @@ namespace {
 // How long a peer that does not read its replies can hold up the end of a generation. What is parked after that is
 // answered from the journal by the next one.
 constexpr std::chrono::seconds end_timeout{2};
+// How long until the broker looks again at sessions that wait for something epoll does not tell.
+constexpr std::chrono::milliseconds look_again_after{10};
 
 class Broker {
   public:
@@ -51,13 +54,15 @@ class Broker {
     void adopt(Token token, std::uint32_t listener, UniqueFd socket);
     void handle(Session& session, std::uint32_t events);
     void follow(Session& session, Session::State before, Session::State after);
-    bool make_room_for_parked();
+    bool make_room_for_waiting();
+    void look_again();
+    void release(Token token);
     void end_session(Session& session);
     void hand_over();
     void retire();
     bool finished() const noexcept {
         return (phase_ == Phase::retiring && sessions_.empty()) ||
-               (phase_ == Phase::handing_over && parked_.empty());
+               (phase_ == Phase::handing_over && waiting_.empty());
     }
     int patience() const noexcept;
 
@@ -66,7 +71,9 @@ class Broker {
     const IdentitySource& identities_;
     EventLoop loop_;
     std::unordered_map<Token, std::unique_ptr<Session>> sessions_{};
-    std::vector<Session*> parked_{};  // those whose peer does not read, longest first
+    std::vector<Session*> waiting_{};  // in State::writable, longest first
+    std::vector<std::unique_ptr<Session>>
+        lingering_{};  // ended, with descriptors that the peer has not taken
     std::unordered_map<Token, std::vector<std::uint32_t>> lost_{};
     Phase phase_ = Phase::serving;
     std::chrono::steady_clock::time_point end_by_{};
@@ -99,15 +106,18 @@ Result<void> Broker::run(const policy::Limits& limits) {
                 // What else epoll told may be about a session that is no more.
                 break;
             }
-            if (make_room_for_parked()) break;
+            // That may have ended the very session which epoll tells of next.
+            if (make_room_for_waiting()) break;
             handle(*static_cast<Session*>(event.data.ptr), event.events);
         }
+        if (!waiting_.empty() || !lingering_.empty()) look_again();
         if (phase_ != Phase::serving && std::chrono::steady_clock::now() >= end_by_) break;
     }
     return {};
 }
 
 int Broker::patience() const noexcept {
+    if (!waiting_.empty() || !lingering_.empty()) return static_cast<int>(look_again_after.count());
     if (phase_ == Phase::serving) return -1;
     const auto left = end_by_ - std::chrono::steady_clock::now();
     return static_cast<int>(
@@ -143,7 +153,7 @@ void Broker::adopt(Token token, std::uint32_t listener, UniqueFd socket) {
     // A connection that cannot be served is let go; the supervisor closes it.
     const auto let_go = [&] {
         ::shutdown(socket.number(), SHUT_RDWR);
-        static_cast<void>(start_.link.send({.type = LinkType::release, .token = token}));
+        release(token);
     };
     if (!socket || listener >= start_.listeners.size()) return let_go();
     auto peer = identify(socket.borrow(), start_.listeners[listener], identities_);
@@ -154,13 +164,13 @@ void Broker::adopt(Token token, std::uint32_t listener, UniqueFd socket) {
     auto session = std::make_unique<Session>(service_, token, std::move(socket), std::move(*peer));
     if (auto added = loop_.add(session->descriptor(), EPOLLIN, session.get()); !added) {
         session->end(added.error().errno_value, "the opener cannot watch another connection");
-        static_cast<void>(start_.link.send({.type = LinkType::release, .token = token}));
+        release(token);
         return;
     }
     Session& added = *session;
     sessions_.emplace(token, std::move(session));
     if (auto lost = lost_.extract(token)) {
-        make_room_for_parked();
+        make_room_for_waiting();
         follow(added, Session::State::readable, added.answer_lost(lost.mapped()));
     }
     if (phase_ == Phase::retiring) added.retire();
@@ -177,10 +187,12 @@ void Broker::handle(Session& session, std::uint32_t events) {
 // Keeps what epoll waits for in step with what the session waits for.
 void Broker::follow(Session& session, Session::State before, Session::State after) {
     if (after == before) return;
-    if (before == Session::State::writable) std::erase(parked_, &session);
+    if (before == Session::State::writable) std::erase(waiting_, &session);
     if (after == Session::State::ended) return end_session(session);
-    if (after == Session::State::writable) parked_.push_back(&session);
-    std::uint32_t events = after == Session::State::writable ? EPOLLOUT : EPOLLIN;
+    if (after == Session::State::writable) waiting_.push_back(&session);
+    // Edge-triggered: a socket with room tells so again each time the peer has read something.
+    std::uint32_t events =
+        after == Session::State::writable ? std::uint32_t{EPOLLOUT} | EPOLLET : std::uint32_t{EPOLLIN};
     if (phase_ == Phase::handing_over && after == Session::State::readable) events = 0;
     if (auto changed = loop_.change(session.descriptor(), events, &session); !changed) {
         session.end(changed.error().errno_value, "the opener cannot watch the connection");
@@ -188,21 +200,44 @@ void Broker::follow(Session& session, Session::State before, Session::State afte
     }
 }
 
-// Every session being served needs a journal entry; one that waits for its peer to read keeps its own. When all but
-// one are kept, the peer that has not read for the longest time has to go.
-bool Broker::make_room_for_parked() {
-    if (parked_.size() < Journal::entry_count - 1) return false;
-    Session& slowest = *parked_.front();
-    slowest.end(ETIMEDOUT, "the peer does not read its replies, and others need their place");
-    end_session(slowest);
+// Every session being served needs a journal entry; one whose replies are parked keeps its own. When all but one are
+// kept, a peer that does not read has to go.
+bool Broker::make_room_for_waiting() {
+    if (waiting_.size() < Journal::entry_count - 1) return false;
+    Session& longest = *waiting_.front();
+    longest.end(ETIMEDOUT, "the peer does not read its replies, and others need their place");
+    end_session(longest);
     return true;
 }
 
+// What epoll cannot tell: that a user's other sessions have been read, that the kernel takes descriptors again, that a
+// peer has at last read what its ended session had sent.
+void Broker::look_again() {
+    for (const auto& [token, session] : sessions_) session->unread_descriptors();
+    for (Session* session : std::vector(waiting_)) {
+        follow(*session, Session::State::writable, session->flush());
+    }
+    std::erase_if(lingering_, [this](const std::unique_ptr<Session>& session) {
+        if (session->unread_descriptors() != 0) return false;
+        release(session->token());
+        return true;
+    });
+}
+
+// Descriptors that the peer has not taken stay on their way, and count, as long as it keeps its end open. Until then its
+// connection counts as well, or a user could have any number of them on their way.
 void Broker::end_session(Session& session) {
-    std::erase(parked_, &session);
+    std::erase(waiting_, &session);
     loop_.remove(session.descriptor());
-    const Token token = session.token();
-    sessions_.erase(token);
+    auto ended = sessions_.extract(session.token());
+    if (session.unread_descriptors() != 0) {
+        lingering_.push_back(std::move(ended.mapped()));
+    } else {
+        release(session.token());
+    }
+}
+
+void Broker::release(Token token) {
     static_cast<void>(start_.link.send({.type = LinkType::release, .token = token}));
 }
 
@@ -216,7 +251,7 @@ void Broker::hand_over() {
     phase_ = Phase::handing_over;
     end_by_ = std::chrono::steady_clock::now() + end_timeout;
     for (auto& [token, session] : sessions_) {
-        if (std::ranges::find(parked_, session.get()) == parked_.end()) loop_.remove(session->descriptor());
+        if (std::ranges::find(waiting_, session.get()) == waiting_.end()) loop_.remove(session->descriptor());
     }
 }
 
@@ -224,6 +259,11 @@ void Broker::hand_over() {
     fmt::print(stderr, "opener: {}\n", what);
     std::fflush(stderr);
     ::_exit(status);
+}
+
+std::size_t descriptor_limit() {
+    rlimit limit{};
+    return ::getrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_cur : 1024;
 }
 
 LinkProtection read_link_protection() {
@@ -276,7 +316,7 @@ void run_generation(const GenerationStart& start) {
     AuditTrail audit(start.ring, start.number);
     audit.apply(policy->audit());
     const Resolver resolver(std::move(confined->directories));
-    Service service{*policy, resolver, inspector, audit, start.journal};
+    Service service{*policy, resolver, inspector, audit, start.journal, descriptor_limit() / 8};
     Broker broker(start, service, identities, std::move(*loop));
     const auto ended = broker.run(policy->limits());
     if (!ended && ended.error().kind != proto::ErrorKind::disconnected)

@@ -41,7 +41,7 @@ void Delivery::add_refusal(std::uint32_t id, std::uint64_t record, int errno_val
 
 Result<void> Delivery::send(BorrowedFd socket) {
     auto sent = send_with(socket, writer_.message(), files_);
-    if (sent || sent.error().kind != proto::ErrorKind::system || sent.error().errno_value != EAGAIN) clear();
+    if (sent) clear();
     return sent;
 }
 

@@ -30,14 +30,14 @@ class Delivery {
 
     bool empty() const noexcept { return count() == 0; }
     std::size_t count() const noexcept { return writer_.count(); }
+    std::size_t descriptor_count() const noexcept { return files_.size(); }
 
     // At most max_requests between two calls of send().
     void add(std::uint32_t id, std::uint64_t record, DeliverableFile file);
     void add_refusal(std::uint32_t id, std::uint64_t record, int errno_value, proto::Step step,
                      std::string_view reason);
 
-    // Sends what was gathered without blocking and starts afresh. On an error too nothing is kept, except for EAGAIN: then
-    // park() takes it.
+    // Sends what was gathered without blocking and starts afresh; on an error what was gathered stays, for park() or clear().
     proto::Result<void> send(proto::BorrowedFd socket);
     ParkedReplies park(JournalEntry* entry);
     void clear() noexcept;

@@ -1,6 +1,8 @@
 #include "opener/session.hpp"
 
 #include <fmt/format.h>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include <utility>
@@ -24,6 +26,12 @@ bool would_block(const proto::Error& error) noexcept {
     return error.kind == ErrorKind::system && error.errno_value == EAGAIN;
 }
 
+// Later it may go: the peer must read, or others must, whose unread descriptors the kernel counts together with these.
+bool must_wait(const proto::Error& error) noexcept {
+    return error.kind == ErrorKind::system &&
+           (error.errno_value == EAGAIN || error.errno_value == ETOOMANYREFS);
+}
+
 }  // namespace
 
 Session::Session(Service& service, Token token, proto::UniqueFd socket, IdentifiedPeer peer)
@@ -31,7 +39,8 @@ Session::Session(Service& service, Token token, proto::UniqueFd socket, Identifi
       token_(token),
       socket_(std::move(socket)),
       peer_(service.policy.identify(std::move(peer.identity))),
-      audit_peer_(opener::audit_peer(peer_.identity(), peer.pid, peer_.role_names(service.policy))) {}
+      audit_peer_(opener::audit_peer(peer_.identity(), peer.pid, peer_.role_names(service.policy))),
+      unread_of_user_(service.unread_of_user[peer_.identity().uid]) {}
 
 // ---- receive -------------------------------------------------------------------------------------------
 
@@ -43,6 +52,10 @@ Session::State Session::serve() {
     std::size_t messages = 0;
     answered_ = 0;
     while (answered_ < requests_per_turn) {
+        if (!may_be_read()) {
+            if (send_replies()) state_ = State::writable;
+            break;
+        }
         // Once more without waiting, even after a reply: a peer on the same CPU has often run by now, and this is
         // cheaper than going through epoll.
         auto message = proto::receive(socket_.borrow(), service_.received, proto::Wait::never);
@@ -57,6 +70,25 @@ Session::State Session::serve() {
     if (gather) pipelines_ = messages > 1;
     if (state_ == State::readable) send_replies();
     return state_;
+}
+
+bool Session::peer_has_read() {
+    int bytes = 0;
+    // unix(7): what the other end has not received yet, as the kernel accounts for it. While a message is being taken off
+    // the queue a byte or two may linger; a message is hundreds.
+    if (::ioctl(socket_.number(), SIOCOUTQ, &bytes) != 0 || bytes > 64) return false;
+    unread_of_user_ -= std::exchange(unread_, 0);
+    return true;
+}
+
+std::size_t Session::unread_descriptors() {
+    if (unread_ != 0) peer_has_read();
+    return unread_;
+}
+
+bool Session::may_be_read() {
+    if (unread_ <= most_unread_descriptors && unread_of_user_ <= service_.most_unread_of_user) return true;
+    return peer_has_read() && unread_of_user_ <= service_.most_unread_of_user;
 }
 
 void Session::receive_failed(const proto::Error& error) {
@@ -216,15 +248,19 @@ void Session::answer(const proto::Request& request) {
 
 bool Session::send_replies() {
     if (service_.delivery.empty()) return true;
+    const std::size_t descriptors = service_.delivery.descriptor_count();
     auto sent = service_.delivery.send(socket_.borrow());
     if (sent) {
+        unread_ += descriptors;
+        unread_of_user_ += descriptors;
         release_entry();
         return true;
     }
-    if (would_block(sent.error())) {
+    if (must_wait(sent.error())) {
         parked_ = service_.delivery.park(std::exchange(entry_, nullptr));
         state_ = State::writable;
     } else {
+        service_.delivery.clear();
         finish(sent.error().kind == ErrorKind::disconnected ? "the peer closed the connection"
                                                             : sent.error().message());
     }
@@ -232,12 +268,18 @@ bool Session::send_replies() {
 }
 
 Session::State Session::flush() {
-    auto sent = opener::send(socket_.borrow(), *parked_);
-    if (!sent && would_block(sent.error())) return state_;
-    Journal::release(*parked_->entry);
-    parked_.reset();
-    state_ = State::readable;
-    if (!sent) finish("the peer closed the connection");
+    if (parked_) {
+        auto sent = opener::send(socket_.borrow(), *parked_);
+        if (!sent) {
+            if (!must_wait(sent.error())) finish("the peer closed the connection");
+            return state_;
+        }
+        unread_ += parked_->files.size();
+        unread_of_user_ += parked_->files.size();
+        Journal::release(*parked_->entry);
+        parked_.reset();
+    }
+    if (may_be_read()) state_ = State::readable;
     return state_;
 }
 
@@ -255,6 +297,10 @@ Session::State Session::answer_lost(std::span<const std::uint32_t> ids) {
 }
 
 // ---- the end -------------------------------------------------------------------------------------------
+
+Session::~Session() {
+    unread_of_user_ -= unread_;
+}
 
 void Session::retire() {
     retiring_ = true;

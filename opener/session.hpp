@@ -11,6 +11,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 
 #include "opener/audit_trail.hpp"
 #include "opener/delivery.hpp"
@@ -32,6 +33,11 @@ struct Service {
     AuditTrail& audit;
     Journal& journal;
 
+    // Descriptors on their way to peers count against the broker's RLIMIT_NOFILE, whoever they are for (unix(7),
+    // ETOOMANYREFS). So each user has a share, above which its sessions are not read until its peers have.
+    std::size_t most_unread_of_user;
+    std::unordered_map<std::uint32_t, std::size_t> unread_of_user{};
+
     Delivery delivery{};
     std::vector<std::byte> received = std::vector<std::byte>(proto::max_message_size);
     std::array<proto::Request, proto::max_requests> requests{};
@@ -42,11 +48,14 @@ class Session {
     // What the session waits for.
     enum class State {
         readable,  // the peer's next request
-        writable,  // room for replies that the peer does not read
+        writable,  // the peer to read: replies are parked, or too many descriptors are on their way to it
         ended,     // nothing: the descriptor has been shut down, the cause recorded
     };
 
     Session(Service& service, Token token, proto::UniqueFd socket, IdentifiedPeer peer);
+    Session(const Session&) = delete;
+    Session& operator=(const Session&) = delete;
+    ~Session();
 
     Token token() const noexcept { return token_; }
     std::uint32_t uid() const noexcept { return peer_.identity().uid; }
@@ -55,8 +64,11 @@ class Session {
     // Serves what is there, in whole messages, until requests_per_turn or more are answered, so that no session keeps
     // the others waiting. Never blocks on the peer.
     State serve();
-    // Sends what was parked.
+    // Looks whether the peer has read; sends what was parked.
     State flush();
+
+    // Descriptors that are on their way to this peer because it has not read them; an upper bound until all are read.
+    std::size_t unread_descriptors();
 
     // Answers requests that an earlier generation took and did not live to answer.
     State answer_lost(std::span<const std::uint32_t> ids);
@@ -67,6 +79,8 @@ class Session {
     void end(int errno_value, std::string_view cause);
 
     static constexpr std::size_t requests_per_turn = 32;
+    // Above this the session is not read until the peer has taken what is there: two full replies.
+    static constexpr std::size_t most_unread_descriptors = 2 * proto::max_requests;
 
   private:
     // A request's end: a file, or an errno with the step and the reason.
@@ -83,6 +97,8 @@ class Session {
     };
 
     // The steps; each false when the session goes no further now.
+    bool peer_has_read();
+    bool may_be_read();
     void receive_failed(const proto::Error& error);
     bool handle(std::span<const std::byte> message);
     bool handle_hello(std::span<const std::byte> message);
@@ -105,6 +121,8 @@ class Session {
     JournalEntry* entry_ = nullptr;  // of the requests whose replies are being gathered
     std::optional<ParkedReplies> parked_{};
     std::size_t answered_ = 0;  // in this turn
+    std::size_t unread_ = 0;    // descriptors sent since the peer was last seen to have read everything
+    std::size_t& unread_of_user_;
     std::chrono::steady_clock::time_point received_at_{};
     std::array<char, proto::max_reason_length> reason_;
 

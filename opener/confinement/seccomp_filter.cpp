@@ -2,7 +2,9 @@
 
 #include <fcntl.h>
 #include <linux/seccomp.h>
+#include <linux/sockios.h>
 #include <seccomp.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -148,6 +150,7 @@ void allow_with_conditions(Filter& filter) {
     for (const int command : {F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC}) {
         filter.allow(SCMP_SYS(fcntl), {int_is(1, command)});
     }
+    filter.allow(SCMP_SYS(ioctl), {int_is(1, SIOCOUTQ)});  // how much a peer has not read yet
     filter.allow(SCMP_SYS(sched_setaffinity), {int_is(0, 0)});
     filter.allow(SCMP_SYS(tgkill), {int_is(0, ::getpid())});  // abort(3)
 }

@@ -64,7 +64,8 @@ class TestPeer {
     proto::BorrowedFd socket() const { return socket_.borrow(); }
     void send(std::span<const std::byte> message) const;
     // One message of requests for reading these paths; ids count on. False: the socket has no room.
-    bool ask(const std::vector<std::string>& paths, std::uint32_t flags = 0, proto::Wait wait = proto::Wait::block);
+    bool ask(const std::vector<std::string>& paths, std::uint32_t flags = 0,
+             proto::Wait wait = proto::Wait::block);
     // The next message, which must be replies.
     std::vector<Answer> answers();
     // One request and its answer.

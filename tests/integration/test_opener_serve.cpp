@@ -48,13 +48,16 @@ rules:
 
     Fixture() {
         for (const char* name : {"data", "data/sub", "nobody", "group"}) make_directory(directory / name);
-        for (const char* name : {"data/secret", "data/sub/deep", "data/tls.key", "data/hidden", "nobody/file", "group/file"}) {
+        for (const char* name :
+             {"data/secret", "data/sub/deep", "data/tls.key", "data/hidden", "nobody/file", "group/file"}) {
             write_file(directory / name, name, {.mode = 0600, .uid = 0, .gid = 0});
         }
     }
 
     std::string fill(std::string text) const {
-        for (const auto& [word, path] : {std::pair<std::string, std::string>{"DATA", "data"}, {"NOBODY", "nobody"}, {"GROUP", "group"}}) {
+        for (const auto& [word, path] : {std::pair<std::string, std::string>{"DATA", "data"},
+                                         {"NOBODY", "nobody"},
+                                         {"GROUP", "group"}}) {
             for (std::size_t at; (at = text.find(word)) != std::string::npos;) {
                 text.replace(at, word.size(), (directory / path).string());
             }
@@ -85,12 +88,14 @@ TEST_CASE("opener: a user gets a file that only root may open, for reading and n
     CHECK(opener.stop() == 0);
 }
 
-TEST_CASE("opener: every refusal names its step, and a file that is hidden looks like one that is not there") {
+TEST_CASE(
+    "opener: every refusal names its step, and a file that is hidden looks like one that is not there") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;
     RunningOpener opener(fixture.directory, fixture.policy);
     TestPeer peer(opener.socket());
-    const auto expect = [&](const std::string& path, int status, Step step, const std::string& reason, std::uint32_t flags = 0) {
+    const auto expect = [&](const std::string& path, int status, Step step, const std::string& reason,
+                            std::uint32_t flags = 0) {
         CAPTURE(path);
         const auto answer = peer.open(path, flags);
         CHECK(answer.status == status);
@@ -114,7 +119,8 @@ TEST_CASE("opener: every refusal names its step, and a file that is hidden looks
 
     // The log tells the truth about the hidden one.
     const auto records = opener.wait_for_event("request", 13);
-    const auto hidden = std::ranges::find_if(records, [&](const auto& r) { return r.value("path", "").ends_with("/hidden"); });
+    const auto hidden = std::ranges::find_if(
+        records, [&](const auto& r) { return r.value("path", "").ends_with("/hidden"); });
     REQUIRE(hidden != records.end());
     CHECK((*hidden)["rule"] == "hidden");
     CHECK((*hidden)["step"] == "decide");
@@ -161,7 +167,9 @@ TEST_CASE("opener: a file with another link is refused where users may make link
     CHECK(peer.open(fixture.data + "/sub/deep").status == 0);
 }
 
-TEST_CASE("opener: a message of 253 requests is answered for each, with all its descriptors, on both sides' tables nothing stays") {
+TEST_CASE(
+    "opener: a message of 253 requests is answered for each, with all its descriptors, on both sides' tables "
+    "nothing stays") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;
     RunningOpener opener(fixture.directory, fixture.policy);
@@ -172,7 +180,8 @@ TEST_CASE("opener: a message of 253 requests is answered for each, with all its 
         TestPeer peer(opener.socket());
         std::vector<std::string> paths;
         for (std::size_t i = 0; i < proto::max_requests; ++i) {
-            paths.push_back(i % 3 == 0 ? "/etc/shadow" : fixture.data + (i % 3 == 1 ? "/secret" : "/sub/deep"));
+            paths.push_back(i % 3 == 0 ? "/etc/shadow"
+                                       : fixture.data + (i % 3 == 1 ? "/secret" : "/sub/deep"));
         }
         peer.ask(paths);
         std::vector<TestPeer::Answer> answers;
@@ -195,7 +204,8 @@ TEST_CASE("opener: roles tell users and groups apart") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;
     RunningOpener opener(fixture.directory, fixture.policy);
-    const std::string of_nobody = fixture.directory / "nobody/file", of_group = fixture.directory / "group/file";
+    const std::string of_nobody = fixture.directory / "nobody/file",
+                      of_group = fixture.directory / "group/file";
     const struct {
         Identity identity;
         bool nobody, group;
@@ -215,7 +225,8 @@ TEST_CASE("opener: roles tell users and groups apart") {
         });
     }
     const auto records = opener.wait_for_event("session-end", std::size(cases));
-    CHECK(std::ranges::any_of(records, [](const auto& r) { return r.contains("peer") && r["peer"]["user"] == "nobody"; }));
+    CHECK(std::ranges::any_of(
+        records, [](const auto& r) { return r.contains("peer") && r["peer"]["user"] == "nobody"; }));
 }
 
 TEST_CASE("opener: a peer that breaks the protocol is told so and ends alone") {
@@ -226,10 +237,13 @@ TEST_CASE("opener: a peer that breaks the protocol is told so and ends alone") {
     std::size_t ended = 0;
     {
         TestPeer good(opener.socket());
-        const std::string garbage[] = {"x", std::string(8, '\0'), std::string(65536, '\xff'),
-                                       std::string("\x01\x04\x01\x00\x00\x00\xff\xff", 8),   // replies
-                                       std::string("\x02\x01\x00\x00\x00\x00\xff\xff", 8),   // version 2
-                                       std::string("\x01\x03\xfd\x00\x00\x00\xff\xff", 8)};  // 253 requests, none there
+        const std::string garbage[] = {
+            "x",
+            std::string(8, '\0'),
+            std::string(65536, '\xff'),
+            std::string("\x01\x04\x01\x00\x00\x00\xff\xff", 8),   // replies
+            std::string("\x02\x01\x00\x00\x00\x00\xff\xff", 8),   // version 2
+            std::string("\x01\x03\xfd\x00\x00\x00\xff\xff", 8)};  // 253 requests, none there
         for (const std::string& message : garbage) {
             TestPeer bad(opener.socket());
             bad.send(std::as_bytes(std::span(message)));
@@ -242,7 +256,8 @@ TEST_CASE("opener: a peer that breaks the protocol is told so and ends alone") {
         std::array<std::byte, 64> hello;
         const std::size_t size = proto::write_hello(hello);
         const proto::BorrowedFd mine(STDIN_FILENO);
-        auto sent = proto::send(sender.socket(), std::span(hello).first(size), std::span(&mine, 1), proto::Wait::block);
+        auto sent = proto::send(sender.socket(), std::span(hello).first(size), std::span(&mine, 1),
+                                proto::Wait::block);
         if (sent) sender.wait_for_end();
         CHECK(good.open(fixture.data + "/secret").status == 0);
         ended += 2;
@@ -293,7 +308,9 @@ TEST_CASE("opener: peers that do not read neither stop the others nor hold descr
     TestPeer good(opener.socket());
     // More than there are places for replies that wait, each until its own socket takes no more.
     for (int i = 0; i < 80; ++i) {
+        REQUIRE(::seteuid(some_user) == 0);
         mute.emplace_back(opener.socket());
+        REQUIRE(::seteuid(0) == 0);
         for (int messages = 0; messages < 64 && mute.back().ask(batch, 0, proto::Wait::never); ++messages) {
         }
         CHECK(good.open(fixture.data + "/secret").status == 0);
@@ -313,8 +330,10 @@ TEST_CASE("opener: a grant that cannot be recorded is refused, and served again 
         make_directory(fixture.directory / "log");
         REQUIRE(::mount("tmpfs", (fixture.directory / "log").c_str(), "tmpfs", 0, "size=64k") == 0);
         write_file(fixture.directory / "policy.yaml", fixture.policy);
-        Process process = Process::start({.arguments = {opener_program(), "--policy", fixture.directory / "policy.yaml", "--listen",
-                                                        fixture.directory / "opener.sock", "--audit", fixture.directory / "log/audit.jsonl"}});
+        Process process =
+            Process::start({.arguments = {opener_program(), "--policy", fixture.directory / "policy.yaml",
+                                          "--listen", fixture.directory / "opener.sock", "--audit",
+                                          fixture.directory / "log/audit.jsonl"}});
         process.wait_for_error("serving");
         TestPeer peer(fixture.directory / "opener.sock");
         TestPeer::Answer answer;
@@ -336,7 +355,8 @@ TEST_CASE("opener: a grant that cannot be recorded is refused, and served again 
         // Every number is there, once and in order.
         std::uint64_t expected = 1;
         const std::string log = read_file(fixture.directory / "log/audit.jsonl");
-        for (std::size_t start = 0, end; (end = log.find('\n', start)) != std::string::npos; start = end + 1) {
+        for (std::size_t start = 0, end; (end = log.find('\n', start)) != std::string::npos;
+             start = end + 1) {
             REQUIRE(nlohmann::json::parse(log.substr(start, end - start))["seq"] == expected++);
         }
     });

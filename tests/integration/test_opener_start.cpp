@@ -30,7 +30,9 @@ Outcome run_opener(std::vector<std::string> arguments) {
     return run({.arguments = std::move(arguments)});
 }
 
-bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+bool contains(const std::string& text, const std::string& part) {
+    return text.find(part) != std::string::npos;
+}
 
 }  // namespace
 
@@ -44,7 +46,8 @@ TEST_CASE("opener: a policy that is not there is status 3 and named") {
 TEST_CASE("opener: an invalid policy is status 3 with the place of every error, at --check and at a start") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const TempDir directory;
-    write_file(directory / "policy.yaml", "version: 1\nrules:\n  - name: site\n    alow: [read]\n    paths: [srv]\n");
+    write_file(directory / "policy.yaml",
+               "version: 1\nrules:\n  - name: site\n    alow: [read]\n    paths: [srv]\n");
     for (const auto& more : {std::vector<std::string>{"--check"}, std::vector<std::string>{}}) {
         const Outcome outcome = run({.arguments = RunningOpener::arguments(directory, more)});
         CHECK(outcome.status == 3);
@@ -82,8 +85,8 @@ TEST_CASE("opener: wrong usage is status 2, and says what is wrong") {
         {{"--audit", "relative"}, "relative"},
     };
     for (const auto& one : cases) {
-        CAPTURE(one.part);
         const Outcome outcome = run_opener(one.arguments);
+        CAPTURE(outcome.err);
         CHECK(outcome.status == 2);
         CHECK(contains(outcome.err, one.part));
         CHECK(outcome.err.starts_with("opener: "));
@@ -103,7 +106,8 @@ TEST_CASE("opener: an unknown --user is status 1 and named") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const TempDir directory;
     write_file(directory / "policy.yaml", release_policy);
-    const Outcome outcome = run({.arguments = RunningOpener::arguments(directory, {"--user", "no-such-user"})});
+    const Outcome outcome =
+        run({.arguments = RunningOpener::arguments(directory, {"--user", "no-such-user"})});
     CHECK(outcome.status == 1);
     CHECK(contains(outcome.err, "no-such-user"));
     CHECK(!std::filesystem::exists(directory / "opener.sock"));
@@ -117,8 +121,9 @@ TEST_CASE("opener: a directory or an audit file that cannot be used is status 1 
         run_opener({"--policy", directory / "policy.yaml", "--listen", directory / "missing/opener.sock"});
     CHECK(no_directory.status == 1);
     CHECK(contains(no_directory.err, "missing"));
-    const Outcome no_audit = run_opener({"--policy", directory / "policy.yaml", "--listen", directory / "opener.sock",
-                                         "--audit", directory / "missing/audit.jsonl"});
+    const Outcome no_audit =
+        run_opener({"--policy", directory / "policy.yaml", "--listen", directory / "opener.sock", "--audit",
+                    directory / "missing/audit.jsonl"});
     CHECK(no_audit.status == 1);
     CHECK(contains(no_audit.err, "missing/audit.jsonl"));
     CHECK(!std::filesystem::exists(directory / "opener.sock"));
@@ -170,10 +175,11 @@ TEST_CASE("opener: the socket has the mode and group that were asked for") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const TempDir directory;
     write_file(directory / "policy.yaml", release_policy);
-    Process process = Process::start({.arguments = {
-        opener_program(), "--policy", directory / "policy.yaml", "--audit", "none",
-        "--listen", "a=" + (directory / "a.sock").string(), "--listen", "b=" + (directory / "b.sock").string(),
-        "--listen-mode", "0600", "--listen-mode", "b=0660", "--listen-group", "b=adm"}});
+    Process process =
+        Process::start({.arguments = {opener_program(), "--policy", directory / "policy.yaml", "--audit",
+                                      "none", "--listen", "a=" + (directory / "a.sock").string(), "--listen",
+                                      "b=" + (directory / "b.sock").string(), "--listen-mode", "0600",
+                                      "--listen-mode", "b=0660", "--listen-group", "b=adm"}});
     process.wait_for_error("b.sock");
     struct stat a{}, b{};
     REQUIRE(::stat((directory / "a.sock").c_str(), &a) == 0);
@@ -194,12 +200,14 @@ TEST_CASE("opener: it serves an abstract name and an inherited socket, and takes
 
     const proto::UniqueFd listener(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
     const auto address = proto::Address::parse((directory / "inherited.sock").string())->socket_name();
-    REQUIRE(::bind(listener.number(), reinterpret_cast<const sockaddr*>(&address.address), address.size) == 0);
+    REQUIRE(::bind(listener.number(), reinterpret_cast<const sockaddr*>(&address.address), address.size) ==
+            0);
     REQUIRE(::listen(listener.number(), 5) == 0);
 
-    Process process = Process::start({.arguments = {opener_program(), "--policy", directory / "policy.yaml", "--audit", "none",
-                                                    "--listen", "abstract=" + name, "--listen", "inherited=fd:7"},
-                                      .descriptors = {{7, listener.borrow()}}});
+    Process process =
+        Process::start({.arguments = {opener_program(), "--policy", directory / "policy.yaml", "--audit",
+                                      "none", "--listen", "abstract=" + name, "--listen", "inherited=fd:7"},
+                        .descriptors = {{7, listener.borrow()}}});
     process.wait_for_error("fd:7");
     CHECK(TestPeer(name).open("/usr/lib/os-release").status == 0);
     CHECK(TestPeer(directory / "inherited.sock").open("/usr/lib/os-release").status == 0);
@@ -207,7 +215,8 @@ TEST_CASE("opener: it serves an abstract name and an inherited socket, and takes
     CHECK(process.wait().status == 0);
     CHECK(std::filesystem::exists(directory / "inherited.sock"));  // not the opener's to remove
 
-    const Outcome not_listening = run({.arguments = {opener_program(), "--policy", directory / "policy.yaml", "--listen", "fd:0"}});
+    const Outcome not_listening =
+        run({.arguments = {opener_program(), "--policy", directory / "policy.yaml", "--listen", "fd:0"}});
     CHECK(not_listening.status == 1);
     CHECK(contains(not_listening.err, "fd:0"));
 }
@@ -215,7 +224,9 @@ TEST_CASE("opener: it serves an abstract name and an inherited socket, and takes
 TEST_CASE("opener: --check says what the broker would be confined to, and starts nothing") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const TempDir directory;
-    write_file(directory / "policy.yaml", std::string(release_policy) + "  - {name: gone, allow: [read], paths: [\"/nonexistent/dir/**\"]}\n");
+    write_file(
+        directory / "policy.yaml",
+        std::string(release_policy) + "  - {name: gone, allow: [read], paths: [\"/nonexistent/dir/**\"]}\n");
     const Outcome outcome = run({.arguments = RunningOpener::arguments(directory, {"--check"})});
     CHECK(outcome.status == 0);
     CHECK(contains(outcome.out, "valid, 2 rules"));
