@@ -43,8 +43,8 @@ Result<void> keep_capabilities(std::uint64_t capabilities) {
             return proto::system_error("capng_update", {}, EINVAL);
         }
     }
+    // With none inheritable, the kernel keeps none ambient.
     if (capng_apply(CAPNG_SELECT_CAPS) != 0) return proto::system_error("capng_apply");
-    if (capng_apply(CAPNG_SELECT_AMBIENT) != 0) return proto::system_error("capng_apply", "ambient");
     return {};
 }
 
@@ -54,12 +54,6 @@ Result<void> close_ways_back() {
         return proto::system_error("prctl", "PR_SET_SECUREBITS");
     capng_clear(CAPNG_SELECT_BOUNDS);
     if (capng_apply(CAPNG_SELECT_BOUNDS) != 0) return proto::system_error("capng_apply", "bounding set");
-    // Capabilities that the kernel has and libcap-ng does not know yet.
-    for (int capability = 0; ::prctl(PR_CAPBSET_READ, capability) >= 0; ++capability) {
-        if (::prctl(PR_CAPBSET_READ, capability) == 1 && ::prctl(PR_CAPBSET_DROP, capability) != 0) {
-            return proto::system_error("prctl", "PR_CAPBSET_DROP");
-        }
-    }
     return {};
 }
 

@@ -174,6 +174,18 @@ TEST_CASE("privileges: the signal for the parent's death outlives the change of 
     });
 }
 
+TEST_CASE("privileges: who stays who it is can no longer be traced by its other processes either") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    run_as(some_user, [] {
+        REQUIRE(::prctl(PR_SET_DUMPABLE, 1) == 0);
+        const BrokerAccount same{.uid = some_user, .gid = some_user, .name = {}, .changes = false};
+        const auto dropped = opener::drop_privileges(same, 0);
+        REQUIRE(dropped.has_value());
+        CHECK(*dropped == "bounding set and securebits stay: no CAP_SETPCAP");
+        CHECK(::prctl(PR_GET_DUMPABLE) == 0);
+    });
+}
+
 TEST_CASE("privileges: many descriptors, and no core file") {
     run_in_child([] {
         rlimit before{};
