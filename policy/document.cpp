@@ -90,7 +90,7 @@ class Abandoned : public std::exception {};
 class TreeBuilder : public YAML::EventHandler {
   public:
     TreeBuilder(std::string_view text, std::uint32_t file, Problems& problems)
-        : text_(text), file_(file), problems_(problems) {}
+        : problems_(problems), text_(text), file_(file) {}
 
     std::optional<Node> take() && { return std::move(root_); }
 
@@ -100,7 +100,7 @@ class TreeBuilder : public YAML::EventHandler {
     void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
         refuse_anchor(mark, anchor);
         refuse_tag(mark, "");
-        add({.kind = Node::Kind::null, .mark = place(mark)});
+        add({.kind = Node::Kind::null, .mark = place_of_nothing(mark)});
     }
 
     void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override {
@@ -113,6 +113,7 @@ class TreeBuilder : public YAML::EventHandler {
                   const std::string& value) override {
         refuse_anchor(mark, anchor);
         refuse_tag(mark, tag);
+        refuse_open_quote(mark);
         // yaml-cpp calls a plain scalar "?" and a quoted or block one "!".
         add({.kind = Node::Kind::scalar, .quoted = tag == "!", .mark = place(mark), .text = value});
     }
@@ -132,10 +133,19 @@ class TreeBuilder : public YAML::EventHandler {
         close();
     }
 
-  private:
+  protected:
     Mark place(const YAML::Mark& mark) const {
         return {file_, static_cast<std::uint32_t>(mark.line + 1),
                 static_cast<std::uint32_t>(mark.column + 1)};
+    }
+    Problems& problems_;
+
+  private:
+    // Where nothing stands after a key, yaml-cpp's mark is at what comes next; the key is what should be looked at.
+    Mark place_of_nothing(const YAML::Mark& mark) const {
+        const bool value = !open_.empty() && open_.back().kind == Node::Kind::mapping &&
+                           open_.back().children.size() % 2 == 1;
+        return value ? open_.back().children.back().mark : place(mark);
     }
 
     void refuse_anchor(const YAML::Mark& mark, YAML::anchor_t anchor) {
@@ -148,6 +158,24 @@ class TreeBuilder : public YAML::EventHandler {
         const bool written = at < text_.size() && text_[at] == '!';
         if (written || (tag != "?" && tag != "!" && !tag.empty()))
             problems_.add(place(mark), "a tag (!name), expected none (\"!...\" for a text that begins so)");
+    }
+
+    // yaml-cpp closes a quote at the end of the file when white space comes last: a file cut short would load.
+    void refuse_open_quote(const YAML::Mark& mark) {
+        const auto begin = static_cast<std::size_t>(mark.pos);
+        if (begin >= text_.size() || (text_[begin] != '"' && text_[begin] != '\'')) return;
+        const char quote = text_[begin];
+        std::size_t at = begin + 1;
+        for (; at < text_.size(); ++at) {
+            const bool doubled = quote == '\'' && text_.substr(at).starts_with("''");
+            const bool escape = quote == '"' && text_[at] == '\\';
+            if (doubled || escape) {
+                ++at;
+            } else if (text_[at] == quote) {
+                return;
+            }
+        }
+        problems_.add(place(mark), "a quote that is not closed");
     }
 
     void open(Node::Kind kind, const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor) {
@@ -192,7 +220,6 @@ class TreeBuilder : public YAML::EventHandler {
 
     std::string_view text_;
     std::uint32_t file_;
-    Problems& problems_;
     std::vector<Node> open_{};
     std::optional<Node> root_{};
 };
@@ -201,7 +228,11 @@ class TreeBuilder : public YAML::EventHandler {
 class NothingMore : public TreeBuilder {
   public:
     using TreeBuilder::TreeBuilder;
-    void OnDocumentStart(const YAML::Mark&) override { throw Abandoned(); }
+    void OnDocumentStart(const YAML::Mark& mark) override {
+        problems_.add(place(mark),
+                      "a second document, or text that does not belong to the first, expected nothing more");
+        throw Abandoned();
+    }
 };
 
 }  // namespace
@@ -221,11 +252,7 @@ std::optional<Node> parse_document(std::string_view text, std::uint32_t file, Pr
         YAML::Parser parser(stream);
         parser.HandleNextDocument(tree);
         NothingMore nothing(text, file, problems);
-        try {
-            parser.HandleNextDocument(nothing);
-        } catch (const Abandoned&) {
-            problems.add({file}, "more than one YAML document, expected a single one");
-        }
+        parser.HandleNextDocument(nothing);
     } catch (const Abandoned&) {
         return std::nullopt;
     } catch (const YAML::Exception& error) {

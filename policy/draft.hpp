@@ -35,6 +35,7 @@ struct PolicyDraft {
     RuleDraft defaults{};
     std::vector<RuleDraft> rules{};
     std::unordered_map<std::string, Mark> rule_marks{};
+    std::size_t alternatives = 0;  // patterns that {a,b} made beyond one for each text
     Limits limits{};
     AuditSettings audit{};
     std::vector<Test> tests{};

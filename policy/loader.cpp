@@ -26,10 +26,14 @@ struct File {
 
 using FileKey = Key<LoadContext, File>;
 
+void read_version(LoadContext& context, const Node& node, File&) {
+    if (node.kind == Node::Kind::broken) return;
+    if (node.kind != Node::Kind::scalar || node.quoted || node.text != "1")
+        context.reader.wrong(node.mark, "version: expected 1, the only version of the language");
+}
+
 constexpr FileKey policy_keys[] = {
-    {"version",
-     [](LoadContext& context, const Node& node, File&) { context.reader.number(node, "version", 1, 1); },
-     true},
+    {"version", read_version, true},
     {"include", [](LoadContext&, const Node& node, File& file) { file.include = &node; }},
     {"roles", [](LoadContext&, const Node& node, File& file) { file.roles = &node; }},
     {"defaults", [](LoadContext&, const Node& node, File& file) { file.defaults = &node; }},
@@ -71,7 +75,10 @@ class Loader {
             problems_.add({file.index}, "more than 32 MiB, with the files before it");
             return;
         }
+        const std::size_t problems_before = problems_.count();
         file.root = parse_document(source.text, file.index, problems_);
+        if (!file.root && problems_.count() == problems_before)
+            problems_.add({file.index}, fmt::format("{} without anything in it", what));
         if (file.root) read_mapping(context_, *file.root, what, keys, file);
     }
 

@@ -72,6 +72,10 @@ constexpr Unit sizes[] = {{"", 1},           {"B", 1},          {"KiB", 1U << 10
                           {"MiB", 1U << 20}, {"GiB", 1U << 30}, {"TiB", 1ULL << 40}};
 constexpr Unit times[] = {{"ms", 1}, {"s", 1000}, {"min", 60'000}};
 
+std::string prefix(std::string_view what) {
+    return what.empty() ? std::string() : fmt::format("{}: ", what);
+}
+
 bool name_byte(char byte) noexcept {
     return (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z') || (byte >= '0' && byte <= '9') ||
            byte == '.' || byte == '_' || byte == '-';
@@ -217,11 +221,15 @@ std::optional<Reader::Account> Reader::group(const Node& node, std::string_view 
     return account(node, what, &Accounts::gid_of, groups_);
 }
 
+void Reader::missing_key(const Node& mapping, std::string_view what, std::string_view key) {
+    wrong(mapping.mark, fmt::format("{}the key \"{}\" is missing", prefix(what), key));
+}
+
 bool Reader::is_mapping(const Node& node, std::string_view what) {
     if (node.kind == Node::Kind::broken) return false;
     if (node.kind == Node::Kind::mapping && !node.children.empty()) return true;
     const std::string_view got = node.kind == Node::Kind::mapping ? "an empty mapping" : kind_words(node);
-    wrong(node.mark, fmt::format("{}: {}, expected keys with values", what, got));
+    wrong(node.mark, fmt::format("{}{}, expected keys with values", prefix(what), got));
     return false;
 }
 

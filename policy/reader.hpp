@@ -71,6 +71,7 @@ class Reader {
     std::optional<Account> group(const Node& node, std::string_view what);
 
     bool is_mapping(const Node& node, std::string_view what);
+    void missing_key(const Node& mapping, std::string_view what, std::string_view key);
     void unknown_key(const Node& key, std::span<const std::string_view> known);
 
   private:
@@ -93,7 +94,8 @@ struct Key {
     bool required = false;
 };
 
-// Reads each key that the mapping has, in the order of the table. `what` names the mapping in errors.
+// Reads each key that the mapping has, in the order of the table. `what` names the mapping in errors, unless the
+// scope does.
 template <class Context, class Target, std::size_t count>
 void read_mapping(Context& context, const Node& node, std::string_view what,
                   const Key<Context, Target> (&keys)[count], std::type_identity_t<Target>& target) {
@@ -116,8 +118,7 @@ void read_mapping(Context& context, const Node& node, std::string_view what,
         if (values[index] != nullptr) {
             keys[index].read(context, *values[index], target);
         } else if (keys[index].required) {
-            reader.wrong(node.mark,
-                         std::string(what) + " without the key \"" + std::string(keys[index].name) + '"');
+            reader.missing_key(node, what, keys[index].name);
         }
     }
 }

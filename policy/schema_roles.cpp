@@ -35,9 +35,8 @@ void read_roles(LoadContext& context, const Node& node) {
         Role role{.location = reader.location(key.mark)};
         if (auto name = reader.name(key, "role")) role.name = std::move(*name);
         {
-            const std::string what = fmt::format("role \"{}\"", key.text);
-            const Reader::Scope scope(reader, what);
-            read_mapping(context, node.children[index + 1], what, role_keys, role);
+            const Reader::Scope scope(reader, fmt::format("role \"{}\"", key.text));
+            read_mapping(context, node.children[index + 1], "", role_keys, role);
         }
         PolicyDraft& draft = context.draft;
         if (const auto known = draft.role_index.find(role.name); known != draft.role_index.end()) {

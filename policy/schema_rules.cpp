@@ -19,6 +19,9 @@ constexpr OperationSet implied_by_denied_write{Operation::append,  Operation::cr
 
 constexpr OperationSet creating{Operation::create, Operation::mkdir, Operation::symlink};
 
+// Of one policy: a short text could otherwise stand for any number of patterns.
+constexpr std::size_t max_alternatives = 100'000;
+
 constexpr std::string_view type_words[] = {"regular",          "directory",    "fifo",   "socket",
                                            "character_device", "block_device", "symlink"};
 
@@ -63,6 +66,14 @@ void read_paths(LoadContext& context, const Node& node, RuleDraft& draft) {
         auto patterns = parse_pattern(*text);
         if (!patterns) {
             context.reader.wrong(entry.mark, fmt::format("paths: \"{}\": {}", *text, patterns.error()));
+            continue;
+        }
+        context.draft.alternatives += patterns->size() - 1;
+        if (context.draft.alternatives > max_alternatives) {
+            context.reader.wrong(entry.mark,
+                                 fmt::format("paths: more than {} patterns made of {{a,b}} in all, expected "
+                                             "a directory with ** or a wildcard",
+                                             max_alternatives));
             continue;
         }
         draft.paths.push_back({std::move(*text), std::move(*patterns)});
@@ -281,10 +292,10 @@ void read_body(LoadContext& context, const Node& node, RuleDraft& draft) {
     }
     draft.rule.allows = allows;
     if (allows) {
-        read_mapping(context, node, "a rule", allow_keys, draft);
+        read_mapping(context, node, "", allow_keys, draft);
         check_settings(reader, node, draft.rule);
     } else {
-        read_mapping(context, node, "a rule", deny_keys, draft);
+        read_mapping(context, node, "", deny_keys, draft);
     }
 }
 
@@ -336,7 +347,7 @@ std::span<const std::string_view> operation_words() noexcept {
 
 void read_defaults(LoadContext& context, const Node& node) {
     const Reader::Scope scope(context.reader, "defaults");
-    read_mapping(context, node, "defaults", defaults_keys, context.draft.defaults);
+    read_mapping(context, node, "", defaults_keys, context.draft.defaults);
 }
 
 void read_rules(LoadContext& context, const Node& node) {

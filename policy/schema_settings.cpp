@@ -62,12 +62,12 @@ constexpr Key<LoadContext, AuditSettings> audit_keys[] = {
 
 void read_limits(LoadContext& context, const Node& node) {
     const Reader::Scope scope(context.reader, "limits");
-    read_mapping(context, node, "limits", limits_keys, context.draft.limits);
+    read_mapping(context, node, "", limits_keys, context.draft.limits);
 }
 
 void read_audit(LoadContext& context, const Node& node) {
     const Reader::Scope scope(context.reader, "audit");
-    read_mapping(context, node, "audit", audit_keys, context.draft.audit);
+    read_mapping(context, node, "", audit_keys, context.draft.audit);
 }
 
 }  // namespace fdbroker::policy

@@ -104,7 +104,7 @@ void read_test(LoadContext& context, const Node& node) {
             rest.children.push_back(value);
         }
     }
-    read_mapping(context, rest, "a test", test_keys, draft);
+    read_mapping(context, rest, "", test_keys, draft);
     if (draft.test.operations.empty())
         reader.wrong(node.mark,
                      "a test without an operation and its path, expected for example read: /etc/motd");

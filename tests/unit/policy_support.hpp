@@ -12,6 +12,15 @@
 #include "policy/loader.hpp"
 #include "policy/policy.hpp"
 
+template <>
+struct doctest::StringMaker<std::vector<std::string>> {
+    static doctest::String convert(const std::vector<std::string>& lines) {
+        std::string text;
+        for (const std::string& line : lines) text += "\n    " + line;
+        return text.c_str();
+    }
+};
+
 namespace fdbroker::policy {
 
 class FakeAccounts : public Accounts {
