@@ -68,11 +68,11 @@ void check_names(const Options& options) {
     }
     for (const auto& mode : options.listen_modes) {
         if (!known(mode.name))
-            throw CLI::ValidationError("--listen-mode", "no socket is called " + mode.name);
+            throw CLI::ValidationError("--listen-mode", fmt::format("no socket is called \"{}\"", mode.name));
     }
     for (const auto& group : options.listen_groups) {
         if (!known(group.name))
-            throw CLI::ValidationError("--listen-group", "no socket is called " + group.name);
+            throw CLI::ValidationError("--listen-group", fmt::format("no socket is called \"{}\"", group.name));
     }
 }
 

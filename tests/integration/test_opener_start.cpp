@@ -47,12 +47,12 @@ TEST_CASE("opener: an invalid policy is status 3 with the place of every error, 
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const TempDir directory;
     write_file(directory / "policy.yaml",
-               "version: 1\nrules:\n  - name: site\n    alow: [read]\n    paths: [srv]\n");
+               "version: 1\nrules:\n  - name: site\n    allow: [reed]\n    paths: [srv]\n");
     for (const auto& more : {std::vector<std::string>{"--check"}, std::vector<std::string>{}}) {
         const Outcome outcome = run({.arguments = RunningOpener::arguments(directory, more)});
         CHECK(outcome.status == 3);
-        CHECK(contains(outcome.err, directory / "policy.yaml:4:5: "));
-        CHECK(contains(outcome.err, "\"alow\""));
+        CHECK(contains(outcome.err, directory / "policy.yaml:4:13: "));
+        CHECK(contains(outcome.err, "\"reed\""));
         CHECK(contains(outcome.err, "policy.yaml:5:13: "));
         CHECK(!std::filesystem::exists(directory / "opener.sock"));
     }
