@@ -67,6 +67,9 @@ int outcome_of(std::size_t count, FakeBroker::Script script, std::string* reason
         if (result < 0) {
             CHECK(std::ranges::all_of(requests.fds, [result](int fd) { return fd == result; }));
             CHECK(fdbroker_open(client.get(), "/x", O_RDONLY, 0) == -ECONNRESET);
+            // Nothing waits for the disconnect, neither the socket nor what came last.
+            broker.trouble();
+            CHECK(DescriptorTable::now().changes_since(before) == "");
         } else {
             requests.check_and_close();
         }

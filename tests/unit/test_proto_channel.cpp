@@ -131,10 +131,12 @@ TEST_CASE("channel: 253 descriptors travel in one message, 254 do not") {
         Received room;
         REQUIRE(receive(pair.ours.borrow(), room.bytes, room.descriptors, Wait::block));
         CHECK(room.descriptors.count() == max_requests);
-        borrowed.push_back(pair.theirs.borrow());
-        const auto refused = send(pair.theirs.borrow(), message_of("m"), borrowed, Wait::block);
-        REQUIRE_FALSE(refused.has_value());
-        CHECK(refused.error().errno_value == EINVAL);
+        for (const std::size_t count : {max_requests + 1, 10 * max_requests}) {
+            borrowed.resize(count, pair.theirs.borrow());
+            const auto refused = send(pair.theirs.borrow(), message_of("m"), borrowed, Wait::block);
+            REQUIRE_FALSE(refused.has_value());
+            CHECK(refused.error().errno_value == EINVAL);
+        }
         CHECK_FALSE(test::is_readable_now(pair.ours.borrow()));
     }
     CHECK(DescriptorTable::now().changes_since(before) == "");
