@@ -146,6 +146,7 @@ TEST_CASE("sandbox: a second thread is EBUSY, and nothing has changed") {
 
 TEST_CASE(
     "sandbox: a kernel without Landlock is an error, and nothing has changed; or it goes on when told to") {
+    FDBROKER_SKIP_UNLESS(test::is_root(), "needs root for a filter without no_new_privs");
     for (const int lack : {ENOSYS, EOPNOTSUPP}) {
         CAPTURE(lack);
         CHECK(in_child([lack] {
@@ -163,6 +164,7 @@ TEST_CASE(
 }
 
 TEST_CASE("sandbox: a kernel without seccomp filters is an error, or left out when told to") {
+    FDBROKER_SKIP_UNLESS(test::is_root(), "needs root for a filter without no_new_privs");
     CHECK(in_child([] {
               fake_lack_of("seccomp", ENOSYS);
               const auto refused = confine({});
