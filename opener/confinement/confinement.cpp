@@ -141,8 +141,7 @@ class Confining {
         }
         auto root = enter_private_root(plan_);
         if (!root) return std::unexpected(root.error());
-        confined_.directories = std::move(root->directories);
-        confined_.own_descriptors = std::move(root->own_descriptors);
+        confined_.directories = std::move(*root);
         enforced(Layer::private_root,
                  plan_.account.changes
                      ? ""
@@ -212,7 +211,6 @@ class Confining {
         auto opened = open_in_place(plan_, root_.borrow());
         if (!opened) return std::unexpected(opened.error());
         confined_.directories = std::move(*opened);
-        confined_.own_descriptors = open_own_descriptors(OwnDescriptors::plain);
         return {};
     }
 

@@ -138,9 +138,6 @@ struct BoundDirectory {
 
 struct Confined {
     std::vector<BoundDirectory> directories{};  // those of the plan, in its order
-    // A directory descriptor on this process's own /proc/self/fd and nothing else of procfs: for opening an
-    // O_PATH descriptor again after its inspection. Empty where procfs is not mounted.
-    proto::UniqueFd own_descriptors{};
     ConfinementReport report{};
 };
 

@@ -1,10 +1,8 @@
 #include "opener/confinement/private_root.hpp"
 
 #include <fcntl.h>
-#include <linux/magic.h>
 #include <sched.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -218,38 +216,26 @@ Result<void> open_bound_directories(std::vector<BoundDirectory>& directories) {
 
 }  // namespace
 
-proto::UniqueFd open_own_descriptors(OwnDescriptors how) noexcept {
-    UniqueFd plain(::open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC));
-    struct statfs filesystem{};
-    if (!plain || ::fstatfs(plain.number(), &filesystem) != 0 || filesystem.f_type != PROC_SUPER_MAGIC)
-        return {};
-    if (how == OwnDescriptors::plain) return plain;
-    // The copy's root is this directory: there is no way up from it to the rest of procfs.
-    return UniqueFd(
-        kernel::open_tree(plain.number(), "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC));
-}
-
-Result<PrivateRoot> enter_private_root(const ConfinementPlan& plan) {
+Result<std::vector<BoundDirectory>> enter_private_root(const ConfinementPlan& plan) {
     const ZeroUmask zero_umask;
     if (!plan.account.changes) {
         if (const auto entered = enter_user_namespace(); !entered) return std::unexpected(entered.error());
     }
     auto old_root = leave_shared_mounts();
     if (!old_root) return std::unexpected(old_root.error());
-    PrivateRoot root;
-    root.own_descriptors = open_own_descriptors(OwnDescriptors::detached);
+    std::vector<BoundDirectory> directories;
     auto builder = RootBuilder::begin(std::move(*old_root), plan);
     if (!builder) return std::unexpected(builder.error());
     for (const PlannedDirectory& planned : plan.directories) {
         auto bound = builder->bind(planned);
         if (!bound) return std::unexpected(bound.error());
-        root.directories.push_back(std::move(*bound));
+        directories.push_back(std::move(*bound));
     }
     if (const auto pivoted = builder->pivot(); !pivoted) return std::unexpected(pivoted.error());
-    if (const auto opened = open_bound_directories(root.directories); !opened) {
+    if (const auto opened = open_bound_directories(directories); !opened) {
         return std::unexpected(opened.error());
     }
-    return root;
+    return directories;
 }
 
 }  // namespace fdbroker::opener
