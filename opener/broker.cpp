@@ -143,6 +143,9 @@ Result<bool> Broker::serve_link() {
             case LinkType::retire:
                 retire();
                 break;
+            case LinkType::ping:
+                static_cast<void>(start_.link.send({.type = LinkType::pong}));
+                break;
             default:
                 return proto::protocol_error("link", "a message that only a generation sends");
         }
@@ -311,6 +314,11 @@ void run_generation(const GenerationStart& start) {
     if (!confined) fail(exit_failed, "cannot confine the broker: " + confined.error().message());
     if (start.options.require_confinement && !confined->report.complete()) {
         fail(exit_failed, "--require-confinement: " + confined->report.missing());
+    }
+
+    if (!confined->report.complete()) {
+        fmt::print(stderr, "opener: the broker is confined less than it could be: {}\n",
+                   confined->report.missing());
     }
 
     AuditTrail audit(start.ring, start.number);

@@ -19,9 +19,11 @@ enum class LinkType : std::uint32_t {
     adopt = 2,      // token, value: index of the listener; with the connection's descriptor
     hand_over = 3,  // read no more, send what is parked, end; the next generation takes the connections
     retire = 4,     // answer what peers have sent, end every session, end
+    ping = 5,       // answer with pong: the loop is alive
     // generation → supervisor
     ready = 16,    // policy loaded, confined; value: connections per uid, total: connections in all
     release = 17,  // token: its session has ended, let go of the duplicate
+    pong = 18,
 };
 
 struct LinkMessage {

@@ -72,7 +72,8 @@ void check_names(const Options& options) {
     }
     for (const auto& group : options.listen_groups) {
         if (!known(group.name))
-            throw CLI::ValidationError("--listen-group", fmt::format("no socket is called \"{}\"", group.name));
+            throw CLI::ValidationError("--listen-group",
+                                       fmt::format("no socket is called \"{}\"", group.name));
     }
 }
 

@@ -131,7 +131,8 @@ Attempt<DeliverableFile> Inspector::inspect(ResolvedFile file, const policy::Gra
     };
     struct stat status;
     // By its own number: glibc's fstat(3) is newfstatat(2), which the filter allows on a condition and so more slowly.
-    if (::syscall(SYS_fstat, file.fd_.number(), &status) != 0) return refuse(errno, "its status cannot be read");
+    if (::syscall(SYS_fstat, file.fd_.number(), &status) != 0)
+        return refuse(errno, "its status cannot be read");
 
     const FileType type = type_of(status.st_mode);
     for (const policy::Rule* rule : grant.rules()) {

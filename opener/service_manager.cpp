@@ -5,13 +5,21 @@
 #if FDBROKER_SYSTEMD
 #include <fmt/format.h>
 #include <systemd/sd-daemon.h>
-
-#include <chrono>
 #endif
 
 namespace fdbroker::opener {
 
 #if FDBROKER_SYSTEMD
+
+std::optional<std::chrono::microseconds> watchdog_interval() {
+    std::uint64_t microseconds = 0;
+    if (::sd_watchdog_enabled(0, &microseconds) <= 0) return std::nullopt;
+    return std::chrono::microseconds(microseconds / 2);
+}
+
+void service_manager_alive() {
+    ::sd_notify(0, "WATCHDOG=1");
+}
 
 void service_manager_ready() {
     ::sd_notify(0, "READY=1");
@@ -30,6 +38,10 @@ void service_manager_stopping() {
 
 #else
 
+std::optional<std::chrono::microseconds> watchdog_interval() {
+    return std::nullopt;
+}
+void service_manager_alive() {}
 void service_manager_ready() {}
 void service_manager_reloading() {}
 void service_manager_stopping() {}

@@ -132,6 +132,9 @@ class Supervisor {
     std::optional<Clock::time_point> restart_at_{};
     std::optional<Clock::time_point> kill_at_{};
     std::optional<Clock::time_point> accept_again_at_{};
+    // The service manager hears that all is well when the broker's own loop has said so.
+    const std::optional<std::chrono::microseconds> watchdog_ = watchdog_interval();
+    std::optional<Clock::time_point> ping_at_{};
 };
 
 // ---- the loop ------------------------------------------------------------------------------------------
@@ -178,7 +181,7 @@ ExitStatus Supervisor::run() {
 
 int Supervisor::patience() const {
     auto soonest = Clock::time_point::max();
-    for (const auto& when : {restart_at_, kill_at_, accept_again_at_})
+    for (const auto& when : {restart_at_, kill_at_, accept_again_at_, ping_at_})
         soonest = std::min(soonest, when.value_or(soonest));
     const int audit = log_.patience();
     if (soonest == Clock::time_point::max()) return audit;
@@ -196,6 +199,10 @@ void Supervisor::act_on_time() {
     if (kill_at_ && now >= *kill_at_ && active_) {
         kill_at_.reset();
         active_->kill();
+    }
+    if (ping_at_ && now >= *ping_at_) {
+        ping_at_ = now + *watchdog_;
+        if (active_) static_cast<void>(active_->link.send({.type = LinkType::ping}));
     }
     if (accept_again_at_ && now >= *accept_again_at_) {
         accept_again_at_.reset();
@@ -265,6 +272,8 @@ void Supervisor::serve(Slot slot) {
         if (message.type == LinkType::release) {
             connections_.release(message.token);
             if (accept_again_at_) accept_again_at_ = Clock::now();
+        } else if (message.type == LinkType::pong) {
+            service_manager_alive();
         } else if (message.type == LinkType::ready && slot == &Supervisor::starting_) {
             generation->ready = true;
             generation->connections_per_uid = message.value;
@@ -295,6 +304,7 @@ void Supervisor::activate() {
             say(fmt::format("serving {} ({})", listener.address(), listener.name()));
     }
     service_manager_ready();
+    if (watchdog_) ping_at_ = Clock::now();
     if (accept_again_at_) accept_again_at_ = Clock::now();
     if (stopping_) {
         kill_at_ = Clock::now() + kill_after;

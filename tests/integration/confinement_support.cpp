@@ -75,24 +75,6 @@ opener::Confined confine_here(const opener::ConfinementPlan& plan) {
     return std::move(*confined);
 }
 
-void take_away(const std::vector<MissingCall>& calls) {
-    const std::unique_ptr<void, decltype(&seccomp_release)> filter(seccomp_init(SCMP_ACT_ALLOW),
-                                                                   seccomp_release);
-    int result = 0;
-    for (const MissingCall& call : calls) {
-        const auto action = SCMP_ACT_ERRNO(static_cast<std::uint32_t>(call.errno_value));
-        const scmp_arg_cmp condition{.arg = 0,
-                                     .op = SCMP_CMP_EQ,
-                                     .datum_a = static_cast<std::uint64_t>(call.first_argument.value_or(0)),
-                                     .datum_b = 0};
-        if (result != 0) break;
-        result = seccomp_rule_add_array(filter.get(), action, call.number, call.first_argument ? 1 : 0,
-                                        &condition);
-    }
-    if (result == 0) result = seccomp_load(filter.get());
-    if (result != 0) throw std::system_error(-result, std::generic_category(), "libseccomp");
-}
-
 void run_beside(const std::function<void()>& inside, const std::function<void(pid_t)>& outside) {
     auto [ready, say_ready] = make_pipe();
     auto [go_on, say_go_on] = make_pipe();

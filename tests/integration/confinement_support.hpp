@@ -31,15 +31,6 @@ policy::Directory directory_for(const std::string& path, policy::OperationSet op
 // Confines this process; an exception says why that failed.
 opener::Confined confine_here(const opener::ConfinementPlan& plan);
 
-// From now on this process's calls of that number fail with `errno_value`, as on a kernel or in a container
-// without them.
-struct MissingCall {
-    int number;  // SCMP_SYS(...)
-    int errno_value;
-    std::optional<int> first_argument{};  // only with this one
-};
-void take_away(const std::vector<MissingCall>& calls);
-
 // Runs `inside` in a forked child up to its end, and then `outside` with the child's pid while that waits. What
 // fails in either comes back as with run_in_child().
 void run_beside(const std::function<void()>& inside, const std::function<void(pid_t)>& outside);

@@ -41,13 +41,22 @@ std::vector<std::string> RunningOpener::arguments(const TempDir& directory, std:
 RunningOpener::RunningOpener(const TempDir& directory, std::string_view policy, std::vector<std::string> more)
     : directory_(directory), process_(start(directory, policy, std::move(more))) {}
 
-pid_t RunningOpener::broker() const {
-    const std::string pid = std::to_string(process_.pid());
-    std::ifstream children("/proc/" + pid + "/task/" + pid + "/children");
+pid_t newest_child(pid_t pid) {
+    const std::string number = std::to_string(pid);
+    std::ifstream children("/proc/" + number + "/task/" + number + "/children");
     pid_t child = 0, newest = 0;
     while (children >> child) newest = child;
-    if (newest == 0) throw std::runtime_error("the opener has no broker");
+    if (newest == 0) throw std::runtime_error("process " + number + " has no child");
     return newest;
+}
+
+void wait_until_stopped(pid_t pid) {
+    const Deadline deadline = in_good_time();
+    // proc(5): the state is the field after the name, which is in parentheses.
+    for (std::string stat; stat.find(") T ") == std::string::npos;) {
+        if (std::chrono::steady_clock::now() > deadline) throw std::runtime_error("the process did not stop");
+        stat = read_file("/proc/" + std::to_string(pid) + "/stat");
+    }
 }
 
 std::vector<nlohmann::json> RunningOpener::wait_for_event(std::string_view event, std::size_t count,

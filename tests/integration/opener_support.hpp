@@ -20,6 +20,11 @@
 
 namespace fdbroker::test {
 
+// Of an opener: the broker that serves, or the one that is about to.
+pid_t newest_child(pid_t pid);
+// Until a process that was sent SIGSTOP has stopped.
+void wait_until_stopped(pid_t pid);
+
 class RunningOpener {
   public:
     // In `directory`, which must outlive it: policy.yaml with this text, opener.sock for everyone, audit.jsonl.
@@ -30,8 +35,7 @@ class RunningOpener {
     std::filesystem::path socket() const { return directory_ / "opener.sock"; }
     std::filesystem::path policy() const { return directory_ / "policy.yaml"; }
 
-    // The broker that serves now: the supervisor's newest child.
-    pid_t broker() const;
+    pid_t broker() const { return newest_child(process_.pid()); }
     // Until a record with this event (and, unless empty, this cause) is in the log as often as `count` says; all
     // records so far.
     std::vector<nlohmann::json> wait_for_event(std::string_view event, std::size_t count = 1,

@@ -17,6 +17,7 @@
 
 #include "opener/confinement/landlock.hpp"
 #include "tests/integration/confinement_support.hpp"
+#include "tests/integration/missing_calls.hpp"
 #include "tests/support/child.hpp"
 #include "tests/support/descriptors.hpp"
 #include "tests/support/files.hpp"
@@ -288,7 +289,7 @@ TEST_CASE("confinement: without seccomp filters that layer is reported missing")
     FDBROKER_SKIP_UNLESS(can_make_mount_namespace(), needs_namespaces);
     const Tree tree;
     run_in_child([&] {
-        take_away({{SCMP_SYS(seccomp), ENOSYS}, {SCMP_SYS(prctl), EINVAL, PR_SET_SECCOMP}});
+        take_away({{SCMP_SYS(seccomp), ENOSYS}, {SCMP_SYS(prctl), EINVAL, {{0, PR_SET_SECCOMP}}}});
         const Confined confined = confine_here(tree.plan());
         CHECK(confined.report.missing() == "seccomp: prctl: PR_SET_SECCOMP: Invalid argument");
         CHECK(confined.report[Layer::private_root].state == LayerState::enforced);
