@@ -54,7 +54,9 @@ Policy compile(PolicyDraft draft) {
                 directories.add(one.rule, pattern);
             }
             compiled->patterns.push_back(std::move(path.text));
+            compiled->pattern_rules.push_back(entry.rule);
         }
+        compiled->rule_roles.push_back(entry.roles);
         compiled->rules.push_back(std::move(one.rule));
     }
     compiled->patterns.shrink_to_fit();

@@ -153,7 +153,9 @@ void MatcherBuilder::add(const Pattern& pattern, Effect effect, const Entry& ent
 
 void MatcherBuilder::place_entries() {
     const auto list = [](const Accepted& one) { return std::tuple(one.node, one.effect); };
-    std::ranges::stable_sort(accepted_, {}, list);
+    std::ranges::sort(accepted_, {}, [&](const Accepted& one) {
+        return std::tuple(one.node, one.effect, one.entry.rule, one.entry.pattern);
+    });
     matcher_.entries_.reserve(accepted_.size());
     for (std::size_t index = 0; index < accepted_.size(); ++index) {
         const Accepted& one = accepted_[index];
@@ -167,7 +169,8 @@ void MatcherBuilder::place_entries() {
 }
 
 void MatcherBuilder::place_globs() {
-    std::ranges::stable_sort(pending_globs_, {}, &PendingGlob::parent);
+    std::ranges::sort(pending_globs_, {},
+                      [](const PendingGlob& one) { return std::tuple(one.parent, one.edge.child); });
     matcher_.globs_.reserve(pending_globs_.size());
     for (std::size_t index = 0; index < pending_globs_.size(); ++index) {
         const PendingGlob& one = pending_globs_[index];

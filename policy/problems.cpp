@@ -35,7 +35,7 @@ std::uint32_t Problems::add_file(std::string name) {
 
 void Problems::add(Mark mark, const std::string& text) {
     if (problems_.size() < max_problems) {
-        problems_.push_back({mark, printable(text)});
+        problems_.push_back({mark, problems_.size(), printable(text)});
     } else {
         ++further_;
     }
@@ -51,7 +51,8 @@ Mark Problems::mark(const Location& location) const {
 }
 
 std::vector<Diagnostic> Problems::in_order() && {
-    std::ranges::stable_sort(problems_, {}, &Problem::mark);
+    std::ranges::sort(problems_, {},
+                      [](const Problem& problem) { return std::tuple(problem.mark, problem.number); });
     std::vector<Diagnostic> diagnostics;
     diagnostics.reserve(problems_.size());
     for (Problem& problem : problems_)

@@ -37,6 +37,7 @@ class Problems {
   private:
     struct Problem {
         Mark mark{};
+        std::size_t number = 0;  // in the order found, for those of one place
         std::string text{};
     };
     std::vector<std::string> files_{};
