@@ -39,6 +39,7 @@ void run(const Options& options) {
         test::nobody, [&] { measure_costs(options, scene, barest, addresses); }, test::Deadline::max());
     print_heading("Many clients, and the machine");
     measure_crowd(options, scene);
+    unpin();
     measure_loading(options, scene);
     measure_memory(options, scene);
 }

@@ -7,9 +7,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <limits>
 #include <memory>
 #include <span>
 #include <stdexcept>
@@ -23,11 +25,17 @@ namespace fdbroker::bench {
 
 namespace {
 
+// The quickest of three: the others were kept waiting by something.
 double seconds_to_check(const std::string& opener, const std::string& policy) {
-    const auto start = std::chrono::steady_clock::now();
-    const test::Outcome outcome = test::run({.arguments = {opener, "--check", "--policy", policy}});
-    if (outcome.status != 0) throw std::runtime_error("opener --check: " + outcome.err);
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    double quickest = std::numeric_limits<double>::infinity();
+    for (int i = 0; i < 3; ++i) {
+        const auto start = std::chrono::steady_clock::now();
+        const test::Outcome outcome = test::run({.arguments = {opener, "--check", "--policy", policy}});
+        if (outcome.status != 0) throw std::runtime_error("opener --check: " + outcome.err);
+        const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+        quickest = std::min(quickest, took.count());
+    }
+    return quickest;
 }
 
 double proportional_kib(pid_t pid) {
