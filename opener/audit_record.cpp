@@ -121,7 +121,7 @@ std::string audit_peer(const policy::PeerIdentity& identity, std::int32_t pid,
     return out;
 }
 
-void format(std::string& out, const DecisionRecord& record) {
+void write_line(std::string& out, const DecisionRecord& record) {
     Line line(out);
     line.start(record.time, record.sequence, record.generation);
     line.raw(",\"event\":\"request\",\"session\":");
@@ -165,7 +165,7 @@ void format(std::string& out, const DecisionRecord& record) {
     line.end();
 }
 
-void format(std::string& out, const EventRecord& record) {
+void write_line(std::string& out, const EventRecord& record) {
     Line line(out);
     line.start(record.time, record.sequence, record.generation);
     line.raw(",\"event\":");

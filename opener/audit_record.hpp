@@ -35,7 +35,7 @@ struct DecisionRecord {
 
 // Writes the line, newline included, into `out`, replacing what is there; its capacity is kept, so that in the long
 // run nothing is allocated. Bytes of the path outside printable ASCII stand as \u00XX, one for each byte.
-void format(std::string& out, const DecisionRecord& record);
+void write_line(std::string& out, const DecisionRecord& record);
 
 // A record about the opener itself or a session: "start", "ready", "crash", "stop", "session-end".
 struct EventRecord {
@@ -47,6 +47,6 @@ struct EventRecord {
     std::string_view peer{};    // of audit_peer(), or empty
     std::string_view cause{};   // in words; may be empty
 };
-void format(std::string& out, const EventRecord& record);
+void write_line(std::string& out, const EventRecord& record);
 
 }  // namespace fdbroker::opener

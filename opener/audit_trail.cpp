@@ -8,7 +8,7 @@ AuditTrail::Recorded AuditTrail::decision(DecisionRecord record) {
     record.sequence = ring_->next_sequence();
     record.generation = generation_;
     record.time = std::chrono::system_clock::now();
-    format(line_, record);
+    write_line(line_, record);
     if (ring_->append(line_)) return {record.sequence, true};
     return {0, refused || !settings_.refuse_unrecorded};
 }
@@ -18,7 +18,7 @@ void AuditTrail::event(EventRecord record) {
     record.sequence = ring_->next_sequence();
     record.generation = generation_;
     record.time = std::chrono::system_clock::now();
-    format(line_, record);
+    write_line(line_, record);
     // What befell a session is told as well as the disk allows; the session has ended either way.
     static_cast<void>(ring_->append(line_));
 }

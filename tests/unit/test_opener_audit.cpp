@@ -49,17 +49,17 @@ TEST_CASE("audit record: a decision is one line of JSON with every key") {
     const std::string peer =
         audit_peer({.uid = 33, .gid = 34, .user = "www-data", .listener = "default"}, 4711, roles);
     std::string line;
-    format(line, DecisionRecord{.sequence = 7,
-                                .generation = 2,
-                                .time = std::chrono::system_clock::time_point(
-                                    std::chrono::microseconds(1'000'000'012'345)),
-                                .duration = std::chrono::nanoseconds(4200),
-                                .session = 5,
-                                .request = 9,
-                                .peer = peer,
-                                .operations = {policy::Operation::read, policy::Operation::create},
-                                .path = "/srv/www/index.html",
-                                .rule = &rule});
+    write_line(line, DecisionRecord{.sequence = 7,
+                                    .generation = 2,
+                                    .time = std::chrono::system_clock::time_point(
+                                        std::chrono::microseconds(1'000'000'012'345)),
+                                    .duration = std::chrono::nanoseconds(4200),
+                                    .session = 5,
+                                    .request = 9,
+                                    .peer = peer,
+                                    .operations = {policy::Operation::read, policy::Operation::create},
+                                    .path = "/srv/www/index.html",
+                                    .rule = &rule});
     CHECK(line.ends_with("}\n"));
     CHECK(line.find('\n') == line.size() - 1);
     const json record = json::parse(line);
@@ -73,11 +73,11 @@ TEST_CASE("audit record: a decision is one line of JSON with every key") {
 
 TEST_CASE("audit record: a refusal says where and why") {
     std::string line;
-    format(line, DecisionRecord{.peer = R"("peer":{})",
-                                .path = "/etc/shadow",
-                                .errno_value = EACCES,
-                                .step = proto::Step::decide,
-                                .reason = "no rule allows read"});
+    write_line(line, DecisionRecord{.peer = R"("peer":{})",
+                                    .path = "/etc/shadow",
+                                    .errno_value = EACCES,
+                                    .step = proto::Step::decide,
+                                    .reason = "no rule allows read"});
     const json record = json::parse(line);
     CHECK(record["decision"] == "refused");
     CHECK(record["step"] == "decide");
@@ -90,7 +90,7 @@ TEST_CASE("audit record: any byte of a path comes back from a parser as one char
     std::string path = "/";
     for (int byte = 1; byte < 256; ++byte) path.push_back(static_cast<char>(byte));
     std::string line;
-    format(line, DecisionRecord{.peer = R"("peer":{})", .path = path});
+    write_line(line, DecisionRecord{.peer = R"("peer":{})", .path = path});
     for (const char byte : line) CHECK((byte == '\n' || (byte >= 0x20 && byte < 0x7f)));
     std::string expected;  // the same numbers as code points, in UTF-8
     for (const char byte : path) {
