@@ -20,8 +20,9 @@ using proto::UniqueFd;
 
 namespace {
 
-// A path never leaves the directory that it starts from and follows no link of any kind.
-constexpr std::uint64_t always = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
+// No link of any kind is followed, and a RequestPath has no `..`, so that a walk can only go down: RESOLVE_BENEATH would
+// have nothing to refuse, and costs a look at every directory above the file.
+constexpr std::uint64_t always = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
 
 UniqueFd open_beneath(const DirectoryTable::Found& found, std::uint64_t flags, std::uint64_t resolve) {
     open_how how{};
