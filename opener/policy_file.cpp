@@ -134,7 +134,7 @@ std::expected<policy::Source, policy::Diagnostic> read_policy_file(const std::st
     auto text = read_trusted(path, max_policy_size);
     if (!text) {
         return std::unexpected(
-            policy::Diagnostic{.location = {.file = path}, .text = std::move(text.error())});
+            policy::Diagnostic{.file = path, .text = std::move(text.error())});
     }
     return policy::Source{.name = path, .text = std::move(*text)};
 }

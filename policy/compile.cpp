@@ -39,6 +39,7 @@ class Directories {
 
 Policy compile(PolicyDraft draft) {
     auto compiled = std::make_unique<Policy::Compiled>();
+    compiled->file_names = std::move(draft.file_names);
     MatcherBuilder builder;
     Directories directories;
     compiled->rules.reserve(draft.rules.size());
@@ -46,20 +47,25 @@ Policy compile(PolicyDraft draft) {
         const auto effect = one.rule.allows ? MatcherBuilder::Effect::allow : MatcherBuilder::Effect::deny;
         Entry entry{.rule = static_cast<std::uint32_t>(compiled->rules.size()),
                     .roles = compiled->role_sets.selector(one.roles),
-                    .operations = one.rule.operations.bits()};
-        for (PathDraft& path : one.paths) {
-            entry.pattern = static_cast<std::uint32_t>(compiled->patterns.size());
+                    .operations = one.rule.operations.bits(),
+                    .hides = one.rule.reveal == Reveal::enoent};
+        for (const PathDraft& path : one.paths) {
+            entry.pattern = static_cast<std::uint32_t>(compiled->pattern_ends.size());
             for (const Pattern& pattern : path.patterns) {
                 builder.add(pattern, effect, entry);
                 directories.add(one.rule, pattern);
             }
-            compiled->patterns.push_back(std::move(path.text));
+            compiled->pattern_texts += path.text;
+            compiled->pattern_ends.push_back(static_cast<std::uint32_t>(compiled->pattern_texts.size()));
             compiled->pattern_rules.push_back(entry.rule);
         }
         compiled->rule_roles.push_back(entry.roles);
         compiled->rules.push_back(std::move(one.rule));
     }
-    compiled->patterns.shrink_to_fit();
+    compiled->pattern_texts.shrink_to_fit();
+    compiled->pattern_ends.shrink_to_fit();
+    compiled->pattern_rules.shrink_to_fit();
+    compiled->rule_roles.shrink_to_fit();
     compiled->matcher = std::move(builder).build();
     compiled->directories = directories.sorted();
     for (Role& role : draft.roles) {

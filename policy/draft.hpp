@@ -29,6 +29,7 @@ struct RuleDraft {
 };
 
 struct PolicyDraft {
+    std::shared_ptr<const FileNames> file_names{};
     std::deque<Role> roles{};  // stays where it is: role_index and role_names point into it
     std::vector<std::string_view> role_names{};
     std::unordered_map<std::string_view, std::uint32_t> role_index{};

@@ -24,18 +24,17 @@ using Matches = std::map<std::uint32_t, Match>;  // by rule
 // Visits the same lists as decide(), and keeps everything.
 class Collector {
   public:
-    void deny(const Entry* entry, OperationSet operations) { collect(entry, operations); }
-    void allow(const Entry* entry, OperationSet operations) { collect(entry, operations); }
+    void deny(std::span<const Entry> entries, OperationSet operations) { collect(entries, operations); }
+    void allow(std::span<const Entry> entries, OperationSet operations) { collect(entries, operations); }
     const Matches& matches() const noexcept { return matches_; }
 
   private:
-    void collect(const Entry* entry, OperationSet operations) {
-        for (;; ++entry) {
-            const OperationSet reached = operations & OperationSet::from_bits(entry->operations);
+    void collect(std::span<const Entry> entries, OperationSet operations) {
+        for (const Entry& entry : entries) {
+            const OperationSet reached = operations & OperationSet::from_bits(entry.operations);
             const auto [match, is_new] =
-                matches_.try_emplace(entry->rule, Match{entry->pattern, entry->roles, reached});
+                matches_.try_emplace(entry.rule, Match{entry.pattern, entry.roles, reached});
             if (!is_new) match->second.operations = match->second.operations | reached;
-            if (entry->last) return;
         }
     }
     Matches matches_{};
@@ -98,7 +97,7 @@ class Explainer {
     RuleStep step(std::uint32_t index, const Match& match) {
         const Rule& rule = compiled_.rules[index];
         RuleStep step{.rule = &rule,
-                      .pattern = compiled_.patterns[match.pattern],
+                      .pattern = std::string(compiled_.pattern(match.pattern)),
                       .operations = wanted_ & match.operations};
         if (step.operations.empty()) {
             step.outcome = Outcome::other_actions;
@@ -142,7 +141,7 @@ class Explainer {
                                        joined(role_names(compiled_, match.roles))));
             } else if (held && !(refusal.operations & rule.operations & lacking).empty()) {
                 miss(rule, fmt::format("its pattern {} takes the directory itself for stat and list only",
-                                       compiled_.patterns[match.pattern]));
+                                       compiled_.pattern(match.pattern)));
             } else if (held) {
                 miss(rule, fmt::format("it does not allow {}", to_text(lacking)));
             }
@@ -157,24 +156,24 @@ class Explainer {
             std::uint32_t pattern = 0;
         };
         std::vector<Neighbour> neighbours;
-        for (std::uint32_t index = 0; index < compiled_.patterns.size(); ++index) {
+        for (std::uint32_t index = 0; index < compiled_.pattern_ends.size(); ++index) {
             const std::uint32_t rule = compiled_.pattern_rules[index];
             if (!compiled_.rules[rule].allows || matches_.contains(rule) ||
                 !compiled_.rules[rule].operations.contains_all(lacking) ||
                 !compiled_.role_sets.holds(peer_, compiled_.rule_roles[rule]))
                 continue;
-            if (const std::size_t depth = depth_above(compiled_.patterns[index]); depth > 1)
+            if (const std::size_t depth = depth_above(compiled_.pattern(index)); depth > 1)
                 neighbours.push_back({depth, index});
         }
         std::ranges::sort(neighbours, {},
                           [](const Neighbour& one) { return std::pair(~one.depth, one.pattern); });
         for (const Neighbour& one : neighbours)
             miss(compiled_.rules[compiled_.pattern_rules[one.pattern]],
-                 fmt::format("its pattern {} does not match", compiled_.patterns[one.pattern]));
+                 fmt::format("its pattern {} does not match", compiled_.pattern(one.pattern)));
     }
 
     // The length of the directory that the pattern names literally, when it is above the path; else 0.
-    std::size_t depth_above(const std::string& pattern) const {
+    std::size_t depth_above(std::string_view pattern) const {
         std::size_t depth = 0;
         const auto parsed = parse_pattern(pattern);
         if (!parsed) return 0;

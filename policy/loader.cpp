@@ -59,6 +59,7 @@ class Loader {
         if (const Node* const include = files_.front().include) read_includes(*include);
         read_contents();
         if (!problems_.empty()) return std::unexpected(std::move(problems_).in_order());
+        draft_.file_names = problems_.file_names();
         Policy policy = compile(std::move(draft_));
         run_tests(policy);
         if (!problems_.empty()) return std::unexpected(std::move(problems_).in_order());

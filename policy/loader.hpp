@@ -13,7 +13,9 @@ namespace fdbroker::policy {
 
 // One thing wrong with a policy. what() is "file:line:column: what is wrong, what was expected".
 struct Diagnostic {
-    Location location;  // line 0: about the file as a whole
+    std::string file;
+    unsigned line = 0;    // from 1; 0: about the file as a whole
+    unsigned column = 0;  // from 1, in bytes
     std::string text;
     std::string what() const;
 };

@@ -4,49 +4,32 @@
 #include <bit>
 #include <cassert>
 #include <cstring>
+#include <new>
 #include <tuple>
 
 namespace fdbroker::policy {
 namespace {
 
 constexpr std::uint64_t multiplier = 0x9e3779b97f4a7c15;  // 2^64 / golden ratio: spreads every bit upwards
+constexpr std::size_t unit = alignof(Matcher::Node);
+static_assert(alignof(Entry) == unit && sizeof(Matcher::Node) % unit == 0);
 
 std::uint64_t mix(std::uint64_t state, std::uint64_t word) noexcept {
     state = (state ^ word) * multiplier;
     return state ^ state >> 32;
 }
 
-// Not keyed: names come from the policy alone, a peer only looks up.
-std::uint32_t hash_of(std::string_view text) noexcept {
-    std::uint64_t state = text.size();
-    std::uint64_t word = 0;
-    for (; text.size() >= sizeof word; text.remove_prefix(sizeof word)) {
-        std::memcpy(&word, text.data(), sizeof word);
-        state = mix(state, word);
-    }
-    word = 0;
-    for (const char byte : text) word = word << 8 | static_cast<std::uint8_t>(byte);
-    return static_cast<std::uint32_t>(mix(state, word));
+std::uint64_t pair_key(std::uint32_t first, std::uint32_t second) noexcept {
+    return std::uint64_t{first} << 32 | second;
 }
 
-std::uint64_t edge_key(std::uint32_t parent, std::uint32_t child) noexcept {
-    return std::uint64_t{parent} << 32 | child;
+std::uint32_t hash_of_edge(Matcher::Place parent, std::uint32_t name) noexcept {
+    return static_cast<std::uint32_t>(mix(0, pair_key(parent, name)));
 }
 
-std::uint32_t hash_of_edge(std::uint32_t parent, std::uint32_t component) noexcept {
-    return static_cast<std::uint32_t>(mix(0, edge_key(parent, component)));
-}
-
-// Two thirds full at most: probes stay short, and the tables small.
+// Two thirds full at most: probes stay short, and the table small.
 std::size_t table_size(std::size_t count) {
     return std::bit_ceil(count + count / 2 + 1);
-}
-
-std::uint32_t append(std::string& pool, std::string_view length, std::string_view text) {
-    const auto at = static_cast<std::uint32_t>(pool.size());
-    pool += length;
-    pool += text;
-    return at;
 }
 
 std::uint32_t index_of(std::size_t size) {
@@ -56,89 +39,98 @@ std::uint32_t index_of(std::size_t size) {
 
 }  // namespace
 
+const Entry* Matcher::Node::entries() const noexcept {
+    return std::launder(
+        reinterpret_cast<const Entry*>(reinterpret_cast<const std::byte*>(this) + sizeof(Node)));
+}
+
+std::string_view Matcher::Node::name() const noexcept {
+    return {reinterpret_cast<const char*>(entries() + denies + allows), name_size};
+}
+
+const Matcher::Node& Matcher::node(Place place) const noexcept {
+    return *std::launder(reinterpret_cast<const Node*>(nodes_.data() + place * unit));
+}
+
 std::string_view Matcher::program(const GlobEdge& edge) const noexcept {
     const auto low = static_cast<std::uint8_t>(globs_pool_[edge.program]);
     const auto high = static_cast<std::uint8_t>(globs_pool_[edge.program + 1]);
     return {globs_pool_.data() + edge.program + 2, low | std::size_t{high} << 8};
 }
 
-std::uint32_t Matcher::component(std::string_view text) const noexcept {
-    const std::uint32_t hash = hash_of(text);
-    const std::size_t mask = names_.size() - 1;
-    for (std::size_t at = hash & mask; names_[at].component != 0; at = (at + 1) & mask) {
-        if (names_[at].hash != hash) continue;
-        const char* const name = names_pool_.data() + names_[at].component;
-        if (static_cast<std::uint8_t>(*name) == text.size() &&
-            std::memcmp(name + 1, text.data(), text.size()) == 0)
-            return names_[at].component;
+// Not keyed: names in the table come from the policy alone, a peer only looks up.
+std::uint32_t Matcher::hash(std::string_view name) noexcept {
+    std::uint64_t state = name.size();
+    std::uint64_t word = 0;
+    for (; name.size() >= sizeof word; name.remove_prefix(sizeof word)) {
+        std::memcpy(&word, name.data(), sizeof word);
+        state = mix(state, word);
     }
-    return 0;
+    word = 0;
+    for (const char byte : name) word = word << 8 | static_cast<std::uint8_t>(byte);
+    return static_cast<std::uint32_t>(mix(state, word));
 }
 
-std::uint32_t Matcher::child(std::uint32_t parent, std::uint32_t component) const noexcept {
-    const std::size_t mask = edges_.size() - 1;
-    for (std::size_t at = hash_of_edge(parent, component) & mask; edges_[at].parent != none;
-         at = (at + 1) & mask)
-        if (edges_[at].parent == parent && edges_[at].component == component) return edges_[at].child;
+Matcher::Place Matcher::child(Place parent, std::string_view name, std::uint32_t name_hash) const noexcept {
+    const std::uint32_t hash = hash_of_edge(parent, name_hash);
+    const std::size_t mask = slots_.size() - 1;
+    for (std::size_t at = hash & mask; slots_[at].node != 0; at = (at + 1) & mask) {
+        if (slots_[at].hash != hash) continue;
+        const Node& found = node(slots_[at].node);
+        if (found.parent == parent && found.name() == name) return slots_[at].node;
+    }
     return none;
 }
 
-std::size_t Matcher::bytes() const noexcept {
-    return nodes_.capacity() * sizeof(Node) + entries_.capacity() * sizeof(Entry) +
-           globs_.capacity() * sizeof(GlobEdge) + names_.capacity() * sizeof(Name) +
-           edges_.capacity() * sizeof(Edge) + names_pool_.capacity() + globs_pool_.capacity();
-}
-
 MatcherBuilder::MatcherBuilder() {
-    new_node();
-    matcher_.names_pool_ = '\0';  // 0 means that there is no such component
+    new_node(Matcher::none);
 }
 
-std::uint32_t MatcherBuilder::new_node() {
-    matcher_.nodes_.emplace_back();
-    return index_of(matcher_.nodes_.size() - 1);
+MatcherBuilder::Index MatcherBuilder::new_node(Index parent) {
+    nodes_.push_back({.parent = parent});
+    return index_of(nodes_.size() - 1);
 }
 
-std::uint32_t MatcherBuilder::any_depth_child(std::uint32_t parent) {
-    if (matcher_.nodes_[parent].any_depth == Matcher::none) {
-        const std::uint32_t child = new_node();
-        matcher_.nodes_[parent].any_depth = child;
+MatcherBuilder::Index MatcherBuilder::any_depth_child(Index parent) {
+    if (nodes_[parent].any_depth == Matcher::none) {
+        const Index child = new_node(parent);
+        nodes_[child].below_any_depth = true;
+        nodes_[parent].any_depth = child;
     }
-    return matcher_.nodes_[parent].any_depth;
+    return nodes_[parent].any_depth;
 }
 
-std::uint32_t MatcherBuilder::glob_child(std::uint32_t parent, const Glob& glob) {
+MatcherBuilder::Index MatcherBuilder::glob_child(Index parent, const Glob& glob) {
     const std::string& program = glob.program();
     const auto [known, is_new] = programs_.try_emplace(program, 0);
     if (is_new) {
-        const char length[2] = {static_cast<char>(program.size() & 0xff),
-                                static_cast<char>(program.size() >> 8)};
-        known->second = append(matcher_.globs_pool_, {length, sizeof length}, program);
+        std::string& pool = matcher_.globs_pool_;
+        known->second = index_of(pool.size());
+        pool += static_cast<char>(program.size() & 0xff);
+        pool += static_cast<char>(program.size() >> 8);
+        pool += program;
     }
-    const auto [edge, first] = glob_edges_.try_emplace(edge_key(parent, known->second), 0);
+    const auto [edge, first] = glob_edges_.try_emplace(pair_key(parent, known->second), 0);
     if (first) {
-        edge->second = new_node();
-        pending_globs_.push_back({parent, {.program = known->second, .child = edge->second}});
+        edge->second = new_node(parent);
+        pending_globs_.push_back({parent, edge->second, known->second});
     }
     return edge->second;
 }
 
-std::uint32_t MatcherBuilder::literal_child(std::uint32_t parent, const std::string& text) {
-    const auto [known, is_new] = names_.try_emplace(text, 0);
-    if (is_new) {
-        const char length = static_cast<char>(text.size());
-        known->second = append(matcher_.names_pool_, {&length, 1}, text);
-    }
-    const auto [edge, first] = literal_edges_.try_emplace(edge_key(parent, known->second), 0);
+MatcherBuilder::Index MatcherBuilder::literal_child(Index parent, const std::string& text) {
+    const auto name = names_.try_emplace(text, index_of(names_.size())).first;
+    const auto [edge, first] = literal_edges_.try_emplace(pair_key(parent, name->second), 0);
     if (first) {
-        edge->second = new_node();
-        matcher_.nodes_[parent].literals = true;
+        edge->second = new_node(parent);
+        nodes_[edge->second].name = &name->first;
+        nodes_[parent].literals = true;
     }
     return edge->second;
 }
 
 void MatcherBuilder::add(const Pattern& pattern, Effect effect, const Entry& entry) {
-    std::uint32_t node = 0;
+    Index node = 0;
     for (const Component& component : pattern.components) {
         if (component.any_depth) {
             node = any_depth_child(node);
@@ -151,63 +143,92 @@ void MatcherBuilder::add(const Pattern& pattern, Effect effect, const Entry& ent
     accepted_.push_back({node, effect, entry});
 }
 
-void MatcherBuilder::place_entries() {
-    const auto list = [](const Accepted& one) { return std::tuple(one.node, one.effect); };
-    std::ranges::sort(accepted_, {}, [&](const Accepted& one) {
+void MatcherBuilder::count_entries() {
+    std::ranges::sort(accepted_, {}, [](const Accepted& one) {
         return std::tuple(one.node, one.effect, one.entry.rule, one.entry.pattern);
     });
-    matcher_.entries_.reserve(accepted_.size());
-    for (std::size_t index = 0; index < accepted_.size(); ++index) {
-        const Accepted& one = accepted_[index];
-        Matcher::Node& node = matcher_.nodes_[one.node];
-        std::uint32_t& first = one.effect == Effect::allow ? node.allow : node.deny;
-        if (first == Matcher::none) first = index_of(index);
-        matcher_.entries_.push_back(one.entry);
-        matcher_.entries_.back().last =
-            index + 1 == accepted_.size() || list(accepted_[index + 1]) != list(one);
+    for (const Accepted& one : accepted_)
+        ++(one.effect == Effect::deny ? nodes_[one.node].denies : nodes_[one.node].allows);
+}
+
+void MatcherBuilder::choose_places() {
+    std::size_t bytes = 0;
+    const auto place = [&](NodeDraft& node) {
+        node.place = index_of(bytes / unit);
+        const std::size_t name = node.name == nullptr ? 0 : node.name->size();
+        bytes += sizeof(Matcher::Node) + (node.denies + node.allows) * sizeof(Entry) +
+                 (name + unit - 1) / unit * unit;
+    };
+    for (NodeDraft& node : nodes_) {
+        if (node.below_any_depth) continue;
+        place(node);
+        if (node.any_depth != Matcher::none) place(nodes_[node.any_depth]);
+    }
+    matcher_.nodes_.resize(bytes);
+}
+
+void MatcherBuilder::write_nodes() {
+    for (const NodeDraft& draft : nodes_) {
+        auto* const node = new (matcher_.nodes_.data() + draft.place * unit) Matcher::Node;
+        node->globs = draft.globs;
+        node->denies = draft.denies;
+        node->allows = draft.allows;
+        node->literals = draft.literals;
+        if (draft.any_depth != Matcher::none) node->any_depth = nodes_[draft.any_depth].place;
+        if (draft.name == nullptr) continue;
+        node->parent = nodes_[draft.parent].place;
+        node->name_size = static_cast<std::uint8_t>(draft.name->size());
+        std::memcpy(const_cast<char*>(node->name().data()), draft.name->data(), draft.name->size());
     }
 }
 
-void MatcherBuilder::place_globs() {
+// Those of a node come one after the other in accepted_, deny before allow, as they lie behind it.
+void MatcherBuilder::write_entries() {
+    std::byte* at = nullptr;
+    Index node = Matcher::none;
+    for (const Accepted& one : accepted_) {
+        if (one.node != node) {
+            node = one.node;
+            at = matcher_.nodes_.data() + nodes_[node].place * unit + sizeof(Matcher::Node);
+        }
+        new (at) Entry(one.entry);
+        at += sizeof(Entry);
+    }
+}
+
+void MatcherBuilder::write_globs() {
     std::ranges::sort(pending_globs_, {},
-                      [](const PendingGlob& one) { return std::tuple(one.parent, one.edge.child); });
+                      [](const PendingGlob& one) { return std::tuple(one.parent, one.child); });
     matcher_.globs_.reserve(pending_globs_.size());
     for (std::size_t index = 0; index < pending_globs_.size(); ++index) {
         const PendingGlob& one = pending_globs_[index];
-        std::uint32_t& first = matcher_.nodes_[one.parent].globs;
+        std::uint32_t& first = nodes_[one.parent].globs;
         if (first == Matcher::none) first = index_of(index);
-        matcher_.globs_.push_back(one.edge);
-        matcher_.globs_.back().last =
+        const bool last =
             index + 1 == pending_globs_.size() || pending_globs_[index + 1].parent != one.parent;
+        matcher_.globs_.push_back({one.program, nodes_[one.child].place, last});
     }
 }
 
-void MatcherBuilder::place_literals() {
-    matcher_.names_.resize(table_size(names_.size()));
-    const std::size_t names_mask = matcher_.names_.size() - 1;
-    for (const auto& [text, component] : names_) {
-        const std::uint32_t hash = hash_of(text);
-        std::size_t at = hash & names_mask;
-        while (matcher_.names_[at].component != 0) at = (at + 1) & names_mask;
-        matcher_.names_[at] = {hash, component};
-    }
-    matcher_.edges_.resize(table_size(literal_edges_.size()));
-    const std::size_t edges_mask = matcher_.edges_.size() - 1;
-    for (const auto& [key, child] : literal_edges_) {
-        const auto parent = static_cast<std::uint32_t>(key >> 32);
-        const auto component = static_cast<std::uint32_t>(key);
-        std::size_t at = hash_of_edge(parent, component) & edges_mask;
-        while (matcher_.edges_[at].parent != Matcher::none) at = (at + 1) & edges_mask;
-        matcher_.edges_[at] = {parent, component, child};
+void MatcherBuilder::write_slots() {
+    matcher_.slots_.resize(table_size(literal_edges_.size()));
+    const std::size_t mask = matcher_.slots_.size() - 1;
+    for (const NodeDraft& node : nodes_) {
+        if (node.name == nullptr) continue;
+        const std::uint32_t hash = hash_of_edge(nodes_[node.parent].place, Matcher::hash(*node.name));
+        std::size_t at = hash & mask;
+        while (matcher_.slots_[at].node != 0) at = (at + 1) & mask;
+        matcher_.slots_[at] = {hash, node.place};
     }
 }
 
 Matcher MatcherBuilder::build() && {
-    place_entries();
-    place_globs();
-    place_literals();
-    matcher_.nodes_.shrink_to_fit();
-    matcher_.names_pool_.shrink_to_fit();
+    count_entries();
+    choose_places();
+    write_globs();
+    write_nodes();
+    write_entries();
+    write_slots();
     matcher_.globs_pool_.shrink_to_fit();
     return std::move(matcher_);
 }

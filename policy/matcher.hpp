@@ -4,10 +4,15 @@
 // tried one after the other; `**` is a node that stays reached once it is. The walk (matcher_walk.hpp) goes down the
 // trie once, carrying the set of places in the path at which a node is reached, so that it visits every node at
 // most once, never goes back, and needs no memory but the stack.
+//
+// With 100,000 rules nearly all of the time goes into cache misses. So a node, its name and its rules lie side by
+// side, the node of `**` behind the one above it, and the table holds nothing but where nodes are.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -24,96 +29,113 @@ struct Entry {
     std::uint32_t roles = 0;       // RoleSets: who the rule is for
     std::uint32_t pattern = 0;     // index among all patterns of the policy, for explanations
     std::uint16_t operations = 0;  // OperationSet::bits()
-    bool last = false;             // of the list it is in
+    bool hides = false;            // a deny rule that reveals ENOENT
 };
 
 class Matcher {
   public:
+    // Where a node lies, in units of its alignment. The root is 0.
+    using Place = std::uint32_t;
     static constexpr std::uint32_t none = std::numeric_limits<std::uint32_t>::max();
 
+    // Behind it lie the entries of deny rules, those of allow rules, and the name.
     struct Node {
-        std::uint32_t any_depth = none;  // the node of `**` below this one
-        std::uint32_t globs = none;      // first of its list in globs_
-        std::uint32_t allow = none;      // first of its list in entries_
-        std::uint32_t deny = none;
-        bool literals = false;  // has children in edges_
+        Place parent = none;         // of a literal component; else none
+        Place any_depth = none;      // the node of `**` below this one
+        std::uint32_t globs = none;  // first of its list in globs_
+        std::uint32_t denies = 0;
+        std::uint32_t allows = 0;
+        std::uint8_t name_size = 0;
+        bool literals = false;  // has children in the table
 
         bool leaf() const noexcept { return any_depth == none && globs == none && !literals; }
+        std::span<const Entry> deny() const noexcept { return {entries(), denies}; }
+        std::span<const Entry> allow() const noexcept { return {entries() + denies, allows}; }
+        std::string_view name() const noexcept;
+
+      private:
+        const Entry* entries() const noexcept;
     };
 
     struct GlobEdge {
-        std::uint32_t program = 0;  // place in globs' pool
-        std::uint32_t child = 0;
-        bool last = false;
+        std::uint32_t program = 0;  // place in globs_pool_
+        Place child = 0;
+        bool last = false;  // of its node
     };
 
-    const Node& node(std::uint32_t index) const noexcept { return nodes_[index]; }
-    const Entry* entries(std::uint32_t index) const noexcept { return &entries_[index]; }
+    const Node& node(Place place) const noexcept;
     const GlobEdge* globs(std::uint32_t index) const noexcept { return &globs_[index]; }
     std::string_view program(const GlobEdge& edge) const noexcept;
 
-    // The number of a literal component, 0 when no pattern has it.
-    std::uint32_t component(std::string_view text) const noexcept;
-    // The child that the literal component leads to, or none.
-    std::uint32_t child(std::uint32_t parent, std::uint32_t component) const noexcept;
-
-    std::size_t bytes() const noexcept;  // of memory held
+    static std::uint32_t hash(std::string_view name) noexcept;
+    // The child that the literal name with this hash leads to, or none.
+    Place child(Place parent, std::string_view name, std::uint32_t hash) const noexcept;
 
   private:
     friend class MatcherBuilder;
 
-    struct Name {
+    struct Slot {
         std::uint32_t hash = 0;
-        std::uint32_t component = 0;  // place in names_pool_; 0: free
-    };
-    struct Edge {
-        std::uint32_t parent = none;  // none: free
-        std::uint32_t component = 0;
-        std::uint32_t child = 0;
+        Place node = 0;  // 0: free, the root is nobody's child
     };
 
-    std::vector<Node> nodes_{};
-    std::vector<Entry> entries_{};
+    std::vector<std::byte> nodes_{};
+    std::vector<Slot> slots_{};  // open addressing; the size is a power of two
     std::vector<GlobEdge> globs_{};
-    std::vector<Name> names_{};  // open addressing; the size is a power of two
-    std::vector<Edge> edges_{};  // likewise
-    std::string names_pool_{};   // each text after a byte with its length
-    std::string globs_pool_{};   // each program after two bytes with its length, lower first
+    std::string globs_pool_{};  // each program after two bytes with its length, lower first
 };
 
 class MatcherBuilder {
   public:
     MatcherBuilder();
-    enum class Effect : std::uint8_t { allow, deny };
+    enum class Effect : std::uint8_t { deny, allow };
     // Rules are added in file order.
     void add(const Pattern& pattern, Effect effect, const Entry& entry);
     Matcher build() &&;
 
   private:
+    using Index = std::uint32_t;  // of a node while the trie is built
+    struct NodeDraft {
+        Index parent = Matcher::none;
+        Index any_depth = Matcher::none;
+        const std::string* name = nullptr;  // of a literal component, a key of names_
+        bool below_any_depth = false;       // is itself the node of a `**`
+        bool literals = false;
+        Matcher::Place place = 0;
+        std::uint32_t denies = 0;
+        std::uint32_t allows = 0;
+        std::uint32_t globs = Matcher::none;
+    };
     struct Accepted {
-        std::uint32_t node = 0;
+        Index node = 0;
         Effect effect{};
         Entry entry{};
     };
-    std::uint32_t any_depth_child(std::uint32_t parent);
-    std::uint32_t glob_child(std::uint32_t parent, const Glob& glob);
-    std::uint32_t literal_child(std::uint32_t parent, const std::string& text);
-    std::uint32_t new_node();
-    void place_entries();
-    void place_globs();
-    void place_literals();
-
     struct PendingGlob {
-        std::uint32_t parent = 0;
-        Matcher::GlobEdge edge{};
+        Index parent = 0;
+        Index child = 0;
+        std::uint32_t program = 0;
     };
+
+    Index new_node(Index parent);
+    Index any_depth_child(Index parent);
+    Index glob_child(Index parent, const Glob& glob);
+    Index literal_child(Index parent, const std::string& text);
+    void count_entries();
+    void choose_places();
+    void write_nodes();
+    void write_entries();
+    void write_globs();
+    void write_slots();
+
     Matcher matcher_{};
+    std::vector<NodeDraft> nodes_{};
     std::vector<Accepted> accepted_{};
     std::vector<PendingGlob> pending_globs_{};
-    std::unordered_map<std::string, std::uint32_t> names_{};
-    std::unordered_map<std::string, std::uint32_t> programs_{};
-    std::unordered_map<std::uint64_t, std::uint32_t> literal_edges_{};
-    std::unordered_map<std::uint64_t, std::uint32_t> glob_edges_{};
+    std::unordered_map<std::string, std::uint32_t> names_{};     // numbered as they come
+    std::unordered_map<std::string, std::uint32_t> programs_{};  // to their place in the pool
+    std::unordered_map<std::uint64_t, Index> literal_edges_{};
+    std::unordered_map<std::uint64_t, Index> glob_edges_{};
 };
 
 }  // namespace fdbroker::policy

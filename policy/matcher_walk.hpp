@@ -5,6 +5,8 @@
 #include <array>
 #include <bit>
 #include <cstdint>
+#include <numeric>
+#include <span>
 #include <string_view>
 
 #include "policy/matcher.hpp"
@@ -18,11 +20,11 @@ inline constexpr unsigned max_places = 2048;
 // `/dir/**` takes /dir itself for these only.
 inline constexpr OperationSet at_the_directory_itself{Operation::stat, Operation::list};
 
-// The names of a path with their numbers in a matcher, found out one by one as the walk needs them. To be
-// declared uninitialized: it is 20 KiB, of which a walk touches what the path needs.
+// The names of a path with their hashes, found out one by one as the walk needs them. To be declared uninitialized:
+// it is 20 KiB, of which a walk touches what the path needs.
 class PathNames {
   public:
-    PathNames(const Matcher& matcher, RequestPath path) noexcept : matcher_(matcher), path_(path.text()) {}
+    explicit PathNames(RequestPath path) noexcept : path_(path.text()) {}
 
     // Is `place` the end of the path? `place` is at most one more than the last name asked for.
     bool at_end(unsigned place) const noexcept { return place == count_ && next_ >= path_.size(); }
@@ -36,36 +38,58 @@ class PathNames {
         if (place == count_) split();
         return path_.substr(names_[place].begin, names_[place].size);
     }
-    std::uint32_t component(unsigned place) noexcept {
+    std::uint32_t hash(unsigned place) noexcept {
         const std::string_view name = text(place);
-        if (!names_[place].looked_up) {
-            names_[place].component = matcher_.component(name);
-            names_[place].looked_up = true;
+        if (!names_[place].hashed) {
+            names_[place].hash = Matcher::hash(name);
+            names_[place].hashed = true;
         }
-        return names_[place].component;
+        return names_[place].hash;
+    }
+    // The next place with the same name, or max_places.
+    unsigned next_same(unsigned place) noexcept {
+        if (!same_known_) find_same();
+        return next_same_[place];
     }
 
   private:
     struct Name {
         std::uint16_t begin;
         std::uint8_t size;
-        bool looked_up;
-        std::uint32_t component;
+        bool hashed;
+        std::uint32_t hash;
     };
     void split() noexcept {
         const std::size_t slash = std::min(path_.find('/', next_), path_.size());
         names_[count_].begin = static_cast<std::uint16_t>(next_);
         names_[count_].size = static_cast<std::uint8_t>(slash - next_);
-        names_[count_].looked_up = false;
+        names_[count_].hashed = false;
         ++count_;
         next_ = slash + 1;
     }
 
-    const Matcher& matcher_;
+    [[gnu::noinline]] void find_same() noexcept {
+        std::array<std::uint16_t, max_places> order __attribute__((uninitialized));
+        const auto end = order.begin() + count();
+        std::iota(order.begin(), end, std::uint16_t{0});
+        std::sort(order.begin(), end, [this](unsigned left, unsigned right) {
+            if (hash(left) != hash(right)) return hash(left) < hash(right);
+            const int compared = text(left).compare(text(right));
+            return compared != 0 ? compared < 0 : left < right;
+        });
+        for (auto at = order.begin(); at != end; ++at) {
+            const bool same = at + 1 != end && text(*at) == text(at[1]);
+            next_same_[*at] = same ? at[1] : static_cast<std::uint16_t>(max_places);
+        }
+        same_known_ = true;
+    }
+
     std::string_view path_;
     std::size_t next_ = 1;  // where the first name begins that is not split off yet
     unsigned count_ = 0;
+    bool same_known_ = false;
     std::array<Name, max_places> names_;
+    std::array<std::uint16_t, max_places> next_same_;
 };
 
 // A set of places in a path.
@@ -93,35 +117,14 @@ class Places {
     std::array<std::uint64_t, max_places / 64> words_{};
 };
 
-// For each name of a path the next place with the same name, so that a child reached from several places is
-// visited once. Only needed below `**`.
-class SameNames {
-  public:
-    explicit SameNames(PathNames& names) noexcept {
-        std::array<std::uint64_t, max_places> order __attribute__((uninitialized));
-        const unsigned count = names.count();
-        for (unsigned place = 0; place < count; ++place)
-            order[place] = std::uint64_t{names.component(place)} << 32 | place;
-        std::sort(order.begin(), order.begin() + count);
-        for (unsigned index = 0; index < count; ++index) {
-            const bool same = index + 1 < count && order[index] >> 32 == order[index + 1] >> 32;
-            next_[order[index] & 0xffff] = static_cast<std::uint16_t>(same ? order[index + 1] : max_places);
-        }
-    }
-    unsigned next(unsigned place) const noexcept { return next_[place]; }
-
-  private:
-    std::array<std::uint16_t, max_places> next_;
-};
-
-// Visitor has allow(const Entry* list, OperationSet) and deny(const Entry* list, OperationSet): the lists of the
+// Visitor has allow(span of Entry, OperationSet) and deny(span of Entry, OperationSet): the lists, none empty, of the
 // nodes that match the path (deny: the path or a directory above it), for the operations given.
 template <class Visitor>
 class Walk {
   public:
     static void run(const Matcher& matcher, RequestPath path, const PeerValues& values,
                     Visitor& visitor) noexcept {
-        PathNames names __attribute__((uninitialized)) (matcher, path);
+        PathNames names __attribute__((uninitialized)) (path);
         Walk(matcher, names, values, visitor).at_place(0, 0);
     }
 
@@ -134,13 +137,12 @@ class Walk {
     }
 
     // The node is reached after `place` names, and after no other number of them.
-    void at_place(std::uint32_t index, unsigned place) noexcept {
+    void at_place(Matcher::Place index, unsigned place) noexcept {
         while (true) {
             const Matcher::Node& node = matcher_.node(index);
             const bool end = names_.at_end(place);
-            if (node.deny != Matcher::none) visitor_.deny(matcher_.entries(node.deny), OperationSet::all());
-            if (end && node.allow != Matcher::none)
-                visitor_.allow(matcher_.entries(node.allow), OperationSet::all());
+            if (node.denies != 0) visitor_.deny(node.deny(), OperationSet::all());
+            if (end && node.allows != 0) visitor_.allow(node.allow(), OperationSet::all());
             if (node.any_depth != Matcher::none) at_any_depth(node.any_depth, place);
             if (end) return;
             if (node.globs != Matcher::none) {
@@ -150,37 +152,35 @@ class Walk {
                 }
             }
             if (!node.literals) return;
-            const std::uint32_t component = names_.component(place);
-            if (component == 0) return;
-            index = matcher_.child(index, component);
+            index = matcher_.child(index, names_.text(place), names_.hash(place));
             if (index == Matcher::none) return;
             ++place;
         }
     }
 
     // The node of a `**` that begins after `first` names.
-    [[gnu::noinline]] void at_any_depth(std::uint32_t index, unsigned first) noexcept {
+    [[gnu::noinline]] void at_any_depth(Matcher::Place index, unsigned first) noexcept {
         const Matcher::Node& node = matcher_.node(index);
         const bool end = names_.at_end(first);
         const OperationSet operations = end ? at_the_directory_itself : OperationSet::all();
-        if (node.deny != Matcher::none) visitor_.deny(matcher_.entries(node.deny), operations);
-        if (node.allow != Matcher::none) visitor_.allow(matcher_.entries(node.allow), operations);
+        if (node.denies != 0) visitor_.deny(node.deny(), operations);
+        if (node.allows != 0) visitor_.allow(node.allow(), operations);
         if (!end && !node.leaf()) below(index, Places::from(first, names_.count()));
     }
 
     // The node is reached after each of these numbers of names.
-    void at_places(std::uint32_t index, const Places& places) noexcept {
+    void at_places(Matcher::Place index, const Places& places) noexcept {
         const unsigned first = places.first();
         if (places.next(first + 1) == max_places) return at_place(index, first);
         const Matcher::Node& node = matcher_.node(index);
-        if (node.deny != Matcher::none) visitor_.deny(matcher_.entries(node.deny), OperationSet::all());
-        if (node.allow != Matcher::none && places.contains(names_.count()))
-            visitor_.allow(matcher_.entries(node.allow), OperationSet::all());
+        if (node.denies != 0) visitor_.deny(node.deny(), OperationSet::all());
+        if (node.allows != 0 && places.contains(names_.count()))
+            visitor_.allow(node.allow(), OperationSet::all());
         if (node.any_depth != Matcher::none) at_any_depth(node.any_depth, first);
         if (!node.leaf()) below(index, places);
     }
 
-    [[gnu::noinline]] void below(std::uint32_t index, const Places& places) noexcept {
+    [[gnu::noinline]] void below(Matcher::Place index, const Places& places) noexcept {
         const Matcher::Node& node = matcher_.node(index);
         if (node.globs != Matcher::none) {
             for (const Matcher::GlobEdge* edge = matcher_.globs(node.globs); true; ++edge) {
@@ -202,16 +202,14 @@ class Walk {
         if (any) at_places(edge.child, reached);
     }
 
-    void through_literals(std::uint32_t index, const Places& places) noexcept {
-        const SameNames same __attribute__((uninitialized)) (names_);
+    void through_literals(Matcher::Place index, const Places& places) noexcept {
         Places done;
         for (unsigned place = places.first(); place < names_.count(); place = places.next(place + 1)) {
-            const std::uint32_t component = names_.component(place);
-            if (component == 0 || done.contains(place)) continue;
-            const std::uint32_t child = matcher_.child(index, component);
+            if (done.contains(place)) continue;
+            const Matcher::Place child = matcher_.child(index, names_.text(place), names_.hash(place));
             if (child == Matcher::none) continue;
             Places reached;
-            for (unsigned again = place; again < names_.count(); again = same.next(again)) {
+            for (unsigned again = place; again < names_.count(); again = names_.next_same(again)) {
                 done.insert(again);
                 if (places.contains(again)) reached.insert(again + 1);
             }

@@ -21,29 +21,28 @@ class Judge {
         allowed_by_.fill(Matcher::none);
     }
 
-    void deny(const Entry* entry, OperationSet operations) noexcept {
+    void deny(std::span<const Entry> entries, OperationSet operations) noexcept {
         const OperationSet asked = wanted_ & operations;
-        for (;; ++entry) {
-            const OperationSet denied = asked & OperationSet::from_bits(entry->operations);
-            if (entry->rule <= denied_by_ && !denied.empty() && roles_.holds(peer_, entry->roles)) {
-                denied_ = entry->rule == denied_by_ ? denied_ | denied : denied;
-                denied_by_ = entry->rule;
-            }
-            if (entry->last) return;
+        for (const Entry& entry : entries) {
+            const OperationSet denied = asked & OperationSet::from_bits(entry.operations);
+            if (entry.rule > denied_by_ || denied.empty() || !roles_.holds(peer_, entry.roles)) continue;
+            denied_ = entry.rule == denied_by_ ? denied_ | denied : denied;
+            denied_by_ = entry.rule;
+            hidden_ = entry.hides;
         }
     }
 
-    void allow(const Entry* entry, OperationSet operations) noexcept {
+    void allow(std::span<const Entry> entries, OperationSet operations) noexcept {
         const OperationSet asked = wanted_ & operations;
-        for (;; ++entry) {
-            const OperationSet given = asked & OperationSet::from_bits(entry->operations);
-            if (!given.empty() && roles_.holds(peer_, entry->roles)) note(entry->rule, given);
-            if (entry->last) return;
+        for (const Entry& entry : entries) {
+            const OperationSet given = asked & OperationSet::from_bits(entry.operations);
+            if (!given.empty() && roles_.holds(peer_, entry.roles)) note(entry.rule, given);
         }
     }
 
     std::uint32_t denied_by() const noexcept { return denied_by_; }
     OperationSet denied() const noexcept { return denied_; }
+    bool hidden() const noexcept { return hidden_; }
     std::uint32_t allowed_by(Operation operation) const noexcept {
         return allowed_by_[static_cast<std::size_t>(operation)];
     }
@@ -61,6 +60,7 @@ class Judge {
     OperationSet wanted_;
     std::uint32_t denied_by_ = Matcher::none;
     OperationSet denied_{};
+    bool hidden_ = false;
     std::array<std::uint32_t, operation_count> allowed_by_;
 };
 
@@ -101,10 +101,9 @@ Decision Policy::decide(const Peer& peer, OperationSet operations, RequestPath p
     Walk<Judge>::run(compiled_->matcher, path, peer.values(), judge);
 
     if (judge.denied_by() != Matcher::none) {
-        const Rule& rule = compiled_->rules[judge.denied_by()];
-        return std::unexpected(Refusal{.denied_by = &rule,
+        return std::unexpected(Refusal{.denied_by = &compiled_->rules[judge.denied_by()],
                                        .operations = judge.denied(),
-                                       .errno_value = rule.reveal == Reveal::enoent ? ENOENT : EACCES});
+                                       .errno_value = judge.hidden() ? ENOENT : EACCES});
     }
     Grant grant(path);
     grant.operations_ = operations;

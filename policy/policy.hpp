@@ -21,9 +21,10 @@
 
 namespace fdbroker::policy {
 
-// Where something stands in a policy file; line and column count from 1.
+// Where something stands in a policy file; line and column count from 1. The name of the file lives as long as the
+// policy.
 struct Location {
-    std::string file;
+    std::string_view file;
     unsigned line = 0;
     unsigned column = 0;
 };

@@ -24,13 +24,13 @@ std::string printable(const std::string& text) {
 }  // namespace
 
 std::string Diagnostic::what() const {
-    if (location.line == 0) return fmt::format("{}: {}", location.file, text);
-    return fmt::format("{}:{}:{}: {}", location.file, location.line, location.column, text);
+    if (line == 0) return fmt::format("{}: {}", file, text);
+    return fmt::format("{}:{}:{}: {}", file, line, column, text);
 }
 
 std::uint32_t Problems::add_file(std::string name) {
-    files_.push_back(std::move(name));
-    return static_cast<std::uint32_t>(files_.size() - 1);
+    files_->push_back(std::move(name));
+    return static_cast<std::uint32_t>(files_->size() - 1);
 }
 
 void Problems::add(Mark mark, const std::string& text) {
@@ -42,12 +42,12 @@ void Problems::add(Mark mark, const std::string& text) {
 }
 
 Location Problems::location(Mark mark) const {
-    return {files_[mark.file], mark.line, mark.column};
+    return {(*files_)[mark.file], mark.line, mark.column};
 }
 
 Mark Problems::mark(const Location& location) const {
-    const auto file = std::ranges::find(files_, location.file);
-    return {static_cast<std::uint32_t>(file - files_.begin()), location.line, location.column};
+    const auto file = std::ranges::find(*files_, location.file);
+    return {static_cast<std::uint32_t>(file - files_->begin()), location.line, location.column};
 }
 
 std::vector<Diagnostic> Problems::in_order() && {
@@ -56,8 +56,10 @@ std::vector<Diagnostic> Problems::in_order() && {
     std::vector<Diagnostic> diagnostics;
     diagnostics.reserve(problems_.size());
     for (Problem& problem : problems_)
-        diagnostics.push_back({location(problem.mark), std::move(problem.text)});
-    if (further_ != 0) diagnostics.push_back({{files_.front()}, fmt::format("{} more errors", further_)});
+        diagnostics.push_back(
+            {(*files_)[problem.mark.file], problem.mark.line, problem.mark.column, std::move(problem.text)});
+    if (further_ != 0)
+        diagnostics.push_back({files_->front(), 0, 0, fmt::format("{} more errors", further_)});
     return diagnostics;
 }
 

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
+#include <memory>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -21,6 +23,9 @@ struct Mark {
 // So that a file of errors alone takes no more memory than any other; what is beyond is counted.
 inline constexpr std::size_t max_problems = 10'000;
 
+// Names stay where they are while more come.
+using FileNames = std::deque<std::string>;
+
 class Problems {
   public:
     // The files in the order in which their errors are told.
@@ -30,6 +35,8 @@ class Problems {
 
     bool empty() const noexcept { return problems_.empty(); }
     std::size_t count() const noexcept { return problems_.size() + further_; }
+    // What the names in locations point into; a policy keeps it.
+    std::shared_ptr<const FileNames> file_names() const noexcept { return files_; }
     Location location(Mark mark) const;
     Mark mark(const Location& location) const;  // of a location that this made
     std::vector<Diagnostic> in_order() &&;
@@ -40,7 +47,7 @@ class Problems {
         std::size_t number = 0;  // in the order found, for those of one place
         std::string text{};
     };
-    std::vector<std::string> files_{};
+    std::shared_ptr<FileNames> files_ = std::make_shared<FileNames>();
     std::vector<Problem> problems_{};
     std::size_t further_ = 0;
 };

@@ -32,7 +32,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     }
     require(!policy.error().empty());
     for (const Diagnostic& diagnostic : policy.error()) {
-        require(!diagnostic.text.empty() && !diagnostic.location.file.empty());
+        require(!diagnostic.text.empty() && !diagnostic.file.empty());
         for (const char byte : diagnostic.what())
             require(static_cast<unsigned char>(byte) >= 0x20 && byte != 0x7f);
     }

@@ -25,8 +25,8 @@ using opener::read_policy_file;
 std::string verdict_on(const std::string& path) {
     const auto read = read_policy_file(path);
     if (!read) {
-        CHECK(read.error().location.file == path);
-        CHECK(read.error().location.line == 0);
+        CHECK(read.error().file == path);
+        CHECK(read.error().line == 0);
         return read.error().text;
     }
     return "ok";
