@@ -119,6 +119,11 @@ std::string Glob::literal() const {
     return text;
 }
 
+std::string_view glob_prefix(std::string_view program) noexcept {
+    if (program.empty() || static_cast<Code>(program[0]) != Code::literal) return {};
+    return program.substr(2, byte_at(program, 1));
+}
+
 // Going back to the last `*` only is enough: an earlier one that took more would only leave less to match.
 bool glob_matches(std::string_view program, std::string_view component, const PeerValues& values) noexcept {
     std::size_t at = 0;

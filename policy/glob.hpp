@@ -44,6 +44,9 @@ class Glob {
     bool variable_ = false;
 };
 
+// The bytes that every component which matches begins with: the literal text at the head of the program.
+std::string_view glob_prefix(std::string_view program) noexcept;
+
 // Does `component` match the program of a Glob?
 bool glob_matches(std::string_view program, std::string_view component, const PeerValues& values) noexcept;
 

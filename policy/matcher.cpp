@@ -197,16 +197,26 @@ void MatcherBuilder::write_entries() {
 }
 
 void MatcherBuilder::write_globs() {
-    std::ranges::sort(pending_globs_, {},
-                      [](const PendingGlob& one) { return std::tuple(one.parent, one.child); });
+    const auto prefix = [this](const PendingGlob& one) {
+        return glob_prefix(matcher_.program({.program = one.program}));
+    };
+    std::ranges::sort(pending_globs_, {}, [&](const PendingGlob& one) {
+        const std::string_view text = prefix(one);
+        return std::tuple(one.parent, text.size(), text, one.child);
+    });
     matcher_.globs_.reserve(pending_globs_.size());
+    std::size_t group = 0;  // where the group of the edge at hand begins
     for (std::size_t index = 0; index < pending_globs_.size(); ++index) {
         const PendingGlob& one = pending_globs_[index];
+        const auto length = static_cast<std::uint8_t>(prefix(one).size());
         std::uint32_t& first = nodes_[one.parent].globs;
+        if (first == Matcher::none || matcher_.globs_[group].prefix != length) group = index;
         if (first == Matcher::none) first = index_of(index);
         const bool last =
             index + 1 == pending_globs_.size() || pending_globs_[index + 1].parent != one.parent;
-        matcher_.globs_.push_back({one.program, nodes_[one.child].place, last});
+        matcher_.globs_.push_back(
+            {.program = one.program, .child = nodes_[one.child].place, .prefix = length, .last = last});
+        ++matcher_.globs_[group].group;
     }
 }
 

@@ -1,7 +1,7 @@
 // Which rules' patterns match a path: all patterns of a policy in one trie over path components.
 //
-// Literal children are found by one probe of a hash table, whatever their number; components with wildcards are
-// tried one after the other; `**` is a node that stays reached once it is. The walk (matcher_walk.hpp) goes down the
+// Literal children are found by one probe of a hash table, whatever their number; of components with wildcards those
+// are tried whose literal beginning fits, found by a search; `**` is a node that stays reached once it is. The walk (matcher_walk.hpp) goes down the
 // trie once, carrying the set of places in the path at which a node is reached, so that it visits every node at
 // most once, never goes back, and needs no memory but the stack.
 //
@@ -9,6 +9,7 @@
 // side, the node of `**` behind the one above it, and the table holds nothing but where nodes are.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -18,6 +19,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "policy/glob.hpp"
 #include "policy/operation.hpp"
 #include "policy/pattern.hpp"
 
@@ -57,15 +59,36 @@ class Matcher {
         const Entry* entries() const noexcept;
     };
 
+    // The list of a node is in groups of one length of the literal text that programs begin with, each group sorted by
+    // that text: thousands of names like `item17-*` in one directory are a search, not a trial of each.
     struct GlobEdge {
         std::uint32_t program = 0;  // place in globs_pool_
         Place child = 0;
-        bool last = false;  // of its node
+        std::uint32_t group = 0;  // how many edges from here on are of one group; set in its first
+        std::uint8_t prefix = 0;  // length of the literal text
+        bool last = false;        // of its node
     };
 
     const Node& node(Place place) const noexcept;
     const GlobEdge* globs(std::uint32_t index) const noexcept { return &globs_[index]; }
     std::string_view program(const GlobEdge& edge) const noexcept;
+    // Visits the edges of a list that begin as `name` does; no other can match it.
+    template <class Visit>
+    void each_candidate(std::uint32_t list, std::string_view name, Visit visit) const noexcept {
+        for (const GlobEdge* group = &globs_[list]; true; group += group->group) {
+            const GlobEdge* const end = group + group->group;
+            if (group->prefix <= name.size()) {
+                const std::string_view head = name.substr(0, group->prefix);
+                const auto before = [this](const GlobEdge& edge, std::string_view text) {
+                    return glob_prefix(program(edge)) < text;
+                };
+                for (const GlobEdge* edge = std::lower_bound(group, end, head, before);
+                     edge != end && glob_prefix(program(*edge)) == head; ++edge)
+                    visit(*edge);
+            }
+            if (end[-1].last) return;
+        }
+    }
 
     static std::uint32_t hash(std::string_view name) noexcept;
     // The child that the literal name with this hash leads to, or none.

@@ -146,10 +146,9 @@ class Walk {
             if (node.any_depth != Matcher::none) at_any_depth(node.any_depth, place);
             if (end) return;
             if (node.globs != Matcher::none) {
-                for (const Matcher::GlobEdge* edge = matcher_.globs(node.globs); true; ++edge) {
-                    if (matches(*edge, place)) at_place(edge->child, place + 1);
-                    if (edge->last) break;
-                }
+                matcher_.each_candidate(node.globs, names_.text(place), [&](const Matcher::GlobEdge& edge) {
+                    if (matches(edge, place)) at_place(edge.child, place + 1);
+                });
             }
             if (!node.literals) return;
             index = matcher_.child(index, names_.text(place), names_.hash(place));

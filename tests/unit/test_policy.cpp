@@ -1,4 +1,5 @@
 // Operations, request paths and patterns.
+#include <algorithm>
 #include <climits>
 
 #include "policy/pattern.hpp"
@@ -145,6 +146,25 @@ TEST_CASE("pattern: * and ? stay inside a name and match dot-names") {
     // One byte, not one character.
     CHECK_FALSE(matches("/a/?", "/a/\xc3\xa9"));
     CHECK(matches("/a/??", "/a/\xc3\xa9"));
+}
+
+TEST_CASE(
+    "matcher: of many wildcards in one directory the first that fits decides, whatever each begins with") {
+    const std::vector<std::string> names{"z*",    "item10-*", "item1-?", "item2-*", "itex*",  "item?*",
+                                         "item?", "*-a",      "item10*", "item1-*", "item1*", "item*",
+                                         "it*",   "i?",       "[i]*",    "i*",      "?",      "*"};
+    std::vector<std::string> rules;
+    for (const std::string& name : names)
+        rules.push_back("{name: '" + name + "', allow: [read], paths: ['/d/" + name + "']}");
+    const Policy all = load_rules(rules);
+    for (const char* path : {"/d/item1-a", "/d/item10-a", "/d/item1", "/d/i", "/d/z", "/d/itex", "/d/item2-b",
+                             "/d/x", "/d/xyz", "/d/ib"}) {
+        CAPTURE(path);
+        const auto first =
+            std::ranges::find_if(names, [&](const std::string& name) { return matches("/d/" + name, path); });
+        REQUIRE(first != names.end());
+        CHECK(verdict(all, {Operation::read}, path) == "allow " + *first);
+    }
 }
 
 TEST_CASE("pattern: classes hold single bytes and ranges, and may be negated") {
