@@ -154,8 +154,9 @@ TEST_CASE(
                                          "item?", "*-a",      "item10*", "item1-*", "item1*", "item*",
                                          "it*",   "i?",       "[i]*",    "i*",      "?",      "*"};
     std::vector<std::string> rules;
-    for (const std::string& name : names)
-        rules.push_back("{name: '" + name + "', allow: [read], paths: ['/d/" + name + "']}");
+    for (std::size_t index = 0; index < names.size(); ++index)
+        rules.push_back("{name: r" + std::to_string(index) + ", allow: [read], paths: ['/d/" + names[index] +
+                        "']}");
     const Policy all = load_rules(rules);
     for (const char* path : {"/d/item1-a", "/d/item10-a", "/d/item1", "/d/i", "/d/z", "/d/itex", "/d/item2-b",
                              "/d/x", "/d/xyz", "/d/ib"}) {
@@ -163,7 +164,7 @@ TEST_CASE(
         const auto first =
             std::ranges::find_if(names, [&](const std::string& name) { return matches("/d/" + name, path); });
         REQUIRE(first != names.end());
-        CHECK(verdict(all, {Operation::read}, path) == "allow " + *first);
+        CHECK(verdict(all, {Operation::read}, path) == "allow r" + std::to_string(first - names.begin()));
     }
 }
 
