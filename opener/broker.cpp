@@ -52,7 +52,7 @@ class Broker {
     void activate();
     Result<bool> serve_link();
     void adopt(Token token, std::uint32_t listener, UniqueFd socket);
-    void handle(Session& session, std::uint32_t events);
+    void handle(Session& session);
     void follow(Session& session, Session::State before, Session::State after);
     bool make_room_for_waiting();
     void look_again();
@@ -108,7 +108,7 @@ Result<void> Broker::run(const policy::Limits& limits) {
             }
             // That may have ended the very session which epoll tells of next.
             if (make_room_for_waiting()) break;
-            handle(*static_cast<Session*>(event.data.ptr), event.events);
+            handle(*static_cast<Session*>(event.data.ptr));
         }
         if (!waiting_.empty() || !lingering_.empty()) look_again();
         if (phase_ != Phase::serving && std::chrono::steady_clock::now() >= end_by_) break;
@@ -179,12 +179,10 @@ void Broker::adopt(Token token, std::uint32_t listener, UniqueFd socket) {
     if (phase_ == Phase::retiring) added.retire();
 }
 
-void Broker::handle(Session& session, std::uint32_t events) {
-    if ((events & EPOLLOUT) != 0) {
-        follow(session, Session::State::writable, session.flush());
-    } else {
-        follow(session, Session::State::readable, session.serve());
-    }
+void Broker::handle(Session& session) {
+    // By what it waits for, not by what epoll tells: a peer that hangs up is told of either way.
+    const Session::State before = session.state();
+    follow(session, before, before == Session::State::writable ? session.flush() : session.serve());
 }
 
 // Keeps what epoll waits for in step with what the session waits for.

@@ -58,6 +58,7 @@ class Session {
     ~Session();
 
     Token token() const noexcept { return token_; }
+    State state() const noexcept { return state_; }
     std::uint32_t uid() const noexcept { return peer_.identity().uid; }
     proto::BorrowedFd descriptor() const noexcept { return socket_.borrow(); }
 
