@@ -59,6 +59,8 @@ Policy compile(PolicyDraft draft) {
             compiled->pattern_ends.push_back(static_cast<std::uint32_t>(compiled->pattern_texts.size()));
             compiled->pattern_rules.push_back(entry.rule);
         }
+        if (!one.lint_allowed.empty())
+            compiled->lint_allowed.emplace(entry.rule, std::move(one.lint_allowed));
         compiled->rule_roles.push_back(entry.roles);
         compiled->rules.push_back(std::move(one.rule));
     }

@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "policy/matcher.hpp"
@@ -27,6 +28,7 @@ struct Policy::Compiled {
     std::vector<std::uint32_t> pattern_ends{};   // where each ends; Entry::pattern counts in them
     std::vector<std::uint32_t> pattern_rules{};  // the rule of each
     std::vector<Directory> directories{};
+    std::unordered_map<std::uint32_t, std::vector<std::string>> lint_allowed{};  // by rule
     Limits limits{};
     AuditSettings audit{};
     std::vector<Test> tests{};

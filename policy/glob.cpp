@@ -112,6 +112,10 @@ bool Glob::ends_with_any_bytes() const noexcept {
     return last_ != std::string::npos && static_cast<Code>(program_[last_]) == Code::any_bytes;
 }
 
+bool Glob::is_any_name() const noexcept {
+    return program_.size() == 1 && ends_with_any_bytes();
+}
+
 std::string Glob::literal() const {
     std::string text;
     for (std::size_t at = 0; at < program_.size(); at += instruction_size(program_, at))

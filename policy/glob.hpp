@@ -32,6 +32,7 @@ class Glob {
     bool is_literal() const noexcept { return literal_; }
     bool has_variable() const noexcept { return variable_; }
     bool ends_with_any_bytes() const noexcept;
+    bool is_any_name() const noexcept;  // `*` alone
     // The text that a literal one matches.
     std::string literal() const;
     // The program: two equal ones match the same components.
