@@ -10,6 +10,7 @@ namespace fdbroker::opener {
 
 namespace {
 
+constexpr int max_groups = 65536;  // NGROUPS_MAX
 // A group with very many members; above it the entry counts as missing.
 constexpr std::size_t max_buffer = std::size_t{16} << 20;
 
@@ -64,6 +65,32 @@ std::optional<std::uint32_t> SystemAccounts::gid_of(const std::string& group) co
             return ::getgrnam_r(group.c_str(), entry, buffer, size, result);
         },
         [](const ::group& entry) { return std::uint32_t{entry.gr_gid}; });
+}
+
+std::optional<policy::UserRecord> SystemAccounts::record_of(std::uint32_t uid) const {
+    auto record = look_up<passwd>(
+        [&](passwd* entry, char* buffer, std::size_t size, passwd** result) {
+            return ::getpwuid_r(uid, entry, buffer, size, result);
+        },
+        [](const passwd& entry) { return policy::UserRecord{.name = entry.pw_name, .gid = entry.pw_gid}; });
+    if (!record) return std::nullopt;
+    const auto group = look_up<::group>(
+        [&](::group* entry, char* buffer, std::size_t size, ::group** result) {
+            return ::getgrgid_r(record->gid, entry, buffer, size, result);
+        },
+        [](const ::group& entry) { return std::string(entry.gr_name); });
+    record->group = group.value_or("");
+    int count = 64;
+    record->groups.resize(static_cast<std::size_t>(count));
+    while (::getgrouplist(record->name.c_str(), record->gid, record->groups.data(), &count) < 0) {
+        if (static_cast<std::size_t>(count) <= record->groups.size() || count > max_groups) {
+            count = 0;
+            break;
+        }
+        record->groups.resize(static_cast<std::size_t>(count));
+    }
+    record->groups.resize(static_cast<std::size_t>(count));
+    return record;
 }
 
 AccountNames AccountNames::take() {

@@ -1,6 +1,8 @@
 #include <doctest/doctest.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "opener/accounts.hpp"
 #include "tests/support/descriptors.hpp"
 
@@ -28,6 +30,17 @@ TEST_CASE("accounts: whether a number has a name") {
     CHECK(accounts.has_group(0));
     CHECK_FALSE(accounts.has_user(4000000000));
     CHECK_FALSE(accounts.has_group(4000000000));
+}
+
+TEST_CASE("accounts: a user's record has its name and its groups") {
+    const SystemAccounts accounts;
+    const auto root = accounts.record_of(0);
+    REQUIRE(root.has_value());
+    CHECK(root->name == "root");
+    CHECK(root->gid == 0);
+    CHECK(root->group == "root");
+    CHECK(std::ranges::find(root->groups, 0U) != root->groups.end());
+    CHECK_FALSE(accounts.record_of(4000000000).has_value());
 }
 
 TEST_CASE("accounts: the names taken at one moment are those of the database") {
