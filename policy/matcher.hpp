@@ -1,9 +1,9 @@
 // Which rules' patterns match a path: all patterns of a policy in one trie over path components.
 //
 // Literal children are found by one probe of a hash table, whatever their number; of components with wildcards those
-// are tried whose literal beginning fits, found by a search; `**` is a node that stays reached once it is. The walk (matcher_walk.hpp) goes down the
-// trie once, carrying the set of places in the path at which a node is reached, so that it visits every node at
-// most once, never goes back, and needs no memory but the stack.
+// are tried whose literal beginning fits, found by a search; `**` is a node that stays reached once it is. The walk
+// (matcher_walk.hpp) goes down the trie once, carrying the set of places in the path at which a node is reached, so
+// that it visits every node at most once, never goes back, and needs no memory but the stack.
 //
 // With 100,000 rules nearly all of the time goes into cache misses. So a node, its name and its rules lie side by
 // side, the node of `**` behind the one above it, and the table holds nothing but where nodes are.

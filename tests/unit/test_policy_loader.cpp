@@ -592,6 +592,20 @@ TEST_CASE("loader: depth and size are bounded") {
           }).size() == 2);
 }
 
+TEST_CASE("loader: an error can be shown below its line") {
+    const std::string text = "version: 1\n\t\xc3\xa9\x1b: \"x\"\r\n";
+    const auto excerpt = [&](unsigned line, unsigned column) {
+        return Diagnostic{.file = "f", .line = line, .column = column, .text = "x"}.excerpt(text);
+    };
+    CHECK(excerpt(1, 1) == "version: 1\n^\n");
+    CHECK(excerpt(1, 10) == "version: 1\n         ^\n");
+    CHECK(excerpt(1, 11) == "version: 1\n          ^\n");
+    CHECK(excerpt(2, 7) == "\t\xc3\xa9: \"x\"\n\t   ^\n");
+    CHECK(excerpt(1, 12).empty());
+    CHECK(excerpt(0, 0).empty());
+    CHECK(excerpt(4, 1).empty());
+}
+
 TEST_CASE("loader: bytes that do not print are shown escaped in messages") {
     CHECK(errors_of("version: 1\n\"a\\e[31m\\n\": 1\n").front().find("unknown key \"a\\x1b[31m\\x0a\"") !=
           std::string::npos);
