@@ -11,6 +11,9 @@ constexpr std::array<std::string_view, operation_count> words{
     "mkdir", "remove", "rename", "symlink", "setattr",  "xattr", "execute",
 };
 
+constexpr OperationSet modify{Operation::write, Operation::create, Operation::truncate};
+constexpr OperationSet manage = modify | OperationSet{Operation::mkdir, Operation::remove, Operation::rename};
+
 }  // namespace
 
 std::string_view to_string(Operation operation) noexcept {
@@ -21,6 +24,25 @@ std::optional<Operation> operation_from_string(std::string_view word) noexcept {
     const auto* const found = std::ranges::find(words, word);
     if (found == words.end()) return std::nullopt;
     return static_cast<Operation>(found - words.begin());
+}
+
+OperationSet operations_from_word(std::string_view word) noexcept {
+    if (word == "modify") return modify;
+    if (word == "manage") return manage;
+    const auto operation = operation_from_string(word);
+    return operation ? OperationSet{*operation} : OperationSet{};
+}
+
+std::span<const std::string_view> operation_words() noexcept {
+    static const auto words = [] {
+        std::array<std::string_view, operation_count + 2> all;
+        for (unsigned index = 0; index < operation_count; ++index)
+            all[index] = to_string(static_cast<Operation>(index));
+        all[operation_count] = "modify";
+        all[operation_count + 1] = "manage";
+        return all;
+    }();
+    return words;
 }
 
 }  // namespace fdbroker::policy

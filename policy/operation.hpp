@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <initializer_list>
 #include <optional>
+#include <span>
 #include <string_view>
 
 namespace fdbroker::policy {
@@ -70,5 +71,9 @@ class OperationSet {
 std::string_view to_string(Operation operation) noexcept;  // "read", …
 std::optional<Operation> operation_from_string(
     std::string_view word) noexcept;  // single operations, no groups
+// The operations that a word stands for: one of them, `modify` or `manage`. Empty: no such word.
+OperationSet operations_from_word(std::string_view word) noexcept;
+// All those words, for messages.
+std::span<const std::string_view> operation_words() noexcept;
 
 }  // namespace fdbroker::policy

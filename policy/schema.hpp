@@ -20,9 +20,4 @@ void read_audit(LoadContext& context, const Node& node);
 // After all rules of all files.
 void read_tests(LoadContext& context, const Node& node);
 
-// The operations that a word stands for: one of them, `modify` or `manage`. Empty: no such word.
-OperationSet operations_from_word(std::string_view word) noexcept;
-// All those words, for messages.
-std::span<const std::string_view> operation_words() noexcept;
-
 }  // namespace fdbroker::policy

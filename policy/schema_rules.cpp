@@ -9,9 +9,6 @@ namespace {
 
 using RuleKey = Key<LoadContext, RuleDraft>;
 
-constexpr OperationSet modify{Operation::write, Operation::create, Operation::truncate};
-constexpr OperationSet manage = modify | OperationSet{Operation::mkdir, Operation::remove, Operation::rename};
-
 // Whoever must not write must not get the same effect another way.
 constexpr OperationSet implied_by_denied_write{Operation::append,  Operation::create, Operation::truncate,
                                                Operation::remove,  Operation::rename, Operation::setattr,
@@ -325,25 +322,6 @@ void read_rule(LoadContext& context, const Node& node) {
 }
 
 }  // namespace
-
-OperationSet operations_from_word(std::string_view word) noexcept {
-    if (word == "modify") return modify;
-    if (word == "manage") return manage;
-    const auto operation = operation_from_string(word);
-    return operation ? OperationSet{*operation} : OperationSet{};
-}
-
-std::span<const std::string_view> operation_words() noexcept {
-    static const auto words = [] {
-        std::array<std::string_view, operation_count + 2> all;
-        for (unsigned index = 0; index < operation_count; ++index)
-            all[index] = to_string(static_cast<Operation>(index));
-        all[operation_count] = "modify";
-        all[operation_count + 1] = "manage";
-        return all;
-    }();
-    return words;
-}
 
 void read_defaults(LoadContext& context, const Node& node) {
     const Reader::Scope scope(context.reader, "defaults");
