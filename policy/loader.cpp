@@ -54,14 +54,14 @@ class Loader {
     Loader(const FragmentReader& read_fragments, const Accounts& accounts)
         : read_fragments_(read_fragments), reader_(problems_, accounts) {}
 
-    std::expected<Policy, std::vector<Diagnostic>> load(const Source& source) {
+    std::expected<Policy, std::vector<Diagnostic>> load(const Source& source, OwnTests own_tests) {
         read_file(source, policy_keys, "a policy");
         if (const Node* const include = files_.front().include) read_includes(*include);
         read_contents();
         if (!problems_.empty()) return std::unexpected(std::move(problems_).in_order());
         draft_.file_names = problems_.file_names();
         Policy policy = compile(std::move(draft_));
-        run_tests(policy);
+        if (own_tests == OwnTests::must_pass) run_tests(policy);
         if (!problems_.empty()) return std::unexpected(std::move(problems_).in_order());
         return policy;
     }
@@ -134,8 +134,8 @@ class Loader {
 
 std::expected<Policy, std::vector<Diagnostic>> load(const Source& source,
                                                     const FragmentReader& read_fragments,
-                                                    const Accounts& accounts) {
-    return Loader(read_fragments, accounts).load(source);
+                                                    const Accounts& accounts, OwnTests own_tests) {
+    return Loader(read_fragments, accounts).load(source, own_tests);
 }
 
 }  // namespace fdbroker::policy

@@ -1,6 +1,7 @@
 // From YAML text to a Policy. The only part of fdbroker that sees yaml-cpp, and where its exceptions stop.
 #pragma once
 
+#include <cstdint>
 #include <expected>
 #include <functional>
 #include <string>
@@ -34,9 +35,16 @@ struct Source {
 using FragmentReader =
     std::function<std::expected<std::vector<Source>, std::string>(const std::string& pattern)>;
 
+// Whether a policy whose own tests fail loads.
+enum class OwnTests : std::uint8_t {
+    must_pass,      // no: a failed test is an error like any other
+    left_to_caller  // who runs them: see test.hpp
+};
+
 // All errors of all files at once, in file order. Never throws; time and memory are linear in the text.
 std::expected<Policy, std::vector<Diagnostic>> load(const Source& source,
                                                     const FragmentReader& read_fragments,
-                                                    const Accounts& accounts);
+                                                    const Accounts& accounts,
+                                                    OwnTests own_tests = OwnTests::must_pass);
 
 }  // namespace fdbroker::policy

@@ -606,6 +606,20 @@ TEST_CASE("loader: an error can be shown below its line") {
     CHECK(excerpt(4, 1).empty());
 }
 
+TEST_CASE("loader: a policy whose own tests fail loads for who runs them himself, an invalid one never") {
+    const Source failing{"policy.yaml",
+                         "version: 1\nrules:\n  - {name: one, allow: [read], paths: [/srv/a]}\n"
+                         "tests:\n  - {as: {user: \"1000\"}, read: /srv/b, expect: allow}\n"};
+    const auto no_fragments = [](const std::string&) { return std::vector<Source>(); };
+    CHECK_FALSE(load(failing, no_fragments, FakeAccounts()).has_value());
+    const auto policy = load(failing, no_fragments, FakeAccounts(), OwnTests::left_to_caller);
+    REQUIRE(policy.has_value());
+    REQUIRE(tests(*policy).size() == 1);
+    CHECK_FALSE(run(*policy, tests(*policy)[0]).passed);
+    CHECK_FALSE(load({"policy.yaml", "version: 2\n"}, no_fragments, FakeAccounts(), OwnTests::left_to_caller)
+                    .has_value());
+}
+
 TEST_CASE("loader: bytes that do not print are shown escaped in messages") {
     CHECK(errors_of("version: 1\n\"a\\e[31m\\n\": 1\n").front().find("unknown key \"a\\x1b[31m\\x0a\"") !=
           std::string::npos);
