@@ -10,7 +10,6 @@
 #include <csignal>
 #include <cstdio>
 #include <ctime>
-#include <fstream>
 #include <iterator>
 #include <memory>
 #include <unordered_map>
@@ -265,12 +264,6 @@ void Broker::hand_over() {
 std::size_t descriptor_limit() {
     rlimit limit{};
     return ::getrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_cur : 1024;
-}
-
-LinkProtection read_link_protection() {
-    std::ifstream file("/proc/sys/fs/protected_hardlinks");
-    int value = 0;
-    return {.hardlinks = (file >> value) && value != 0};
 }
 
 // Standard input and output become /dev/null: a broker that was taken over shall not type into a terminal. Their

@@ -1,20 +1,13 @@
 #include "opener/resolver.hpp"
 
 #include <fcntl.h>
-#include <linux/magic.h>
 #include <linux/openat2.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/vfs.h>
 #include <unistd.h>
-
-#include <algorithm>
 
 namespace fdbroker::opener {
 
-using policy::FileType;
-using policy::Operation;
-using policy::OperationSet;
 using proto::BorrowedFd;
 using proto::UniqueFd;
 
@@ -33,71 +26,7 @@ UniqueFd open_beneath(const DirectoryTable::Found& found, std::uint64_t flags, s
         ::syscall(SYS_openat2, found.directory->fd.number(), found.relative, &how, sizeof how)));
 }
 
-FileType type_of(mode_t mode) noexcept {
-    switch (mode & S_IFMT) {
-        case S_IFREG:
-            return FileType::regular;
-        case S_IFDIR:
-            return FileType::directory;
-        case S_IFIFO:
-            return FileType::fifo;
-        case S_IFCHR:
-            return FileType::character_device;
-        case S_IFBLK:
-            return FileType::block_device;
-        case S_IFLNK:
-            return FileType::symlink;
-        default:
-            return FileType::socket;
-    }
-}
-
-const char* refused_type(FileType type) noexcept {
-    switch (type) {
-        case FileType::regular:
-            return "it is a regular file, which the rule's types do not have";
-        case FileType::directory:
-            return "it is a directory, which the rule's types do not have";
-        case FileType::fifo:
-            return "it is a FIFO, which the rule's types do not have";
-        case FileType::socket:
-            return "it is a socket, which the rule's types do not have";
-        case FileType::character_device:
-        case FileType::block_device:
-            return "it is a device, which the rule's types do not have";
-        case FileType::symlink:
-            return "it is a symbolic link";
-    }
-    return "";
-}
-
-constexpr OperationSet writing{Operation::write, Operation::append, Operation::truncate, Operation::create};
-
 }  // namespace
-
-const char* explain_open_failure(int errno_value) noexcept {
-    switch (errno_value) {
-        case ELOOP:
-            return "a symbolic link is on the way";
-        case ENOENT:
-            return "it does not exist";
-        case ENOTDIR:
-            return "a component on the way is not a directory";
-        case EAGAIN:
-            return "another process holds a lease on it";
-        case EACCES:
-        case EPERM:
-            return "the opener itself may not open it";
-        case ENXIO:
-        case ENODEV:
-            return "it is a device or a socket that cannot be opened";
-        case EMFILE:
-        case ENFILE:
-            return "the opener has no descriptor left";
-        default:
-            return "the kernel refused";
-    }
-}
 
 Attempt<ResolvedFile> Resolver::resolve(const policy::Grant& grant, OpenFlags flags) const {
     const DirectoryTable::Found found = table_.find(grant.path().text());
@@ -127,50 +56,28 @@ Attempt<ResolvedFile> Resolver::resolve(const policy::Grant& grant, OpenFlags fl
 
 Attempt<DeliverableFile> Inspector::inspect(ResolvedFile file, const policy::Grant& grant, OpenFlags flags,
                                             std::uint32_t peer_uid) const {
-    const auto refuse = [](int errno_value, const char* text) {
-        return std::unexpected(Obstacle{errno_value, text});
-    };
     struct stat status;
     // By its own number: glibc's fstat(3) is newfstatat(2), which the filter allows on a condition and so more slowly.
     if (::syscall(SYS_fstat, file.fd_.number(), &status) != 0)
-        return refuse(errno, "its status cannot be read");
+        return std::unexpected(Obstacle{errno, "its status cannot be read"});
 
-    const FileType type = type_of(status.st_mode);
-    for (const policy::Rule* rule : grant.rules()) {
-        const policy::FileConditions& files = rule->files;
-        if (!files.allows(type))
-            return refuse(type == FileType::directory ? EISDIR : EACCES, refused_type(type));
-        if (type == FileType::regular) {
-            const bool links_are_safe =
-                protection_.hardlinks && file.directory_->owner == 0 && !rule->operations.intersects(writing);
-            const std::uint64_t most = files.max_links.value_or(links_are_safe ? policy::any_links : 1);
-            if (status.st_nlink > most) return refuse(EACCES, "it has more links than the rule's max_links");
-            if (files.max_size && static_cast<std::uint64_t>(status.st_size) > *files.max_size) {
-                return refuse(EFBIG, "it is larger than the rule's max_size");
-            }
-        }
-        const bool any_owner = files.owners.empty() && !files.peer_owns;
-        if (!any_owner && !(files.peer_owns && status.st_uid == peer_uid) &&
-            std::ranges::find(files.owners, status.st_uid) == files.owners.end()) {
-            return refuse(EACCES, "its owner is not among the rule's owners");
-        }
-        if (files.same_mount && file.crossed_mount_) return refuse(EXDEV, "it lies on another mount");
-    }
-
-    if (file.crossed_mount_ && status.st_dev != file.directory_->device) {
-        struct statfs filesystem;
-        if (::fstatfs(file.fd_.number(), &filesystem) != 0)
-            return refuse(errno, "its filesystem cannot be told");
-        // procfs answers for the process that opens: /proc/self would be the broker.
-        if (filesystem.f_type == PROC_SUPER_MAGIC || filesystem.f_type == SYSFS_MAGIC) {
-            return refuse(EACCES, "it lies in procfs or sysfs, which no rule names literally");
-        }
-    }
+    const ObjectStatus object{.type = type_of(status.st_mode),
+                              .links = status.st_nlink,
+                              .size = static_cast<std::uint64_t>(status.st_size),
+                              .owner = status.st_uid,
+                              .directory_owner = file.directory_->owner,
+                              .crossed_mount = file.crossed_mount_};
+    for (const policy::Rule* rule : grant.rules())
+        if (const auto obstacle = hold_against(object, *rule, protection_, peer_uid))
+            return std::unexpected(*obstacle);
+    if (file.crossed_mount_ && status.st_dev != file.directory_->device)
+        if (const auto obstacle = refuse_kernel_filesystem(file.fd_.borrow()))
+            return std::unexpected(*obstacle);
 
     // O_NONBLOCK was the broker's safety, not the peer's wish.
     if (!flags.wants_nonblock() &&
         ::fcntl(file.fd_.number(), F_SETFL, flags.for_openat2() & ~std::uint64_t{O_NONBLOCK}) != 0) {
-        return refuse(errno, "its flags cannot be set");
+        return std::unexpected(Obstacle{errno, "its flags cannot be set"});
     }
     return DeliverableFile(std::move(file.fd_));
 }

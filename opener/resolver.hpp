@@ -5,11 +5,11 @@
 // A ResolvedFile cannot be sent: nobody has looked yet at what it is.
 #pragma once
 
-#include <optional>
 #include <vector>
 
 #include "opener/confinement/confinement.hpp"
 #include "opener/directory_table.hpp"
+#include "opener/file_conditions.hpp"
 #include "opener/open_flags.hpp"
 #include "policy/policy.hpp"
 #include "proto/error.hpp"
@@ -46,17 +46,8 @@ class DeliverableFile {
     proto::UniqueFd fd_;
 };
 
-// Why a granted request ends without a file. `text` is a literal and speaks to the peer.
-struct Obstacle {
-    int errno_value = 0;
-    const char* text = "";
-};
-
 template <typename T>
 using Attempt = std::expected<T, Obstacle>;
-
-// What the peer is told where openat2 failed with `errno_value`; a literal.
-const char* explain_open_failure(int errno_value) noexcept;
 
 class Resolver {
   public:
@@ -71,11 +62,6 @@ class Resolver {
 
   private:
     DirectoryTable table_;
-};
-
-// What of the kernel's settings the inspection depends on; read once, before the confinement.
-struct LinkProtection {
-    bool hardlinks = false;  // fs.protected_hardlinks (proc(5)): no one links to what is not theirs
 };
 
 class Inspector {

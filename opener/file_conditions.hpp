@@ -1,0 +1,50 @@
+// What rules ask of the object itself: `files:`, and what holds for every rule. One place for the broker, which asks
+// of the descriptor that it is about to deliver, and for who explains what the broker would do.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <optional>
+
+#include "policy/policy.hpp"
+#include "proto/unique_fd.hpp"
+
+namespace fdbroker::opener {
+
+// Why a granted request ends without a file. `text` is a literal and speaks to the peer.
+struct Obstacle {
+    int errno_value = 0;
+    const char* text = "";
+};
+
+// What the peer is told where openat2 failed with `errno_value`; a literal.
+const char* explain_open_failure(int errno_value) noexcept;
+
+policy::FileType type_of(mode_t mode) noexcept;
+
+// What of the kernel's settings the inspection depends on.
+struct LinkProtection {
+    bool hardlinks = false;  // fs.protected_hardlinks (proc(5)): no one links to what is not theirs
+};
+// Needs /proc; not for the confined broker.
+LinkProtection read_link_protection();
+
+// An object and how it was reached.
+struct ObjectStatus {
+    policy::FileType type = policy::FileType::regular;
+    std::uint64_t links = 0;
+    std::uint64_t size = 0;  // bytes
+    uid_t owner = 0;
+    uid_t directory_owner = 0;   // of the bound directory that the walk began at
+    bool crossed_mount = false;  // another filesystem, or a bind mount, below that directory
+};
+
+// The first thing that `files:` of one rule has against the object; `peer_uid` is the ${user} of owners.
+std::optional<Obstacle> hold_against(const ObjectStatus& object, const policy::Rule& rule,
+                                     LinkProtection protection, uid_t peer_uid) noexcept;
+
+// Whether the object lies in procfs or sysfs, which no rule grants from another filesystem's directory.
+std::optional<Obstacle> refuse_kernel_filesystem(proto::BorrowedFd object) noexcept;
+
+}  // namespace fdbroker::opener
