@@ -1,7 +1,7 @@
 #!/bin/sh
 # A manual page and its program's --help name the same long options: options.sh PAGE PROGRAM [SUBCOMMAND...]
 #
-# The options of every subcommand given count as the program's.
+# The options of every subcommand given count as the program's. One of several words ("policy check") is one argument.
 set -eu
 page=$1 program=$2
 shift 2
@@ -10,7 +10,7 @@ trap 'rm -rf "$directory"' EXIT
 
 {
     "$program" --help
-    for subcommand in "$@"; do "$program" "$subcommand" --help; done
+    for subcommand in "$@"; do "$program" $subcommand --help; done
 } >"$directory/help"
 # An option stands at the start of its line, alone or after a short one.
 sed -n 's/^ *\(-[a-z], *\)\{0,1\}\(--[a-z][a-z-]*\).*/\2/p' "$directory/help" | sort -u >"$directory/from-help"

@@ -255,6 +255,9 @@ Outcome run(const Command& command, Deadline deadline) {
 std::string opener_program() {
     return FDBROKER_BUILD_ROOT "/opener/opener";
 }
+std::string openerctl_program() {
+    return FDBROKER_BUILD_ROOT "/opener/ctl/openerctl";
+}
 std::string worker_program() {
     return FDBROKER_BUILD_ROOT "/worker/worker";
 }

@@ -90,6 +90,7 @@ Outcome run(const Command& command, Deadline deadline = in_good_time());
 
 // The programs of this build.
 std::string opener_program();
+std::string openerctl_program();
 std::string worker_program();
 
 }  // namespace fdbroker::test

@@ -1,0 +1,11 @@
+// The command line of openerctl(1).
+#pragma once
+
+#include "opener/options.hpp"
+
+namespace fdbroker::ctl {
+
+// Reads the arguments, does what they ask for, and says on standard error what was wrong.
+opener::ExitStatus run(int argc, const char* const* argv);
+
+}  // namespace fdbroker::ctl

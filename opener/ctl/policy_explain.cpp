@@ -1,0 +1,157 @@
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <charconv>
+#include <cstring>
+#include <expected>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "opener/accounts.hpp"
+#include "opener/ctl/disk.hpp"
+#include "opener/ctl/json.hpp"
+#include "opener/ctl/policy_commands.hpp"
+#include "opener/ctl/read_policy.hpp"
+#include "opener/ctl/terminal.hpp"
+#include "policy/explain.hpp"
+#include "policy/peer.hpp"
+
+namespace fdbroker::ctl {
+
+namespace {
+
+using Wrong = std::unexpected<std::string>;  // "what: why", for complain()
+
+std::vector<std::string> words_of(const std::string& list) {
+    std::vector<std::string> words;
+    if (list.empty()) return words;
+    for (std::size_t begin = 0; begin <= list.size();) {
+        const std::size_t end = std::min(list.find(',', begin), list.size());
+        words.push_back(list.substr(begin, end - begin));
+        begin = end + 1;
+    }
+    return words;
+}
+
+// (uid_t)-1 is nobody's, chown(2).
+std::optional<std::uint32_t> number(const std::string& text) {
+    std::uint32_t value = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (error != std::errc{} || end != text.data() + text.size() || value == policy::no_group)
+        return std::nullopt;
+    return value;
+}
+
+std::expected<policy::PeerIdentity, std::string> peer_of(const ExplainOptions& options) {
+    const opener::SystemAccounts accounts;
+    policy::PeerDescription description{.socket = options.socket};
+    if (const auto uid = accounts.uid_of(options.user)) {
+        description.uid = *uid;
+        description.user = options.user;
+    } else if (const auto given = number(options.user)) {
+        description.uid = *given;
+    } else {
+        return Wrong(fmt::format("--as {}: there is no such user", options.user));
+    }
+    if (options.groups) {
+        description.groups.emplace();
+        for (const std::string& word : words_of(*options.groups)) {
+            auto gid = accounts.gid_of(word);
+            if (!gid) gid = number(word);
+            if (!gid) return Wrong(fmt::format("--groups {}: there is no such group", word));
+            description.groups->push_back(*gid);
+        }
+    }
+    return policy::complete(description, accounts);
+}
+
+std::expected<policy::OperationSet, std::string> operations_of(const std::string& list) {
+    policy::OperationSet operations;
+    for (const std::string& word : words_of(list)) {
+        const policy::OperationSet meant = policy::operations_from_word(word);
+        if (meant.empty())
+            return Wrong(fmt::format("{}: there is no such operation; there are {}", word,
+                                     fmt::join(policy::operation_words(), ", ")));
+        operations = operations | meant;
+    }
+    if (operations.empty()) return Wrong("OP: no operation is given");
+    return operations;
+}
+
+struct Question {
+    policy::Peer peer;
+    policy::OperationSet operations{};
+    policy::RequestPath path;
+};
+
+void print_text(const Question& question, const policy::Explanation& explanation,
+                const std::optional<DiskReport>& disk) {
+    const bool colour = takes_colour(STDOUT_FILENO);
+    std::string text = policy::to_text(explanation, question.peer, question.operations, question.path);
+    if (disk && disk->obstacle) {
+        print_raw(painted("refused", Colour::red, colour));
+        print(fmt::format(" by what is on disk: {}: {} ({})\n", disk->ended_at, disk->obstacle->text,
+                          ::strerrorname_np(disk->obstacle->errno_value)));
+        text = "by the policy alone: " + text;
+    }
+    const std::size_t first = text.find('\n');
+    print_raw(painted(printable(text.substr(0, first)), Colour::bold, colour));
+    print(text.substr(first));
+    if (disk) {
+        print(to_text(*disk));
+    } else if (explanation.decision) {
+        print("on disk: not looked at, which takes root\n");
+    }
+}
+
+void print_answer_as_json(const Question& question, const policy::Explanation& explanation,
+                          const std::optional<DiskReport>& disk, bool allowed) {
+    nlohmann::json answer = to_json(explanation);
+    answer["allowed"] = allowed;
+    answer["operations"] = to_json(question.operations);
+    answer["path"] = question.path.text();
+    answer["peer"] = to_json(question.peer.identity());
+    answer["disk"] = disk ? to_json(*disk) : nlohmann::json();
+    print_json(answer);
+}
+
+ExitStatus answer(const policy::Policy& policy, const Question& question, bool as_json) {
+    const policy::Explanation explanation =
+        policy::explain(policy, question.peer, question.operations, question.path);
+    // What is refused is not looked at on disk, here as in the opener.
+    std::optional<DiskReport> disk;
+    if (explanation.decision && ::geteuid() == 0)
+        disk = look_on_disk(policy, *explanation.decision, question.peer.identity().uid);
+    const bool allowed = explanation.decision && !(disk && disk->obstacle);
+    if (as_json) {
+        print_answer_as_json(question, explanation, disk, allowed);
+    } else {
+        print_text(question, explanation, disk);
+    }
+    return allowed ? opener::exit_done : opener::exit_failed;
+}
+
+ExitStatus misused(const std::string& what_and_why) {
+    complain(what_and_why);
+    return opener::exit_usage;
+}
+
+}  // namespace
+
+ExitStatus policy_explain(const ExplainOptions& options) {
+    const auto operations = operations_of(options.operations);
+    if (!operations) return misused(operations.error());
+    const auto path = policy::RequestPath::parse(options.path);
+    if (!path) return misused(fmt::format("{}: {}", options.path, to_string(path.error())));
+    auto identity = peer_of(options);
+    if (!identity) return misused(identity.error());
+    const PolicyFiles files = read_policy(options.policy, policy::OwnTests::must_pass);
+    if (!files.policy) {
+        report_diagnostics(files, options.json);
+        return opener::exit_policy;
+    }
+    const Question question{files.policy->identify(std::move(*identity)), *operations, *path};
+    return answer(*files.policy, question, options.json);
+}
+
+}  // namespace fdbroker::ctl

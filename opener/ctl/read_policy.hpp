@@ -1,0 +1,30 @@
+// A policy as openerctl's commands read it: with the text of its files, to show what is wrong where it stands.
+#pragma once
+
+#include <expected>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "policy/loader.hpp"
+
+namespace fdbroker::ctl {
+
+struct PolicyFiles {
+    std::expected<policy::Policy, std::vector<policy::Diagnostic>> policy;
+    std::map<std::string, std::string> texts{};  // by the name that diagnostics give
+};
+
+// As the opener reads it (opener/policy_file.hpp), and so under the same conditions. Blocks like that.
+PolicyFiles read_policy(const std::string& path, policy::OwnTests own_tests);
+
+// Tells what is wrong with a policy that did not load: as lines on standard error, on a terminal with the source and a
+// caret; or as JSON, {"valid": false, "diagnostics": […]}, on standard output.
+void report_diagnostics(const PolicyFiles& files, bool as_json);
+
+// The line of `text` with that number (from 1), and below it a caret under the byte `column` (from 1). Each line begins
+// with `indent`; of a long line only what surrounds the caret is shown. Columns count as the locale of the process
+// (LC_CTYPE) shows them; what it cannot show is a question mark. Empty: there is no such line.
+std::string source_excerpt(const std::string& text, unsigned line, unsigned column);
+
+}  // namespace fdbroker::ctl

@@ -1,0 +1,290 @@
+// `openerctl policy check` and `policy test`, and what all of openerctl's commands have in common.
+#include <doctest/doctest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "tests/support/child.hpp"
+#include "tests/support/files.hpp"
+#include "tests/support/process.hpp"
+#include "tests/support/verdict.hpp"
+
+using namespace fdbroker;
+using namespace fdbroker::test;
+
+namespace {
+
+constexpr const char* tested_policy = R"(version: 1
+roles:
+  web: {users: [nobody]}
+rules:
+  - {name: site, roles: [web], allow: [read], paths: ["/srv/www/**"]}
+tests:
+  - {as: {user: nobody}, read: /srv/www/index.html, expect: allow, rule: site}
+  - {as: {user: root}, read: /srv/www/index.html, expect: refuse}
+)";
+
+constexpr const char* failing_policy = R"(version: 1
+rules:
+  - {name: site, allow: [read], paths: ["/srv/www/**"]}
+tests:
+  - {as: {user: nobody}, read: /srv/www/index.html, expect: allow}
+  - {as: {user: nobody}, write: /srv/www/index.html, expect: allow, rule: site}
+)";
+
+constexpr const char* wrong_policy =
+    "version: 1\nrules:\n  - name: site\n    allow: [read]\n    path: [/srv]\n  - {name: two, allow: [reed], "
+    "paths: [/srv]}\n";
+
+Outcome openerctl(std::vector<std::string> arguments, std::map<std::string, std::string> environment = {}) {
+    arguments.insert(arguments.begin(), openerctl_program());
+    return run({.arguments = std::move(arguments), .environment = std::move(environment)});
+}
+
+// As seen on a terminal: script(1) gives the program one, whose output is what it prints.
+Outcome on_terminal(const std::string& arguments, std::map<std::string, std::string> environment = {}) {
+    environment.emplace("TERM", "xterm");
+    return run({.arguments = {"script", "-qec", openerctl_program() + " " + arguments, "/dev/null"},
+                .environment = std::move(environment)});
+}
+
+bool contains(const std::string& text, const std::string& part) {
+    return text.find(part) != std::string::npos;
+}
+
+}  // namespace
+
+TEST_CASE("openerctl: wrong usage is status 2, and says what is wrong") {
+    const struct {
+        std::vector<std::string> arguments;
+        const char* part;
+    } cases[] = {
+        {{}, "subcommand"},
+        {{"policy"}, "subcommand"},
+        {{"policy", "check"}, "FILE"},
+        {{"policy", "test"}, "FILE"},
+        {{"policy", "check", "/a", "/b"}, "/b"},
+        {{"policy", "test", "--no-such-option", "/a"}, "--no-such-option"},
+        {{"no-such-command"}, "subcommand"},
+    };
+    for (const auto& one : cases) {
+        const Outcome outcome = openerctl(one.arguments);
+        CAPTURE(outcome.err);
+        CHECK(outcome.status == 2);
+        CHECK(contains(outcome.err, one.part));
+        CHECK(outcome.err.starts_with("openerctl: "));
+        CHECK(outcome.out.empty());
+    }
+}
+
+TEST_CASE("openerctl: --help and --version succeed on standard output") {
+    for (const auto& command : {"check", "explain", "test"}) {
+        const Outcome help = openerctl({"policy", command, "--help"});
+        CHECK(help.status == 0);
+        CHECK(contains(help.out, "--json"));
+        CHECK(help.err.empty());
+    }
+    CHECK(contains(openerctl({"--help"}).out, "policy"));
+    const Outcome version = openerctl({"--version"});
+    CHECK(version.status == 0);
+    CHECK(contains(version.out, "0.1"));
+}
+
+TEST_CASE("openerctl: an answer that cannot be written is status 1") {
+    const TempDir directory;
+    write_file(directory / "policy.yaml", tested_policy);
+    const Outcome outcome = run({.arguments = {"sh", "-c",
+                                               openerctl_program() + " policy check " +
+                                                   (directory / "policy.yaml").string() + " >/dev/full"}});
+    CHECK(outcome.status == 1);
+    CHECK(outcome.err == "openerctl: standard output: No space left on device\n");
+}
+
+TEST_CASE("policy check: a valid policy is status 0, with the number of its rules and tests") {
+    const TempDir directory;
+    write_file(directory / "policy.yaml", tested_policy);
+    const std::string file = directory / "policy.yaml";
+    const Outcome text = openerctl({"policy", "check", file});
+    CHECK(text.status == 0);
+    CHECK(text.out == file + ": valid, 1 rule, 2 tests passed\n");
+    CHECK(text.err.empty());
+    const Outcome json = openerctl({"policy", "check", "--json", file});
+    CHECK(json.status == 0);
+    CHECK(nlohmann::json::parse(json.out) == nlohmann::json{{"valid", true}, {"rules", 1}, {"tests", 2}});
+}
+
+TEST_CASE("policy check: every error is told at its place, and the status is 3") {
+    const TempDir directory;
+    write_file(directory / "policy.yaml", wrong_policy);
+    const std::string file = directory / "policy.yaml";
+    const Outcome text = openerctl({"policy", "check", file});
+    CHECK(text.status == 3);
+    CHECK(text.out.empty());
+    CHECK(contains(text.err, file + ":5:5: "));
+    CHECK(contains(text.err, "did you mean \"paths\"?"));
+    CHECK(contains(text.err, file + ":6:25: "));
+    CHECK_FALSE(contains(text.err, "^"));
+    CHECK_FALSE(contains(text.err, "\x1b"));
+
+    const Outcome json = openerctl({"policy", "check", file, "--json"});
+    CHECK(json.status == 3);
+    CHECK(json.err.empty());
+    const auto answer = nlohmann::json::parse(json.out);
+    CHECK(answer["valid"] == false);
+    CHECK(answer["diagnostics"].back()["file"] == file);
+    CHECK(answer["diagnostics"].back()["line"] == 6);
+    CHECK(answer["diagnostics"].back()["column"] == 25);
+    CHECK(contains(answer["diagnostics"].back()["message"], "reed"));
+}
+
+TEST_CASE("policy check: a file that is not there, or that others may write, is status 3 and named") {
+    const Outcome missing = openerctl({"policy", "check", "/nonexistent/policy.yaml"});
+    CHECK(missing.status == 3);
+    CHECK(contains(missing.err, "/nonexistent"));
+    const TempDir directory;
+    write_file(directory / "policy.yaml", tested_policy, {.mode = 0666});
+    const Outcome writable = openerctl({"policy", "check", directory / "policy.yaml", "--json"});
+    CHECK(writable.status == 3);
+    const auto answer = nlohmann::json::parse(writable.out);
+    CHECK(answer["diagnostics"][0]["line"].is_null());
+    CHECK(contains(answer["diagnostics"][0]["message"], "chmod"));
+}
+
+TEST_CASE("policy check: a policy whose own test fails is status 3") {
+    const TempDir directory;
+    write_file(directory / "policy.yaml", failing_policy);
+    const Outcome outcome = openerctl({"policy", "check", directory / "policy.yaml"});
+    CHECK(outcome.status == 3);
+    CHECK(contains(outcome.err, "policy.yaml:6:5: test: "));
+    CHECK_FALSE(contains(outcome.err, "policy.yaml:5:"));
+}
+
+TEST_CASE(
+    "policy check: on a terminal the line is shown with a caret under the column, coloured unless NO_COLOR") {
+    const TempDir directory;
+    write_file(directory / "wrong.yaml", wrong_policy);
+    const Outcome plain =
+        on_terminal("policy check " + (directory / "wrong.yaml").string(), {{"NO_COLOR", "1"}});
+    CHECK(plain.status == 3);
+    CHECK(contains(plain.out, "\r\n        path: [/srv]\r\n        ^\r\n"));
+    CHECK(contains(plain.out, "\r\n      - {name: two, allow: [reed], paths: [/srv]}\r\n" +
+                                  std::string(28, ' ') + "^\r\n"));
+    CHECK_FALSE(contains(plain.out, "\x1b"));
+
+    const Outcome coloured = on_terminal("policy check " + (directory / "wrong.yaml").string());
+    CHECK(contains(coloured.out, "\x1b[31m^\x1b[0m"));
+    const Outcome dumb =
+        on_terminal("policy check " + (directory / "wrong.yaml").string(), {{"TERM", "dumb"}});
+    CHECK_FALSE(contains(dumb.out, "\x1b"));
+}
+
+TEST_CASE("policy check: the line of a fragment is shown, cut around the caret, without its control bytes") {
+    const TempDir directory;
+    make_directory(directory / "d");
+    const std::string filler(300, 'x');
+    write_file(directory / "d/part.yaml",
+               "rules:\n  - {name: part, paths: [\"/" + filler + "\xc3\xa9\x7f" + filler + "\"]}\n");
+    write_file(directory / "policy.yaml", "version: 1\ninclude: [\"d/*.yaml\"]\n");
+    const Outcome outcome =
+        on_terminal("policy check " + (directory / "policy.yaml").string(), {{"NO_COLOR", "1"}});
+    CHECK(outcome.status == 3);
+    CHECK_FALSE(contains(outcome.out, "\x7f"));
+    const std::size_t message = outcome.out.find("control character");
+    REQUIRE(message != std::string::npos);
+    const std::size_t source = outcome.out.find('\n', message) + 1;
+    const std::size_t caret_line = outcome.out.find('\n', source) + 1;
+    const std::string shown = outcome.out.substr(source, caret_line - 2 - source);
+    CHECK(shown.size() == 4 + 120 + 1);  // the é takes two bytes and one column
+    const std::size_t caret = outcome.out.find('^', caret_line) - caret_line;
+    CHECK(shown.substr(caret - 2, 6) == "x\xc3\xa9?xx");
+}
+
+TEST_CASE("policy check: --lint tells what is unwise, with the name of each finding, and the status is 1") {
+    const TempDir directory;
+    const std::string file = directory / "policy.yaml";
+    const std::string rules = "version: 1\nrules:\n  - name: gone\n    allow: [read]\n    paths: [\"" +
+                              (directory / "gone/*").string() + "\"]\n";
+    write_file(file, rules);
+    CHECK(openerctl({"policy", "check", file}).status == 0);
+    const Outcome text = openerctl({"policy", "check", "--lint", file});
+    CHECK(text.status == 1);
+    CHECK(contains(text.err, file + ":3:5: rule \"gone\": "));
+    CHECK(contains(text.err, "[missing-directory]"));
+    CHECK(contains(text.out, "valid, 1 rule"));
+    const auto answer = nlohmann::json::parse(openerctl({"policy", "check", "--lint", "--json", file}).out);
+    REQUIRE(answer["findings"].size() == 1);
+    CHECK(answer["findings"][0]["finding"] == "missing-directory");
+    CHECK(answer["findings"][0]["rule"] == "gone");
+    CHECK(answer["findings"][0]["location"]["line"] == 3);
+
+    // A link is not the directory that the rule names.
+    make_directory(directory / "real");
+    std::filesystem::create_symlink("real", directory / "gone");
+    CHECK(openerctl({"policy", "check", "--lint", file}).status == 1);
+    std::filesystem::remove(directory / "gone");
+    make_directory(directory / "gone");
+    const Outcome wise = openerctl({"policy", "check", "--lint", file});
+    CHECK(wise.status == 0);
+    CHECK(wise.err.empty());
+
+    std::filesystem::remove(directory / "gone");
+    write_file(file, rules + "    lint: {allow: [missing-directory]}\n");
+    CHECK(openerctl({"policy", "check", "--lint", file}).status == 0);
+}
+
+TEST_CASE("policy test: one line for each test, why one failed, and status 1 then") {
+    const TempDir directory;
+    write_file(directory / "good.yaml", tested_policy);
+    write_file(directory / "bad.yaml", failing_policy);
+    const Outcome good = openerctl({"policy", "test", directory / "good.yaml"});
+    CHECK(good.status == 0);
+    CHECK(contains(good.out, "ok      read /srv/www/index.html as nobody: allowed by rule \"site\"\n"));
+    CHECK(contains(good.out, "good.yaml: 2 tests, 0 failed\n"));
+
+    const Outcome bad = openerctl({"policy", "test", directory / "bad.yaml"});
+    CHECK(bad.status == 1);
+    CHECK(bad.err.empty());
+    CHECK(contains(bad.out, "ok      read /srv"));
+    CHECK(contains(bad.out,
+                   "bad.yaml:6: write /srv/www/index.html as nobody: refused: no rule allows write, "
+                   "expected allow by rule \"site\"\n"));
+    CHECK(contains(bad.out, "    would have been allowed, but for one thing:\n"));
+    CHECK(contains(bad.out, "it does not allow write"));
+    CHECK(contains(bad.out, "bad.yaml: 2 tests, 1 failed\n"));
+
+    const auto answer =
+        nlohmann::json::parse(openerctl({"policy", "test", "--json", directory / "bad.yaml"}).out);
+    CHECK(answer["failed"] == 1);
+    CHECK(answer["tests"][0]["passed"] == true);
+    CHECK_FALSE(answer["tests"][0].contains("explanation"));
+    CHECK(answer["tests"][1]["passed"] == false);
+    CHECK(answer["tests"][1]["location"]["line"] == 6);
+    CHECK(answer["tests"][1]["explanation"]["near_misses"][0]["rule"] == "site");
+}
+
+TEST_CASE("policy test: an invalid policy is status 3, one without tests is status 0") {
+    const TempDir directory;
+    write_file(directory / "wrong.yaml", wrong_policy);
+    write_file(directory / "none.yaml",
+               "version: 1\nrules:\n  - {name: all, allow: [read], paths: [/srv/a]}\n");
+    const Outcome wrong = openerctl({"policy", "test", directory / "wrong.yaml"});
+    CHECK(wrong.status == 3);
+    CHECK(contains(wrong.err, "wrong.yaml:5:5: "));
+    const Outcome none = openerctl({"policy", "test", directory / "none.yaml"});
+    CHECK(none.status == 0);
+    CHECK(contains(none.out, "0 tests, 0 failed"));
+}
+
+TEST_CASE("policy test: whoever is not root checks and tests a policy of his own") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root, to become somebody else");
+    const TempDir directory;
+    write_file(directory / "policy.yaml", tested_policy, {.mode = 0600, .uid = some_user, .gid = some_user});
+    run_as(some_user, [&] {
+        CHECK(openerctl({"policy", "check", directory / "policy.yaml"}).status == 0);
+        CHECK(openerctl({"policy", "test", directory / "policy.yaml"}).status == 0);
+    });
+    run_as(other_user, [&] {
+        const Outcome outcome = openerctl({"policy", "check", directory / "policy.yaml"});
+        CHECK(outcome.status == 3);
+        CHECK(contains(outcome.err, "policy.yaml"));
+    });
+}
