@@ -20,9 +20,6 @@ struct Diagnostic {
     unsigned column = 0;  // from 1, in bytes
     std::string text;
     std::string what() const;
-    // The line of `text`, the file's, and below it a caret under the place, each ended by a newline; empty when the
-    // place is not in the text. Bytes that do not print are left out of both.
-    std::string excerpt(std::string_view text) const;
 };
 
 struct Source {

@@ -28,28 +28,6 @@ std::string Diagnostic::what() const {
     return fmt::format("{}:{}:{}: {}", file, line, column, text);
 }
 
-std::string Diagnostic::excerpt(std::string_view source) const {
-    if (line == 0) return {};
-    for (unsigned number = 1; number < line; ++number) {
-        const std::size_t end = source.find('\n');
-        if (end == std::string_view::npos) return {};
-        source.remove_prefix(end + 1);
-    }
-    source = source.substr(0, source.find('\n'));
-    if (column > source.size() + 1) return {};
-    std::string shown;
-    std::string caret;
-    for (std::size_t at = 0; at < source.size(); ++at) {
-        const auto byte = static_cast<unsigned char>(source[at]);
-        if ((byte < 0x20 && byte != '\t') || byte == 0x7f) continue;
-        shown += source[at];
-        const bool goes_on =
-            (byte & 0xc0) == 0x80;  // of a character of several bytes, which is one column wide
-        if (at + 1 < column && !goes_on) caret += byte == '\t' ? '\t' : ' ';
-    }
-    return fmt::format("{}\n{}^\n", shown, caret);
-}
-
 std::uint32_t Problems::add_file(std::string name) {
     files_->push_back(std::move(name));
     return static_cast<std::uint32_t>(files_->size() - 1);

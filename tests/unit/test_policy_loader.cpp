@@ -592,20 +592,6 @@ TEST_CASE("loader: depth and size are bounded") {
           }).size() == 2);
 }
 
-TEST_CASE("loader: an error can be shown below its line") {
-    const std::string text = "version: 1\n\t\xc3\xa9\x1b: \"x\"\r\n";
-    const auto excerpt = [&](unsigned line, unsigned column) {
-        return Diagnostic{.file = "f", .line = line, .column = column, .text = "x"}.excerpt(text);
-    };
-    CHECK(excerpt(1, 1) == "version: 1\n^\n");
-    CHECK(excerpt(1, 10) == "version: 1\n         ^\n");
-    CHECK(excerpt(1, 11) == "version: 1\n          ^\n");
-    CHECK(excerpt(2, 7) == "\t\xc3\xa9: \"x\"\n\t   ^\n");
-    CHECK(excerpt(1, 12).empty());
-    CHECK(excerpt(0, 0).empty());
-    CHECK(excerpt(4, 1).empty());
-}
-
 TEST_CASE("loader: a policy whose own tests fail loads for who runs them himself, an invalid one never") {
     const Source failing{"policy.yaml",
                          "version: 1\nrules:\n  - {name: one, allow: [read], paths: [/srv/a]}\n"
