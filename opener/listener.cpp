@@ -7,7 +7,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <filesystem>
 #include <utility>
 
 #include "opener/config.hpp"
@@ -146,12 +145,15 @@ Result<void> Listener::bind_path(const proto::Address::SocketName& name, const s
                                  const std::optional<std::string>& group) {
     const auto gid = group ? group_id(*group) : Result<gid_t>(static_cast<gid_t>(-1));
     if (!gid) return std::unexpected(gid.error());
-    // Two openers that start at once must not both find the old socket dead: the directory is their lock.
-    const std::string directory = std::filesystem::absolute(path).parent_path().string();
-    const UniqueFd lock(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (!lock) return proto::system_error("--listen", directory);
+    // Two openers that start at once must not both find the old socket dead. Their lock is a file that nobody else may
+    // open: whoever can open the directory, or the lock, can hold it for ever. It stays, because removing it would
+    // let a third opener lock another.
+    const std::string lock_path = path + ".lock";
+    const UniqueFd lock(
+        ::open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600));
+    if (!lock) return proto::system_error("--listen", lock_path);
     while (::flock(lock.number(), LOCK_EX) != 0) {
-        if (errno != EINTR) return proto::system_error("flock", directory);
+        if (errno != EINTR) return proto::system_error("flock", lock_path);
     }
     if (auto cleared = clear_path(path, name); !cleared) return cleared;
     if (auto done = bind_with_mode(descriptor(), name, mode); !done) return done;
