@@ -16,8 +16,9 @@ namespace {
 constexpr int failing_interval_ms = 200;
 
 Result<UniqueFd> open_file(const std::string& path) {
-    UniqueFd file(
-        ::open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW, 0600));
+    // O_NONBLOCK: a FIFO that nobody reads shall not hold the supervisor up, at this open or at a write.
+    UniqueFd file(::open(
+        path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW, 0600));
     if (!file) return proto::system_error("--audit", path);
     return file;
 }
