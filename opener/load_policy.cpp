@@ -1,12 +1,10 @@
 #include "opener/load_policy.hpp"
 
-#include <fmt/format.h>
-
-#include <cstdio>
 #include <utility>
 
 #include "opener/accounts.hpp"
 #include "opener/policy_file.hpp"
+#include "opener/say.hpp"
 
 namespace fdbroker::opener {
 
@@ -17,7 +15,7 @@ std::expected<policy::Policy, std::vector<policy::Diagnostic>> load_policy(const
 }
 
 void print_diagnostics(const std::vector<policy::Diagnostic>& diagnostics) {
-    for (const policy::Diagnostic& diagnostic : diagnostics) fmt::print(stderr, "{}\n", diagnostic.what());
+    for (const policy::Diagnostic& diagnostic : diagnostics) say_plainly(diagnostic.what());
 }
 
 }  // namespace fdbroker::opener

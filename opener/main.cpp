@@ -1,18 +1,29 @@
 // opener(8): wires the command line, the sockets and the supervisor together.
-#include <fmt/format.h>
+#include <fcntl.h>
 #include <sys/stat.h>
-
-#include <cstdio>
+#include <unistd.h>
 
 #include "opener/check.hpp"
 #include "opener/listener.hpp"
 #include "opener/options.hpp"
+#include "opener/say.hpp"
 #include "opener/supervisor.hpp"
+#include "proto/unique_fd.hpp"
 
 using namespace fdbroker;
 using namespace fdbroker::opener;
 
 namespace {
+
+// So that no socket or file gets the number of a standard stream, which a broker replaces. Whoever uses one that was
+// closed gets EBADF, as before.
+void fill_standard_descriptors() {
+    for (const int number : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+        if (::fcntl(number, F_GETFD) != -1) continue;
+        proto::UniqueFd filler(::open("/dev/null", number == STDIN_FILENO ? O_WRONLY : O_RDONLY));
+        static_cast<void>(filler.release());
+    }
+}
 
 // The directory of the default socket goes with /run at every boot, and tmpfiles.d may not be there.
 void make_default_directory() {
@@ -52,13 +63,14 @@ proto::Result<std::vector<Listener>> open_listeners(const Options& options) {
 }  // namespace
 
 int main(int argc, char** argv) {
+    fill_standard_descriptors();
     const auto parsed = parse_options(argc, argv);
     if (const auto* status = std::get_if<ExitStatus>(&parsed)) return *status;
     const Options& options = std::get<Options>(parsed);
     if (options.check) return check(options);
     auto listeners = open_listeners(options);
     if (!listeners) {
-        fmt::print(stderr, "opener: {}\n", listeners.error().message());
+        say(listeners.error().message());
         return exit_failed;
     }
     return supervise(options, std::move(*listeners));

@@ -1,0 +1,14 @@
+// What the opener has to say to whoever runs it, on standard error.
+#pragma once
+
+#include <string_view>
+
+namespace fdbroker::opener {
+
+// Writes the text, a line or several without the last newline. Where standard error is closed, full or a pipe that
+// nobody reads any more, nothing is said: that is no reason to serve nobody.
+void say_plainly(std::string_view text) noexcept;
+// The same with "opener: " in front.
+void say(std::string_view text) noexcept;
+
+}  // namespace fdbroker::opener
