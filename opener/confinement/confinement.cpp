@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <sched.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -128,6 +129,11 @@ class Confining {
         }
         auto shortcoming = set_limits();
         if (!shortcoming) return std::unexpected(shortcoming.error());
+        rlimit descriptors{};
+        if (::getrlimit(RLIMIT_NOFILE, &descriptors) != 0) {
+            return proto::system_error("getrlimit", "RLIMIT_NOFILE");
+        }
+        confined_.most_descriptors = descriptors.rlim_cur;
         enforced(Layer::limits, std::move(*shortcoming));
         return {};
     }

@@ -139,6 +139,8 @@ struct BoundDirectory {
 struct Confined {
     std::vector<BoundDirectory> directories{};  // those of the plan, in its order
     ConfinementReport report{};
+    std::size_t most_descriptors =
+        0;  // RLIMIT_NOFILE, which the filter does not let the process ask for any more
 };
 
 // Confines the calling process, which must have one thread. Irreversible. Every descriptor but those of
