@@ -1,14 +1,11 @@
 #include "opener/broker.hpp"
 
 #include <fcntl.h>
-#include <fmt/format.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <csignal>
-#include <cstdio>
 #include <ctime>
 #include <iterator>
 #include <memory>
@@ -19,6 +16,7 @@
 #include "opener/event_loop.hpp"
 #include "opener/identity.hpp"
 #include "opener/load_policy.hpp"
+#include "opener/say.hpp"
 #include "opener/session.hpp"
 
 namespace fdbroker::opener {
@@ -31,6 +29,8 @@ namespace {
 // How long a peer that does not read its replies can hold up the end of a generation. What is parked after that is
 // answered from the journal by the next one.
 constexpr std::chrono::seconds end_timeout{2};
+// The same where a next generation waits, and with it all peers: those that read need no longer.
+constexpr std::chrono::milliseconds hand_over_timeout{100};
 // How long until the broker looks again at sessions that wait for something epoll does not tell.
 constexpr std::chrono::milliseconds look_again_after{10};
 
@@ -78,16 +78,23 @@ class Broker {
     std::chrono::steady_clock::time_point end_by_{};
 };
 
-// The previous generation may have been taken over: its journal is read with as little trust as a message.
+// A previous generation may have been taken over: its journal is read with as little trust as a message.
 void Broker::activate() {
     service_.audit.event({.event = "start", .cause = start_.cause});
-    if (start_.previous == nullptr) return;
-    for (const JournalEntry& entry : start_.previous->entries()) {
-        const Token token = entry.token.load();
-        const std::size_t count = std::min<std::size_t>(entry.count.load(), entry.ids.size());
-        if (token == 0) continue;
-        auto& ids = lost_[token];
-        ids.insert(ids.end(), entry.ids.begin(), entry.ids.begin() + static_cast<std::ptrdiff_t>(count));
+    for (Journal* journal : start_.previous) {
+        for (const JournalEntry& entry : journal->entries()) {
+            const Token token = entry.token.load();
+            const std::size_t count = std::min<std::size_t>(entry.count.load(), entry.ids.size());
+            if (token == 0) continue;
+            auto& ids = lost_[token];
+            ids.insert(ids.end(), entry.ids.begin(), entry.ids.begin() + static_cast<std::ptrdiff_t>(count));
+        }
+    }
+    // One generation may have died while it answered what another had lost.
+    for (auto& [token, ids] : lost_) {
+        std::ranges::sort(ids);
+        const auto rest = std::ranges::unique(ids);
+        ids.erase(rest.begin(), rest.end());
     }
 }
 
@@ -201,10 +208,14 @@ void Broker::follow(Session& session, Session::State before, Session::State afte
 }
 
 // Every session being served needs a journal entry; one whose replies are parked keeps its own. When all but one are
-// kept, a peer that does not read has to go.
+// kept, a peer that does not read has to go: of those of its user, the one that waits longest.
 bool Broker::make_room_for_waiting() {
     if (waiting_.size() < Journal::entry_count - 1) return false;
-    Session& longest = *waiting_.front();
+    // Of the user who has the most of them: else one user's peers could drive out another's.
+    std::unordered_map<std::uint32_t, std::size_t> of_user;
+    for (const Session* session : waiting_) ++of_user[session->uid()];
+    Session& longest = **std::ranges::max_element(
+        waiting_, {}, [&](const Session* session) { return of_user[session->uid()]; });
     longest.end(ETIMEDOUT, "the peer does not read its replies, and others need their place");
     end_session(longest);
     return true;
@@ -249,21 +260,15 @@ void Broker::retire() {
 
 void Broker::hand_over() {
     phase_ = Phase::handing_over;
-    end_by_ = std::chrono::steady_clock::now() + end_timeout;
+    end_by_ = std::chrono::steady_clock::now() + hand_over_timeout;
     for (auto& [token, session] : sessions_) {
         if (std::ranges::find(waiting_, session.get()) == waiting_.end()) loop_.remove(session->descriptor());
     }
 }
 
 [[noreturn]] void fail(ExitStatus status, const std::string& what) {
-    fmt::print(stderr, "opener: {}\n", what);
-    std::fflush(stderr);
+    say(what);
     ::_exit(status);
-}
-
-std::size_t descriptor_limit() {
-    rlimit limit{};
-    return ::getrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_cur : 1024;
 }
 
 // Standard input and output become /dev/null: a broker that was taken over shall not type into a terminal. Their
@@ -308,14 +313,13 @@ void run_generation(const GenerationStart& start) {
     }
 
     if (!confined->report.complete()) {
-        fmt::print(stderr, "opener: the broker is confined less than it could be: {}\n",
-                   confined->report.missing());
+        say("the broker is confined less than it could be: " + confined->report.missing());
     }
 
     AuditTrail audit(start.ring, start.number);
     audit.apply(policy->audit());
     const Resolver resolver(std::move(confined->directories));
-    Service service{*policy, resolver, inspector, audit, start.journal, descriptor_limit() / 8};
+    Service service{*policy, resolver, inspector, audit, start.journal, confined->most_descriptors / 8};
     Broker broker(start, service, identities, std::move(*loop));
     const auto ended = broker.run(policy->limits());
     if (!ended && ended.error().kind != proto::ErrorKind::disconnected)

@@ -18,9 +18,9 @@ struct GenerationStart {
     std::uint32_t number;
     std::string cause;  // why it is started, for the record
     Link& link;
-    AuditRing* ring;    // null: nothing is recorded
-    Journal& journal;   // its own, empty
-    Journal* previous;  // of the generation before; null: there was none. Read when this one is activated.
+    AuditRing* ring;                 // null: nothing is recorded
+    Journal& journal;                // its own, empty
+    std::vector<Journal*> previous;  // whose requests may be unanswered. Read when this one is activated.
 };
 
 // Runs a generation in the calling process, which the supervisor has just forked: loads the policy, confines the

@@ -44,6 +44,10 @@ class Journal {
     }
     // An entry that nobody uses; null when all are taken.
     JournalEntry* acquire(Token token) noexcept;
+    // Of a generation that has ended: all that it left has been answered.
+    void clear() noexcept {
+        for (JournalEntry& entry : entries()) release(entry);
+    }
     static void note(JournalEntry& entry, std::uint32_t id) noexcept {
         const std::uint32_t count = entry.count.load(std::memory_order_relaxed);
         entry.ids[count] = id;

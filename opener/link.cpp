@@ -23,12 +23,16 @@ Result<Link::Pair> Link::make() {
     return Pair{Link(UniqueFd(ends[0])), Link(UniqueFd(ends[1]))};
 }
 
-Result<void> Link::send(const LinkMessage& message, BorrowedFd attached) {
+Result<void> Link::try_send(const LinkMessage& message, BorrowedFd attached) {
     const std::span<const BorrowedFd> descriptors =
         attached ? std::span<const BorrowedFd>(&attached, 1) : std::span<const BorrowedFd>();
+    return proto::send(socket_.borrow(), std::as_bytes(std::span(&message, 1)), descriptors,
+                       proto::Wait::never);
+}
+
+Result<void> Link::send(const LinkMessage& message) {
     for (;;) {
-        auto sent = proto::send(socket_.borrow(), std::as_bytes(std::span(&message, 1)), descriptors,
-                                proto::Wait::never);
+        auto sent = try_send(message);
         if (sent || sent.error().errno_value != EAGAIN) return sent;
         pollfd writable{socket_.number(), POLLOUT, 0};
         if (::poll(&writable, 1, -1) < 0 && errno != EINTR) return proto::system_error("poll");
@@ -39,7 +43,8 @@ Result<std::optional<Link::Received>> Link::receive() {
     // A byte more than the one size there is, so that a longer message shows.
     std::array<std::byte, sizeof(LinkMessage) + 1> buffer;
     proto::ReceivedDescriptors descriptors;
-    auto received = proto::receive(socket_.borrow(), buffer, descriptors, proto::Wait::never);
+    auto received =
+        proto::receive(socket_.borrow(), buffer, descriptors, proto::Wait::never, proto::FullTable::keep);
     if (!received) {
         if (received.error().kind == ErrorKind::system && received.error().errno_value == EAGAIN)
             return std::nullopt;

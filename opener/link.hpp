@@ -19,7 +19,7 @@ enum class LinkType : std::uint32_t {
     adopt = 2,      // token, value: index of the listener; with the connection's descriptor
     hand_over = 3,  // read no more, send what is parked, end; the next generation takes the connections
     retire = 4,     // answer what peers have sent, end every session, end
-    ping = 5,       // answer with pong: the loop is alive
+    ping = 5,       // answer with pong: the loop is alive, and what was sent before has been seen to
     // generation → supervisor
     ready = 16,    // policy loaded, confined; value: connections per uid, total: connections in all
     release = 17,  // token: its session has ended, let go of the duplicate
@@ -42,15 +42,18 @@ class Link {
 
     proto::BorrowedFd descriptor() const noexcept { return socket_.borrow(); }
 
-    // Blocks (by poll) while the other end's queue is full: the link carries a message per connection, not
-    // per request. `attached` stays the caller's.
-    proto::Result<void> send(const LinkMessage& message, proto::BorrowedFd attached = {});
+    // Never blocks: EAGAIN while the other end's queue is full. `attached` stays the caller's.
+    proto::Result<void> try_send(const LinkMessage& message, proto::BorrowedFd attached = {});
+    // Blocks (by poll) while the other end's queue is full. For a generation only: the supervisor always reads, and
+    // were it to wait for a generation as well, both might wait for each other.
+    proto::Result<void> send(const LinkMessage& message);
 
     struct Received {
         LinkMessage message;
         proto::UniqueFd attached;
     };
-    // nullopt: nothing there now. disconnected: the other end has gone.
+    // nullopt: nothing there now. disconnected: the other end has gone. A descriptor that does not fit this process's
+    // table is missing from `attached`.
     proto::Result<std::optional<Received>> receive();
 
   private:

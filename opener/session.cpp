@@ -125,6 +125,7 @@ bool Session::handle_hello(std::span<const std::byte> message) {
         return false;
     }
     if (!send_replies()) return false;
+    ++answered_;
     std::array<std::byte, 64> reply;
     const std::size_t size = proto::write_hello_reply(reply, {.calls = served_calls});
     auto sent = proto::send(socket_.borrow(), std::span(reply).first(size), {}, proto::Wait::never);
@@ -284,6 +285,10 @@ Session::State Session::flush() {
 }
 
 Session::State Session::answer_lost(std::span<const std::uint32_t> ids) {
+    if (ids.size() > proto::max_requests) {
+        end(EIO, "more requests were lost than one message of replies can tell of");
+        return state_;
+    }
     entry_ = service_.journal.acquire(token_);
     if (entry_ == nullptr) std::abort();
     for (const std::uint32_t id : ids) {

@@ -71,7 +71,8 @@ class Session {
     // Descriptors that are on their way to this peer because it has not read them; an upper bound until all are read.
     std::size_t unread_descriptors();
 
-    // Answers requests that an earlier generation took and did not live to answer.
+    // Answers requests that an earlier generation took and did not live to answer; more than max_requests, which only one
+    // that was taken over or several that died in a row can leave, end the session.
     State answer_lost(std::span<const std::uint32_t> ids);
 
     // Takes no more than what the peer has already sent. The session ends when that is answered.

@@ -13,9 +13,12 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <deque>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "opener/audit_log.hpp"
 #include "opener/audit_trail.hpp"
@@ -24,6 +27,7 @@
 #include "opener/event_loop.hpp"
 #include "opener/journal.hpp"
 #include "opener/link.hpp"
+#include "opener/say.hpp"
 #include "opener/service_manager.hpp"
 #include "proto/channel.hpp"
 #include "proto/message.hpp"
@@ -48,12 +52,12 @@ constexpr std::chrono::seconds proven_after{30};
 constexpr std::chrono::seconds kill_after{5};
 // How long the listeners rest when the process is out of descriptors or memory.
 constexpr milliseconds accept_pause{100};
+// What is taken at once from a generation's link, or from a listener: neither a broker that was taken over nor peers
+// that connect without end keep the loop from signals and from the audit.
+constexpr std::size_t messages_per_turn = 64;
+constexpr std::size_t accepts_per_turn = 64;
 // Descriptors kept for everything but connections.
 constexpr rlim_t reserved_descriptors = 64;
-
-void say(const std::string& text) {
-    fmt::print(stderr, "opener: {}\n", text);
-}
 
 std::string describe_end(int status) {
     if (WIFSIGNALED(status)) return fmt::format("killed by signal {}", WTERMSIG(status));
@@ -69,6 +73,8 @@ struct Generation {
     unsigned connections_per_uid = 0;
     unsigned connections_total = 0;
     Clock::time_point since{};
+    std::deque<LinkMessage> outbox{};  // what its link had no room for yet, oldest first
+    bool link_is_full = false;
 
     void kill() const {
         if (pid > 0) ::kill(pid, SIGKILL);
@@ -92,10 +98,12 @@ class Supervisor {
 
     Result<void> watch();
     void start_generation(const std::string& cause);
-    void serve(Slot slot);
+    void serve(Slot slot, std::size_t most);
+    void post(const LinkMessage& message);
+    void send_posted();
+    void forget_lost();
     void generation_ready();
     void activate();
-    void hand_connection(Token token, const Connection& connection);
     void accept(std::size_t index);
     std::size_t most_connections() const;
     bool admit(const UniqueFd& socket, Connection& connection);
@@ -119,10 +127,12 @@ class Supervisor {
 
     std::unique_ptr<Generation> active_{};    // serves
     std::unique_ptr<Generation> starting_{};  // loads, or waits for the active one to hand over
-    std::unique_ptr<Journal> lost_{};         // of a generation that ended with requests unanswered
+    // Of generations that ended with requests unanswered, until another has answered them.
+    std::vector<std::unique_ptr<Journal>> lost_{};
     std::uint32_t last_number_ = 0;
     bool ever_served_ = false;
     bool handing_over_ = false;
+    bool reload_again_ = false;  // as soon as no generation starts any more
     bool stopping_ = false;
     bool listeners_paused_ = false;
     ExitStatus exit_status_ = exit_done;
@@ -162,7 +172,9 @@ ExitStatus Supervisor::run() {
             if (event.data.ptr == &signals_) {
                 handle_signals();
             } else if (event.data.ptr == &active_ || event.data.ptr == &starting_) {
-                serve(event.data.ptr == &active_ ? &Supervisor::active_ : &Supervisor::starting_);
+                if ((event.events & EPOLLOUT) != 0 && active_) send_posted();
+                serve(event.data.ptr == &active_ ? &Supervisor::active_ : &Supervisor::starting_,
+                      messages_per_turn);
             } else if (event.data.ptr != &log_) {
                 accept(static_cast<std::size_t>(static_cast<Listener*>(event.data.ptr) - listeners_.data()));
             }
@@ -192,17 +204,16 @@ int Supervisor::patience() const {
 
 void Supervisor::act_on_time() {
     const auto now = Clock::now();
-    if (restart_at_ && now >= *restart_at_) {
-        restart_at_.reset();
-        start_generation(restart_cause_);
-    }
+    if (reload_again_ && !starting_) reload();
+    if (restart_at_ && now >= *restart_at_) start_generation(restart_cause_);
     if (kill_at_ && now >= *kill_at_ && active_) {
         kill_at_.reset();
         active_->kill();
     }
     if (ping_at_ && now >= *ping_at_) {
         ping_at_ = now + *watchdog_;
-        if (active_) static_cast<void>(active_->link.send({.type = LinkType::ping}));
+        // One that does not even read is not asked again and again.
+        if (active_ && active_->outbox.empty()) post({.type = LinkType::ping});
     }
     if (accept_again_at_ && now >= *accept_again_at_) {
         accept_again_at_.reset();
@@ -219,6 +230,7 @@ void Supervisor::drain_audit() {
 // ---- generations ---------------------------------------------------------------------------------------
 
 void Supervisor::start_generation(const std::string& cause) {
+    restart_at_.reset();
     auto pair = Link::make();
     auto journal = Journal::create();
     if (!pair || !journal) {
@@ -232,6 +244,9 @@ void Supervisor::start_generation(const std::string& cause) {
                                                 .link = std::move(pair->supervisor),
                                                 .journal = std::make_unique<Journal>(std::move(*journal))});
     std::fflush(nullptr);
+    std::vector<Journal*> previous;
+    for (const auto& lost : lost_) previous.push_back(lost.get());
+    if (active_) previous.push_back(active_->journal.get());
     const pid_t pid = ::fork();
     if (pid == 0) {
         std::vector<std::string> names;
@@ -243,7 +258,7 @@ void Supervisor::start_generation(const std::string& cause) {
                         .link = pair->generation,
                         .ring = log_.ring(),
                         .journal = *starting_->journal,
-                        .previous = active_ ? active_->journal.get() : lost_.get()});
+                        .previous = std::move(previous)});
     }
     if (pid < 0 || !loop_.add(starting_->link.descriptor(), EPOLLIN, &starting_)) {
         say(proto::system_error("fork").error().message());
@@ -256,8 +271,9 @@ void Supervisor::start_generation(const std::string& cause) {
     starting_->pid = pid;
 }
 
-void Supervisor::serve(Slot slot) {
-    for (;;) {
+// Takes at most `most` messages; epoll tells of those that are left.
+void Supervisor::serve(Slot slot, std::size_t most) {
+    for (; most > 0; --most) {
         std::unique_ptr<Generation>& generation = this->*slot;
         if (!generation) return;
         auto received = generation->link.receive();
@@ -273,7 +289,8 @@ void Supervisor::serve(Slot slot) {
             connections_.release(message.token);
             if (accept_again_at_) accept_again_at_ = Clock::now();
         } else if (message.type == LinkType::pong) {
-            service_manager_alive();
+            if (watchdog_) service_manager_alive();
+            if (slot == &Supervisor::active_) forget_lost();
         } else if (message.type == LinkType::ready && slot == &Supervisor::starting_) {
             generation->ready = true;
             generation->connections_per_uid = message.value;
@@ -284,20 +301,63 @@ void Supervisor::serve(Slot slot) {
     }
 }
 
+// A generation that starts at this moment has them as well, and must not answer a second time.
+void Supervisor::forget_lost() {
+    for (const auto& lost : lost_) lost->clear();
+    lost_.clear();
+}
+
 void Supervisor::generation_ready() {
     if (!active_) return activate();
     handing_over_ = true;
     kill_at_ = Clock::now() + kill_after;
-    static_cast<void>(active_->link.send({.type = LinkType::hand_over}));
+    post({.type = LinkType::hand_over});
+}
+
+// To the active generation, without ever waiting for it.
+void Supervisor::post(const LinkMessage& message) {
+    active_->outbox.push_back(message);
+    send_posted();
+}
+
+void Supervisor::send_posted() {
+    auto& outbox = active_->outbox;
+    for (; !outbox.empty(); outbox.pop_front()) {
+        BorrowedFd attached;
+        const LinkMessage& message = outbox.front();
+        if (message.type == LinkType::adopt) {
+            const auto found = connections_.all().find(message.token);
+            if (found == connections_.all().end()) continue;
+            attached = found->second.socket.borrow();
+        }
+        const auto sent = active_->link.try_send(message, attached);
+        if (sent) continue;
+        if (sent.error().errno_value == EAGAIN) break;
+        // One that is gone is about to be reaped, and the next one gets all connections.
+        if (sent.error().kind == proto::ErrorKind::disconnected) {
+            outbox.clear();
+            break;
+        }
+        // No descriptor may be on its way any more (ETOOMANYREFS): better an end than a silence.
+        if (attached) connections_.release(message.token);
+    }
+    const bool is_full = !outbox.empty();
+    if (std::exchange(active_->link_is_full, is_full) == is_full) return;
+    const std::uint32_t events = is_full ? EPOLLIN | EPOLLOUT : std::uint32_t{EPOLLIN};
+    static_cast<void>(loop_.change(active_->link.descriptor(), events, &active_));
 }
 
 void Supervisor::activate() {
     active_ = std::move(starting_);
     active_->since = Clock::now();
     static_cast<void>(loop_.change(active_->link.descriptor(), EPOLLIN, &active_));
-    static_cast<void>(active_->link.send({.type = LinkType::activate}));
-    for (const auto& [token, connection] : connections_.all()) hand_connection(token, connection);
-    lost_.reset();
+    active_->outbox.push_back({.type = LinkType::activate});
+    for (const auto& [token, connection] : connections_.all()) {
+        active_->outbox.push_back({.type = LinkType::adopt, .value = connection.listener, .token = token});
+    }
+    // Until this is answered the generation may die with the lost requests of the one before.
+    active_->outbox.push_back({.type = LinkType::ping});
+    send_posted();
     if (!ever_served_) {
         ever_served_ = true;
         for (const Listener& listener : listeners_)
@@ -308,19 +368,15 @@ void Supervisor::activate() {
     if (accept_again_at_) accept_again_at_ = Clock::now();
     if (stopping_) {
         kill_at_ = Clock::now() + kill_after;
-        static_cast<void>(active_->link.send({.type = LinkType::retire}));
+        post({.type = LinkType::retire});
     }
 }
 
-void Supervisor::hand_connection(Token token, const Connection& connection) {
-    const LinkMessage adopt{.type = LinkType::adopt, .value = connection.listener, .token = token};
-    // A generation that cannot take it is about to be reaped, and the next one gets all connections.
-    static_cast<void>(active_->link.send(adopt, connection.socket.borrow()));
-}
-
 void Supervisor::reload() {
-    if (starting_ || stopping_)
-        return;  // the one being loaded reads the file after this signal, or soon another does
+    if (stopping_) return;
+    // The one that starts may have read the policy before it became what this signal is about.
+    reload_again_ = starting_ != nullptr;
+    if (reload_again_) return;
     service_manager_reloading();
     start_generation("reload");
 }
@@ -340,7 +396,7 @@ void Supervisor::reap() {
 void Supervisor::generation_ended(Slot slot, int status) {
     (this->*slot)->pid = 0;
     // What it said before it ended is still in the link.
-    if (slot == &Supervisor::active_) serve(slot);
+    if (slot == &Supervisor::active_) serve(slot, std::numeric_limits<std::size_t>::max());
     const std::unique_ptr<Generation> ended = std::move(this->*slot);
     if (slot == &Supervisor::starting_) {
         if (stopping_) return;
@@ -357,8 +413,9 @@ void Supervisor::generation_ended(Slot slot, int status) {
         }
     } else {
         kill_at_.reset();
-        lost_ = std::move(ended->journal);
-        if (std::exchange(handing_over_, false) && starting_) return activate();
+        lost_.push_back(std::move(ended->journal));
+        const bool handed_over = std::exchange(handing_over_, false);
+        if (handed_over && starting_ && starting_->ready) return activate();
         if (stopping_ || starting_) return;
     }
     restart_cause_ = fmt::format("generation {} {}", ended->number, describe_end(status));
@@ -372,7 +429,8 @@ void Supervisor::generation_ended(Slot slot, int status) {
 
 void Supervisor::accept(std::size_t index) {
     // What comes before a generation serves waits in the backlog.
-    while (active_ && !handing_over_) {
+    for (std::size_t accepted = 0; active_ && !handing_over_; ++accepted) {
+        if (accepted == accepts_per_turn) return;
         if (connections_.all().size() >= most_connections()) return pause_listeners(true);
         auto socket = listeners_[index].accept();
         if (!socket) {
@@ -384,7 +442,7 @@ void Supervisor::accept(std::size_t index) {
         if (!admit(*socket, connection)) continue;
         connection.socket = std::move(*socket);
         const Token token = connections_.add(std::move(connection));
-        hand_connection(token, connections_.all().at(token));
+        post({.type = LinkType::adopt, .value = static_cast<std::uint32_t>(index), .token = token});
     }
     if (!active_ || handing_over_) pause_listeners(true);
 }
@@ -455,7 +513,7 @@ void Supervisor::stop() {
     if (starting_) starting_->kill();
     if (active_) {
         kill_at_ = Clock::now() + kill_after;
-        static_cast<void>(active_->link.send({.type = LinkType::retire}));
+        post({.type = LinkType::retire});
     }
 }
 

@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -12,6 +13,7 @@
 #include "opener/journal.hpp"
 #include "opener/link.hpp"
 #include "opener/open_flags.hpp"
+#include "tests/support/child.hpp"
 #include "tests/support/descriptors.hpp"
 
 using namespace fdbroker;
@@ -138,6 +140,14 @@ TEST_CASE("journal: what a process notes is there after its death") {
     CHECK(journal->entries()[1].count == 0);
 }
 
+TEST_CASE("journal: a cleared one has nothing") {
+    auto journal = Journal::create();
+    REQUIRE(journal);
+    Journal::note(*journal->acquire(42), 7);
+    journal->clear();
+    for (const JournalEntry& entry : journal->entries()) CHECK((entry.token == 0 && entry.count == 0));
+}
+
 TEST_CASE("journal: there are as many entries as it says") {
     auto journal = Journal::create();
     REQUIRE(journal);
@@ -154,7 +164,7 @@ TEST_CASE("link: a message arrives with its descriptor, and the end of the other
         REQUIRE(pair);
         CHECK(!pair->generation.receive().value());
         const proto::UniqueFd null(::open("/dev/null", O_RDONLY | O_CLOEXEC));
-        REQUIRE(pair->supervisor.send({.type = LinkType::adopt, .value = 3, .token = 99}, null.borrow()));
+        REQUIRE(pair->supervisor.try_send({.type = LinkType::adopt, .value = 3, .token = 99}, null.borrow()));
         auto received = pair->generation.receive();
         REQUIRE((received && *received));
         CHECK((*received)->message.token == 99);
@@ -166,6 +176,32 @@ TEST_CASE("link: a message arrives with its descriptor, and the end of the other
         CHECK(pair->generation.receive().error().kind == proto::ErrorKind::disconnected);
     }
     CHECK(test::DescriptorTable::now().changes_since(before) == "");
+}
+
+TEST_CASE("link: a full descriptor table loses the descriptor, not the message") {
+    test::run_in_child([] {
+        auto pair = Link::make();
+        REQUIRE(pair);
+        REQUIRE(
+            pair->supervisor.try_send({.type = LinkType::adopt, .token = 99}, pair->supervisor.descriptor()));
+        const rlimit none{.rlim_cur = 0, .rlim_max = 0};
+        REQUIRE(::setrlimit(RLIMIT_NOFILE, &none) == 0);
+        auto received = pair->generation.receive();
+        REQUIRE((received && *received));
+        CHECK((*received)->message.token == 99);
+        CHECK(!(*received)->attached);
+    });
+}
+
+TEST_CASE("link: a full queue is EAGAIN for who must not wait") {
+    auto pair = Link::make();
+    REQUIRE(pair);
+    proto::Result<void> sent;
+    while (sent) sent = pair->supervisor.try_send({.type = LinkType::ping});
+    CHECK(sent.error().errno_value == EAGAIN);
+    while (pair->generation.receive().value()) {
+    }
+    CHECK(pair->supervisor.try_send({.type = LinkType::ping}));
 }
 
 TEST_CASE("link: a message of another size is refused") {
