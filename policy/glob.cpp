@@ -46,11 +46,11 @@ std::size_t take(std::string_view program, std::size_t at, std::string_view rest
             return rest.starts_with(bytes) ? bytes.size() : no_match;
         }
         case Code::any_byte:
-            return rest.empty() ? no_match : 1;
+            return rest.empty() ? no_match : 1U;
         case Code::byte_class: {
             if (rest.empty()) return no_match;
             const unsigned byte = byte_at(rest, 0);
-            return (byte_at(program, at + 1 + byte / 8) >> (byte % 8) & 1U) != 0 ? 1 : no_match;
+            return (byte_at(program, at + 1 + byte / 8) >> (byte % 8) & 1U) != 0 ? 1U : no_match;
         }
         case Code::variable: {
             const std::string& value = values[byte_at(program, at + 1)];

@@ -48,6 +48,13 @@ class Linter {
         Pattern pattern{};
     };
 
+    using PathIndex = std::unordered_map<std::string, std::vector<std::uint32_t>>;  // into paths_
+    // The first allow rule that changes files in a directory, and the first that does not.
+    struct Users {
+        std::uint32_t writer = Matcher::none;
+        std::uint32_t reader = Matcher::none;
+    };
+
     const Rule& rule_at(std::uint32_t index) const { return compiled_.rules[index]; }
 
     void read_patterns() {
@@ -57,8 +64,10 @@ class Linter {
             if (!patterns) continue;
             for (Pattern& pattern : *patterns) {
                 const std::uint32_t rule = compiled_.pattern_rules[index];
-                by_directory_[pattern.directory()].push_back(index_of(paths_.size()));
+                (pattern.is_literal() ? literals_ : others_)[pattern.head()].push_back(
+                    index_of(paths_.size()));
                 by_rule_[rule].push_back(index_of(paths_.size()));
+                if (rule_at(rule).allows) note_access(rule, pattern.directory());
                 paths_.push_back({rule, std::move(pattern)});
             }
         }
@@ -84,16 +93,24 @@ class Linter {
         if (disk_ != nullptr) check_disk(rule);
     }
 
-    // Calls look(path) for each path whose directory is that of `pattern` or above: no other pattern can cover it.
+    void note_access(std::uint32_t rule, const std::string& directory) {
+        Users& users = users_[directory];
+        std::uint32_t& first = rule_at(rule).operations.intersects(changing) ? users.writer : users.reader;
+        first = std::min(first, rule);
+    }
+
+    // Calls look(path) for each path that can cover the pattern: those that begin with its head or with less of it.
     template <class Look>
     void each_candidate(const Pattern& pattern, Look look) const {
-        std::string directory =
-            pattern.is_literal() ? pattern.directory() + "/x" : pattern.directory() + "/x/x";
-        while (!directory.empty()) {
-            directory.resize(directory.rfind('/'));
-            const auto found = by_directory_.find(directory.empty() ? "/" : directory);
-            if (found == by_directory_.end()) continue;
-            for (const std::uint32_t index : found->second) look(paths_[index]);
+        std::string head = pattern.head();
+        while (true) {
+            for (const PathIndex* const paths : {&literals_, &others_}) {
+                const auto found = paths->find(head);
+                if (found == paths->end()) continue;
+                for (const std::uint32_t index : found->second) look(paths_[index]);
+            }
+            if (head == "/") return;
+            head.resize(std::max<std::size_t>(head.rfind('/'), 1));
         }
     }
 
@@ -194,16 +211,13 @@ class Linter {
         const bool writes = rule_at(rule).operations.intersects(changing);
         for (const std::uint32_t index : by_rule_[rule]) {
             const std::string directory = paths_[index].pattern.directory();
-            for (const std::uint32_t other : by_directory_.at(directory)) {
-                const Rule& candidate = rule_at(paths_[other].rule);
-                if (paths_[other].rule >= rule || !candidate.allows ||
-                    candidate.operations.intersects(changing) == writes)
-                    continue;
-                return report(rule, "mixed-access",
-                              fmt::format("needs {} {}, rule \"{}\" needs it {}: it will be writable",
-                                          directory, writes ? "writable" : "to be read only", candidate.name,
-                                          writes ? "to be read only" : "writable"));
-            }
+            const Users& users = users_.at(directory);
+            const std::uint32_t other = writes ? users.reader : users.writer;
+            if (other >= rule) continue;
+            return report(rule, "mixed-access",
+                          fmt::format("needs {} {}, rule \"{}\" needs it {}: it will be writable", directory,
+                                      writes ? "writable" : "to be read only", rule_at(other).name,
+                                      writes ? "to be read only" : "writable"));
         }
     }
 
@@ -260,7 +274,9 @@ class Linter {
     const Disk* disk_;
     std::vector<Path> paths_{};
     std::vector<std::vector<std::uint32_t>> by_rule_{};
-    std::unordered_map<std::string, std::vector<std::uint32_t>> by_directory_{};
+    PathIndex literals_{};  // by their heads, as the following
+    PathIndex others_{};
+    std::unordered_map<std::string, Users> users_{};  // of each directory
     std::vector<Finding> findings_{};
 };
 

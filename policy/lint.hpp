@@ -29,7 +29,8 @@ class Disk {
     virtual std::optional<Facts> directory(const std::string& path) const = 0;  // nothing: there is none
 };
 
-// In file order. Borrows the policy. Without a disk the findings that need one are left out.
+// In file order. Borrows the policy. Without a disk the findings that need one are left out. Takes time that grows with
+// the square of the number of patterns with wildcards in one directory; may block as the accounts and the disk do.
 std::vector<Finding> lint(const Policy& policy, const Accounts& accounts, const Disk* disk);
 
 }  // namespace fdbroker::policy

@@ -230,15 +230,19 @@ bool Pattern::is_literal() const noexcept {
     });
 }
 
-std::string Pattern::directory() const {
-    const std::size_t count = is_literal() && !components.empty() ? components.size() - 1 : components.size();
+std::string Pattern::head() const {
     std::string path;
-    for (std::size_t index = 0; index < count; ++index) {
-        const Component& component = components[index];
+    for (const Component& component : components) {
         if (component.any_depth || !component.glob.is_literal()) break;
         path += '/' + component.glob.literal();
     }
     return path.empty() ? "/" : path;
+}
+
+std::string Pattern::directory() const {
+    std::string path = head();
+    if (is_literal()) path.resize(std::max<std::size_t>(path.rfind('/'), 1));
+    return path;
 }
 
 std::expected<std::vector<Pattern>, std::string> parse_pattern(std::string_view text) {

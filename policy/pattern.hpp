@@ -25,6 +25,8 @@ struct Pattern {
     std::vector<Component> components{};  // none: `/` itself; never two any_depth in a row
 
     bool is_literal() const noexcept;
+    // The path before the first component that is not literal; the whole of a literal pattern.
+    std::string head() const;
     // The directory above the first component that is not literal; of a literal pattern the one that holds it.
     std::string directory() const;
 };
