@@ -133,8 +133,7 @@ std::expected<std::vector<policy::Source>, std::string> read_fragments(const std
 std::expected<policy::Source, policy::Diagnostic> read_policy_file(const std::string& path) {
     auto text = read_trusted(path, max_policy_size);
     if (!text) {
-        return std::unexpected(
-            policy::Diagnostic{.file = path, .text = std::move(text.error())});
+        return std::unexpected(policy::Diagnostic{.file = path, .text = std::move(text.error())});
     }
     return policy::Source{.name = path, .text = std::move(*text)};
 }

@@ -116,11 +116,12 @@ void wait_for_removal(const std::filesystem::path& path, Deadline deadline) {
 std::string wait_for_content(const std::filesystem::path& path, std::string_view what,
                              const std::function<bool(const std::string&)>& holds, Deadline deadline) {
     std::string content;
-    watch_directory_until(path.parent_path(), path.string() + ": " + std::string(what) + " did not come", deadline, [&] {
-        if (!is_there(path)) return false;
-        content = read_file(path);
-        return holds(content);
-    });
+    watch_directory_until(path.parent_path(), path.string() + ": " + std::string(what) + " did not come",
+                          deadline, [&] {
+                              if (!is_there(path)) return false;
+                              content = read_file(path);
+                              return holds(content);
+                          });
     return content;
 }
 

@@ -24,7 +24,8 @@ void wait_for_listener(const std::filesystem::path& path, Deadline deadline = in
 void wait_for_removal(const std::filesystem::path& path, Deadline deadline = in_good_time());
 // Until the file exists and `holds` is true of its content; returns that content. `what` names the event.
 std::string wait_for_content(const std::filesystem::path& path, std::string_view what,
-                             const std::function<bool(const std::string&)>& holds, Deadline deadline = in_good_time());
+                             const std::function<bool(const std::string&)>& holds,
+                             Deadline deadline = in_good_time());
 // Until the file exists and holds `text`; returns the file's content then.
 std::string wait_for_text(const std::filesystem::path& path, std::string_view text,
                           Deadline deadline = in_good_time());

@@ -49,8 +49,9 @@ std::string text(Kind kind, std::int64_t rules) {
 }
 
 Policy policy_of(const std::string& yaml) {
-    auto policy =
-        load({"/etc/fdbroker/policy.yaml", yaml}, [](const std::string&) { return std::vector<Source>{}; }, NoAccounts());
+    auto policy = load(
+        {"/etc/fdbroker/policy.yaml", yaml}, [](const std::string&) { return std::vector<Source>{}; },
+        NoAccounts());
     if (!policy) throw std::runtime_error(policy.error().front().what());
     return std::move(*policy);
 }
