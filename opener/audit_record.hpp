@@ -1,5 +1,5 @@
 // What stands in the audit log: one line of JSON for each decision, and for what befell the opener and its
-// sessions. fdbroker-audit(5) describes every key; they are only ever added to.
+// sessions. opener(8) describes every key; they are only ever added to.
 #pragma once
 
 #include <chrono>
