@@ -162,6 +162,8 @@ Session::Outcome Session::refused(Step step, int errno_value, std::string_view r
 Session::Outcome Session::carry_out(const proto::Request& request) {
     const auto path = policy::RequestPath::parse(request.path);
     if (!path) return refused(Step::parse, EINVAL, policy::to_string(path.error()));
+    if (request.call != proto::Call::open)
+        return refused(Step::parse, EOPNOTSUPP, "this version serves open alone");
     const auto flags = OpenFlags::parse(request.flags);
     if (!flags) return refused(Step::parse, EINVAL, to_string(flags.error()));
 

@@ -1,9 +1,12 @@
 #include "proto/message.hpp"
 
 #include <algorithm>
-#include <bit>
+#include <array>
 #include <cstring>
 #include <type_traits>
+
+#include "proto/bytes.hpp"
+#include "proto/payload.hpp"
 
 namespace fdbroker::proto {
 namespace {
@@ -16,7 +19,8 @@ constexpr std::size_t end_size = header_size + 8;  // without its reason
 constexpr std::uint8_t reply_has_descriptor = 1;
 
 static_assert(least_max_message == header_size + request_size + max_path_length + 1);
-static_assert(header_size + max_requests * (reply_size + max_reason_length) <= max_message_size,
+static_assert(max_plain_reply == reply_size + max_reason_length);
+static_assert(header_size + max_requests * max_plain_reply <= max_message_size,
               "a batch's replies fit one message, whatever their reasons");
 static_assert(max_reason_length % 4 == 0 && (max_path_length + 1) % 4 == 0);
 
@@ -27,25 +31,6 @@ constexpr std::size_t padded(std::size_t size) {
 // A path is followed by its NUL and then by zeros.
 constexpr std::size_t padded_path(std::size_t length) {
     return padded(length + 1);
-}
-
-template <typename T>
-T little_endian(T value) noexcept {
-    if constexpr (std::endian::native == std::endian::big) return std::byteswap(value);
-    return value;
-}
-
-template <typename T>
-T load(const std::byte* from) noexcept {
-    std::make_unsigned_t<T> value;
-    std::memcpy(&value, from, sizeof value);
-    return static_cast<T>(little_endian(value));
-}
-
-template <typename T>
-void store(std::byte* to, T value) noexcept {
-    const auto raw = little_endian(static_cast<std::make_unsigned_t<T>>(value));
-    std::memcpy(to, &raw, sizeof raw);
 }
 
 // True when the last `count` bytes (1 to 4) of the word that ends at `end` are zero.
@@ -64,14 +49,15 @@ bool is_type(std::uint8_t type) noexcept {
 }
 
 bool is_call(std::uint16_t call) noexcept {
-    return call == static_cast<std::uint16_t>(Call::open);
+    return call < call_count;
 }
 
-void write_header(std::byte* to, MessageType type, std::uint16_t cpu = unknown_cpu) noexcept {
+void write_header(std::byte* to, MessageType type, std::uint16_t cpu = unknown_cpu,
+                  Batch batch = Batch::each_for_itself) noexcept {
     store<std::uint8_t>(to, protocol_version);
     store<std::uint8_t>(to + 1, static_cast<std::uint8_t>(type));
     store<std::uint16_t>(to + 2, 0);  // count
-    store<std::uint16_t>(to + 4, 0);  // flags
+    store(to + 4, static_cast<std::uint16_t>(batch));
     store<std::uint16_t>(to + 6, cpu);
 }
 
@@ -81,13 +67,32 @@ std::expected<Header, MessageError> read_header_of(MessageType type,
     const auto header = read_header(message);
     if (!header) return header;
     if (header->type != type) return std::unexpected(MessageError::bad_type);
-    if (header->flags != 0) return std::unexpected(MessageError::bad_field);
+    const auto known = static_cast<std::uint16_t>(type == MessageType::requests ? Batch::all_or_nothing
+                                                                                : Batch::each_for_itself);
+    if ((header->flags & ~known) != 0) return std::unexpected(MessageError::bad_field);
     if (type != MessageType::requests && header->cpu != unknown_cpu)
         return std::unexpected(MessageError::bad_field);
     const bool has_entries = type == MessageType::requests || type == MessageType::replies;
     if (has_entries ? header->count == 0 || header->count > max_requests : header->count != 0)
         return std::unexpected(MessageError::bad_count);
     return header;
+}
+
+// Reads `length` bytes and their padding, padded(length) bytes in all.
+std::expected<std::string_view, MessageError> read_padded(const std::byte* from,
+                                                          std::size_t length) noexcept {
+    const std::size_t padding = padded(length) - length;
+    if (padding != 0 && !ends_in_zeros(from + padded(length), padding))
+        return std::unexpected(MessageError::bad_padding);
+    return std::string_view(reinterpret_cast<const char*>(from), length);
+}
+
+// Writes `bytes` and their padding; `to` has room for padded(bytes.size()) bytes.
+void write_padded(std::byte* to, std::string_view bytes) noexcept {
+    if (bytes.empty()) return;
+    // The last word first: what the bytes leave of it stays zero.
+    store(to + padded(bytes.size()) - 4, std::uint32_t{0});
+    std::memcpy(to, bytes.data(), bytes.size());
 }
 
 std::string_view cut_reason(std::string_view reason) noexcept {
@@ -108,11 +113,8 @@ void write_reason(std::byte* to, std::string_view reason) noexcept {
 // Reads the reason of `length` bytes and its padding, padded(length) bytes in all.
 std::expected<std::string_view, MessageError> read_reason(const std::byte* from,
                                                           std::size_t length) noexcept {
-    const std::string_view reason(reinterpret_cast<const char*>(from), length);
-    if (std::ranges::any_of(reason, is_control)) return std::unexpected(MessageError::bad_field);
-    const std::size_t padding = padded(length) - length;
-    if (padding != 0 && !ends_in_zeros(from + padded(length), padding))
-        return std::unexpected(MessageError::bad_padding);
+    const auto reason = read_padded(from, length);
+    if (reason && std::ranges::any_of(*reason, is_control)) return std::unexpected(MessageError::bad_field);
     return reason;
 }
 
@@ -123,18 +125,23 @@ std::expected<std::size_t, MessageError> read_request(std::span<const std::byte>
     const std::byte* entry = rest.data();
     const auto call = load<std::uint16_t>(entry + 4);
     const std::size_t path_length = load<std::uint16_t>(entry + 6);
-    const auto payload_length = load<std::uint32_t>(entry + 16);
-    if (!is_call(call) || path_length > max_path_length || payload_length != 0)
+    const std::size_t payload_length = load<std::uint32_t>(entry + 16);
+    if (!is_call(call) || path_length > max_path_length || payload_length > max_message_size)
         return std::unexpected(MessageError::bad_field);
-    const std::size_t size = request_size + padded_path(path_length);
+    const std::size_t payload_at = request_size + padded_path(path_length);
+    const std::size_t size = payload_at + padded(payload_length);
     if (rest.size() < size) return std::unexpected(MessageError::too_short);
-    if (!ends_in_zeros(entry + size, size - request_size - path_length))
+    if (!ends_in_zeros(entry + payload_at, payload_at - request_size - path_length))
         return std::unexpected(MessageError::bad_padding);
+    const auto payload = read_padded(entry + payload_at, payload_length);
+    if (!payload) return std::unexpected(payload.error());
+    if (!fits_call(static_cast<Call>(call), *payload)) return std::unexpected(MessageError::bad_field);
     out.id = load<std::uint32_t>(entry);
     out.call = static_cast<Call>(call);
     out.flags = load<std::uint32_t>(entry + 8);
     out.mode = load<std::uint32_t>(entry + 12);
     out.path = {reinterpret_cast<const char*>(entry + request_size), path_length};
+    out.payload = *payload;
     return size;
 }
 
@@ -145,22 +152,27 @@ std::expected<std::size_t, MessageError> read_reply(std::span<const std::byte> r
     const auto flags = load<std::uint8_t>(entry + 8);
     const auto step = load<std::uint8_t>(entry + 9);
     const std::size_t reason_length = load<std::uint16_t>(entry + 10);
-    const auto payload_length = load<std::uint32_t>(entry + 12);
+    const std::size_t payload_length = load<std::uint32_t>(entry + 12);
     const bool refused = status != 0;
     if (status < 0 || status > max_errno || (flags & ~reply_has_descriptor) != 0 || (refused && flags != 0) ||
         step > static_cast<std::uint8_t>(Step::record) || (step != 0) != refused ||
-        reason_length > max_reason_length || (reason_length != 0 && !refused) || payload_length != 0)
+        reason_length > max_reason_length || (reason_length != 0 && !refused) ||
+        payload_length > max_message_size || (payload_length != 0 && refused))
         return std::unexpected(MessageError::bad_field);
-    const std::size_t size = reply_size + padded(reason_length);
+    const std::size_t payload_at = reply_size + padded(reason_length);
+    const std::size_t size = payload_at + padded(payload_length);
     if (rest.size() < size) return std::unexpected(MessageError::too_short);
     const auto reason = read_reason(entry + reply_size, reason_length);
     if (!reason) return std::unexpected(reason.error());
+    const auto payload = read_padded(entry + payload_at, payload_length);
+    if (!payload) return std::unexpected(payload.error());
     out = {.id = load<std::uint32_t>(entry),
            .status = status,
            .has_descriptor = flags != 0,
            .step = static_cast<Step>(step),
            .record = load<std::uint64_t>(entry + 16),
-           .reason = *reason};
+           .reason = *reason,
+           .payload = *payload};
     return size;
 }
 
@@ -186,6 +198,14 @@ std::string_view to_string(MessageError error) noexcept {
             return "ids that do not increase";
     }
     return "unknown";
+}
+
+std::string_view to_string(Call call) noexcept {
+    static constexpr std::array<std::string_view, call_count> words{
+        "open",    "stat",       "list",       "readlink",    "mkdir",        "remove", "rename", "symlink",
+        "setattr", "xattr_read", "xattr_list", "xattr_write", "xattr_remove", "put",    "commit", "discard"};
+    const auto index = static_cast<std::size_t>(call);
+    return index < words.size() ? words[index] : "unknown";
 }
 
 std::string_view to_string(Step step) noexcept {
@@ -240,17 +260,19 @@ std::size_t write_end(std::span<std::byte> buffer, std::int32_t errno_value,
     return size;
 }
 
-RequestWriter::RequestWriter(std::span<std::byte> buffer, std::uint16_t cpu) noexcept
+RequestWriter::RequestWriter(std::span<std::byte> buffer, std::uint16_t cpu, Batch batch) noexcept
     : buffer_(buffer.first(std::min(buffer.size(), max_message_size))), size_(0) {
     if (buffer_.size() < header_size) return;
-    write_header(buffer_.data(), MessageType::requests, cpu);
+    write_header(buffer_.data(), MessageType::requests, cpu, batch);
     size_ = header_size;
 }
 
 bool RequestWriter::add(const Request& request) noexcept {
     const std::size_t path_length = request.path.size();
     if (size_ == 0 || count_ == max_requests || path_length > max_path_length) return false;
-    const std::size_t size = request_size + padded_path(path_length);
+    if (request.payload.size() > max_message_size) return false;
+    const std::size_t payload_at = request_size + padded_path(path_length);
+    const std::size_t size = payload_at + padded(request.payload.size());
     if (buffer_.size() - size_ < size) return false;
     std::byte* entry = buffer_.data() + size_;
     store(entry, request.id);
@@ -258,10 +280,11 @@ bool RequestWriter::add(const Request& request) noexcept {
     store(entry + 6, static_cast<std::uint16_t>(path_length));
     store(entry + 8, request.flags);
     store(entry + 12, request.mode);
-    store(entry + 16, std::uint32_t{0});  // payload length
+    store(entry + 16, static_cast<std::uint32_t>(request.payload.size()));
     // The last word first: what the path leaves of it stays zero.
-    store(entry + size - 4, std::uint32_t{0});
+    store(entry + payload_at - 4, std::uint32_t{0});
     if (path_length != 0) std::memcpy(entry + request_size, request.path.data(), path_length);
+    write_padded(entry + payload_at, request.payload);
     size_ += size;
     store(buffer_.data() + 2, ++count_);
     return true;
@@ -285,17 +308,20 @@ void ReplyWriter::clear() noexcept {
 
 bool ReplyWriter::add(const Reply& reply) noexcept {
     const std::string_view reason = cut_reason(reply.reason);
-    const std::size_t size = reply_size + padded(reason.size());
-    if (size_ == 0 || count_ == max_requests || buffer_.size() - size_ < size) return false;
+    if (size_ == 0 || count_ == max_requests || reply.payload.size() > max_message_size) return false;
+    const std::size_t payload_at = reply_size + padded(reason.size());
+    const std::size_t size = payload_at + padded(reply.payload.size());
+    if (room() < size) return false;
     std::byte* entry = buffer_.data() + size_;
     store(entry, reply.id);
     store(entry + 4, reply.status);
     store(entry + 8, reply.has_descriptor ? reply_has_descriptor : std::uint8_t{0});
     store(entry + 9, static_cast<std::uint8_t>(reply.step));
     store(entry + 10, static_cast<std::uint16_t>(reason.size()));
-    store(entry + 12, std::uint32_t{0});  // payload length
+    store(entry + 12, static_cast<std::uint32_t>(reply.payload.size()));
     store(entry + 16, reply.record);
     write_reason(entry + reply_size, reason);
+    write_padded(entry + payload_at, reply.payload);
     size_ += size;
     store(buffer_.data() + 2, ++count_);
     return true;

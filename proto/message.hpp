@@ -39,9 +39,33 @@ enum class MessageType : std::uint8_t {
     end = 5,          // broker: this connection is over, and why; the last message on it
 };
 
-// What a request asks for. The numbers are the wire's and bit positions of Hello::operations.
+// What a request asks for. The numbers are the wire's and bit positions of HelloReply::calls. PROTOCOL.md, "Calls", tells
+// what flags, mode and payload of each are; proto/payload.hpp reads and writes the payloads.
 enum class Call : std::uint16_t {
     open = 0,
+    stat = 1,
+    list = 2,
+    readlink = 3,
+    mkdir = 4,
+    remove = 5,
+    rename = 6,
+    symlink = 7,
+    setattr = 8,
+    xattr_read = 9,
+    xattr_list = 10,
+    xattr_write = 11,
+    xattr_remove = 12,
+    put = 13,      // an unnamed temporary to fill
+    commit = 14,   // gives it its name
+    discard = 15,  // lets go of it
+};
+inline constexpr unsigned call_count = 16;
+std::string_view to_string(Call call) noexcept;
+
+// The flags of a message of requests.
+enum class Batch : std::uint16_t {
+    each_for_itself = 0,
+    all_or_nothing = 1,  // nothing is delivered unless every request of the message succeeds
 };
 
 enum class MessageError : std::uint8_t {
@@ -67,9 +91,11 @@ struct Request {
     // the reply.
     std::uint32_t id = 0;
     Call call = Call::open;
-    std::uint32_t flags = 0;  // open(2) flags as the client passed them
+    std::uint32_t flags = 0;  // of open: open(2) flags as the client passed them
     std::uint32_t mode = 0;   // open(2) mode
     std::string_view path{};
+    // What the call needs besides, as bytes; where it is one text, that text is followed by a NUL which is part of it.
+    std::string_view payload{};
 };
 
 // Which step of a request's way ended it (DESIGN: receive, parse, identify, decide, resolve, inspect,
@@ -89,16 +115,20 @@ std::string_view to_string(Step step) noexcept;
 // The largest errno there can be: MAX_ERRNO of the kernel (include/linux/err.h).
 inline constexpr std::int32_t max_errno = 4095;
 
-// One reply. status 0: done, and step is none and the reason empty. Else a positive errno, a step, and no
-// descriptor.
+// One reply. status 0: done, and step is none and the reason empty. Else a positive errno, a step, and neither
+// descriptor nor payload.
 struct Reply {
     std::uint32_t id = 0;
     std::int32_t status = 0;
     bool has_descriptor = false;
     Step step = Step::none;
-    std::uint64_t record = 0;   // sequence number of the audit record; 0: none. For `openerctl why`.
-    std::string_view reason{};  // UTF-8 without control characters, at most max_reason_length bytes
+    std::uint64_t record = 0;    // sequence number of the audit record; 0: none. For `openerctl why`.
+    std::string_view reason{};   // UTF-8 without control characters, at most max_reason_length bytes
+    std::string_view payload{};  // what the call answers besides a descriptor, as bytes
 };
+
+// A reply entry without payload takes this much of a message at most, a reason included.
+inline constexpr std::size_t max_plain_reply = 24 + max_reason_length;
 
 // What every broker takes: a message with one request of the longest path.
 inline constexpr std::uint32_t least_max_message = 8 + 20 + max_path_length + 1;
@@ -126,7 +156,8 @@ std::size_t write_end(std::span<std::byte> buffer, std::int32_t errno_value,
 
 class RequestWriter {
   public:
-    explicit RequestWriter(std::span<std::byte> buffer, std::uint16_t cpu = unknown_cpu) noexcept;
+    explicit RequestWriter(std::span<std::byte> buffer, std::uint16_t cpu = unknown_cpu,
+                           Batch batch = Batch::each_for_itself) noexcept;
     // False, and nothing written, when the message is full (max_requests, max_message_size or the buffer).
     // The caller sees to it that the path is at most max_path_length bytes (above it the answer is always
     // false) and that the ids increase.
@@ -147,6 +178,8 @@ class ReplyWriter {
     // False, and nothing written, when the message is full. The reply must be one that Reply describes.
     [[nodiscard]] bool add(const Reply& reply) noexcept;
     std::size_t count() const noexcept { return count_; }
+    // Bytes that are left of the message.
+    std::size_t room() const noexcept { return buffer_.size() - size_; }
     std::span<const std::byte> message() const noexcept;
     void clear() noexcept;  // starts the next message in the same buffer
 

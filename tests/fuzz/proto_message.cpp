@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "proto/message.hpp"
+#include "proto/payload.hpp"
 
 namespace {
 
@@ -27,10 +28,19 @@ void require(bool holds) {
     if (!holds) std::abort();
 }
 
+// What a client makes of an answer's bytes, whichever call it had asked.
+void read_payload(std::string_view payload) {
+    static_cast<void>(read_number(payload));
+    if (const auto status = read_status(payload))
+        require(read_status(std::string_view(status_payload(*status).data(), status_size)) == status);
+    DirectoryPageReader page(payload);
+    while (const auto entry = page.entry()) require(!entry->name.empty());
+}
+
 void round_trip(Room& room, std::span<const std::byte> message) {
     const auto header = read_header(message);
     if (const auto requests = read_requests(message, room.requests)) {
-        RequestWriter writer(room.bytes, header->cpu);
+        RequestWriter writer(room.bytes, header->cpu, static_cast<Batch>(header->flags));
         for (const Request& request : *requests) {
             require(request.path.data()[request.path.size()] == '\0');
             require(writer.add(request));
@@ -39,7 +49,10 @@ void round_trip(Room& room, std::span<const std::byte> message) {
     }
     if (const auto replies = read_replies(message, room.replies)) {
         ReplyWriter writer(room.bytes);
-        for (const Reply& reply : *replies) require(writer.add(reply));
+        for (const Reply& reply : *replies) {
+            require(writer.add(reply));
+            read_payload(reply.payload);
+        }
         require_same(writer.message(), message);
     }
     const std::span<const std::byte> bytes = room.bytes;

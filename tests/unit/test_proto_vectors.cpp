@@ -28,6 +28,16 @@ Bytes from_hex(const std::string& hex) {
     return bytes;
 }
 
+std::string to_hex(std::string_view bytes) {
+    constexpr std::string_view digits = "0123456789abcdef";
+    std::string hex;
+    for (const char byte : bytes) {
+        hex += digits[static_cast<unsigned char>(byte) / 16];
+        hex += digits[static_cast<unsigned char>(byte) % 16];
+    }
+    return hex;
+}
+
 Bytes bytes_of(std::span<const std::byte> message) {
     return {message.begin(), message.end()};
 }
@@ -47,14 +57,17 @@ void check_requests(Room& room, const Json& vector, const Bytes& message) {
     REQUIRE(read.has_value());
     const auto cpu = vector["cpu"].get<std::uint16_t>();
     CHECK(read_header(message)->cpu == cpu);
+    const Batch batch = vector.contains("all_or_nothing") ? Batch::all_or_nothing : Batch::each_for_itself;
+    CHECK(read_header(message)->flags == static_cast<std::uint16_t>(batch));
     Json found = Json::array();
-    RequestWriter writer(room.bytes, cpu);
+    RequestWriter writer(room.bytes, cpu, batch);
     for (const Request& request : *read) {
         found.push_back({{"id", request.id},
                          {"call", static_cast<unsigned>(request.call)},
                          {"flags", request.flags},
                          {"mode", request.mode},
                          {"path", request.path}});
+        if (!request.payload.empty()) found.back()["payload"] = to_hex(request.payload);
         REQUIRE(writer.add(request));
     }
     CHECK(found == vector["requests"]);
@@ -73,6 +86,7 @@ void check_replies(Room& room, const Json& vector, const Bytes& message) {
                          {"step", static_cast<unsigned>(reply.step)},
                          {"record", reply.record},
                          {"reason", reply.reason}});
+        if (!reply.payload.empty()) found.back()["payload"] = to_hex(reply.payload);
         REQUIRE(writer.add(reply));
     }
     CHECK(found == vector["replies"]);

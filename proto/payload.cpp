@@ -1,0 +1,207 @@
+#include "proto/payload.hpp"
+
+#include <algorithm>
+
+#include "proto/bytes.hpp"
+
+namespace fdbroker::proto {
+namespace {
+
+constexpr std::size_t entry_size = 10;  // of a directory entry, without its name
+constexpr std::size_t cursor_size = 8;
+
+constexpr std::size_t entry_size_of(std::size_t name_length) {
+    return (entry_size + name_length + 1 + 3) & ~std::size_t{3};
+}
+
+const std::byte* bytes_of(std::string_view text) noexcept {
+    return reinterpret_cast<const std::byte*>(text.data());
+}
+std::byte* bytes_of(char* text) noexcept {
+    return reinterpret_cast<std::byte*>(text);
+}
+
+bool is_text(std::string_view payload, std::size_t longest) noexcept {
+    return !payload.empty() && payload.size() <= longest + 1 && payload.back() == '\0';
+}
+
+bool is_attribute_name(std::string_view name) noexcept {
+    return !name.empty() && name.size() <= max_xattr_name;
+}
+
+void store_time(std::byte* to, const Timestamp& time) noexcept {
+    store(to, time.seconds);
+    store(to + 8, time.nanoseconds);
+    store(to + 12, std::uint32_t{0});
+}
+
+Timestamp load_time(const std::byte* from) noexcept {
+    return {.seconds = load<std::int64_t>(from), .nanoseconds = load<std::uint32_t>(from + 8)};
+}
+
+}  // namespace
+
+bool fits_call(Call call, std::string_view payload) noexcept {
+    switch (call) {
+        case Call::open:
+        case Call::stat:
+        case Call::readlink:
+        case Call::mkdir:
+        case Call::remove:
+        case Call::xattr_list:
+        case Call::put:
+            return payload.empty();
+        case Call::list:
+        case Call::commit:
+        case Call::discard:
+            return payload.size() == 8;
+        case Call::rename:
+        case Call::symlink:
+            return is_text(payload, max_path_length);
+        case Call::setattr:
+            return payload.empty() || read_times(payload);
+        case Call::xattr_read:
+        case Call::xattr_remove:
+            return is_text(payload, max_xattr_name) && is_attribute_name(read_text(payload)) &&
+                   read_text(payload).find('\0') == std::string_view::npos;
+        case Call::xattr_write:
+            return read_attribute(payload).has_value();
+    }
+    return false;
+}
+
+std::array<char, 8> number_payload(std::uint64_t number) noexcept {
+    std::array<char, 8> payload;
+    store(bytes_of(payload.data()), number);
+    return payload;
+}
+
+std::optional<std::uint64_t> read_number(std::string_view payload) noexcept {
+    if (payload.size() < 8) return std::nullopt;
+    return load<std::uint64_t>(bytes_of(payload));
+}
+
+std::array<char, status_size> status_payload(const Status& status) noexcept {
+    std::array<char, status_size> payload{};
+    std::byte* to = bytes_of(payload.data());
+    store(to, status.mask);
+    store(to + 4, status.block_size);
+    store(to + 8, status.attributes);
+    store(to + 16, status.links);
+    store(to + 20, status.uid);
+    store(to + 24, status.gid);
+    store(to + 28, status.mode);
+    store(to + 32, status.inode);
+    store(to + 40, status.size);
+    store(to + 48, status.blocks);
+    store(to + 56, status.attributes_mask);
+    store_time(to + 64, status.access);
+    store_time(to + 80, status.birth);
+    store_time(to + 96, status.change);
+    store_time(to + 112, status.modification);
+    store(to + 128, status.rdev_major);
+    store(to + 132, status.rdev_minor);
+    store(to + 136, status.dev_major);
+    store(to + 140, status.dev_minor);
+    return payload;
+}
+
+std::optional<Status> read_status(std::string_view payload) noexcept {
+    if (payload.size() != status_size) return std::nullopt;
+    const std::byte* from = bytes_of(payload);
+    return Status{.mask = load<std::uint32_t>(from),
+                  .block_size = load<std::uint32_t>(from + 4),
+                  .attributes = load<std::uint64_t>(from + 8),
+                  .links = load<std::uint32_t>(from + 16),
+                  .uid = load<std::uint32_t>(from + 20),
+                  .gid = load<std::uint32_t>(from + 24),
+                  .mode = load<std::uint16_t>(from + 28),
+                  .inode = load<std::uint64_t>(from + 32),
+                  .size = load<std::uint64_t>(from + 40),
+                  .blocks = load<std::uint64_t>(from + 48),
+                  .attributes_mask = load<std::uint64_t>(from + 56),
+                  .access = load_time(from + 64),
+                  .birth = load_time(from + 80),
+                  .change = load_time(from + 96),
+                  .modification = load_time(from + 112),
+                  .rdev_major = load<std::uint32_t>(from + 128),
+                  .rdev_minor = load<std::uint32_t>(from + 132),
+                  .dev_major = load<std::uint32_t>(from + 136),
+                  .dev_minor = load<std::uint32_t>(from + 140)};
+}
+
+DirectoryPageWriter::DirectoryPageWriter(std::size_t room) : room_(room), bytes_(cursor_size, '\0') {}
+
+bool DirectoryPageWriter::add(const DirectoryEntry& entry) {
+    const std::size_t size = entry_size_of(entry.name.size());
+    const std::size_t at = bytes_.size();
+    if (entry.name.empty() || entry.name.size() > max_entry_name || at + size > room_) return false;
+    bytes_.resize(at + size, '\0');
+    std::byte* to = bytes_of(bytes_.data() + at);
+    store(to, entry.inode);
+    store(to + 8, entry.type);
+    store(to + 9, static_cast<std::uint8_t>(entry.name.size()));
+    std::ranges::copy(entry.name, bytes_.data() + at + entry_size);
+    return true;
+}
+
+void DirectoryPageWriter::set_next(std::uint64_t cursor) noexcept {
+    store(bytes_of(bytes_.data()), cursor);
+}
+
+DirectoryPageReader::DirectoryPageReader(std::string_view payload) noexcept {
+    const auto next = read_number(payload);
+    ok_ = next.has_value();
+    if (!ok_) return;
+    next_ = *next;
+    rest_ = payload.substr(cursor_size);
+}
+
+std::optional<DirectoryEntry> DirectoryPageReader::entry() noexcept {
+    if (!ok_ || rest_.empty()) return std::nullopt;
+    ok_ = false;
+    if (rest_.size() < entry_size) return std::nullopt;
+    const std::byte* from = bytes_of(rest_);
+    const std::size_t length = load<std::uint8_t>(from + 9);
+    const std::size_t size = entry_size_of(length);
+    if (length == 0 || rest_.size() < size) return std::nullopt;
+    const std::string_view name = rest_.substr(entry_size, length);
+    const std::string_view padding = rest_.substr(entry_size + length, size - entry_size - length);
+    const bool broken = name.find('/') != std::string_view::npos ||
+                        name.find('\0') != std::string_view::npos ||
+                        padding.find_first_not_of('\0') != std::string_view::npos;
+    if (broken) return std::nullopt;
+    rest_.remove_prefix(size);
+    ok_ = true;
+    return DirectoryEntry{
+        .inode = load<std::uint64_t>(from), .type = load<std::uint8_t>(from + 8), .name = name};
+}
+
+std::array<char, times_size> times_payload(const Times& times) noexcept {
+    std::array<char, times_size> payload;
+    store_time(bytes_of(payload.data()), times.access);
+    store_time(bytes_of(payload.data() + 16), times.modification);
+    return payload;
+}
+
+std::optional<Times> read_times(std::string_view payload) noexcept {
+    if (payload.size() != times_size) return std::nullopt;
+    const std::byte* from = bytes_of(payload);
+    if (load<std::uint32_t>(from + 12) != 0 || load<std::uint32_t>(from + 28) != 0) return std::nullopt;
+    return Times{.access = load_time(from), .modification = load_time(from + 16)};
+}
+
+std::string attribute_payload(std::string_view name, std::string_view value) {
+    std::string payload(name);
+    payload += '\0';
+    payload += value;
+    return payload;
+}
+
+std::optional<AttributeValue> read_attribute(std::string_view payload) noexcept {
+    const std::size_t end = payload.find('\0');
+    if (end == std::string_view::npos || !is_attribute_name(payload.substr(0, end))) return std::nullopt;
+    return AttributeValue{.name = payload.substr(0, end), .value = payload.substr(end + 1)};
+}
+
+}  // namespace fdbroker::proto
