@@ -12,15 +12,18 @@
 
 namespace fdbroker::opener {
 
-struct GenerationStart {
+struct GenerationOrders {
     const Options& options;
     std::vector<std::string> listeners;  // their names, in the order that `adopt` messages count
     std::uint32_t number;
-    std::string cause;  // why it is started, for the record
-    Link& link;
+    std::string cause;               // why it is started, for the record
     AuditRing* ring;                 // null: nothing is recorded
-    Journal& journal;                // its own, empty
     std::vector<Journal*> previous;  // whose requests may be unanswered. Read when this one is activated.
+};
+
+struct GenerationStart : GenerationOrders {
+    Link& link;
+    Journal& journal;  // its own, empty
 };
 
 // Runs a generation in the calling process, which the supervisor has just forked: loads the policy, confines the

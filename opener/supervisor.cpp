@@ -11,9 +11,7 @@
 #include <array>
 #include <chrono>
 #include <csignal>
-#include <cstdio>
 #include <cstdlib>
-#include <deque>
 #include <limits>
 #include <memory>
 #include <optional>
@@ -22,11 +20,10 @@
 
 #include "opener/audit_log.hpp"
 #include "opener/audit_trail.hpp"
-#include "opener/broker.hpp"
 #include "opener/connection_table.hpp"
 #include "opener/event_loop.hpp"
+#include "opener/generation.hpp"
 #include "opener/journal.hpp"
-#include "opener/link.hpp"
 #include "opener/say.hpp"
 #include "opener/service_manager.hpp"
 #include "proto/channel.hpp"
@@ -64,23 +61,6 @@ std::string describe_end(int status) {
     return fmt::format("exited with status {}", WEXITSTATUS(status));
 }
 
-struct Generation {
-    std::uint32_t number = 0;
-    pid_t pid = 0;  // 0: not running, or reaped, so that its number may be another's
-    Link link;
-    std::unique_ptr<Journal> journal;
-    bool ready = false;
-    unsigned connections_per_uid = 0;
-    unsigned connections_total = 0;
-    Clock::time_point since{};
-    std::deque<LinkMessage> outbox{};  // what its link had no room for yet, oldest first
-    bool link_is_full = false;
-
-    void kill() const {
-        if (pid > 0) ::kill(pid, SIGKILL);
-    }
-};
-
 class Supervisor {
   public:
     Supervisor(const Options& options, std::vector<Listener> listeners, AuditLog log, EventLoop loop,
@@ -99,8 +79,6 @@ class Supervisor {
     Result<void> watch();
     void start_generation(const std::string& cause);
     void serve(Slot slot, std::size_t most);
-    void post(const LinkMessage& message);
-    void send_posted();
     void forget_lost();
     void generation_ready();
     void activate();
@@ -172,7 +150,7 @@ ExitStatus Supervisor::run() {
             if (event.data.ptr == &signals_) {
                 handle_signals();
             } else if (event.data.ptr == &active_ || event.data.ptr == &starting_) {
-                if ((event.events & EPOLLOUT) != 0 && active_) send_posted();
+                if ((event.events & EPOLLOUT) != 0 && active_) active_->send_queued();
                 serve(event.data.ptr == &active_ ? &Supervisor::active_ : &Supervisor::starting_,
                       messages_per_turn);
             } else if (event.data.ptr != &log_) {
@@ -213,7 +191,7 @@ void Supervisor::act_on_time() {
     if (ping_at_ && now >= *ping_at_) {
         ping_at_ = now + *watchdog_;
         // One that does not even read is not asked again and again.
-        if (active_ && active_->outbox.empty()) post({.type = LinkType::ping});
+        if (active_ && !active_->has_queued()) active_->post({.type = LinkType::ping});
     }
     if (accept_again_at_ && now >= *accept_again_at_) {
         accept_again_at_.reset();
@@ -231,44 +209,23 @@ void Supervisor::drain_audit() {
 
 void Supervisor::start_generation(const std::string& cause) {
     restart_at_.reset();
-    auto pair = Link::make();
-    auto journal = Journal::create();
-    if (!pair || !journal) {
-        say("cannot start a broker: " + (pair ? journal.error() : pair.error()).message());
+    GenerationOrders orders{.options = options_,
+                            .listeners = {},
+                            .number = ++last_number_,
+                            .cause = cause,
+                            .ring = log_.ring(),
+                            .previous = {}};
+    for (const Listener& listener : listeners_) orders.listeners.push_back(listener.name());
+    for (const auto& lost : lost_) orders.previous.push_back(lost.get());
+    if (active_) orders.previous.push_back(&active_->journal());
+    auto started = Generation::start(std::move(orders), connections_, loop_, &starting_);
+    if (!started) {
+        say("cannot start a broker: " + started.error().message());
         restart_cause_ = cause;
         restart_at_ = Clock::now() + delay_;
         return;
     }
-    starting_ =
-        std::make_unique<Generation>(Generation{.number = ++last_number_,
-                                                .link = std::move(pair->supervisor),
-                                                .journal = std::make_unique<Journal>(std::move(*journal))});
-    std::fflush(nullptr);
-    std::vector<Journal*> previous;
-    for (const auto& lost : lost_) previous.push_back(lost.get());
-    if (active_) previous.push_back(active_->journal.get());
-    const pid_t pid = ::fork();
-    if (pid == 0) {
-        std::vector<std::string> names;
-        for (const Listener& listener : listeners_) names.push_back(listener.name());
-        run_generation({.options = options_,
-                        .listeners = std::move(names),
-                        .number = starting_->number,
-                        .cause = cause,
-                        .link = pair->generation,
-                        .ring = log_.ring(),
-                        .journal = *starting_->journal,
-                        .previous = std::move(previous)});
-    }
-    if (pid < 0 || !loop_.add(starting_->link.descriptor(), EPOLLIN, &starting_)) {
-        say(proto::system_error("fork").error().message());
-        if (pid > 0) ::kill(pid, SIGKILL);
-        starting_.reset();
-        restart_cause_ = cause;
-        restart_at_ = Clock::now() + delay_;
-        return;
-    }
-    starting_->pid = pid;
+    starting_ = std::move(*started);
 }
 
 // Takes at most `most` messages; epoll tells of those that are left.
@@ -276,15 +233,9 @@ void Supervisor::serve(Slot slot, std::size_t most) {
     for (; most > 0; --most) {
         std::unique_ptr<Generation>& generation = this->*slot;
         if (!generation) return;
-        auto received = generation->link.receive();
-        if (!received) {
-            // It has ended, or behaves as only one that was taken over does. Either way SIGCHLD tells the rest.
-            loop_.remove(generation->link.descriptor());
-            generation->kill();
-            return;
-        }
-        if (!*received) return;
-        const LinkMessage& message = (*received)->message;
+        const auto received = generation->receive();
+        if (!received) return;
+        const LinkMessage& message = received->message;
         if (message.type == LinkType::release) {
             connections_.release(message.token);
             if (accept_again_at_) accept_again_at_ = Clock::now();
@@ -292,9 +243,7 @@ void Supervisor::serve(Slot slot, std::size_t most) {
             if (watchdog_) service_manager_alive();
             if (slot == &Supervisor::active_) forget_lost();
         } else if (message.type == LinkType::ready && slot == &Supervisor::starting_) {
-            generation->ready = true;
-            generation->connections_per_uid = message.value;
-            generation->connections_total = message.total;
+            generation->ready({.connections_per_uid = message.value, .connections_total = message.total});
             generation_ready();
             return;
         }
@@ -311,53 +260,19 @@ void Supervisor::generation_ready() {
     if (!active_) return activate();
     handing_over_ = true;
     kill_at_ = Clock::now() + kill_after;
-    post({.type = LinkType::hand_over});
-}
-
-// To the active generation, without ever waiting for it.
-void Supervisor::post(const LinkMessage& message) {
-    active_->outbox.push_back(message);
-    send_posted();
-}
-
-void Supervisor::send_posted() {
-    auto& outbox = active_->outbox;
-    for (; !outbox.empty(); outbox.pop_front()) {
-        BorrowedFd attached;
-        const LinkMessage& message = outbox.front();
-        if (message.type == LinkType::adopt) {
-            const auto found = connections_.all().find(message.token);
-            if (found == connections_.all().end()) continue;
-            attached = found->second.socket.borrow();
-        }
-        const auto sent = active_->link.try_send(message, attached);
-        if (sent) continue;
-        if (sent.error().errno_value == EAGAIN) break;
-        // One that is gone is about to be reaped, and the next one gets all connections.
-        if (sent.error().kind == proto::ErrorKind::disconnected) {
-            outbox.clear();
-            break;
-        }
-        // No descriptor may be on its way any more (ETOOMANYREFS): better an end than a silence.
-        if (attached) connections_.release(message.token);
-    }
-    const bool is_full = !outbox.empty();
-    if (std::exchange(active_->link_is_full, is_full) == is_full) return;
-    const std::uint32_t events = is_full ? EPOLLIN | EPOLLOUT : std::uint32_t{EPOLLIN};
-    static_cast<void>(loop_.change(active_->link.descriptor(), events, &active_));
+    active_->post({.type = LinkType::hand_over});
 }
 
 void Supervisor::activate() {
     active_ = std::move(starting_);
-    active_->since = Clock::now();
-    static_cast<void>(loop_.change(active_->link.descriptor(), EPOLLIN, &active_));
-    active_->outbox.push_back({.type = LinkType::activate});
+    active_->activated(&active_);
+    active_->queue({.type = LinkType::activate});
     for (const auto& [token, connection] : connections_.all()) {
-        active_->outbox.push_back({.type = LinkType::adopt, .value = connection.listener, .token = token});
+        active_->queue({.type = LinkType::adopt, .value = connection.listener, .token = token});
     }
     // Until this is answered the generation may die with the lost requests of the one before.
-    active_->outbox.push_back({.type = LinkType::ping});
-    send_posted();
+    active_->queue({.type = LinkType::ping});
+    active_->send_queued();
     if (!ever_served_) {
         ever_served_ = true;
         for (const Listener& listener : listeners_)
@@ -368,7 +283,7 @@ void Supervisor::activate() {
     if (accept_again_at_) accept_again_at_ = Clock::now();
     if (stopping_) {
         kill_at_ = Clock::now() + kill_after;
-        post({.type = LinkType::retire});
+        active_->post({.type = LinkType::retire});
     }
 }
 
@@ -386,15 +301,15 @@ void Supervisor::reap() {
         int status = 0;
         const pid_t pid = ::waitpid(-1, &status, WNOHANG);
         if (pid <= 0) return;
-        if (active_ && active_->pid == pid)
+        if (active_ && active_->is(pid))
             generation_ended(&Supervisor::active_, status);
-        else if (starting_ && starting_->pid == pid)
+        else if (starting_ && starting_->is(pid))
             generation_ended(&Supervisor::starting_, status);
     }
 }
 
 void Supervisor::generation_ended(Slot slot, int status) {
-    (this->*slot)->pid = 0;
+    (this->*slot)->reaped();
     // What it said before it ended is still in the link.
     if (slot == &Supervisor::active_) serve(slot, std::numeric_limits<std::size_t>::max());
     const std::unique_ptr<Generation> ended = std::move(this->*slot);
@@ -413,14 +328,14 @@ void Supervisor::generation_ended(Slot slot, int status) {
         }
     } else {
         kill_at_.reset();
-        lost_.push_back(std::move(ended->journal));
+        lost_.push_back(ended->take_journal());
         const bool handed_over = std::exchange(handing_over_, false);
-        if (handed_over && starting_ && starting_->ready) return activate();
+        if (handed_over && starting_ && starting_->limits()) return activate();
         if (stopping_ || starting_) return;
     }
-    restart_cause_ = fmt::format("generation {} {}", ended->number, describe_end(status));
+    restart_cause_ = fmt::format("generation {} {}", ended->number(), describe_end(status));
     say(fmt::format("the broker of {}; starting another", restart_cause_));
-    if (slot == &Supervisor::active_ && Clock::now() - ended->since > proven_after) delay_ = first_delay;
+    if (slot == &Supervisor::active_ && ended->age() > proven_after) delay_ = first_delay;
     restart_at_ = Clock::now() + delay_;
     delay_ = std::min(2 * delay_, longest_delay);
 }
@@ -442,7 +357,7 @@ void Supervisor::accept(std::size_t index) {
         if (!admit(*socket, connection)) continue;
         connection.socket = std::move(*socket);
         const Token token = connections_.add(std::move(connection));
-        post({.type = LinkType::adopt, .value = static_cast<std::uint32_t>(index), .token = token});
+        active_->post({.type = LinkType::adopt, .value = static_cast<std::uint32_t>(index), .token = token});
     }
     if (!active_ || handing_over_) pause_listeners(true);
 }
@@ -450,7 +365,7 @@ void Supervisor::accept(std::size_t index) {
 std::size_t Supervisor::most_connections() const {
     rlimit limit{};
     if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur <= reserved_descriptors) return 1;
-    return std::min<std::size_t>(active_->connections_total, limit.rlim_cur - reserved_descriptors);
+    return std::min<std::size_t>(active_->limits()->connections_total, limit.rlim_cur - reserved_descriptors);
 }
 
 // False: the uid has as many connections as it may have, and the peer has been told.
@@ -459,7 +374,7 @@ bool Supervisor::admit(const UniqueFd& socket, Connection& connection) {
     socklen_t size = sizeof credentials;
     if (::getsockopt(socket.number(), SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0) return false;
     connection.uid = credentials.uid;
-    if (connections_.of_uid(credentials.uid) < active_->connections_per_uid) return true;
+    if (connections_.of_uid(credentials.uid) < active_->limits()->connections_per_uid) return true;
     std::array<std::byte, 256> message;
     const std::size_t length =
         proto::write_end(message, EMFILE, "this user has as many connections as the policy allows");
@@ -513,7 +428,7 @@ void Supervisor::stop() {
     if (starting_) starting_->kill();
     if (active_) {
         kill_at_ = Clock::now() + kill_after;
-        post({.type = LinkType::retire});
+        active_->post({.type = LinkType::retire});
     }
 }
 
