@@ -167,8 +167,10 @@ Session::Outcome Session::carry_out(const proto::Request& request) {
     const auto flags = OpenFlags::parse(request.flags);
     if (!flags) return refused(Step::parse, EINVAL, to_string(flags.error()));
 
+    service_.metrics.done(Step::parse);
     // Before this decision nothing of the path is looked at on disk, and after a refusal nothing ever is.
     const policy::Decision decision = service_.policy.decide(peer_, flags->operations(), *path);
+    service_.metrics.done(Step::decide);
     if (!decision) return refused_by_policy(decision.error(), flags->operations());
     const policy::Grant& grant = *decision;
 
@@ -185,8 +187,10 @@ Session::Outcome Session::carry_out(const proto::Request& request) {
                        {EOPNOTSUPP, "this version delivers files for reading, as descriptors, only"});
     }
     auto resolved = service_.resolver.resolve(grant, *flags);
+    service_.metrics.done(Step::resolve);
     if (!resolved) return stopped(Step::resolve, resolved.error());
     auto file = service_.inspector.inspect(std::move(*resolved), grant, *flags, uid());
+    service_.metrics.done(Step::inspect);
     if (!file) return stopped(Step::inspect, file.error());
     outcome.file = std::move(*file);
     return outcome;
@@ -224,9 +228,11 @@ Session::Outcome Session::refused_by_policy(const policy::Refusal& refusal, Oper
 // ---- record, deliver -----------------------------------------------------------------------------------
 
 void Session::answer(const proto::Request& request) {
+    service_.metrics.begin();
     Outcome outcome = carry_out(request);
+    const auto now = std::chrono::steady_clock::now();
     const AuditTrail::Recorded recorded = service_.audit.decision({
-        .duration = std::chrono::steady_clock::now() - received_at_,
+        .duration = now - received_at_,
         .session = token_,
         .request = request.id,
         .peer = audit_peer_,
@@ -237,6 +243,13 @@ void Session::answer(const proto::Request& request) {
         .step = outcome.recorded_step,
         .reason = outcome.recorded_reason,
     });
+    service_.metrics.done(Step::record);
+    service_.metrics.count({.operations = outcome.operations,
+                            .rule = outcome.rule,
+                            .errno_value = recorded.may_leave ? outcome.errno_value : EIO,
+                            .step = recorded.may_leave ? outcome.recorded_step : Step::record,
+                            .duration = now - received_at_,
+                            .at = now});
     ++answered_;
     if (!recorded.may_leave) {
         service_.delivery.add_refusal(request.id, 0, EIO, Step::record,
@@ -253,6 +266,7 @@ bool Session::send_replies() {
     if (service_.delivery.empty()) return true;
     const std::size_t descriptors = service_.delivery.descriptor_count();
     auto sent = service_.delivery.send(socket_.borrow());
+    service_.metrics.done(Step::deliver);
     if (sent) {
         unread_ += descriptors;
         unread_of_user_ += descriptors;

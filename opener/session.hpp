@@ -18,6 +18,7 @@
 #include "opener/identity.hpp"
 #include "opener/journal.hpp"
 #include "opener/link.hpp"
+#include "opener/metrics.hpp"
 #include "opener/resolver.hpp"
 #include "policy/policy.hpp"
 #include "proto/channel.hpp"
@@ -32,6 +33,7 @@ struct Service {
     const Inspector& inspector;
     AuditTrail& audit;
     Journal& journal;
+    Metrics& metrics;
 
     // Descriptors on their way to peers count against the broker's RLIMIT_NOFILE, whoever they are for (unix(7),
     // ETOOMANYREFS). So each user has a share, above which its sessions are not read until its peers have.

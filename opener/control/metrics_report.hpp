@@ -1,0 +1,33 @@
+// The counters of a generation in words: for Prometheus, and as JSON.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+
+#include "opener/metrics.hpp"
+
+namespace fdbroker::opener {
+
+// What Metrics does not count, as it is at the moment of the report.
+struct Gauges {
+    std::uint32_t generation = 0;
+    std::chrono::system_clock::time_point opener_started{};
+    std::chrono::system_clock::time_point generation_started{};
+    std::uint64_t sessions = 0;
+    std::uint64_t descriptors_in_flight = 0;
+    std::uint64_t control_clients = 0;
+    std::uint64_t watchers = 0;
+    std::uint64_t lost_watch_records = 0;
+    std::uint64_t next_record = 0;  // the number that the next audit record bears; 0: nothing is recorded
+};
+
+// Of rules that have been used; of more than these only the most used are named, the others are added up.
+inline constexpr std::size_t most_rules_reported = 1000;
+
+// The text format 0.0.4, whatever may stand in a rule's name escaped.
+std::string to_prometheus(const Metrics& metrics, const Gauges& gauges);
+nlohmann::json to_json(const Metrics& metrics, const Gauges& gauges);
+
+}  // namespace fdbroker::opener
