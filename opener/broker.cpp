@@ -170,7 +170,7 @@ void Broker::adopt(Token token, std::uint32_t listener, UniqueFd socket) {
         service_.audit.event({.event = "session-refused", .session = token, .cause = peer.error().message()});
         return let_go();
     }
-    service_.metrics.session_began();
+    service_.tools.metrics.session_began();
     auto session = std::make_unique<Session>(service_, token, std::move(socket), std::move(*peer));
     if (auto added = loop_.add(session->descriptor(), EPOLLIN, session.get()); !added) {
         session->end(added.error().errno_value, "the opener cannot watch another connection");
@@ -322,7 +322,7 @@ void run_generation(const GenerationStart& start) {
     const Resolver resolver(std::move(confined->directories));
     Metrics metrics(policy->rules());
     Service service{
-        *policy, resolver, inspector, audit, start.journal, metrics, confined->most_descriptors / 8};
+        {*policy, resolver, inspector, metrics}, audit, start.journal, confined->most_descriptors / 8};
     Broker broker(start, service, identities, std::move(*loop));
     const auto ended = broker.run(policy->limits());
     if (!ended && ended.error().kind != proto::ErrorKind::disconnected)

@@ -16,7 +16,11 @@ namespace fdbroker::opener {
 struct Obstacle {
     int errno_value = 0;
     const char* text = "";
+
+    // None at all: what was asked for could block, and this was not the place for it (place.hpp).
+    bool needs_helper() const noexcept { return errno_value == 0; }
 };
+inline constexpr Obstacle only_in_a_helper{};
 
 // What the peer is told where openat2 failed with `errno_value`; a literal.
 const char* explain_open_failure(int errno_value) noexcept;

@@ -26,9 +26,17 @@ UniqueFd open_beneath(const DirectoryTable::Found& found, std::uint64_t flags, s
         ::syscall(SYS_openat2, found.directory->fd.number(), found.relative, &how, sizeof how)));
 }
 
+UniqueFd open_anywhere(const DirectoryTable::Found& found, std::uint64_t flags, bool& crossed_mount) {
+    UniqueFd fd = open_beneath(found, flags, always | RESOLVE_NO_XDEV);
+    crossed_mount = !fd && errno == EXDEV;
+    if (crossed_mount) fd = open_beneath(found, flags, always);
+    return fd;
+}
+
 }  // namespace
 
-Attempt<ResolvedFile> Resolver::resolve(const policy::Grant& grant, OpenFlags flags) const {
+Attempt<ResolvedFile> Resolver::resolve(const policy::Grant& grant, OpenFlags flags,
+                                        const Place& place) const {
     const DirectoryTable::Found found = table_.find(grant.path().text());
     // A rule that grants names a directory literally, so one is found unless the private root is at odds with the policy.
     if (found.directory == nullptr)
@@ -38,14 +46,16 @@ Attempt<ResolvedFile> Resolver::resolve(const policy::Grant& grant, OpenFlags fl
                                         "the rule's directory was not there when the policy was loaded"});
     }
 
-    const std::uint64_t how = flags.for_openat2();
     bool crossed_mount = false;
-    // What is in the cache of one local mount cannot block: no disk, no network, no FUSE server is asked.
-    UniqueFd fd = open_beneath(found, how, always | RESOLVE_NO_XDEV | RESOLVE_CACHED);
-    if (!fd && errno == EAGAIN) fd = open_beneath(found, how, always | RESOLVE_NO_XDEV);
-    if (!fd && errno == EXDEV) {
-        crossed_mount = true;
-        fd = open_beneath(found, how, always);
+    UniqueFd fd;
+    if (place.may_block()) {
+        fd = open_anywhere(found, flags.for_openat2(), crossed_mount);
+    } else {
+        if (!found.directory->local) return std::unexpected(only_in_a_helper);
+        // What is in the cache of one local mount cannot block: no disk, no network, no FUSE server is asked.
+        fd = open_beneath(found, flags.for_openat2(), always | RESOLVE_NO_XDEV | RESOLVE_CACHED);
+        // Not in the cache, or held by a lease; on another mount.
+        if (!fd && (errno == EAGAIN || errno == EXDEV)) return std::unexpected(only_in_a_helper);
     }
     if (!fd) {
         const int cause = errno;

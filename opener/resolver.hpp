@@ -11,6 +11,7 @@
 #include "opener/directory_table.hpp"
 #include "opener/file_conditions.hpp"
 #include "opener/open_flags.hpp"
+#include "opener/place.hpp"
 #include "policy/policy.hpp"
 #include "proto/error.hpp"
 #include "proto/unique_fd.hpp"
@@ -54,9 +55,9 @@ class Resolver {
     explicit Resolver(std::vector<BoundDirectory> directories) : table_(std::move(directories)) {}
 
     // Opens what the grant names, by openat2 from the deepest bound directory on its way. No symbolic or magic link
-    // is followed anywhere. Looks in the dentry cache of that directory's own mount first; only where that does not
-    // suffice may it block on a disk.
-    Attempt<ResolvedFile> resolve(const policy::Grant& grant, OpenFlags flags) const;
+    // is followed anywhere. Where nothing may block, it opens only what the dentry cache of a known local filesystem
+    // (BoundDirectory::local) has; for all else it says only_in_a_helper.
+    Attempt<ResolvedFile> resolve(const policy::Grant& grant, OpenFlags flags, const Place& place) const;
 
     const std::vector<BoundDirectory>& directories() const noexcept { return table_.directories(); }
 

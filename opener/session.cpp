@@ -1,26 +1,20 @@
 #include "opener/session.hpp"
 
-#include <fmt/format.h>
 #include <linux/sockios.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include <utility>
 
-#include "policy/request_path.hpp"
+#include "opener/decide.hpp"
 
 namespace fdbroker::opener {
 
-using policy::OperationSet;
 using proto::ErrorKind;
 using proto::MessageType;
 using proto::Step;
 
 namespace {
-
-// What this broker does of DESIGN's operations; the hello tells it to clients.
-constexpr std::uint64_t served_calls = std::uint64_t{1} << static_cast<unsigned>(proto::Call::open);
-constexpr OperationSet served_operations{policy::Operation::read};
 
 bool would_block(const proto::Error& error) noexcept {
     return error.kind == ErrorKind::system && error.errno_value == EAGAIN;
@@ -38,8 +32,8 @@ Session::Session(Service& service, Token token, proto::UniqueFd socket, Identifi
     : service_(service),
       token_(token),
       socket_(std::move(socket)),
-      peer_(service.policy.identify(std::move(peer.identity))),
-      audit_peer_(opener::audit_peer(peer_.identity(), peer.pid, peer_.role_names(service.policy))),
+      peer_(service.tools.policy.identify(std::move(peer.identity))),
+      audit_peer_(opener::audit_peer(peer_.identity(), peer.pid, peer_.role_names(service.tools.policy))),
       unread_of_user_(service.unread_of_user[peer_.identity().uid]) {}
 
 // ---- receive -------------------------------------------------------------------------------------------
@@ -151,84 +145,18 @@ bool Session::handle_requests(std::span<const std::byte> message) {
 
 // ---- decide, resolve, inspect --------------------------------------------------------------------------
 
-Session::Outcome Session::refused(Step step, int errno_value, std::string_view reason) {
-    return {.errno_value = errno_value,
-            .step = step,
-            .reason = reason,
-            .recorded_step = step,
-            .recorded_reason = reason};
-}
-
-Session::Outcome Session::carry_out(const proto::Request& request) {
-    const auto path = policy::RequestPath::parse(request.path);
-    if (!path) return refused(Step::parse, EINVAL, policy::to_string(path.error()));
-    if (request.call != proto::Call::open)
-        return refused(Step::parse, EOPNOTSUPP, "this version serves open alone");
-    const auto flags = OpenFlags::parse(request.flags);
-    if (!flags) return refused(Step::parse, EINVAL, to_string(flags.error()));
-
-    service_.metrics.done(Step::parse);
-    // Before this decision nothing of the path is looked at on disk, and after a refusal nothing ever is.
-    const policy::Decision decision = service_.policy.decide(peer_, flags->operations(), *path);
-    service_.metrics.done(Step::decide);
-    if (!decision) return refused_by_policy(decision.error(), flags->operations());
-    const policy::Grant& grant = *decision;
-
-    Outcome outcome{.operations = grant.operations(), .rule = &grant.rule()};
-    const auto stopped = [&outcome](Step step, const Obstacle& obstacle) {
-        outcome.errno_value = obstacle.errno_value;
-        outcome.step = outcome.recorded_step = step;
-        outcome.reason = outcome.recorded_reason = obstacle.text;
-        return std::move(outcome);
-    };
-    if (!served_operations.contains_all(grant.operations()) ||
-        grant.rule().delivery != policy::Delivery::descriptor) {
-        return stopped(Step::resolve,
-                       {EOPNOTSUPP, "this version delivers files for reading, as descriptors, only"});
-    }
-    auto resolved = service_.resolver.resolve(grant, *flags);
-    service_.metrics.done(Step::resolve);
-    if (!resolved) return stopped(Step::resolve, resolved.error());
-    auto file = service_.inspector.inspect(std::move(*resolved), grant, *flags, uid());
-    service_.metrics.done(Step::inspect);
-    if (!file) return stopped(Step::inspect, file.error());
-    outcome.file = std::move(*file);
-    return outcome;
-}
-
-Session::Outcome Session::refused_by_policy(const policy::Refusal& refusal, OperationSet requested) {
-    std::size_t length = 0;
-    if (refusal.denied_by != nullptr) {
-        length =
-            fmt::format_to_n(reason_.data(), reason_.size(), "rule \"{}\" denies it", refusal.denied_by->name)
-                .size;
-    } else {
-        auto end = fmt::format_to_n(reason_.data(), reason_.size(), "no rule allows ").out;
-        for (unsigned bit = 0; bit < policy::operation_count; ++bit) {
-            const auto operation = static_cast<policy::Operation>(bit);
-            if (!refusal.operations.contains(operation)) continue;
-            const auto left = static_cast<std::size_t>(reason_.data() + reason_.size() - end);
-            end = fmt::format_to_n(end, left, "{}{}", end[-1] == ' ' ? "" : "+", policy::to_string(operation))
-                      .out;
-        }
-        length = static_cast<std::size_t>(end - reason_.data());
-    }
-    const std::string_view reason(reason_.data(), std::min(length, reason_.size()));
-    Outcome outcome = refused(Step::decide, refusal.errno_value, reason);
-    outcome.operations = requested;
-    outcome.rule = refusal.denied_by;
-    if (refusal.errno_value == ENOENT) {
-        // `reveal: ENOENT`: the peer must see what it sees where there is no file.
-        outcome.step = Step::resolve;
-        outcome.reason = explain_open_failure(ENOENT);
-    }
-    return outcome;
+Outcome Session::carry_out(const proto::Request& request) {
+    auto granted = decide(service_.tools, peer_, request, reason_);
+    if (!granted) return std::move(granted.error());
+    auto outcome = execute(service_.tools, peer_, *granted, Place::loop());
+    if (!outcome) outcome = execute(service_.tools, peer_, *granted, Place::helper(received_at_));
+    return std::move(*outcome);
 }
 
 // ---- record, deliver -----------------------------------------------------------------------------------
 
 void Session::answer(const proto::Request& request) {
-    service_.metrics.begin();
+    service_.tools.metrics.begin();
     Outcome outcome = carry_out(request);
     const auto now = std::chrono::steady_clock::now();
     const AuditTrail::Recorded recorded = service_.audit.decision({
@@ -243,13 +171,13 @@ void Session::answer(const proto::Request& request) {
         .step = outcome.recorded_step,
         .reason = outcome.recorded_reason,
     });
-    service_.metrics.done(Step::record);
-    service_.metrics.count({.operations = outcome.operations,
-                            .rule = outcome.rule,
-                            .errno_value = recorded.may_leave ? outcome.errno_value : EIO,
-                            .step = recorded.may_leave ? outcome.recorded_step : Step::record,
-                            .duration = now - received_at_,
-                            .at = now});
+    service_.tools.metrics.done(Step::record);
+    service_.tools.metrics.count({.operations = outcome.operations,
+                                  .rule = outcome.rule,
+                                  .errno_value = recorded.may_leave ? outcome.errno_value : EIO,
+                                  .step = recorded.may_leave ? outcome.recorded_step : Step::record,
+                                  .duration = now - received_at_,
+                                  .at = now});
     ++answered_;
     if (!recorded.may_leave) {
         service_.delivery.add_refusal(request.id, 0, EIO, Step::record,
@@ -266,7 +194,7 @@ bool Session::send_replies() {
     if (service_.delivery.empty()) return true;
     const std::size_t descriptors = service_.delivery.descriptor_count();
     auto sent = service_.delivery.send(socket_.borrow());
-    service_.metrics.done(Step::deliver);
+    service_.tools.metrics.done(Step::deliver);
     if (sent) {
         unread_ += descriptors;
         unread_of_user_ += descriptors;

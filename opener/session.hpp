@@ -14,12 +14,13 @@
 #include <unordered_map>
 
 #include "opener/audit_trail.hpp"
+#include "opener/decide.hpp"
 #include "opener/delivery.hpp"
+#include "opener/execute.hpp"
 #include "opener/identity.hpp"
 #include "opener/journal.hpp"
 #include "opener/link.hpp"
 #include "opener/metrics.hpp"
-#include "opener/resolver.hpp"
 #include "policy/policy.hpp"
 #include "proto/channel.hpp"
 #include "proto/message.hpp"
@@ -28,12 +29,9 @@ namespace fdbroker::opener {
 
 // What all sessions of one generation share. Used by one thread.
 struct Service {
-    const policy::Policy& policy;
-    const Resolver& resolver;
-    const Inspector& inspector;
+    Tools tools;
     AuditTrail& audit;
     Journal& journal;
-    Metrics& metrics;
 
     // Descriptors on their way to peers count against the broker's RLIMIT_NOFILE, whoever they are for (unix(7),
     // ETOOMANYREFS). So each user has a share, above which its sessions are not read until its peers have.
@@ -87,19 +85,6 @@ class Session {
     static constexpr std::size_t most_unread_descriptors = 2 * proto::max_requests;
 
   private:
-    // A request's end: a file, or an errno with the step and the reason.
-    struct Outcome {
-        std::optional<DeliverableFile> file{};
-        int errno_value = 0;
-        proto::Step step = proto::Step::none;
-        std::string_view reason{};
-        policy::OperationSet operations{};
-        const policy::Rule* rule = nullptr;
-        // What goes on record where the peer is told something else (`reveal: ENOENT`).
-        proto::Step recorded_step = proto::Step::none;
-        std::string_view recorded_reason{};
-    };
-
     // The steps; each false when the session goes no further now.
     bool peer_has_read();
     bool may_be_read();
@@ -108,8 +93,6 @@ class Session {
     bool handle_hello(std::span<const std::byte> message);
     bool handle_requests(std::span<const std::byte> message);
     Outcome carry_out(const proto::Request& request);
-    static Outcome refused(proto::Step step, int errno_value, std::string_view reason);
-    Outcome refused_by_policy(const policy::Refusal& refusal, policy::OperationSet requested);
     void answer(const proto::Request& request);
     bool send_replies();
     void finish(std::string_view cause);
@@ -128,7 +111,7 @@ class Session {
     std::size_t unread_ = 0;    // descriptors sent since the peer was last seen to have read everything
     std::size_t& unread_of_user_;
     std::chrono::steady_clock::time_point received_at_{};
-    std::array<char, proto::max_reason_length> reason_;
+    ReasonBuffer reason_;
 
     // Whether the peer keeps several requests under way, so that their replies are worth gathering.
     bool pipelines_ = false;

@@ -1,0 +1,26 @@
+// The second half of a request's way: what was decided is carried out. Resolves, inspects, and has the side effects of
+// every operation.
+//
+// The same code runs in two places. In the broker's loop, which serves everyone, it does what cannot block, and says of
+// the rest that it must go to a helper; there it begins anew, and may block.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "opener/decide.hpp"
+#include "opener/outcome.hpp"
+#include "opener/place.hpp"
+#include "opener/tools.hpp"
+#include "policy/policy.hpp"
+
+namespace fdbroker::opener {
+
+// The calls that are carried out; bit n: proto::Call n. The hello tells it to clients.
+inline constexpr std::uint64_t served_calls = std::uint64_t{1} << static_cast<unsigned>(proto::Call::open);
+
+// nullopt, in the loop only: nothing has been done, and a helper has to do it.
+std::optional<Outcome> execute(const Tools& tools, const policy::Peer& peer, const GrantedRequest& granted,
+                               const Place& place);
+
+}  // namespace fdbroker::opener
