@@ -17,6 +17,7 @@
 #include "worker/cat.hpp"
 #include "worker/client/c_api.hpp"
 #include "worker/client/internal.hpp"
+#include "worker/sandbox_report.hpp"
 
 namespace fdbroker::worker {
 namespace {
@@ -31,6 +32,7 @@ struct Options {
     bool any_owner = false;
     std::string sandbox = "require";
     std::vector<std::string> paths{};
+    std::optional<ReportFormat> report{};
 };
 
 // Empty: the options are filled; else how to end.
@@ -53,6 +55,9 @@ std::optional<ExitStatus> parse(int argc, const char* const* argv, Options& opti
     app.require_subcommand(1);
     CLI::App* cat = app.add_subcommand("cat", "Print files");
     cat->add_option("PATH", options.paths, "Absolute paths")->required();
+    CLI::App* report = app.add_subcommand("sandbox-report", "What this kernel enforces, and the proof");
+    bool json = false;
+    report->add_flag("--json", json, "As JSON");
     try {
         app.parse(argc, argv);
     } catch (const CLI::Success& wish) {
@@ -62,6 +67,7 @@ std::optional<ExitStatus> parse(int argc, const char* const* argv, Options& opti
         complain(std::string(error.what()) + " (worker --help tells what there is)");
         return ExitStatus::usage;
     }
+    if (report->parsed()) options.report = json ? ReportFormat::json : ReportFormat::text;
     return std::nullopt;
 }
 
@@ -104,7 +110,8 @@ std::expected<Broker, ExitStatus> connect(const Options& options) {
 bool enter_sandbox(const Options& options) {
     const bool best_effort = options.sandbox == "best-effort";
     const auto report =
-        confine_with_report(FDBROKER_CONFINE_DESCRIPTORS | (best_effort ? FDBROKER_CONFINE_BEST_EFFORT : 0));
+        confine_with_report(FDBROKER_CONFINE_DESCRIPTORS | FDBROKER_CONFINE_NAMESPACES |
+                            FDBROKER_CONFINE_LIMITS | (best_effort ? FDBROKER_CONFINE_BEST_EFFORT : 0));
     if (!report) {
         const bool missing = report.error().errno_value == ENOSYS || report.error().errno_value == EOPNOTSUPP;
         complain(fmt::format("sandbox: {}{}", report.error().message(),
@@ -112,7 +119,7 @@ bool enter_sandbox(const Options& options) {
         return false;
     }
     for (const LayerReport& layer : *report)
-        if (layer.state == LayerState::unavailable)
+        if (layer.state == LayerState::unavailable && layer.layer != Layer::namespaces)
             complain(fmt::format("sandbox: going on without {}", layer.detail));
     return true;
 }
@@ -122,6 +129,7 @@ bool enter_sandbox(const Options& options) {
 ExitStatus run(int argc, const char* const* argv) {
     Options options;
     if (const auto ending = parse(argc, argv, options)) return *ending;
+    if (options.report) return sandbox_report(*options.report);
     if (::getuid() == 0 || ::geteuid() == 0) {
         complain(
             "it does not run as root; as another user: "

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include <map>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "tests/support/process.hpp"
 #include "tests/support/verdict.hpp"
 #include "tests/unit/test_client_broker.hpp"
+#include "worker/sandbox/sandbox.hpp"
 
 namespace fdbroker::test {
 namespace {
@@ -166,6 +168,28 @@ TEST_CASE("worker: standard output that nobody reads, or that is closed, exits 1
         CHECK(outcome.status == 1);
         CHECK(outcome.err == std::string("worker: standard output: ") + error + "\n");
     }
+}
+
+TEST_CASE("worker: sandbox-report shows every layer and every attempt stopped, to whoever asks") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root to be somebody else");
+    for (const uid_t uid : {0u, some_user}) {
+        const Outcome outcome = run_alone({"sandbox-report", "--json"}, uid);
+        const auto report = nlohmann::json::parse(outcome.out);
+        CHECK(report["layers"].size() == worker::layer_count);
+        for (const auto& layer : report["layers"])
+            if (layer["layer"] != "namespaces" && layer["layer"] != "Landlock")
+                CHECK(layer["state"] == "enforced");
+        CHECK(report["attempts"].size() > 90);
+        for (const auto& attempt : report["attempts"]) {
+            CAPTURE(attempt.dump());
+            CHECK(attempt["stopped"] == true);
+        }
+        CHECK(outcome.status == (report["holds"] == true ? 0 : 1));
+    }
+    const Outcome text = run_alone({"sandbox-report"});
+    CHECK(text.out.find("seccomp       enforced") != std::string::npos);
+    CHECK(text.out.find("  open a file  ") != std::string::npos);
+    CHECK(text.out.find("NOT STOPPED") == std::string::npos);
 }
 
 TEST_CASE("worker: wrong usage exits 2, and so does root") {

@@ -74,6 +74,10 @@ class Connections {
     std::vector<Connection*> list_;
 };
 
+constexpr unsigned all_confine_flags = FDBROKER_CONFINE_BEST_EFFORT | FDBROKER_CONFINE_DESCRIPTORS |
+                                       FDBROKER_CONFINE_NAMESPACES | FDBROKER_CONFINE_LIMITS |
+                                       FDBROKER_CONFINE_NO_SIGSYS;
+
 // Nothing but a lack of memory throws here.
 template <typename Body>
 int guarded(Body body) noexcept {
@@ -119,6 +123,9 @@ Result<SandboxReport> confine_with_report(unsigned flags) {
     ConfineOptions options;
     if ((flags & FDBROKER_CONFINE_BEST_EFFORT) != 0) options.missing_layer = MissingLayer::go_on;
     if ((flags & FDBROKER_CONFINE_DESCRIPTORS) != 0) options.keep_only = Connections::all().sockets();
+    if ((flags & FDBROKER_CONFINE_NAMESPACES) != 0) options.namespaces = Wish::yes;
+    if ((flags & FDBROKER_CONFINE_LIMITS) != 0) options.limits = Wish::yes;
+    if ((flags & FDBROKER_CONFINE_NO_SIGSYS) != 0) options.fstat = Fstat::refused;
     return confine(options);
 }
 
@@ -164,7 +171,7 @@ const char* fdbroker_reason(const fdbroker_handle* broker) {
 }
 
 int fdbroker_confine(unsigned flags) {
-    if ((flags & ~(FDBROKER_CONFINE_BEST_EFFORT | FDBROKER_CONFINE_DESCRIPTORS)) != 0) return -EINVAL;
+    if ((flags & ~all_confine_flags) != 0) return -EINVAL;
     return guarded([&] {
         const auto report = confine_with_report(flags);
         return report ? 0 : -report.error().errno_value;

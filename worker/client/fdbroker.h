@@ -87,17 +87,27 @@ const char* fdbroker_reason(const struct fdbroker* broker);
 /* Confines this process for good: no capability, no_new_privs, not dumpable, Landlock without any right, and a seccomp
  * filter that refuses (EPERM) every system call that takes a path, makes a socket, starts a program, changes attributes
  * through a descriptor, lists a directory, reaches another process, or uses io_uring. A call of a foreign architecture
- * (int $0x80, x32) ends the process. Descriptors that are open work on; so do memory, threads, timers, signals to
- * oneself, fork, accept(2) on a socket that listens already.
+ * (int $0x80, x32) ends the process. Descriptors that are open work on, so what a socket reaches that was left open, it
+ * reaches; so do memory, threads, timers, signals to oneself, fork, accept(2) on a socket that listens already.
  *
  * It is for a process with a single thread (-EBUSY), since Landlock and capabilities are a thread's; threads may be
- * started afterwards. Once is enough: a second time is -EPERM. The C libraries from glibc 2.33 to 2.38 make fstat(3) a
- * system call with a path, which is refused; lseek(2) tells a file's size.
+ * started afterwards. Once is enough: a second time is -EPERM.
+ *
+ * The C libraries from glibc 2.33 to 2.38 make fstat(3) a system call with a path. It is served by a handler of SIGSYS,
+ * which is installed unless the program has one of its own, or ignores or blocks that signal; then, and with
+ * FDBROKER_CONFINE_NO_SIGSYS, fstat(3) fails with EPERM there. Where it is served, a thread that blocks SIGSYS and calls
+ * fstat(3), or a program that replaces the handler, ends by that signal: leave SIGSYS out of what you block.
  *
  * 0, or -ENOSYS, -EOPNOTSUPP: this kernel lacks a layer, and nothing was changed; any other error: a layer failed, and
  * the process, confined in part, had better end. */
 #define FDBROKER_CONFINE_BEST_EFFORT 1u /* goes on without what this kernel lacks */
 #define FDBROKER_CONFINE_DESCRIPTORS 2u /* also closes all descriptors but 0, 1, 2 and the connections' */
+/* Also user, mount, network, IPC, host name and cgroup namespaces of its own and an empty root directory, where this
+ * process may have them; silently none where it may not. */
+#define FDBROKER_CONFINE_NAMESPACES 4u
+/* Also no core dump, no further process or thread, no locked memory, no message queue, no real-time priority. */
+#define FDBROKER_CONFINE_LIMITS 8u
+#define FDBROKER_CONFINE_NO_SIGSYS 16u /* installs no handler of SIGSYS, see above */
 int fdbroker_confine(unsigned flags);
 
 #ifdef __cplusplus

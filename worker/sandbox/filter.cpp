@@ -77,6 +77,9 @@ class Builder {
     void allow_values(const char* name, unsigned argument, std::initializer_list<unsigned> values) {
         for (const unsigned value : values) allow(name, {is(argument, value)});
     }
+    void trap(const char* name, std::initializer_list<scmp_arg_cmp> comparisons) {
+        add(SCMP_ACT_TRAP, name, comparisons);
+    }
     void refuse(const char* name, int error) { add(SCMP_ACT_ERRNO(static_cast<unsigned>(error)), name, {}); }
 
     void set(scmp_filter_attr attribute, std::uint32_t value) {
@@ -161,7 +164,7 @@ Result<void> filter_available() {
     return system_error("seccomp");
 }
 
-Result<void> enter_filter(Signals signals) {
+Result<void> enter_filter(Signals signals, Fstat fstat) {
     Context context(::seccomp_init(SCMP_ACT_ERRNO(EPERM)));
     if (!context) return system_error("seccomp", "make a filter", ENOMEM);
     Builder builder(std::move(context));
@@ -171,6 +174,7 @@ Result<void> enter_filter(Signals signals) {
     allow_descriptor_controls(builder);
     allow_socket_controls(builder);
     allow_process_controls(builder, signals);
+    if (fstat == Fstat::served) builder.trap("newfstatat", {is(3, AT_EMPTY_PATH)});
     return builder.load();
 }
 

@@ -2,6 +2,7 @@
 
 #include <cap-ng.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -11,6 +12,7 @@
 
 #include "worker/sandbox/filter.hpp"
 #include "worker/sandbox/landlock.hpp"
+#include "worker/sandbox/namespaces.hpp"
 
 namespace fdbroker::worker {
 namespace {
@@ -45,6 +47,15 @@ Result<void> close_all_but(std::span<const BorrowedFd> kept) {
         next = number + 1;
     }
     return close_range(next, UINT_MAX);
+}
+
+// setrlimit(2): to 0, for good.
+Result<void> lower_limits() {
+    constexpr rlimit none{.rlim_cur = 0, .rlim_max = 0};
+    for (const auto resource :
+         {RLIMIT_CORE, RLIMIT_NPROC, RLIMIT_MEMLOCK, RLIMIT_MSGQUEUE, RLIMIT_RTPRIO, RLIMIT_NICE})
+        if (::setrlimit(resource, &none) != 0) return system_error("limits", "setrlimit");
+    return {};
 }
 
 Result<void> drop_capabilities() {
@@ -89,12 +100,22 @@ class Confinement {
             landlock_abi_ = *abi;
         }
         if (const auto available = filter_available(); !available)
-            return miss(Layer::seccomp, available.error());
+            if (const auto done = miss(Layer::seccomp, available.error()); !done) return done;
+        if (options_.namespaces == Wish::no) return {};
+        if (const auto available = namespaces_available(); !available)
+            leave_out(Layer::namespaces, available.error());
         return {};
     }
 
     Result<SandboxReport> enter() {
         if (options_.keep_only && !enter(Layer::descriptors, close_all_but(*options_.keep_only)))
+            return failure();
+        if (options_.namespaces == Wish::yes && state(Layer::namespaces) != LayerState::unavailable &&
+            !enter(Layer::namespaces, enter_namespaces(),
+                   "user, mount, network, IPC, host name, cgroup; an empty root"))
+            return failure();
+        if (options_.limits == Wish::yes &&
+            !enter(Layer::limits, lower_limits(), "no core dump, process, thread or locked memory"))
             return failure();
         if (!enter(Layer::capabilities, drop_capabilities())) return failure();
         if (!enter(Layer::dumpable, set_by_prctl("dumpable", PR_SET_DUMPABLE, 0))) return failure();
@@ -103,9 +124,7 @@ class Confinement {
         if (landlock_abi_ > 0 &&
             !enter(Layer::landlock, restrict_to_nothing(landlock_abi_), describe_landlock(landlock_abi_)))
             return failure();
-        if (state(Layer::seccomp) != LayerState::unavailable &&
-            !enter(Layer::seccomp, enter_filter(landlock_abi_ >= 6 ? Signals::landlock : Signals::filter)))
-            return failure();
+        if (state(Layer::seccomp) != LayerState::unavailable && !enter_seccomp()) return failure();
         return std::move(report_);
     }
 
@@ -116,9 +135,19 @@ class Confinement {
     // This kernel does not have the layer.
     Result<void> miss(Layer layer, const proto::Error& error) {
         if (options_.missing_layer == MissingLayer::fail) return std::unexpected(error);
+        leave_out(layer, error);
+        return {};
+    }
+    void leave_out(Layer layer, const proto::Error& error) {
         at(layer).state = LayerState::unavailable;
         at(layer).detail = error.message();
-        return {};
+    }
+
+    bool enter_seccomp() {
+        const Fstat fstat = options_.fstat == Fstat::served ? install_fstat_handler() : Fstat::refused;
+        const Signals signals = landlock_abi_ >= 6 ? Signals::landlock : Signals::filter;
+        return enter(Layer::seccomp, enter_filter(signals, fstat),
+                     fstat == Fstat::served ? "fstat(2) of every C library served" : "");
     }
 
     bool enter(Layer layer, Result<void> result, std::string detail = {}) {
@@ -144,6 +173,10 @@ const char* to_string(Layer layer) noexcept {
     switch (layer) {
         case Layer::descriptors:
             return "descriptors";
+        case Layer::namespaces:
+            return "namespaces";
+        case Layer::limits:
+            return "limits";
         case Layer::capabilities:
             return "capabilities";
         case Layer::dumpable:

@@ -12,19 +12,22 @@
 
 #include "proto/error.hpp"
 #include "proto/unique_fd.hpp"
+#include "worker/sandbox/fstat_handler.hpp"
 
 namespace fdbroker::worker {
 
 // In the order in which they are entered.
 enum class Layer {
     descriptors,   // all but the standard ones and those named are closed (only when asked for)
+    namespaces,    // an empty root, no network, ... (only when asked for, where this process may have them)
+    limits,        // no core dump, no further process or thread, ... (only when asked for)
     capabilities,  // none in any set; where it may still be emptied (CAP_SETPCAP) the bounding set, too
     dumpable,      // no core dump, no ptrace by others of the same user, /proc/self not its own
     no_new_privs,  // no execve gains anything
     landlock,  // no right to a file or, as far as the ABI goes, the network, abstract sockets, foreign signals
     seccomp,   // the system calls of filter.cpp and no others
 };
-inline constexpr std::size_t layer_count = 6;
+inline constexpr std::size_t layer_count = 8;
 const char* to_string(Layer layer) noexcept;
 
 enum class LayerState { not_asked, enforced, unavailable };
@@ -36,13 +39,19 @@ struct LayerReport {
 };
 using SandboxReport = std::array<LayerReport, layer_count>;  // by layer
 
-// What happens when this kernel lacks a layer.
+// What happens when this kernel lacks a layer. Namespaces are never missed: who may have them is the administrator's
+// decision, and many leave them out.
 enum class MissingLayer { fail, go_on };
+
+enum class Wish { no, yes };
 
 struct ConfineOptions {
     MissingLayer missing_layer = MissingLayer::fail;
     // When given, only 0, 1, 2 and these stay open.
     std::optional<std::vector<proto::BorrowedFd>> keep_only{};
+    Wish namespaces = Wish::no;
+    Wish limits = Wish::no;
+    Fstat fstat = Fstat::served;
 };
 
 // Errors (the operation names the layer): EBUSY: there are other threads; ENOSYS, EOPNOTSUPP: this kernel lacks a layer

@@ -1,0 +1,77 @@
+// What a process tries that has been taken over: attempts to get out of the sandbox, for children that are not confined,
+// confined in part, or confined as a worker is.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "proto/error.hpp"
+#include "proto/unique_fd.hpp"
+
+namespace fdbroker::worker {
+
+// Removed with all it holds when the object goes.
+class ScratchDirectory {
+  public:
+    // Below TMPDIR, else /tmp.
+    static proto::Result<std::unique_ptr<ScratchDirectory>> make();
+    explicit ScratchDirectory(std::string path) : path_(std::move(path)) {}
+    ScratchDirectory(const ScratchDirectory&) = delete;
+    ScratchDirectory& operator=(const ScratchDirectory&) = delete;
+    ~ScratchDirectory();
+    const std::string& path() const { return path_; }
+
+  private:
+    std::string path_;
+};
+
+// Files, sockets and descriptors of the parent's for the children to try. A child gets copies of the descriptors.
+struct EscapeScene {
+    std::unique_ptr<ScratchDirectory> scratch{};
+    std::string path{};
+    std::string file_path{};
+    std::string new_path{};  // names nothing yet
+    std::string abstract_name{};
+    proto::UniqueFd file{};
+    proto::UniqueFd directory{};
+    proto::UniqueFd program{};
+    proto::UniqueFd listener{};  // at path/stream
+    proto::UniqueFd abstract_listener{};
+    proto::UniqueFd tcp_listener{};
+    proto::UniqueFd mailbox{};  // at path/datagram
+    proto::UniqueFd stream_socket{};
+    proto::UniqueFd datagram_socket{};
+    proto::UniqueFd tcp_socket{};
+    proto::UniqueFd terminal{};  // -1 where there are none
+    proto::UniqueFd network_namespace{};
+    proto::UniqueFd parent_pidfd{};
+    pid_t parent = -1;
+
+    // Fails where something cannot be made that every system has.
+    static proto::Result<EscapeScene> make();
+};
+
+enum class EscapeGroup { paths, descriptors, sockets, programs, processes, kernel };
+const char* to_string(EscapeGroup group) noexcept;
+
+// What the filter by itself does about an attempt.
+enum class FilterSays {
+    refuse,
+    // The address lies in memory, which a filter does not read: what a socket reaches that was left open, it reaches.
+    nothing,
+};
+
+struct Escape {
+    const char* what;  // "open a file"
+    // Returns what a system call would: negative with errno set where it failed. To be run in a child of its own, since
+    // it may change the process for good, or run another program.
+    long (*attempt)(const EscapeScene& scene);
+    FilterSays filter = FilterSays::refuse;
+};
+
+std::span<const Escape> escapes(EscapeGroup group);
+inline constexpr std::size_t escape_group_count = 6;
+
+}  // namespace fdbroker::worker

@@ -1,0 +1,28 @@
+// Namespaces of a confined worker's own, as far as an unprivileged process may have them.
+#pragma once
+
+#include "proto/error.hpp"
+
+namespace fdbroker::worker {
+
+// New user, mount, network, IPC, host name and cgroup namespaces for this process: its root directory is empty and
+// read-only, it has no network interface but a loopback one that is down, and nobody's message queues. Its user and group
+// keep their numbers, all others are shown as the overflow ones. For a process with one thread.
+//
+// Not among them is the one for processes, since unshare(2) puts only children there, and no thread could be started
+// afterwards.
+//
+// A failure half-way cannot be undone.
+proto::Result<void> enter_namespaces();
+
+// Whether enter_namespaces() would succeed, tried in a child: security modules take away the capabilities that a new user
+// namespace brings, which shows only afterwards. Else why this process may not have them: EPERM (a sysctl, a
+// security module, a filter, or the process runs in a chroot), ENOSPC or EUSERS (there are too many), others as
+// unshare(2), mount(2) and pivot_root(2).
+proto::Result<void> namespaces_available();
+
+// user_namespaces(7): a new user namespace in which the caller's user and group have their numbers.
+// `flags`: further namespaces of unshare(2), made together with it and owned by it.
+proto::Result<void> enter_user_namespace(int flags);
+
+}  // namespace fdbroker::worker
