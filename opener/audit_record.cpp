@@ -1,5 +1,6 @@
 #include "opener/audit_record.hpp"
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <ctime>
@@ -7,6 +8,9 @@
 namespace fdbroker::opener {
 
 namespace {
+
+// Of a peer's roles so many are named in its records; with names of 64 bytes they take 4 KiB.
+constexpr std::size_t most_roles = 64;
 
 // Written by hand: a record is made for every request, and a general JSON writer takes ten times as long.
 class Line {
@@ -54,13 +58,23 @@ class Line {
         out_.push_back('"');
     }
 
-    void start(std::chrono::system_clock::time_point when, std::uint64_t sequence, std::uint32_t generation) {
-        raw("{\"time\":");
-        time(when);
-        raw(",\"seq\":");
+    void beginning(std::uint64_t sequence, std::uint32_t generation) {
+        raw("{\"seq\":");
         number(sequence);
         raw(",\"generation\":");
         number(generation);
+        raw(",");
+    }
+
+    void head(const RecordHead& head) {
+        beginning(head.sequence, head.generation);
+        if (!head.policy.empty()) {
+            raw("\"policy\":\"");
+            raw(head.policy);
+            raw("\",");
+        }
+        raw("\"time\":");
+        time(head.time);
     }
 
     void end() { raw("}\n"); }
@@ -113,18 +127,32 @@ std::string audit_peer(const policy::PeerIdentity& identity, std::int32_t pid,
         line.bytes(identity.user);
     }
     line.raw(",\"roles\":[");
-    for (std::size_t i = 0; i < roles.size(); ++i) {
+    const std::size_t named = std::min(roles.size(), most_roles);
+    for (std::size_t i = 0; i < named; ++i) {
         if (i != 0) line.raw(",");
         line.text(roles[i]);
     }
-    line.raw("]}");
+    line.raw("]");
+    if (named < roles.size()) {
+        line.raw(",\"more_roles\":");
+        line.number(roles.size() - named);
+    }
+    line.raw("}");
+    return out;
+}
+
+std::string line_beginning(std::uint64_t sequence, std::uint32_t generation) {
+    std::string out;
+    Line(out).beginning(sequence, generation);
     return out;
 }
 
 void write_line(std::string& out, const DecisionRecord& record) {
     Line line(out);
-    line.start(record.time, record.sequence, record.generation);
-    line.raw(",\"event\":\"request\",\"session\":");
+    line.head(record.head);
+    line.raw(",\"event\":\"request\",\"decision\":");
+    line.raw(record.errno_value == 0 ? "\"allowed\"" : "\"refused\"");
+    line.raw(",\"session\":");
     line.number(record.session);
     line.raw(",\"request\":");
     line.number(record.request);
@@ -141,7 +169,10 @@ void write_line(std::string& out, const DecisionRecord& record) {
     }
     line.raw("],\"path\":");
     line.bytes(record.path);
-    line.raw(record.errno_value == 0 ? ",\"decision\":\"allowed\"" : ",\"decision\":\"refused\"");
+    if (!record.final_path.empty()) {
+        line.raw(",\"final_path\":");
+        line.bytes(record.final_path);
+    }
     if (record.rule != nullptr) {
         line.raw(",\"rule\":");
         line.text(record.rule->name);
@@ -167,7 +198,7 @@ void write_line(std::string& out, const DecisionRecord& record) {
 
 void write_line(std::string& out, const EventRecord& record) {
     Line line(out);
-    line.start(record.time, record.sequence, record.generation);
+    line.head(record.head);
     line.raw(",\"event\":");
     line.text(record.event);
     if (record.session != 0) {
@@ -178,9 +209,17 @@ void write_line(std::string& out, const EventRecord& record) {
         line.raw(",");
         line.raw(record.peer);
     }
+    if (!record.policy_digest.empty()) {
+        line.raw(",\"policy_sha256\":");
+        line.text(record.policy_digest);
+    }
     if (!record.cause.empty()) {
         line.raw(",\"cause\":");
         line.text(record.cause);
+    }
+    if (record.bytes != 0) {
+        line.raw(",\"bytes\":");
+        line.number(record.bytes);
     }
     line.end();
 }

@@ -1,8 +1,9 @@
 // What stands in the audit log: one line of JSON for each decision, and for what befell the opener and its
-// sessions. opener(8) describes every key; they are only ever added to.
+// sessions. fdbroker-audit(5) describes every key; they are only ever added to.
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -17,16 +18,33 @@ namespace fdbroker::opener {
 std::string audit_peer(const policy::PeerIdentity& identity, std::int32_t pid,
                        std::span<const std::string_view> roles);
 
-struct DecisionRecord {
+// What every record begins with, in this order.
+struct RecordHead {
     std::uint64_t sequence = 0;
     std::uint32_t generation = 0;
+    std::string_view policy{};  // policy_digest_shown digits; empty: the supervisor's, which knows no policy
     std::chrono::system_clock::time_point time{};
+};
+
+// A policy is known by the SHA-256 of its sources, in hexadecimal; every record has this many digits of it, and the one
+// that begins a generation all.
+inline constexpr std::size_t policy_digest_shown = 16;
+
+// The beginning of the line with this number; the supervisor, who counts them as well, expects it.
+std::string line_beginning(std::uint64_t sequence, std::uint32_t generation);
+
+// No line is longer, newline included: two paths of which every byte is escaped, and a peer with many roles.
+inline constexpr std::size_t max_line = std::size_t{128} << 10;
+
+struct DecisionRecord {
+    RecordHead head{};
     std::chrono::nanoseconds duration{};
     std::uint64_t session = 0;
     std::uint32_t request = 0;
     std::string_view peer{};  // of audit_peer()
     policy::OperationSet operations{};
     std::string_view path{};
+    std::string_view final_path{};       // where links led; empty: the path itself
     const policy::Rule* rule = nullptr;  // that granted or denied; null: none
     int errno_value = 0;                 // 0: allowed and delivered
     proto::Step step = proto::Step::none;
@@ -34,18 +52,18 @@ struct DecisionRecord {
 };
 
 // Writes the line, newline included, into `out`, replacing what is there; its capacity is kept, so that in the long
-// run nothing is allocated. Bytes of the path outside printable ASCII stand as \u00XX, one for each byte.
+// run nothing is allocated. Bytes of a path outside printable ASCII stand as \u00XX, one for each byte.
 void write_line(std::string& out, const DecisionRecord& record);
 
-// A record about the opener itself or a session: "start", "ready", "crash", "stop", "session-end".
+// A record about the opener itself or a session.
 struct EventRecord {
-    std::uint64_t sequence = 0;
-    std::uint32_t generation = 0;
-    std::chrono::system_clock::time_point time{};
+    RecordHead head{};
     std::string_view event{};
     std::uint64_t session = 0;  // 0: not about a session
     std::string_view peer{};    // of audit_peer(), or empty
-    std::string_view cause{};   // in words; may be empty
+    std::string_view policy_digest{};
+    std::string_view cause{};  // in words; may be empty
+    std::uint64_t bytes = 0;   // 0: left out
 };
 void write_line(std::string& out, const EventRecord& record);
 

@@ -3,7 +3,6 @@
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -101,27 +100,31 @@ bool AuditRing::append(std::string_view record) noexcept {
     return true;
 }
 
-Result<std::size_t> AuditRing::drain(BorrowedFd file) noexcept {
+std::size_t AuditRing::take(std::string& out) {
     clear_event(wakeup_.borrow());
+    // A producer that was taken over may have written any head, and any tail.
     const std::uint64_t tail = shared_->tail.load(std::memory_order_relaxed);
-    // A producer that was taken over may have written any head: at most the ring is copied.
     const std::size_t used = std::min<std::uint64_t>(shared_->head.load() - tail, capacity);
     if (used == 0) return 0;
     const std::size_t start = tail % capacity;
     const std::size_t first = std::min(used, capacity - start);
-    const iovec parts[2] = {{shared_->data + start, first}, {shared_->data, used - first}};
-    const ssize_t written = ::writev(file.number(), parts, used > first ? 2 : 1);
-    if (written < 0) {
-        if (errno == EINTR || errno == EAGAIN) return 0;
-        const int cause = errno;
-        shared_->failed.store(true);
-        signal_event(room_.borrow());
-        return proto::system_error("write", "the audit file", cause);
-    }
-    shared_->tail.store(tail + static_cast<std::uint64_t>(written), std::memory_order_release);
-    shared_->failed.store(false);
+    const auto* data = reinterpret_cast<const char*>(shared_->data);
+    out.append(data + start, first);
+    out.append(data, used - first);
+    shared_->tail.store(tail + used, std::memory_order_release);
     signal_event(room_.borrow());
-    return static_cast<std::size_t>(written);
+    return used;
+}
+
+void AuditRing::announce_failing(bool failing) noexcept {
+    // Either way whoever waits for room looks again.
+    if (shared_->failed.exchange(failing) != failing) signal_event(room_.borrow());
+}
+
+void AuditRing::renew(std::uint64_t sequence) noexcept {
+    shared_->head.store(0);
+    shared_->tail.store(0);
+    shared_->sequence.store(sequence);
 }
 
 void AuditRing::announce_awake() noexcept {

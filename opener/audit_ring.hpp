@@ -15,7 +15,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <span>
+#include <string>
 #include <string_view>
 
 #include "proto/error.hpp"
@@ -44,7 +44,7 @@ class AuditRing {
 
     // ---- producer ----
 
-    // One process at a time may be the producer; the numbers go on from one to the next.
+    // One process at a time may be the producer.
 
     // The number that the next record bears; append() moves on to the one after, so that there is no gap.
     std::uint64_t next_sequence() const noexcept { return shared_->sequence.load(std::memory_order_relaxed); }
@@ -56,10 +56,14 @@ class AuditRing {
 
     // Readable when the producer wants attention.
     proto::BorrowedFd wakeup() const noexcept { return wakeup_.borrow(); }
-    // Writes what is there to `file`. The bytes are the producer's and are copied as they are. Returns the number
-    // written; 0: nothing there. On an error what was not written stays, and until a write succeeds append()
-    // fails.
-    proto::Result<std::size_t> drain(proto::BorrowedFd file) noexcept;
+    // Appends what is there to `out` and makes room for more. The bytes are the producer's: at most `capacity` of them,
+    // whatever it wrote into the memory that both share. Returns how many.
+    std::size_t take(std::string& out);
+    bool is_half_full() const noexcept { return shared_->head.load() - shared_->tail.load() > capacity / 2; }
+    // Whether what was taken can be written. While it cannot, append() fails.
+    void announce_failing(bool failing) noexcept;
+    // With no producer alive, for the next one: empty, and its first record bears this number.
+    void renew(std::uint64_t sequence) noexcept;
     // Between the two the consumer need not be woken for each record.
     void announce_awake() noexcept;
     // Tells that from now on the first record must wake the consumer; false: there are records already.
@@ -69,7 +73,7 @@ class AuditRing {
     struct Shared {
         alignas(64) std::atomic<std::uint64_t> head{0};  // bytes ever put in
         std::atomic<std::uint64_t> sequence{1};
-        alignas(64) std::atomic<std::uint64_t> tail{0};  // bytes ever written out
+        alignas(64) std::atomic<std::uint64_t> tail{0};  // bytes ever taken out
         std::atomic<bool> consumer_sleeps{true};
         std::atomic<bool> failed{false};  // the consumer's last write failed
         alignas(64) std::byte data[capacity];

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "opener/audit_record.hpp"
 #include "opener/audit_ring.hpp"
@@ -11,13 +12,14 @@ namespace fdbroker::opener {
 
 class AuditTrail {
   public:
-    // `ring` null: nothing is recorded (--audit none).
-    AuditTrail(AuditRing* ring, std::uint32_t generation) : ring_(ring), generation_(generation) {}
+    // `ring` null: nothing is recorded (--audit none). `policy_digest` is the whole of it.
+    AuditTrail(AuditRing* ring, std::uint32_t generation, std::string_view policy_digest)
+        : ring_(ring), generation_(generation), policy_digest_(policy_digest) {}
 
     // `settings` is the policy's `audit:`. Before it is given everything is recorded.
     void apply(const policy::AuditSettings& settings) noexcept { settings_ = settings; }
 
-    // Records a decision; sequence, generation and time of `record` are filled in here. The number of the record, 0:
+    // Records a decision; the head of `record` is filled in here. The number of the record, 0:
     // the policy wants none of this kind. False: it could not be recorded, and a grant must not leave.
     struct Recorded {
         std::uint64_t sequence = 0;
@@ -25,12 +27,17 @@ class AuditTrail {
     };
     Recorded decision(DecisionRecord record);
 
-    // As above for an event; nothing depends on whether it could be recorded.
+    // The generation begins to serve; `cause` in words.
+    void start(std::string_view cause);
+    // As decision() for an event; nothing depends on whether it could be recorded.
     void event(EventRecord record);
 
   private:
+    RecordHead head() const;
+
     AuditRing* ring_;
     std::uint32_t generation_;
+    std::string policy_digest_;
     policy::AuditSettings settings_{};
     std::string line_{};
 };

@@ -1,7 +1,9 @@
 #include "opener/broker.hpp"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -39,7 +41,7 @@ class Broker {
     Broker(const GenerationStart& start, Service& service, const IdentitySource& identities, EventLoop loop)
         : start_(start), service_(service), identities_(identities), loop_(std::move(loop)) {}
 
-    Result<void> run(const policy::Limits& limits);
+    Result<void> run();
 
   private:
     enum class Phase {
@@ -50,7 +52,7 @@ class Broker {
 
     void activate();
     Result<bool> serve_link();
-    void adopt(Token token, std::uint32_t listener, UniqueFd socket);
+    void adopt(const LinkMessage& message, UniqueFd socket);
     void handle(Session& session);
     void follow(Session& session, Session::State before, Session::State after);
     bool make_room_for_waiting();
@@ -80,7 +82,7 @@ class Broker {
 
 // A previous generation may have been taken over: its journal is read with as little trust as a message.
 void Broker::activate() {
-    service_.audit.event({.event = "start", .cause = start_.cause});
+    service_.audit.start(start_.cause);
     for (Journal* journal : start_.previous) {
         for (const JournalEntry& entry : journal->entries()) {
             const Token token = entry.token.load();
@@ -98,11 +100,15 @@ void Broker::activate() {
     }
 }
 
-Result<void> Broker::run(const policy::Limits& limits) {
+Result<void> Broker::run() {
+    const policy::Policy& policy = service_.tools.policy;
     // The link is the one thing without a session, so its tag is null.
     if (auto added = loop_.add(start_.link.descriptor(), EPOLLIN, nullptr); !added) return added;
-    const LinkMessage ready{
-        .type = LinkType::ready, .value = limits.connections, .total = limits.connections_total};
+    const LinkMessage ready{.type = LinkType::ready,
+                            .value = policy.limits().connections,
+                            .total = policy.limits().connections_total,
+                            .keep = policy.audit().keep,
+                            .token = policy.audit().max_size};
     if (auto sent = start_.link.send(ready); !sent) return sent;
     while (!finished()) {
         for (const epoll_event& event : loop_.wait(patience())) {
@@ -141,13 +147,19 @@ Result<bool> Broker::serve_link() {
                 activate();
                 break;
             case LinkType::adopt:
-                adopt(message.token, message.value, std::move((*received)->attached));
+                adopt(message, std::move((*received)->attached));
                 break;
             case LinkType::hand_over:
                 hand_over();
                 break;
             case LinkType::retire:
                 retire();
+                break;
+            case LinkType::not_reloaded:
+                service_.audit.event({.event = "reload-failed",
+                                      .cause = "the new generation " +
+                                               describe_end(static_cast<int>(message.value)) +
+                                               "; the policy stays as it was"});
                 break;
             case LinkType::ping:
                 static_cast<void>(start_.link.send({.type = LinkType::pong}));
@@ -158,14 +170,15 @@ Result<bool> Broker::serve_link() {
     }
 }
 
-void Broker::adopt(Token token, std::uint32_t listener, UniqueFd socket) {
+void Broker::adopt(const LinkMessage& message, UniqueFd socket) {
+    const Token token = message.token;
     // A connection that cannot be served is let go; the supervisor closes it.
     const auto let_go = [&] {
         ::shutdown(socket.number(), SHUT_RDWR);
         release(token);
     };
-    if (!socket || listener >= start_.listeners.size()) return let_go();
-    auto peer = identify(socket.borrow(), start_.listeners[listener], identities_);
+    if (!socket || message.value >= start_.listeners.size()) return let_go();
+    auto peer = identify(socket.borrow(), start_.listeners[message.value], identities_);
     if (!peer) {
         service_.audit.event({.event = "session-refused", .session = token, .cause = peer.error().message()});
         return let_go();
@@ -178,6 +191,7 @@ void Broker::adopt(Token token, std::uint32_t listener, UniqueFd socket) {
         return;
     }
     Session& added = *session;
+    if (message.total != 0) added.record_start();
     sessions_.emplace(token, std::move(session));
     if (auto lost = lost_.extract(token)) {
         make_room_for_waiting();
@@ -283,19 +297,25 @@ void detach_standard_streams() {
 
 }  // namespace
 
+std::string describe_end(int status) {
+    if (WIFSIGNALED(status)) return fmt::format("killed by signal {}", WTERMSIG(status));
+    return fmt::format("exited with status {}", WEXITSTATUS(status));
+}
+
 void run_generation(const GenerationStart& start) {
     // A generation without its supervisor gets no connections and writes no records.
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     detach_standard_streams();
 
-    auto policy = load_policy(start.options.policy);
-    if (!policy) {
-        print_diagnostics(policy.error());
+    const auto loaded = load_policy(start.options.policy);
+    if (!loaded) {
+        print_diagnostics(loaded.error());
         ::_exit(exit_policy);
     }
+    const policy::Policy& policy = loaded->policy;
     const auto account = choose_account(start.options.user);
     if (!account) fail(exit_failed, account.error().message());
-    const ConfinementPlan plan = plan_confinement(policy->directories(), *account);
+    const ConfinementPlan plan = plan_confinement(policy.directories(), *account);
     const IdentitySource identities = IdentitySource::take(!account->changes);
     const Inspector inspector(read_link_protection());
     // gmtime(3) reads the time zone file when it is first needed, and there will be none to read.
@@ -317,14 +337,14 @@ void run_generation(const GenerationStart& start) {
         say("the broker is confined less than it could be: " + confined->report.missing());
     }
 
-    AuditTrail audit(start.ring, start.number);
-    audit.apply(policy->audit());
+    AuditTrail audit(start.ring, start.number, loaded->digest);
+    audit.apply(policy.audit());
     const Resolver resolver(std::move(confined->directories));
-    Metrics metrics(policy->rules());
+    Metrics metrics(policy.rules());
     Service service{
-        {*policy, resolver, inspector, metrics}, audit, start.journal, confined->most_descriptors / 8};
+        {policy, resolver, inspector, metrics}, audit, start.journal, confined->most_descriptors / 8};
     Broker broker(start, service, identities, std::move(*loop));
-    const auto ended = broker.run(policy->limits());
+    const auto ended = broker.run();
     if (!ended && ended.error().kind != proto::ErrorKind::disconnected)
         fail(exit_failed, ended.error().message());
     ::_exit(exit_done);

@@ -31,4 +31,7 @@ struct GenerationStart : GenerationOrders {
 // policy or the confinement is said on standard error.
 [[noreturn]] void run_generation(const GenerationStart& start);
 
+// How a generation ended, from waitpid(2): "exited with status 3".
+std::string describe_end(int status);
+
 }  // namespace fdbroker::opener

@@ -12,24 +12,25 @@
 namespace fdbroker::opener {
 
 ExitStatus check(const Options& options) {
-    const auto policy = load_policy(options.policy);
-    if (!policy) {
-        print_diagnostics(policy.error());
+    const auto loaded = load_policy(options.policy);
+    if (!loaded) {
+        print_diagnostics(loaded.error());
         return exit_policy;
     }
+    const policy::Policy& policy = loaded->policy;
     const auto account = choose_account(options.user);
     if (!account) {
         fmt::print(stderr, "opener: {}\n", account.error().message());
         return exit_failed;
     }
-    const ConfinementPlan plan = plan_confinement(policy->directories(), *account);
+    const ConfinementPlan plan = plan_confinement(policy.directories(), *account);
     std::vector<DormantDirectory> dormant;
     const auto report = probe_confinement(plan, &dormant);
     if (!report) {
         fmt::print(stderr, "opener: the broker cannot be confined here: {}\n", report.error().message());
         return exit_failed;
     }
-    fmt::print("{}: valid, {} rules\n{}", options.policy, policy->rules().size(), describe(plan, &*report));
+    fmt::print("{}: valid, {} rules\n{}", options.policy, policy.rules().size(), describe(plan, &*report));
     for (const DormantDirectory& directory : dormant) {
         fmt::print(
             "dormant: {}: {}; its rules grant nothing until it is there and the policy is loaded again\n",

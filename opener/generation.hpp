@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 
+#include "opener/audit_sink.hpp"
 #include "opener/broker.hpp"
 #include "opener/connection_table.hpp"
 #include "opener/event_loop.hpp"
@@ -55,6 +56,7 @@ class Generation {
     struct Limits {
         unsigned connections_per_uid = 0;
         unsigned connections_total = 0;
+        AuditRotation rotation{};
     };
     const std::optional<Limits>& limits() const noexcept { return limits_; }  // nullopt: not ready yet
     void ready(const Limits& limits) noexcept { limits_ = limits; }

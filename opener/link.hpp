@@ -15,13 +15,16 @@ using Token = std::uint64_t;
 
 enum class LinkType : std::uint32_t {
     // supervisor → generation
-    activate = 1,   // no other generation serves any more: begin
-    adopt = 2,      // token, value: index of the listener; with the connection's descriptor
-    hand_over = 3,  // read no more, send what is parked, end; the next generation takes the connections
-    retire = 4,     // answer what peers have sent, end every session, end
-    ping = 5,       // answer with pong: the loop is alive, and what was sent before has been seen to
+    activate = 1,  // no other generation serves any more: begin
+    adopt =
+        2,  // token, value: index of the listener, total: 1 for a new one; with the connection's descriptor
+    hand_over = 3,     // read no more, send what is parked, end; the next generation takes the connections
+    retire = 4,        // answer what peers have sent, end every session, end
+    ping = 5,          // answer with pong: the loop is alive, and what was sent before has been seen to
+    not_reloaded = 6,  // for the record; value: status (waitpid(2)) of the generation that could not start
     // generation → supervisor
-    ready = 16,    // policy loaded, confined; value: connections per uid, total: connections in all
+    ready = 16,  // policy loaded, confined; value: connections per uid, total: connections in all, and of the
+                 // audit file: token: bytes after which it is rotated (0: never), keep: files kept besides
     release = 17,  // token: its session has ended, let go of the duplicate
     pong = 18,
 };
@@ -30,7 +33,7 @@ struct LinkMessage {
     LinkType type = LinkType::adopt;
     std::uint32_t value = 0;
     std::uint32_t total = 0;
-    std::uint32_t reserved = 0;
+    std::uint32_t keep = 0;
     Token token = 0;
 };
 

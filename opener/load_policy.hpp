@@ -9,9 +9,15 @@
 
 namespace fdbroker::opener {
 
+struct LoadedPolicy {
+    policy::Policy policy;
+    std::string
+        digest;  // SHA-256 of its sources one after the other, in hexadecimal: `cat FILE... | sha256sum`
+};
+
 // Reads, checks and compiles the policy with its fragments. Asks the account database, so it may block; not for the
 // confined broker.
-std::expected<policy::Policy, std::vector<policy::Diagnostic>> load_policy(const std::string& path);
+std::expected<LoadedPolicy, std::vector<policy::Diagnostic>> load_policy(const std::string& path);
 
 // One line each on standard error.
 void print_diagnostics(const std::vector<policy::Diagnostic>& diagnostics);

@@ -44,11 +44,13 @@ void parse_audit(const std::string& text, Options& options) {
         options.audit = AuditDestination::none;
     } else if (text == "-") {
         options.audit = AuditDestination::standard_output;
+    } else if (text == "journal") {
+        options.audit = AuditDestination::journal;
     } else if (text.starts_with('/')) {
         options.audit_file = text;
     } else {
-        throw CLI::ValidationError("--audit",
-                                   fmt::format("\"{}\" is none of an absolute path, - and none", text));
+        throw CLI::ValidationError(
+            "--audit", fmt::format("\"{}\" is none of an absolute path, -, journal and none", text));
     }
 }
 
@@ -99,7 +101,7 @@ std::variant<Options, ExitStatus> parse_options(int argc, char** argv) {
         ->type_name("[NAME=]MODE");
     app.add_option("--listen-group", groups, "group of a socket that is a path")->type_name("[NAME=]GROUP");
     app.add_option("--audit", audit,
-                   "where decisions are recorded: a file, - (standard output) or none "
+                   "where decisions are recorded: a file, - (standard output), journal or none "
                    "(/var/log/fdbroker/audit.jsonl)")
         ->type_name("DEST");
     app.add_option("--user", options.user, "whom the broker runs as (fdbroker, else an unused uid)")

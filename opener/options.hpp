@@ -30,7 +30,7 @@ struct ListenGroup {
     std::string group;
 };
 
-enum class AuditDestination { file, standard_output, none };
+enum class AuditDestination { file, standard_output, journal, none };
 
 struct Options {
     std::string policy = "/etc/fdbroker/policy.yaml";

@@ -36,6 +36,10 @@ Session::Session(Service& service, Token token, proto::UniqueFd socket, Identifi
       audit_peer_(opener::audit_peer(peer_.identity(), peer.pid, peer_.role_names(service.tools.policy))),
       unread_of_user_(service.unread_of_user[peer_.identity().uid]) {}
 
+void Session::record_start() {
+    service_.audit.event({.event = "session-start", .session = token_, .peer = audit_peer_});
+}
+
 // ---- receive -------------------------------------------------------------------------------------------
 
 Session::State Session::serve() {

@@ -62,6 +62,8 @@ class Session {
     std::uint32_t uid() const noexcept { return peer_.identity().uid; }
     proto::BorrowedFd descriptor() const noexcept { return socket_.borrow(); }
 
+    // Puts on record that it is a new connection, not one taken over from an earlier generation.
+    void record_start();
     // Serves what is there, in whole messages, until requests_per_turn or more are answered, so that no session keeps
     // the others waiting. Never blocks on the peer.
     State serve();

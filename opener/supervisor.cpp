@@ -19,7 +19,7 @@
 #include <vector>
 
 #include "opener/audit_log.hpp"
-#include "opener/audit_trail.hpp"
+#include "opener/broker.hpp"
 #include "opener/connection_table.hpp"
 #include "opener/event_loop.hpp"
 #include "opener/generation.hpp"
@@ -55,11 +55,6 @@ constexpr std::size_t messages_per_turn = 64;
 constexpr std::size_t accepts_per_turn = 64;
 // Descriptors kept for everything but connections.
 constexpr rlim_t reserved_descriptors = 64;
-
-std::string describe_end(int status) {
-    if (WIFSIGNALED(status)) return fmt::format("killed by signal {}", WTERMSIG(status));
-    return fmt::format("exited with status {}", WEXITSTATUS(status));
-}
 
 class Supervisor {
   public:
@@ -161,9 +156,7 @@ ExitStatus Supervisor::run() {
         drain_audit();
     }
     if (log_.ring() != nullptr && ever_served_) {
-        // No generation is left, so the ring's producer may be this process.
-        AuditTrail(log_.ring(), last_number_)
-            .event({.event = "stop", .cause = "the opener was told to stop"});
+        log_.record("stop", "the opener was told to stop");
         drain_audit();
     }
     return exit_status_;
@@ -203,6 +196,7 @@ void Supervisor::drain_audit() {
     if (auto drained = log_.drain(); !drained) {
         say(drained.error().message() + "; requests are refused until it can be written (audit: on_failure)");
     }
+    if (log_.is_foul() && active_) active_->kill();
 }
 
 // ---- generations ---------------------------------------------------------------------------------------
@@ -243,7 +237,9 @@ void Supervisor::serve(Slot slot, std::size_t most) {
             if (watchdog_) service_manager_alive();
             if (slot == &Supervisor::active_) forget_lost();
         } else if (message.type == LinkType::ready && slot == &Supervisor::starting_) {
-            generation->ready({.connections_per_uid = message.value, .connections_total = message.total});
+            generation->ready({.connections_per_uid = message.value,
+                               .connections_total = message.total,
+                               .rotation = {.max_size = message.token, .keep = std::max(1U, message.keep)}});
             generation_ready();
             return;
         }
@@ -266,6 +262,8 @@ void Supervisor::generation_ready() {
 void Supervisor::activate() {
     active_ = std::move(starting_);
     active_->activated(&active_);
+    log_.begin(active_->number());
+    log_.rotate_by(active_->limits()->rotation);
     active_->queue({.type = LinkType::activate});
     for (const auto& [token, connection] : connections_.all()) {
         active_->queue({.type = LinkType::adopt, .value = connection.listener, .token = token});
@@ -323,17 +321,20 @@ void Supervisor::generation_ended(Slot slot, int status) {
         }
         if (active_) {
             say("the policy was not reloaded; the one before stays in force");
+            active_->post({.type = LinkType::not_reloaded, .value = static_cast<std::uint32_t>(status)});
             service_manager_ready();
             return;
         }
     } else {
         kill_at_.reset();
+        if (status != 0) log_.record("crash", "the broker " + describe_end(status));
         lost_.push_back(ended->take_journal());
         const bool handed_over = std::exchange(handing_over_, false);
         if (handed_over && starting_ && starting_->limits()) return activate();
         if (stopping_ || starting_) return;
     }
     restart_cause_ = fmt::format("generation {} {}", ended->number(), describe_end(status));
+    if (slot == &Supervisor::starting_) log_.record("start-failed", restart_cause_);
     say(fmt::format("the broker of {}; starting another", restart_cause_));
     if (slot == &Supervisor::active_ && ended->age() > proven_after) delay_ = first_delay;
     restart_at_ = Clock::now() + delay_;
@@ -357,7 +358,10 @@ void Supervisor::accept(std::size_t index) {
         if (!admit(*socket, connection)) continue;
         connection.socket = std::move(*socket);
         const Token token = connections_.add(std::move(connection));
-        active_->post({.type = LinkType::adopt, .value = static_cast<std::uint32_t>(index), .token = token});
+        active_->post({.type = LinkType::adopt,
+                       .value = static_cast<std::uint32_t>(index),
+                       .total = 1,
+                       .token = token});
     }
     if (!active_ || handing_over_) pause_listeners(true);
 }

@@ -172,6 +172,8 @@ struct AuditSettings {
     bool refused = true;
     bool allowed = true;
     bool refuse_unrecorded = true;  // on_failure: refuse | allow
+    std::uint64_t max_size = 0;     // bytes after which the log's file is rotated; 0: never
+    unsigned keep = 10;             // rotated files that are kept, at least 1
 };
 
 class Policy {

@@ -9,6 +9,9 @@ namespace {
 constexpr std::uint64_t most_connections = 1U << 20;  // fs.nr_open: a process has no more descriptors
 constexpr std::uint64_t most_requests = std::numeric_limits<std::uint32_t>::max();
 
+constexpr std::uint64_t least_file_size = 64U << 10;
+constexpr std::uint64_t most_files = 1000;
+
 constexpr Key<LoadContext, RequestRate> rate_keys[] = {
     {"rate",
      [](LoadContext& context, const Node& node, RequestRate& rate) {
@@ -55,6 +58,19 @@ constexpr Key<LoadContext, AuditSettings> audit_keys[] = {
          static constexpr std::string_view words[] = {"refuse", "allow"};
          if (const auto word = context.reader.word(node, "on_failure", words))
              audit.refuse_unrecorded = *word == 0;
+     }},
+    {"max_size",
+     [](LoadContext& context, const Node& node, AuditSettings& audit) {
+         const auto size = context.reader.size(node, "max_size");
+         if (!size) return;
+         if (*size < least_file_size)
+             return context.reader.wrong(node.mark, "max_size: expected 64KiB or more");
+         audit.max_size = *size;
+     }},
+    {"keep",
+     [](LoadContext& context, const Node& node, AuditSettings& audit) {
+         if (const auto number = context.reader.number(node, "keep", 1, most_files))
+             audit.keep = static_cast<unsigned>(*number);
      }},
 };
 

@@ -216,6 +216,6 @@ TEST_CASE("generations: SIGUSR1 goes on in a new audit file and loses no record"
     std::filesystem::rename(fixture.directory / "audit.jsonl", fixture.directory / "audit.1");
     opener.process().signal(SIGUSR1);
     wait_for_path(fixture.directory / "audit.jsonl");
-    CHECK(peer.open(fixture.path("a")).record == 3);
-    CHECK(opener.wait_for_event("request").front()["seq"] == 3);
+    CHECK(peer.open(fixture.path("a")).record == 4);
+    CHECK(opener.wait_for_event("request").front()["seq"] == 4);
 }

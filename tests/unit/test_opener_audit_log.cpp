@@ -1,0 +1,204 @@
+// The supervisor's side of the audit log: what it takes from a generation, and what becomes of it in a file or a stream.
+#include <doctest/doctest.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "opener/audit_log.hpp"
+#include "opener/audit_record.hpp"
+#include "opener/audit_sink.hpp"
+#include "opener/audit_trail.hpp"
+#include "tests/support/child.hpp"
+#include "tests/support/descriptors.hpp"
+#include "tests/support/files.hpp"
+#include "tests/support/verdict.hpp"
+
+using namespace fdbroker;
+using namespace fdbroker::opener;
+using namespace fdbroker::test;
+using nlohmann::json;
+
+namespace {
+
+struct Fixture {
+    TempDir directory{TempDir::Place::var_tmp};
+    std::string file = directory / "audit.jsonl";
+
+    AuditLog log() const {
+        Options options;
+        options.audit_file = file;
+        auto opened = AuditLog::open(options);
+        REQUIRE(opened);
+        return std::move(*opened);
+    }
+    std::vector<json> records() const {
+        std::vector<json> all;
+        std::istringstream lines(read_file(file));
+        for (std::string line; std::getline(lines, line);) all.push_back(json::parse(line));
+        return all;
+    }
+};
+
+// In a child: files of this process grow to this size and no further, as on a disk that is full.
+void limit_files(rlim_t size) {
+    ::signal(SIGXFSZ, SIG_IGN);
+    const rlimit limit{size, RLIM_INFINITY};
+    REQUIRE(::setrlimit(RLIMIT_FSIZE, &limit) == 0);
+}
+
+std::string line_of(char letter, std::size_t size) {
+    return std::string(size - 1, letter) + '\n';
+}
+
+}  // namespace
+
+TEST_CASE("audit log: generations go on counting, also after one that died between a record and its number") {
+    const Fixture fixture;
+    AuditLog log = fixture.log();
+    log.begin(1);
+    AuditTrail(log.ring(), 1, "").event({.event = "first"});
+    REQUIRE(log.ring()->append(line_beginning(2, 1) + "\"event\":\"second\"}\n"));
+    log.begin(2);
+    CHECK(log.ring()->next_sequence() == 3);
+    AuditTrail(log.ring(), 2, "0123456789abcdef0123").event({.event = "third"});
+    log.record("fourth", "in words");
+    CHECK(log.drain());
+    const auto records = fixture.records();
+    REQUIRE(records.size() == 4);
+    for (std::size_t i = 0; i < 4; ++i) CHECK(records[i]["seq"] == i + 1);
+    CHECK(records[2]["generation"] == 2);
+    CHECK(records[2]["policy"] == "0123456789abcdef");
+    CHECK(records[3]["cause"] == "in words");
+    CHECK(!log.is_foul());
+}
+
+TEST_CASE("audit log: what is no record of this generation, or no record at all, is told and thrown away") {
+    const std::string good = line_beginning(1, 1) + "\"event\":\"good\"}\n";
+    for (const std::string& bad :
+         {line_beginning(3, 1) + "\"event\":\"early\"}\n", line_beginning(1, 1) + "\"event\":\"again\"}\n",
+          line_beginning(2, 7) + "\"event\":\"another's\"}\n", line_beginning(2, 1) + "\"event\":\"half\"",
+          std::string(5000, '\0'), std::string("\n"), std::string("{}\n")}) {
+        CAPTURE(bad);
+        const Fixture fixture;
+        AuditLog log = fixture.log();
+        log.begin(1);
+        REQUIRE(log.ring()->append(good));
+        REQUIRE(log.ring()->append(bad));
+        CHECK(log.drain());
+        CHECK(log.is_foul());
+        REQUIRE(log.ring()->append(good));
+        CHECK(log.drain());
+        auto records = fixture.records();
+        REQUIRE(records.size() == 2);
+        CHECK(records[0]["event"] == "good");
+        CHECK(records[1]["event"] == "foul");
+        CHECK(records[1]["seq"] == 2);
+        CHECK(records[1]["bytes"] == bad.size());
+        log.begin(2);
+        CHECK(!log.is_foul());
+        AuditTrail(log.ring(), 2, "").event({.event = "after"});
+        CHECK(log.drain());
+        records = fixture.records();
+        CHECK(records.back()["event"] == "after");
+        CHECK(records.back()["seq"] == 3);
+    }
+}
+
+TEST_CASE("audit log: a full disk stops grants, loses no record and leaves whole lines") {
+    const Fixture fixture;
+    run_in_child([&] {
+        AuditLog log = fixture.log();
+        log.begin(1);
+        AuditTrail trail(log.ring(), 1, "");
+        limit_files(1000);
+        std::size_t made = 0;
+        while (trail.decision({.peer = R"("peer":{})", .path = "/some/file"}).may_leave) {
+            ++made;
+            if (const auto drained = log.drain(); !drained) CHECK(drained.error().errno_value == EFBIG);
+            for (const json& record : fixture.records()) CHECK(record["event"] == "request");
+        }
+        CHECK(read_file(fixture.file).ends_with("}\n"));
+        CHECK(made > fixture.records().size());
+        limit_files(RLIM_INFINITY);
+        CHECK(log.drain());
+        CHECK(fixture.records().size() == made);
+        CHECK(trail.decision({.peer = R"("peer":{})", .path = "/some/file"}).sequence == made + 1);
+    });
+}
+
+TEST_CASE("audit file: a line that an earlier opener left unfinished is ended") {
+    const Fixture fixture;
+    write_file(fixture.file, "{\"seq\":1}\n{\"seq\":2,\"gen");
+    auto file = open_audit_file(fixture.file);
+    REQUIRE(file);
+    CHECK((*file)->write("{}\n").value() == 3);
+    CHECK(read_file(fixture.file) == "{\"seq\":1}\n{\"seq\":2,\"gen\n{}\n");
+}
+
+TEST_CASE("audit file: rotation keeps as many as it is told, and neither splits nor loses a line") {
+    const auto before = DescriptorTable::now();
+    const Fixture fixture;
+    {
+        auto file = open_audit_file(fixture.file);
+        REQUIRE(file);
+        (*file)->rotate_by({.max_size = 250, .keep = 3});
+        CHECK((*file)->write(line_of('a', 100) + line_of('b', 100) + line_of('c', 100)).value() == 300);
+        CHECK(read_file(fixture.file + ".1") == line_of('a', 100) + line_of('b', 100));
+        // Longer than a file may be: one for itself.
+        CHECK((*file)->write(line_of('d', 400) + line_of('e', 50)).value() == 450);
+        CHECK(read_file(fixture.file) == line_of('e', 50));
+        CHECK(read_file(fixture.file + ".1") == line_of('d', 400));
+        CHECK(read_file(fixture.file + ".2") == line_of('c', 100));
+        CHECK(read_file(fixture.file + ".3") == line_of('a', 100) + line_of('b', 100));
+        CHECK((*file)->write(line_of('f', 201)).value() == 201);
+        CHECK((*file)->write(line_of('g', 49)).value() == 49);
+        CHECK(read_file(fixture.file) == line_of('f', 201) + line_of('g', 49));
+        CHECK(read_file(fixture.file + ".3") == line_of('c', 100));
+        CHECK(!std::filesystem::exists(fixture.file + ".4"));
+    }
+    CHECK(DescriptorTable::now().changes_since(before) == "");
+}
+
+TEST_CASE("audit file: what cannot be rotated goes on growing, and loses nothing") {
+    const Fixture fixture;
+    make_directory(fixture.file + ".1");
+    auto file = open_audit_file(fixture.file);
+    REQUIRE(file);
+    (*file)->rotate_by({.max_size = 150, .keep = 1});
+    const std::string lines = line_of('a', 100) + line_of('b', 100) + line_of('c', 100);
+    std::size_t written = 0;
+    while (written < lines.size()) written += (*file)->write(lines.substr(written)).value();
+    CHECK(read_file(fixture.file) == lines);
+}
+
+TEST_CASE(
+    "audit stream: a pipe that nobody reads takes what it has room for, and its flags stay as they were") {
+    for (const bool is_socket : {false, true}) {
+        CAPTURE(is_socket);
+        int ends[2];
+        REQUIRE((is_socket ? ::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends)
+                           : ::pipe2(ends, O_CLOEXEC)) == 0);
+        const proto::UniqueFd reader(ends[0]), writer(ends[1]);
+        const int flags = ::fcntl(writer.number(), F_GETFL);
+        auto stream = open_audit_stream(writer.borrow());
+        REQUIRE(stream);
+        const std::string lines(std::size_t{1} << 16, '\n');
+        std::size_t total = 0, last = 0;
+        do total += last = (*stream)->write(lines).value();
+        while (last != 0);
+        CHECK(total > 4096);
+        CHECK(::fcntl(writer.number(), F_GETFL) == flags);
+        std::string room(4096, '\0');
+        while (::read(reader.number(), room.data(), room.size()) == 4096 && (total -= 4096) >= 4096) {
+        }
+        CHECK((*stream)->write("more\n").value() == 5);
+    }
+}
