@@ -281,18 +281,39 @@ void Broker::hand_over() {
     }
 }
 
-[[noreturn]] void fail(ExitStatus status, const std::string& what) {
-    say(what);
+[[noreturn]] void fail(const StartReport& report, ExitStatus status, const std::string& what) {
+    report.say(what);
     ::_exit(status);
 }
 
 // Standard input and output become /dev/null: a broker that was taken over shall not type into a terminal. Their
 // numbers stay in use, so that no connection ever bears one.
-void detach_standard_streams() {
+void detach_standard_streams(const StartReport& report) {
     const UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
     if (!null || ::dup2(null.number(), STDIN_FILENO) < 0 || ::dup2(null.number(), STDOUT_FILENO) < 0) {
-        fail(exit_failed, proto::system_error("/dev/null").error().message());
+        fail(report, exit_failed, proto::system_error("/dev/null").error().message());
     }
+}
+
+// From what was kept when there is something, else from the files, and then that is kept.
+LoadedPolicy load(const GenerationStart& start) {
+    PolicyText text;
+    const bool read_files = start.policy == nullptr;
+    if (!read_files) {
+        auto kept = start.kept.read();
+        if (!kept) fail(start.report, exit_failed, kept.error().message());
+        text = std::move(*kept);
+    }
+    auto loaded = read_files ? load_policy(start.options.policy, &text) : load_policy(text);
+    if (!loaded) {
+        for (const policy::Diagnostic& diagnostic : loaded.error())
+            start.report.say_plainly(diagnostic.what());
+        ::_exit(exit_policy);
+    }
+    if (read_files) {
+        if (auto kept = start.kept.keep(text); !kept) fail(start.report, exit_failed, kept.error().message());
+    }
+    return std::move(*loaded);
 }
 
 }  // namespace
@@ -305,16 +326,15 @@ std::string describe_end(int status) {
 void run_generation(const GenerationStart& start) {
     // A generation without its supervisor gets no connections and writes no records.
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-    detach_standard_streams();
+    const StartReport& report = start.report;
+    detach_standard_streams(report);
+    if (auto reader = start.facts.become_reader(); !reader)
+        fail(report, exit_failed, reader.error().message());
 
-    const auto loaded = load_policy(start.options.policy);
-    if (!loaded) {
-        print_diagnostics(loaded.error());
-        ::_exit(exit_policy);
-    }
-    const policy::Policy& policy = loaded->policy;
+    const LoadedPolicy loaded = load(start);
+    const policy::Policy& policy = loaded.policy;
     const auto account = choose_account(start.options.user);
-    if (!account) fail(exit_failed, account.error().message());
+    if (!account) fail(report, exit_failed, account.error().message());
     const ConfinementPlan plan = plan_confinement(policy.directories(), *account);
     const IdentitySource identities = IdentitySource::take(!account->changes);
     const Inspector inspector(read_link_protection());
@@ -322,22 +342,27 @@ void run_generation(const GenerationStart& start) {
     ::tzset();
 
     auto loop = EventLoop::create();
-    if (!loop) fail(exit_failed, loop.error().message());
-    std::vector<proto::BorrowedFd> keep{proto::BorrowedFd(STDIN_FILENO), proto::BorrowedFd(STDOUT_FILENO),
-                                        proto::BorrowedFd(STDERR_FILENO), start.link.descriptor(),
-                                        loop->descriptor()};
+    if (!loop) fail(report, exit_failed, loop.error().message());
+    std::vector<proto::BorrowedFd> keep{proto::BorrowedFd(STDIN_FILENO),
+                                        proto::BorrowedFd(STDOUT_FILENO),
+                                        proto::BorrowedFd(STDERR_FILENO),
+                                        start.link.descriptor(),
+                                        loop->descriptor(),
+                                        report.descriptor()};
     if (start.ring != nullptr) std::ranges::copy(start.ring->descriptors(), std::back_inserter(keep));
     auto confined = confine(plan, keep);
-    if (!confined) fail(exit_failed, "cannot confine the broker: " + confined.error().message());
+    if (!confined) fail(report, exit_failed, "cannot confine the broker: " + confined.error().message());
     if (start.options.require_confinement && !confined->report.complete()) {
-        fail(exit_failed, "--require-confinement: " + confined->report.missing());
+        fail(report, exit_failed, "--require-confinement: " + confined->report.missing());
     }
 
     if (!confined->report.complete()) {
-        say("the broker is confined less than it could be: " + confined->report.missing());
+        report.say("the broker is confined less than it could be: " + confined->report.missing());
     }
 
-    AuditTrail audit(start.ring, start.number, loaded->digest);
+    // Before anything a peer sent is read.
+    start.report.give_up();
+    AuditTrail audit(start.ring, start.number, loaded.digest);
     audit.apply(policy.audit());
     const Resolver resolver(std::move(confined->directories));
     Metrics metrics(policy.rules());
@@ -345,8 +370,10 @@ void run_generation(const GenerationStart& start) {
         {policy, resolver, inspector, metrics}, audit, start.journal, confined->most_descriptors / 8};
     Broker broker(start, service, identities, std::move(*loop));
     const auto ended = broker.run();
-    if (!ended && ended.error().kind != proto::ErrorKind::disconnected)
-        fail(exit_failed, ended.error().message());
+    if (!ended && ended.error().kind != proto::ErrorKind::disconnected) {
+        say(ended.error().message());
+        ::_exit(exit_failed);
+    }
     ::_exit(exit_done);
 }
 

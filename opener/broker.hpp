@@ -2,13 +2,17 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "opener/audit_ring.hpp"
 #include "opener/journal.hpp"
+#include "opener/kept_policy.hpp"
 #include "opener/link.hpp"
 #include "opener/options.hpp"
+#include "opener/start_report.hpp"
+#include "opener/supervisor_facts.hpp"
 
 namespace fdbroker::opener {
 
@@ -19,16 +23,20 @@ struct GenerationOrders {
     std::string cause;               // why it is started, for the record
     AuditRing* ring;                 // null: nothing is recorded
     std::vector<Journal*> previous;  // whose requests may be unanswered. Read when this one is activated.
+    FactsPage& facts;
+    std::shared_ptr<KeptPolicy> policy;  // to load; null: its files are read, and kept
 };
 
 struct GenerationStart : GenerationOrders {
     Link& link;
     Journal& journal;  // its own, empty
+    StartReport& report;
+    KeptPolicy& kept;  // what is loaded, or where what is read from the files is kept
 };
 
 // Runs a generation in the calling process, which the supervisor has just forked: loads the policy, confines the
 // process from it, tells the supervisor that it is ready and serves until it is told to retire. What is wrong with the
-// policy or the confinement is said on standard error.
+// policy or the confinement is in the report.
 [[noreturn]] void run_generation(const GenerationStart& start);
 
 // How a generation ended, from waitpid(2): "exited with status 3".

@@ -10,9 +10,12 @@
 namespace fdbroker::opener {
 
 struct Connection {
+    enum class Purpose : std::uint8_t { requests, control };
+
     proto::UniqueFd socket{};
     std::uint32_t uid = 0;
-    std::uint32_t listener = 0;
+    std::uint32_t listener = 0;  // of those for requests
+    Purpose purpose = Purpose::requests;
 };
 
 class ConnectionTable {
@@ -36,6 +39,20 @@ class ConnectionTable {
     unsigned of_uid(std::uint32_t uid) const {
         const auto found = per_uid_.find(uid);
         return found == per_uid_.end() ? 0 : found->second;
+    }
+
+    // The message that hands the connection, which must be there, to a generation.
+    LinkMessage adoption(Token token) const {
+        const Connection& connection = connections_.at(token);
+        return {.type = connection.purpose == Connection::Purpose::control ? LinkType::adopt_control
+                                                                           : LinkType::adopt,
+                .value = connection.listener,
+                .token = token};
+    }
+
+    bool is_control(Token token) const {
+        const auto found = connections_.find(token);
+        return found != connections_.end() && found->second.purpose == Connection::Purpose::control;
     }
 
     const std::unordered_map<Token, Connection>& all() const noexcept { return connections_; }

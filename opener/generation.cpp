@@ -11,21 +11,48 @@ namespace fdbroker::opener {
 using proto::BorrowedFd;
 using proto::Result;
 
+Generation::Generation(std::uint32_t number, Parts parts, ConnectionTable& connections, EventLoop& loop,
+                       void* tag)
+    : number_(number),
+      link_(std::move(parts.link)),
+      journal_(std::make_unique<Journal>(std::move(parts.journal))),
+      report_(std::move(parts.report)),
+      policy_(std::move(parts.policy)),
+      connections_(connections),
+      loop_(loop),
+      tag_(tag) {}
+
+Result<Generation::Parts> Generation::make_parts(const GenerationOrders& orders, Link supervisors_end) {
+    auto journal = Journal::create();
+    if (!journal) return std::unexpected(journal.error());
+    auto report = StartReport::create();
+    if (!report) return std::unexpected(report.error());
+    std::shared_ptr<KeptPolicy> policy = orders.policy;
+    if (!policy) {
+        auto empty = KeptPolicy::create();
+        if (!empty) return std::unexpected(empty.error());
+        policy = std::make_shared<KeptPolicy>(std::move(*empty));
+    }
+    return Parts{std::move(supervisors_end), std::move(*journal), std::move(*report), std::move(policy)};
+}
+
 Result<std::unique_ptr<Generation>> Generation::start(GenerationOrders orders, ConnectionTable& connections,
                                                       EventLoop& loop, void* tag) {
     auto pair = Link::make();
     if (!pair) return std::unexpected(pair.error());
-    auto journal = Journal::create();
-    if (!journal) return std::unexpected(journal.error());
-    std::unique_ptr<Generation> generation(new Generation(orders.number, std::move(pair->supervisor),
-                                                          std::make_unique<Journal>(std::move(*journal)),
-                                                          connections, loop, tag));
+    auto parts = make_parts(orders, std::move(pair->supervisor));
+    if (!parts) return std::unexpected(parts.error());
+    std::unique_ptr<Generation> generation(
+        new Generation(orders.number, std::move(*parts), connections, loop, tag));
     if (auto added = loop.add(generation->link_.descriptor(), EPOLLIN, tag); !added)
         return std::unexpected(added.error());
     std::fflush(nullptr);
     generation->pid_ = ::fork();
     if (generation->pid_ < 0) return proto::system_error("fork");
-    if (generation->pid_ == 0) run_generation({std::move(orders), pair->generation, *generation->journal_});
+    if (generation->pid_ == 0) {
+        run_generation({std::move(orders), pair->generation, *generation->journal_, generation->report_,
+                        *generation->policy_});
+    }
     return generation;
 }
 
@@ -39,16 +66,17 @@ void Generation::activated(void* tag) {
     static_cast<void>(loop_.change(link_.descriptor(), EPOLLIN, tag_));
 }
 
-void Generation::post(const LinkMessage& message) {
-    queue(message);
+void Generation::post(const LinkMessage& message, SharedFile file) {
+    queue(message, std::move(file));
     send_queued();
 }
 
 void Generation::send_queued() {
     for (; !outbox_.empty(); outbox_.pop_front()) {
-        BorrowedFd attached;
-        const LinkMessage& message = outbox_.front();
-        if (message.type == LinkType::adopt) {
+        const auto& [message, file] = outbox_.front();
+        BorrowedFd attached = file ? file->borrow() : BorrowedFd();
+        const bool hands_over = message.type == LinkType::adopt || message.type == LinkType::adopt_control;
+        if (hands_over) {
             const auto found = connections_.all().find(message.token);
             if (found == connections_.all().end()) continue;
             attached = found->second.socket.borrow();
@@ -62,7 +90,7 @@ void Generation::send_queued() {
             break;
         }
         // No descriptor may be on its way any more (ETOOMANYREFS): better an end than a silence.
-        if (attached) connections_.release(message.token);
+        connections_.release(message.token);
     }
     const bool is_full = !outbox_.empty();
     if (std::exchange(link_is_full_, is_full) == is_full) return;

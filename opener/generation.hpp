@@ -14,10 +14,14 @@
 #include "opener/connection_table.hpp"
 #include "opener/event_loop.hpp"
 #include "opener/journal.hpp"
+#include "opener/kept_policy.hpp"
 #include "opener/link.hpp"
+#include "opener/start_report.hpp"
 #include "proto/error.hpp"
 
 namespace fdbroker::opener {
+
+using SharedFile = std::shared_ptr<const proto::UniqueFd>;
 
 class Generation {
   public:
@@ -42,9 +46,12 @@ class Generation {
     // From now on events about it bear `tag`, and its age counts.
     void activated(void* tag);
 
-    // Queues a message, and sends what the link has room for. Never waits: what is left goes when epoll tells of room.
-    void post(const LinkMessage& message);
-    void queue(const LinkMessage& message) { outbox_.push_back(message); }
+    // Queues a message, with a file where one goes with it, and sends what the link has room for. Never waits: what is
+    // left goes when epoll tells of room.
+    void post(const LinkMessage& message, SharedFile file = {});
+    void queue(const LinkMessage& message, SharedFile file = {}) {
+        outbox_.push_back({message, std::move(file)});
+    }
     void send_queued();
     bool has_queued() const noexcept { return !outbox_.empty(); }
 
@@ -58,33 +65,44 @@ class Generation {
         unsigned connections_total = 0;
         AuditRotation rotation{};
     };
-    const std::optional<Limits>& limits() const noexcept { return limits_; }  // nullopt: not ready yet
+    bool is_ready() const noexcept { return limits_.has_value(); }
+    const Limits& limits() const { return limits_.value(); }  // of one that is ready
     void ready(const Limits& limits) noexcept { limits_ = limits; }
 
     Journal& journal() noexcept { return *journal_; }
     // For the time after it.
     std::unique_ptr<Journal> take_journal() noexcept { return std::move(journal_); }
+    // The policy that it serves by; there once it is ready.
+    const std::shared_ptr<KeptPolicy>& policy() const noexcept { return policy_; }
+    StartReport& report() noexcept { return report_; }
 
   private:
-    Generation(std::uint32_t number, Link link, std::unique_ptr<Journal> journal,
-               ConnectionTable& connections, EventLoop& loop, void* tag)
-        : number_(number),
-          link_(std::move(link)),
-          journal_(std::move(journal)),
-          connections_(connections),
-          loop_(loop),
-          tag_(tag) {}
+    struct Parts {
+        Link link;
+        Journal journal;
+        StartReport report;
+        std::shared_ptr<KeptPolicy> policy;
+    };
+    static proto::Result<Parts> make_parts(const GenerationOrders& orders, Link supervisors_end);
+    Generation(std::uint32_t number, Parts parts, ConnectionTable& connections, EventLoop& loop, void* tag);
+
+    struct Queued {
+        LinkMessage message;
+        SharedFile file;
+    };
 
     std::uint32_t number_;
     pid_t pid_ = 0;  // 0: not running
     Link link_;
     std::unique_ptr<Journal> journal_;
+    StartReport report_;
+    std::shared_ptr<KeptPolicy> policy_;
     ConnectionTable& connections_;
     EventLoop& loop_;
     void* tag_;
     std::optional<Limits> limits_{};
     std::chrono::steady_clock::time_point since_{};
-    std::deque<LinkMessage> outbox_{};  // what its link had no room for yet, oldest first
+    std::deque<Queued> outbox_{};  // what its link had no room for yet, oldest first
     bool link_is_full_ = false;
 };
 

@@ -15,18 +15,40 @@ using Token = std::uint64_t;
 
 enum class LinkType : std::uint32_t {
     // supervisor → generation
+
     activate = 1,  // no other generation serves any more: begin
-    adopt =
-        2,  // token, value: index of the listener, total: 1 for a new one; with the connection's descriptor
-    hand_over = 3,     // read no more, send what is parked, end; the next generation takes the connections
-    retire = 4,        // answer what peers have sent, end every session, end
-    ping = 5,          // answer with pong: the loop is alive, and what was sent before has been seen to
-    not_reloaded = 6,  // for the record; value: status (waitpid(2)) of the generation that could not start
+    // token, value: index of the listener, total: 1 for a new one; with the connection's descriptor
+    adopt = 2,
+    hand_over = 3,      // read no more, send what is parked, end; the next generation takes the connections
+    retire = 4,         // answer what peers have sent, end every session, end
+    ping = 5,           // answer with pong: the loop is alive, and what was sent before has been seen to
+    not_reloaded = 6,   // for the record; value: status (waitpid(2)) of the generation that could not start
+    adopt_control = 7,  // token: a connection of the control socket; with its descriptor
+    // token: the control connection that asked; value: CommandResult; with a sealed file in memory that holds what there
+    // is to say about it, when there is anything
+    result = 8,
+
     // generation → supervisor
-    ready = 16,  // policy loaded, confined; value: connections per uid, total: connections in all, and of the
-                 // audit file: token: bytes after which it is rotated (0: never), keep: files kept besides
+
+    // policy loaded, confined; value: connections per uid, total: connections in all, and of the audit file: token: bytes
+    // after which it is rotated (0: never), keep: files kept besides
+    ready = 16,
     release = 17,  // token: its session has ended, let go of the duplicate
     pong = 18,
+    // What somebody asked for at the control socket, and the broker found that he may. token: his connection, which
+    // must be there: a broker that was taken over can ask for nothing while nobody is connected to the control socket.
+    // One `result` answers each, to whichever generation serves by then: the next one where a reload succeeded or this
+    // one died, after the `adopt_control` of that connection.
+    reload =
+        19,  // read the policy again. One such start a second at most: those who wait get the same result
+    shutdown = 20,     // as SIGTERM, which ends all connections: only a refusal is a result
+    set_workers = 21,  // value: index of a pool, total: how many it shall have
+};
+
+enum class CommandResult : std::uint32_t {
+    done = 0,
+    failed = 1,   // the file tells why
+    refused = 2,  // the opener stops, there is no such pool, or more workers than there may be
 };
 
 struct LinkMessage {

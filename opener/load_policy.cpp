@@ -31,21 +31,50 @@ class Digest {
     SHA2_CTX state_{};
 };
 
-}  // namespace
+using Loaded = std::expected<LoadedPolicy, std::vector<policy::Diagnostic>>;
 
-std::expected<LoadedPolicy, std::vector<policy::Diagnostic>> load_policy(const std::string& path) {
-    auto source = read_policy_file(path);
-    if (!source) return std::unexpected(std::vector{std::move(source.error())});
+Loaded load_from(const policy::Source& main, const policy::FragmentReader& read_fragments) {
     Digest digest;
-    digest.add(*source);
-    const auto read = [&digest, fragments = fragment_reader(path)](const std::string& pattern) {
-        auto sources = fragments(pattern);
+    digest.add(main);
+    const auto read = [&](const std::string& pattern) {
+        auto sources = read_fragments(pattern);
         if (sources) std::ranges::for_each(*sources, [&](const auto& fragment) { digest.add(fragment); });
         return sources;
     };
-    auto policy = policy::load(*source, read, SystemAccounts{});
+    auto policy = policy::load(main, read, SystemAccounts{});
     if (!policy) return std::unexpected(std::move(policy.error()));
     return LoadedPolicy{std::move(*policy), digest.text()};
+}
+
+policy::FragmentReader recording(policy::FragmentReader reader, PolicyText& text) {
+    return [reader = std::move(reader), &text](const std::string& pattern) {
+        auto sources = reader(pattern);
+        if (sources && std::ranges::find(text.fragments, pattern, &PolicyText::Fragments::pattern) ==
+                           text.fragments.end()) {
+            text.fragments.push_back({pattern, *sources});
+        }
+        return sources;
+    };
+}
+
+}  // namespace
+
+Loaded load_policy(const std::string& path, PolicyText* text) {
+    auto source = read_policy_file(path);
+    if (!source) return std::unexpected(std::vector{std::move(source.error())});
+    if (text == nullptr) return load_from(*source, fragment_reader(path));
+    text->main = *source;
+    return load_from(*source, recording(fragment_reader(path), *text));
+}
+
+Loaded load_policy(const PolicyText& text) {
+    return load_from(
+        text.main,
+        [&text](const std::string& pattern) -> std::expected<std::vector<policy::Source>, std::string> {
+            const auto found = std::ranges::find(text.fragments, pattern, &PolicyText::Fragments::pattern);
+            if (found == text.fragments.end()) return std::unexpected(pattern + ": was not kept");
+            return found->sources;
+        });
 }
 
 void print_diagnostics(const std::vector<policy::Diagnostic>& diagnostics) {

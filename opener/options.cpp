@@ -106,6 +106,11 @@ std::variant<Options, ExitStatus> parse_options(int argc, char** argv) {
         ->type_name("DEST");
     app.add_option("--user", options.user, "whom the broker runs as (fdbroker, else an unused uid)")
         ->type_name("NAME");
+    unsigned start_timeout = static_cast<unsigned>(options.start_timeout.count());
+    app.add_option("--start-timeout", start_timeout,
+                   "how long a broker may take to load the policy and be confined (60)")
+        ->type_name("SECONDS")
+        ->check(CLI::Range(1U, 86400U));
     app.add_flag("--check", options.check,
                  "load the policy, say what the broker would be confined to, and exit");
     app.add_flag("--require-confinement", options.require_confinement,
@@ -119,6 +124,7 @@ std::variant<Options, ExitStatus> parse_options(int argc, char** argv) {
             options.listen_groups.push_back({name, group});
         }
         if (!audit.empty()) parse_audit(audit, options);
+        options.start_timeout = std::chrono::seconds(start_timeout);
         check_names(options);
     } catch (const CLI::Success& success) {
         app.exit(success);

@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include <chrono>
 #include <optional>
 #include <string>
 #include <variant>
@@ -40,6 +41,7 @@ struct Options {
     AuditDestination audit = AuditDestination::file;
     std::string audit_file = "/var/log/fdbroker/audit.jsonl";
     std::optional<std::string> user{};
+    std::chrono::seconds start_timeout{60};  // for a generation to load its policy and be confined
     bool check = false;
     bool require_confinement = false;
 };

@@ -3,12 +3,10 @@
 #include <fmt/format.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
@@ -24,14 +22,13 @@
 #include "opener/event_loop.hpp"
 #include "opener/generation.hpp"
 #include "opener/journal.hpp"
+#include "opener/reception.hpp"
 #include "opener/say.hpp"
 #include "opener/service_manager.hpp"
-#include "proto/channel.hpp"
-#include "proto/message.hpp"
+#include "opener/supervisor_facts.hpp"
 
 namespace fdbroker::opener {
 
-using proto::BorrowedFd;
 using proto::Result;
 using proto::UniqueFd;
 
@@ -47,74 +44,95 @@ constexpr milliseconds longest_delay{10'000};
 constexpr std::chrono::seconds proven_after{30};
 // A generation ends by itself well within this (broker.cpp, end_timeout); else it is killed.
 constexpr std::chrono::seconds kill_after{5};
-// How long the listeners rest when the process is out of descriptors or memory.
-constexpr milliseconds accept_pause{100};
-// What is taken at once from a generation's link, or from a listener: neither a broker that was taken over nor peers
-// that connect without end keep the loop from signals and from the audit.
+// One that a filesystem holds uninterruptibly does not end when it is killed. It never runs again, either, so
+// after this long nobody waits for it any more.
+constexpr std::chrono::seconds abandon_after{1};
+// Between two reloads that brokers ask for: one that was taken over cannot keep everybody loading policies.
+constexpr std::chrono::seconds reload_interval{1};
+// What is taken at once from a generation's link: a broker that was taken over does not keep the loop from signals and
+// from the audit.
 constexpr std::size_t messages_per_turn = 64;
-constexpr std::size_t accepts_per_turn = 64;
-// Descriptors kept for everything but connections.
-constexpr rlim_t reserved_descriptors = 64;
 
 class Supervisor {
   public:
     Supervisor(const Options& options, std::vector<Listener> listeners, AuditLog log, EventLoop loop,
-               UniqueFd signals)
+               UniqueFd signals, FactsPage facts)
         : options_(options),
-          listeners_(std::move(listeners)),
           log_(std::move(log)),
           loop_(std::move(loop)),
-          signals_(std::move(signals)) {}
+          signals_(std::move(signals)),
+          facts_(std::move(facts)),
+          reception_(std::move(listeners), connections_, loop_) {}
 
     ExitStatus run();
 
   private:
     using Slot = std::unique_ptr<Generation> Supervisor::*;
 
+    // Why a generation is started, which decides what it loads: for a reload the files, else what was kept of them.
+    enum class Start : std::uint8_t { first, reload, restart };
+
     Result<void> watch();
-    void start_generation(const std::string& cause);
+    void handle(const epoll_event& event);
+    void start_generation(Start why, const std::string& cause);
     void serve(Slot slot, std::size_t most);
+    void serve_message(const LinkMessage& message);
     void forget_lost();
     void generation_ready();
     void activate();
-    void accept(std::size_t index);
-    std::size_t most_connections() const;
-    bool admit(const UniqueFd& socket, Connection& connection);
-    void pause_listeners(bool paused);
     void handle_signals();
     void reap();
     void generation_ended(Slot slot, int status);
-    void reload();
+    void start_failed(Generation& failed, int status);
+    void replace(const std::string& cause);
+    void restart_later(const std::string& cause);
+    void ask_for_reload(Clock::time_point when);
+    void answer(Token asker, CommandResult result, SharedFile text = {});
+    void answer_reload(CommandResult result, SharedFile text = {});
     void stop();
     void drain_audit();
     void act_on_time();
+    void end_what_takes_too_long(Clock::time_point now);
     int patience() const;
     bool stopped() const { return stopping_ && !active_ && !starting_; }
 
     const Options& options_;
-    std::vector<Listener> listeners_;
     AuditLog log_;
     EventLoop loop_;
     UniqueFd signals_;
+    FactsPage facts_;
     ConnectionTable connections_{};
+    Reception reception_;
 
     std::unique_ptr<Generation> active_{};    // serves
     std::unique_ptr<Generation> starting_{};  // loads, or waits for the active one to hand over
+    Start starting_for_ = Start::first;
     // Of generations that ended with requests unanswered, until another has answered them.
     std::vector<std::unique_ptr<Journal>> lost_{};
+    std::shared_ptr<KeptPolicy> policy_{};  // in force; null: nothing ever served
     std::uint32_t last_number_ = 0;
-    bool ever_served_ = false;
     bool handing_over_ = false;
-    bool reload_again_ = false;  // as soon as no generation starts any more
     bool stopping_ = false;
-    bool listeners_paused_ = false;
     ExitStatus exit_status_ = exit_done;
+
+    // As soon as no generation starts any more: one that does may have read the policy before it became what the
+    // reload is about.
+    std::optional<Clock::time_point> reload_at_{};
+    Clock::time_point last_reload_{};
+    std::vector<Token> reload_askers_{};        // of the next one
+    std::vector<Token> starting_for_askers_{};  // of the one that starts
+    struct Answer {
+        LinkMessage message;
+        SharedFile text;
+    };
+    std::vector<Answer> answers_{};  // for when a generation serves
 
     milliseconds delay_ = first_delay;
     std::string restart_cause_{};
     std::optional<Clock::time_point> restart_at_{};
-    std::optional<Clock::time_point> kill_at_{};
-    std::optional<Clock::time_point> accept_again_at_{};
+    std::optional<Clock::time_point> ready_by_{};    // the one that starts
+    std::optional<Clock::time_point> kill_at_{};     // the active one
+    std::optional<Clock::time_point> abandon_at_{};  // the active one, which was killed
     // The service manager hears that all is well when the broker's own loop has said so.
     const std::optional<std::chrono::microseconds> watchdog_ = watchdog_interval();
     std::optional<Clock::time_point> ping_at_{};
@@ -128,10 +146,7 @@ Result<void> Supervisor::watch() {
     if (log_.ring() != nullptr) {
         if (auto added = loop_.add(log_.ring()->wakeup(), EPOLLIN, &log_); !added) return added;
     }
-    for (Listener& listener : listeners_) {
-        if (auto added = loop_.add(listener.descriptor(), EPOLLIN, &listener); !added) return added;
-    }
-    return {};
+    return reception_.watch();
 }
 
 ExitStatus Supervisor::run() {
@@ -139,32 +154,41 @@ ExitStatus Supervisor::run() {
         say(watching.error().message());
         return exit_failed;
     }
-    start_generation("the opener starts");
+    facts_.facts().started_at = Clock::now().time_since_epoch().count();
+    start_generation(Start::first, "the opener starts");
     while (!stopped()) {
-        for (const epoll_event& event : loop_.wait(patience())) {
-            if (event.data.ptr == &signals_) {
-                handle_signals();
-            } else if (event.data.ptr == &active_ || event.data.ptr == &starting_) {
-                if ((event.events & EPOLLOUT) != 0 && active_) active_->send_queued();
-                serve(event.data.ptr == &active_ ? &Supervisor::active_ : &Supervisor::starting_,
-                      messages_per_turn);
-            } else if (event.data.ptr != &log_) {
-                accept(static_cast<std::size_t>(static_cast<Listener*>(event.data.ptr) - listeners_.data()));
-            }
-        }
+        for (const epoll_event& event : loop_.wait(patience())) handle(event);
         act_on_time();
         drain_audit();
+        facts_.facts().connections = static_cast<std::uint32_t>(connections_.all().size());
     }
-    if (log_.ring() != nullptr && ever_served_) {
+    if (log_.ring() != nullptr && policy_) {
         log_.record("stop", "the opener was told to stop");
         drain_audit();
     }
     return exit_status_;
 }
 
+void Supervisor::handle(const epoll_event& event) {
+    const void* const tag = event.data.ptr;
+    if (tag == &signals_) {
+        handle_signals();
+    } else if (tag == &active_ || tag == &starting_) {
+        if ((event.events & EPOLLOUT) != 0 && active_) active_->send_queued();
+        serve(tag == &active_ ? &Supervisor::active_ : &Supervisor::starting_, messages_per_turn);
+    } else if (reception_.owns(tag)) {
+        // What comes before a generation serves waits in the backlog.
+        if (active_ && !handing_over_)
+            reception_.accept(tag, *active_);
+        else
+            reception_.pause();
+    }
+}
+
 int Supervisor::patience() const {
     auto soonest = Clock::time_point::max();
-    for (const auto& when : {restart_at_, kill_at_, accept_again_at_, ping_at_})
+    for (const auto& when : {restart_at_, ready_by_, kill_at_, abandon_at_, ping_at_, reception_.again_at(),
+                             starting_ ? std::nullopt : reload_at_})
         soonest = std::min(soonest, when.value_or(soonest));
     const int audit = log_.patience();
     if (soonest == Clock::time_point::max()) return audit;
@@ -175,21 +199,38 @@ int Supervisor::patience() const {
 
 void Supervisor::act_on_time() {
     const auto now = Clock::now();
-    if (reload_again_ && !starting_) reload();
-    if (restart_at_ && now >= *restart_at_) start_generation(restart_cause_);
-    if (kill_at_ && now >= *kill_at_ && active_) {
-        kill_at_.reset();
-        active_->kill();
+    end_what_takes_too_long(now);
+    if (!starting_ && !stopping_) {
+        if (reload_at_ && now >= *reload_at_) {
+            service_manager_reloading();
+            start_generation(Start::reload, "reload");
+        } else if (restart_at_ && now >= *restart_at_) {
+            start_generation(policy_ ? Start::restart : Start::first, restart_cause_);
+        }
     }
     if (ping_at_ && now >= *ping_at_) {
         ping_at_ = now + *watchdog_;
         // One that does not even read is not asked again and again.
         if (active_ && !active_->has_queued()) active_->post({.type = LinkType::ping});
     }
-    if (accept_again_at_ && now >= *accept_again_at_) {
-        accept_again_at_.reset();
-        pause_listeners(false);
+    reception_.act_on_time(now);
+}
+
+void Supervisor::end_what_takes_too_long(Clock::time_point now) {
+    if (ready_by_ && now >= *ready_by_ && starting_) {
+        starting_->report().say(
+            fmt::format("the policy could not be loaded within {} seconds: a filesystem hangs, or "
+                        "--start-timeout is too short",
+                        options_.start_timeout.count()));
+        starting_->kill();
+        generation_ended(&Supervisor::starting_, SIGKILL);
     }
+    if (kill_at_ && now >= *kill_at_ && active_) {
+        kill_at_.reset();
+        abandon_at_ = now + abandon_after;
+        active_->kill();
+    }
+    if (abandon_at_ && now >= *abandon_at_ && active_) generation_ended(&Supervisor::active_, SIGKILL);
 }
 
 void Supervisor::drain_audit() {
@@ -201,25 +242,35 @@ void Supervisor::drain_audit() {
 
 // ---- generations ---------------------------------------------------------------------------------------
 
-void Supervisor::start_generation(const std::string& cause) {
+void Supervisor::start_generation(Start why, const std::string& cause) {
     restart_at_.reset();
+    if (why == Start::reload) {
+        reload_at_.reset();
+        last_reload_ = Clock::now();
+        starting_for_askers_ = std::exchange(reload_askers_, {});
+    }
     GenerationOrders orders{.options = options_,
                             .listeners = {},
                             .number = ++last_number_,
                             .cause = cause,
                             .ring = log_.ring(),
-                            .previous = {}};
-    for (const Listener& listener : listeners_) orders.listeners.push_back(listener.name());
+                            .previous = {},
+                            .facts = facts_,
+                            .policy = why == Start::restart ? policy_ : nullptr};
+    for (const Listener& listener : reception_.listeners()) orders.listeners.push_back(listener.name());
     for (const auto& lost : lost_) orders.previous.push_back(lost.get());
     if (active_) orders.previous.push_back(&active_->journal());
+    ++facts_.facts().generations;
     auto started = Generation::start(std::move(orders), connections_, loop_, &starting_);
+    starting_for_ = why;
     if (!started) {
         say("cannot start a broker: " + started.error().message());
-        restart_cause_ = cause;
-        restart_at_ = Clock::now() + delay_;
+        if (why == Start::reload) answer_reload(CommandResult::failed);
+        if (!active_) restart_later(cause);
         return;
     }
     starting_ = std::move(*started);
+    ready_by_ = Clock::now() + options_.start_timeout;
 }
 
 // Takes at most `most` messages; epoll tells of those that are left.
@@ -230,19 +281,40 @@ void Supervisor::serve(Slot slot, std::size_t most) {
         const auto received = generation->receive();
         if (!received) return;
         const LinkMessage& message = received->message;
-        if (message.type == LinkType::release) {
-            connections_.release(message.token);
-            if (accept_again_at_) accept_again_at_ = Clock::now();
-        } else if (message.type == LinkType::pong) {
-            if (watchdog_) service_manager_alive();
-            if (slot == &Supervisor::active_) forget_lost();
-        } else if (message.type == LinkType::ready && slot == &Supervisor::starting_) {
+        if (slot == &Supervisor::active_) {
+            serve_message(message);
+        } else if (message.type == LinkType::ready && !generation->is_ready()) {
             generation->ready({.connections_per_uid = message.value,
                                .connections_total = message.total,
                                .rotation = {.max_size = message.token, .keep = std::max(1U, message.keep)}});
             generation_ready();
             return;
         }
+    }
+}
+
+// Of the active generation, which may have been taken over.
+void Supervisor::serve_message(const LinkMessage& message) {
+    switch (message.type) {
+        case LinkType::release:
+            connections_.release(message.token);
+            reception_.has_room();
+            break;
+        case LinkType::pong:
+            if (watchdog_) service_manager_alive();
+            forget_lost();
+            break;
+        case LinkType::reload:
+            if (!connections_.is_control(message.token)) break;
+            if (stopping_) return answer(message.token, CommandResult::refused);
+            reload_askers_.push_back(message.token);
+            ask_for_reload(std::max(Clock::now(), last_reload_ + reload_interval));
+            break;
+        case LinkType::shutdown:
+            if (connections_.is_control(message.token)) stop();
+            break;
+        default:
+            break;
     }
 }
 
@@ -253,6 +325,7 @@ void Supervisor::forget_lost() {
 }
 
 void Supervisor::generation_ready() {
+    ready_by_.reset();
     if (!active_) return activate();
     handing_over_ = true;
     kill_at_ = Clock::now() + kill_after;
@@ -260,38 +333,35 @@ void Supervisor::generation_ready() {
 }
 
 void Supervisor::activate() {
+    const bool first = policy_ == nullptr;
     active_ = std::move(starting_);
     active_->activated(&active_);
     log_.begin(active_->number());
-    log_.rotate_by(active_->limits()->rotation);
+    log_.rotate_by(active_->limits().rotation);
+    active_->report().give_up();
+    policy_ = active_->policy();
     active_->queue({.type = LinkType::activate});
-    for (const auto& [token, connection] : connections_.all()) {
-        active_->queue({.type = LinkType::adopt, .value = connection.listener, .token = token});
-    }
+    for (const auto& [token, connection] : connections_.all()) active_->queue(connections_.adoption(token));
     // Until this is answered the generation may die with the lost requests of the one before.
     active_->queue({.type = LinkType::ping});
+    if (starting_for_ == Start::reload) {
+        ++facts_.facts().reloads;
+        answer_reload(CommandResult::done);
+    }
+    for (Answer& answer : std::exchange(answers_, {})) active_->queue(answer.message, std::move(answer.text));
     active_->send_queued();
-    if (!ever_served_) {
-        ever_served_ = true;
-        for (const Listener& listener : listeners_)
+    if (first) {
+        for (const Listener& listener : reception_.listeners())
             say(fmt::format("serving {} ({})", listener.address(), listener.name()));
     }
     service_manager_ready();
     if (watchdog_) ping_at_ = Clock::now();
-    if (accept_again_at_) accept_again_at_ = Clock::now();
     if (stopping_) {
         kill_at_ = Clock::now() + kill_after;
         active_->post({.type = LinkType::retire});
+        return;
     }
-}
-
-void Supervisor::reload() {
-    if (stopping_) return;
-    // The one that starts may have read the policy before it became what this signal is about.
-    reload_again_ = starting_ != nullptr;
-    if (reload_again_) return;
-    service_manager_reloading();
-    start_generation("reload");
+    reception_.resume();
 }
 
 void Supervisor::reap() {
@@ -299,100 +369,84 @@ void Supervisor::reap() {
         int status = 0;
         const pid_t pid = ::waitpid(-1, &status, WNOHANG);
         if (pid <= 0) return;
-        if (active_ && active_->is(pid))
-            generation_ended(&Supervisor::active_, status);
-        else if (starting_ && starting_->is(pid))
-            generation_ended(&Supervisor::starting_, status);
+        for (const Slot slot : {&Supervisor::active_, &Supervisor::starting_}) {
+            if (!(this->*slot) || !(this->*slot)->is(pid)) continue;
+            (this->*slot)->reaped();
+            generation_ended(slot, status);
+            break;
+        }
     }
 }
 
+// `status` as waitpid(2) tells it; SIGKILL for one that is not waited for any more.
 void Supervisor::generation_ended(Slot slot, int status) {
-    (this->*slot)->reaped();
     // What it said before it ended is still in the link.
     if (slot == &Supervisor::active_) serve(slot, std::numeric_limits<std::size_t>::max());
     const std::unique_ptr<Generation> ended = std::move(this->*slot);
-    if (slot == &Supervisor::starting_) {
-        if (stopping_) return;
-        if (!ever_served_) {
-            exit_status_ =
-                WIFEXITED(status) && WEXITSTATUS(status) == exit_policy ? exit_policy : exit_failed;
-            if (WIFSIGNALED(status)) say("the broker was " + describe_end(status) + " while it started");
-            return stop();
-        }
-        if (active_) {
-            say("the policy was not reloaded; the one before stays in force");
-            active_->post({.type = LinkType::not_reloaded, .value = static_cast<std::uint32_t>(status)});
-            service_manager_ready();
-            return;
-        }
-    } else {
-        kill_at_.reset();
-        if (status != 0) log_.record("crash", "the broker " + describe_end(status));
-        lost_.push_back(ended->take_journal());
-        const bool handed_over = std::exchange(handing_over_, false);
-        if (handed_over && starting_ && starting_->limits()) return activate();
-        if (stopping_ || starting_) return;
+    if (slot == &Supervisor::starting_) return start_failed(*ended, status);
+    kill_at_.reset();
+    abandon_at_.reset();
+    if (status != 0) log_.record("crash", "the broker " + describe_end(status));
+    lost_.push_back(ended->take_journal());
+    const bool handed_over = std::exchange(handing_over_, false);
+    if (handed_over && starting_ && starting_->is_ready()) return activate();
+    if (stopping_) return;
+    ++facts_.facts().crashes;
+    if (ended->age() > proven_after) delay_ = first_delay;
+    replace(fmt::format("generation {} {}", ended->number(), describe_end(status)));
+}
+
+void Supervisor::start_failed(Generation& failed, int status) {
+    ready_by_.reset();
+    if (stopping_) return;
+    if (!policy_) {
+        exit_status_ = WIFEXITED(status) && WEXITSTATUS(status) == exit_policy ? exit_policy : exit_failed;
+        if (WIFSIGNALED(status)) say("the broker was " + describe_end(status) + " while it started");
+        return stop();
     }
-    restart_cause_ = fmt::format("generation {} {}", ended->number(), describe_end(status));
-    if (slot == &Supervisor::starting_) log_.record("start-failed", restart_cause_);
-    say(fmt::format("the broker of {}; starting another", restart_cause_));
-    if (slot == &Supervisor::active_ && ended->age() > proven_after) delay_ = first_delay;
+    if (starting_for_ == Start::reload) {
+        ++facts_.facts().failed_reloads;
+        failed.report().say("the policy was not reloaded; the one before stays in force");
+        answer_reload(CommandResult::failed, std::make_shared<const UniqueFd>(failed.report().take()));
+        if (active_)
+            active_->post({.type = LinkType::not_reloaded, .value = static_cast<std::uint32_t>(status)});
+        service_manager_ready();
+    }
+    if (active_) return;
+    const std::string cause = fmt::format("generation {} {}", failed.number(), describe_end(status));
+    log_.record("start-failed", cause);
+    replace(cause);
+}
+
+void Supervisor::replace(const std::string& cause) {
+    say(fmt::format("the broker of {}; starting another", cause));
+    if (!starting_) restart_later(cause);
+}
+
+void Supervisor::restart_later(const std::string& cause) {
+    restart_cause_ = cause;
     restart_at_ = Clock::now() + delay_;
     delay_ = std::min(2 * delay_, longest_delay);
 }
 
-// ---- connections ---------------------------------------------------------------------------------------
+// ---- what is asked for ---------------------------------------------------------------------------------
 
-void Supervisor::accept(std::size_t index) {
-    // What comes before a generation serves waits in the backlog.
-    for (std::size_t accepted = 0; active_ && !handing_over_; ++accepted) {
-        if (accepted == accepts_per_turn) return;
-        if (connections_.all().size() >= most_connections()) return pause_listeners(true);
-        auto socket = listeners_[index].accept();
-        if (!socket) {
-            // Polling goes on telling of a connection that there is no descriptor for.
-            if (socket.error().errno_value != EAGAIN) pause_listeners(true);
-            return;
-        }
-        Connection connection{.listener = static_cast<std::uint32_t>(index)};
-        if (!admit(*socket, connection)) continue;
-        connection.socket = std::move(*socket);
-        const Token token = connections_.add(std::move(connection));
-        active_->post({.type = LinkType::adopt,
-                       .value = static_cast<std::uint32_t>(index),
-                       .total = 1,
-                       .token = token});
-    }
-    if (!active_ || handing_over_) pause_listeners(true);
+void Supervisor::ask_for_reload(Clock::time_point when) {
+    if (stopping_) return;
+    reload_at_ = std::min(reload_at_.value_or(when), when);
 }
 
-std::size_t Supervisor::most_connections() const {
-    rlimit limit{};
-    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur <= reserved_descriptors) return 1;
-    return std::min<std::size_t>(active_->limits()->connections_total, limit.rlim_cur - reserved_descriptors);
+void Supervisor::answer(Token asker, CommandResult result, SharedFile text) {
+    answers_.push_back(
+        {{.type = LinkType::result, .value = static_cast<std::uint32_t>(result), .token = asker},
+         std::move(text)});
+    // One that hands over has told its peers all that it will.
+    if (!active_ || handing_over_) return;
+    for (Answer& answer : std::exchange(answers_, {})) active_->post(answer.message, std::move(answer.text));
 }
 
-// False: the uid has as many connections as it may have, and the peer has been told.
-bool Supervisor::admit(const UniqueFd& socket, Connection& connection) {
-    ucred credentials{};
-    socklen_t size = sizeof credentials;
-    if (::getsockopt(socket.number(), SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0) return false;
-    connection.uid = credentials.uid;
-    if (connections_.of_uid(credentials.uid) < active_->limits()->connections_per_uid) return true;
-    std::array<std::byte, 256> message;
-    const std::size_t length =
-        proto::write_end(message, EMFILE, "this user has as many connections as the policy allows");
-    static_cast<void>(proto::send(socket.borrow(), std::span(message).first(length), {}, proto::Wait::never));
-    return false;
-}
-
-void Supervisor::pause_listeners(bool paused) {
-    if (paused) accept_again_at_ = Clock::now() + accept_pause;
-    if (std::exchange(listeners_paused_, paused) == paused) return;
-    for (Listener& listener : listeners_) {
-        static_cast<void>(
-            loop_.change(listener.descriptor(), paused ? 0U : std::uint32_t{EPOLLIN}, &listener));
-    }
+void Supervisor::answer_reload(CommandResult result, SharedFile text) {
+    for (const Token asker : std::exchange(starting_for_askers_, {})) answer(asker, result, text);
 }
 
 // ---- signals -------------------------------------------------------------------------------------------
@@ -405,7 +459,7 @@ void Supervisor::handle_signals() {
                 reap();
                 break;
             case SIGHUP:
-                reload();
+                ask_for_reload(Clock::now());
                 break;
             case SIGUSR1:
                 if (auto reopened = log_.reopen(); !reopened)
@@ -421,15 +475,15 @@ void Supervisor::handle_signals() {
 void Supervisor::stop() {
     if (std::exchange(stopping_, true)) return;
     service_manager_stopping();
-    for (Listener& listener : listeners_) {
-        loop_.remove(listener.descriptor());
-        listener.close();
-    }
+    reception_.close();
     restart_at_.reset();
-    accept_again_at_.reset();
+    reload_at_.reset();
     // The one that takes over connections at this moment is told when it has them.
     if (handing_over_) return;
-    if (starting_) starting_->kill();
+    if (starting_) {
+        starting_->kill();
+        ready_by_ = Clock::now() + abandon_after;
+    }
     if (active_) {
         kill_at_ = Clock::now() + kill_after;
         active_->post({.type = LinkType::retire});
@@ -456,14 +510,17 @@ ExitStatus supervise(const Options& options, std::vector<Listener> listeners) {
     UniqueFd signals(::signalfd(-1, &handled, SFD_CLOEXEC | SFD_NONBLOCK));
     auto loop = EventLoop::create();
     auto log = AuditLog::open(options);
-    if (!signals || !loop || !log) {
+    auto facts = FactsPage::create();
+    if (!signals || !loop || !log || !facts) {
         say((!signals ? proto::system_error("signalfd").error()
              : !loop  ? loop.error()
-                      : log.error())
+             : !log   ? log.error()
+                      : facts.error())
                 .message());
         return exit_failed;
     }
-    return Supervisor(options, std::move(listeners), std::move(*log), std::move(*loop), std::move(signals))
+    return Supervisor(options, std::move(listeners), std::move(*log), std::move(*loop), std::move(signals),
+                      std::move(*facts))
         .run();
 }
 

@@ -1,12 +1,15 @@
 #include "tests/integration/opener_support.hpp"
 
 #include <fcntl.h>
+#include <sys/ptrace.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <csignal>
 #include <fstream>
 #include <stdexcept>
+#include <system_error>
 
 #include "proto/address.hpp"
 #include "tests/support/wait.hpp"
@@ -48,6 +51,30 @@ pid_t newest_child(pid_t pid) {
     while (children >> child) newest = child;
     if (newest == 0) throw std::runtime_error("process " + number + " has no child");
     return newest;
+}
+
+pid_t hold_next_child(pid_t parent, const std::function<void()>& cause) {
+    const auto check = [](long result) {
+        if (result < 0) throw std::system_error(errno, std::generic_category(), "ptrace");
+    };
+    check(::ptrace(PTRACE_SEIZE, parent, nullptr,
+                   PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE));
+    cause();
+    int status = 0;
+    check(::waitpid(parent, &status, __WALL));
+    if (!WIFSTOPPED(status) || status >> 16 == 0) throw std::runtime_error("the process did not fork");
+    unsigned long child = 0;
+    check(::ptrace(PTRACE_GETEVENTMSG, parent, nullptr, &child));
+    const pid_t pid = static_cast<pid_t>(child);
+    check(::waitpid(pid, &status, __WALL));
+    check(::ptrace(PTRACE_DETACH, parent, nullptr, nullptr));
+    return pid;
+}
+
+void reap_held(pid_t child) {
+    int status = 0;
+    if (::waitpid(child, &status, __WALL) != child || !WIFSIGNALED(status))
+        throw std::runtime_error("the held process was not killed");
 }
 
 void wait_until_stopped(pid_t pid) {

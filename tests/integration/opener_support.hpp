@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <span>
@@ -22,6 +23,11 @@ namespace fdbroker::test {
 
 // Of an opener: the broker that serves, or the one that is about to.
 pid_t newest_child(pid_t pid);
+// Does what makes the process fork, and holds the child before its first step: it neither runs nor, when it is killed,
+// ends for its parent until reap_held() is called. Returns its pid. Needs the right to trace.
+pid_t hold_next_child(pid_t parent, const std::function<void()>& cause);
+// Of a held child that was killed.
+void reap_held(pid_t child);
 // Until a process that was sent SIGSTOP has stopped.
 void wait_until_stopped(pid_t pid);
 

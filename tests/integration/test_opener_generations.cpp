@@ -74,6 +74,69 @@ TEST_CASE("generations: a policy that does not load changes nothing and is compl
     CHECK(peer.open(fixture.path("a")).status == 0);
 }
 
+TEST_CASE(
+    "generations: a crash brings no edit into force that nobody asked to load, nor stumbles over a bad one") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    make_directory(fixture.directory / "policy.d");
+    const std::string rule = "  - {name: fragment, allow: [read], paths: [" + fixture.path("b") + "]}\n";
+    write_file(fixture.directory / "policy.d/one.yaml", "rules:\n" + rule);
+    const std::string policy = "include: [\"policy.d/*.yaml\"]\n" + fixture.policy("a");
+    RunningOpener opener(fixture.directory, policy);
+    TestPeer peer(opener.socket());
+    const auto crash = [&](std::size_t starts) {
+        ::kill(opener.broker(), SIGKILL);
+        opener.wait_for_event("start", starts);
+    };
+    write_file(opener.policy(), fixture.policy("b"));
+    write_file(fixture.directory / "policy.d/one.yaml", "rules: []\n");
+    crash(2);
+    CHECK(peer.open(fixture.path("a")).status == 0);
+    CHECK(peer.open(fixture.path("b")).status == 0);
+    // Once more: what a generation was given counts as its own.
+    write_file(opener.policy(), "nonsense");
+    crash(3);
+    CHECK(peer.open(fixture.path("a")).status == 0);
+    // A reload reads the files, and when it fails it is still the old text that a crash loads.
+    opener.process().signal(SIGHUP);
+    opener.process().wait_for_error("stays in force");
+    crash(4);
+    CHECK(peer.open(fixture.path("a")).status == 0);
+    write_file(opener.policy(), fixture.policy("b"));
+    opener.process().signal(SIGHUP);
+    opener.wait_for_event("start", 1, "reload");
+    CHECK(peer.open(fixture.path("a")).status == EACCES);
+    CHECK(peer.open(fixture.path("b")).status == 0);
+}
+
+TEST_CASE("generations: one whose start hangs is given up, and the one before stays in force") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    RunningOpener opener(fixture.directory, fixture.policy("a"), {"--start-timeout", "1"});
+    TestPeer peer(opener.socket());
+    CHECK(peer.open(fixture.path("a")).status == 0);
+    write_file(opener.policy(), fixture.policy("b"));
+    const pid_t hung = hold_next_child(opener.process().pid(), [&] { opener.process().signal(SIGHUP); });
+    // As with a filesystem that hangs: the process is killed, and does not end.
+    opener.process().wait_for_error("within 1 seconds");
+    opener.process().wait_for_error("stays in force");
+    CHECK(peer.open(fixture.path("a")).status == 0);
+    opener.process().signal(SIGHUP);
+    opener.wait_for_event("start", 1, "reload");
+    CHECK(peer.open(fixture.path("b")).status == 0);
+    reap_held(hung);
+    CHECK(opener.stop() == 0);
+}
+
+TEST_CASE("generations: a stop does not wait for one whose start hangs") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    RunningOpener opener(fixture.directory, fixture.policy("a"));
+    const pid_t hung = hold_next_child(opener.process().pid(), [&] { opener.process().signal(SIGHUP); });
+    CHECK(opener.stop() == 0);
+    reap_held(hung);
+}
+
 TEST_CASE("generations: a broker that is killed is replaced, and its connections go on") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;

@@ -5,6 +5,7 @@
 #include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -18,7 +19,10 @@
 #include <sstream>
 
 #include "opener/journal.hpp"
+#include "opener/link.hpp"
 #include "tests/integration/opener_support.hpp"
+#include "tests/support/descriptors.hpp"
+#include "tests/support/syscall_injector.hpp"
 #include "tests/support/verdict.hpp"
 #include "tests/support/wait.hpp"
 
@@ -233,6 +237,43 @@ TEST_CASE("hostile: a journal that claims too much is no way from one broker int
     CHECK(victim.wait_for_end() != "");
     CHECK(other.open(fixture.file).status == 0);
     CHECK(opener.wait_for_event("start", 2).back()["generation"] == 2);
+}
+
+TEST_CASE(
+    "hostile: a broker that was taken over reloads or stops nothing while nobody is at the control socket") {
+    FDBROKER_SKIP_UNLESS(is_root() && SyscallInjector::is_supported(),
+                         "needs root, and registers known to the test");
+    const Fixture fixture;
+    RunningOpener opener(fixture.directory, fixture.policy);
+    const pid_t broker = opener.broker();
+    // Before anybody connects the link is its only socket.
+    int link = -1;
+    const DescriptorTable table = DescriptorTable::of(broker);
+    for (const auto& [number, what] : table.entries())
+        if (what.find("socket:") != std::string::npos) link = number;
+    TestPeer peer(opener.socket());
+    CHECK(peer.open(fixture.file).status == 0);
+    const auto session = opener.wait_for_event("request").back()["session"].get<std::uint64_t>();
+    {
+        SyscallInjector taken(broker);
+        for (const auto type :
+             {opener::LinkType::reload, opener::LinkType::shutdown, opener::LinkType::set_workers}) {
+            for (const std::uint64_t token : {std::uint64_t{0}, session, std::uint64_t{4711}}) {
+                const opener::LinkMessage message{.type = type, .total = 1, .token = token};
+                REQUIRE(taken.call(SYS_sendto, {link, InjectedArgument::bytes_of(message), sizeof message, 0,
+                                                0, 0}) == sizeof message);
+            }
+        }
+    }
+    CHECK(peer.open(fixture.file).status == 0);
+    // The supervisor takes messages in their order: what it was asked before the end of this session it has read.
+    {
+        const TestPeer ended = std::move(peer);
+    }
+    opener.wait_for_event("session-end");
+    CHECK(TestPeer(opener.socket()).open(fixture.file).status == 0);
+    CHECK(opener.broker() == broker);
+    CHECK(opener.stop() == 0);
 }
 
 TEST_CASE("hostile: what one broker lost is answered although the next dies before it could") {

@@ -1,0 +1,108 @@
+#include "opener/reception.hpp"
+
+#include <sys/resource.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <array>
+#include <span>
+#include <utility>
+
+#include "proto/channel.hpp"
+#include "proto/message.hpp"
+
+namespace fdbroker::opener {
+
+using proto::Result;
+using proto::UniqueFd;
+
+namespace {
+
+// How long the listeners rest when the process is out of descriptors or memory.
+constexpr std::chrono::milliseconds pause_length{100};
+// Peers that connect without end do not keep the loop from signals and from the audit.
+constexpr std::size_t accepts_per_turn = 64;
+// Descriptors kept for everything but connections.
+constexpr rlim_t reserved_descriptors = 64;
+
+std::size_t most_connections(const Generation::Limits& limits) {
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur <= reserved_descriptors) return 1;
+    return std::min<std::size_t>(limits.connections_total, limit.rlim_cur - reserved_descriptors);
+}
+
+}  // namespace
+
+Result<void> Reception::watch() {
+    for (Listener& listener : listeners_) {
+        if (auto added = loop_.add(listener.descriptor(), EPOLLIN, &listener); !added) return added;
+    }
+    return {};
+}
+
+bool Reception::owns(const void* tag) const noexcept {
+    return std::ranges::any_of(listeners_, [tag](const Listener& listener) { return &listener == tag; });
+}
+
+void Reception::accept(const void* tag, Generation& generation) {
+    const auto index = static_cast<std::size_t>(static_cast<const Listener*>(tag) - listeners_.data());
+    const Generation::Limits& limits = generation.limits();
+    for (std::size_t accepted = 0; accepted < accepts_per_turn; ++accepted) {
+        if (connections_.all().size() >= most_connections(limits)) return pause();
+        auto socket = listeners_[index].accept();
+        if (!socket) {
+            // Polling goes on telling of a connection that there is no descriptor for.
+            if (socket.error().errno_value != EAGAIN) pause();
+            return;
+        }
+        Connection connection{.listener = static_cast<std::uint32_t>(index)};
+        if (!admit(*socket, limits, connection)) continue;
+        connection.socket = std::move(*socket);
+        LinkMessage message = connections_.adoption(connections_.add(std::move(connection)));
+        message.total = 1;  // a new one
+        generation.post(message);
+    }
+}
+
+// False: the uid has as many connections as it may have, and the peer has been told.
+bool Reception::admit(const UniqueFd& socket, const Generation::Limits& limits, Connection& connection) {
+    ucred credentials{};
+    socklen_t size = sizeof credentials;
+    if (::getsockopt(socket.number(), SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0) return false;
+    connection.uid = credentials.uid;
+    if (connections_.of_uid(credentials.uid) < limits.connections_per_uid) return true;
+    std::array<std::byte, 256> message;
+    const std::size_t length =
+        proto::write_end(message, EMFILE, "this user has as many connections as the policy allows");
+    static_cast<void>(proto::send(socket.borrow(), std::span(message).first(length), {}, proto::Wait::never));
+    return false;
+}
+
+void Reception::pause() {
+    again_at_ = std::chrono::steady_clock::now() + pause_length;
+    set_paused(true);
+}
+
+void Reception::act_on_time(std::chrono::steady_clock::time_point now) {
+    if (!again_at_ || now < *again_at_) return;
+    again_at_.reset();
+    set_paused(false);
+}
+
+void Reception::set_paused(bool paused) {
+    if (std::exchange(paused_, paused) == paused) return;
+    for (Listener& listener : listeners_) {
+        static_cast<void>(
+            loop_.change(listener.descriptor(), paused ? 0U : std::uint32_t{EPOLLIN}, &listener));
+    }
+}
+
+void Reception::close() {
+    for (Listener& listener : listeners_) {
+        loop_.remove(listener.descriptor());
+        listener.close();
+    }
+    again_at_.reset();
+}
+
+}  // namespace fdbroker::opener
