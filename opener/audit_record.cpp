@@ -191,6 +191,10 @@ void write_line(std::string& out, const DecisionRecord& record) {
         line.raw(",\"reason\":");
         line.text(record.reason);
     }
+    if (record.count != 1) {
+        line.raw(",\"count\":");
+        line.number(record.count);
+    }
     line.raw(",\"duration_ns\":");
     line.number(record.duration.count());
     line.end();

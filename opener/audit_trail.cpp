@@ -1,5 +1,7 @@
 #include "opener/audit_trail.hpp"
 
+#include <algorithm>
+
 namespace fdbroker::opener {
 
 RecordHead AuditTrail::head() const {
@@ -9,14 +11,85 @@ RecordHead AuditTrail::head() const {
             .time = std::chrono::system_clock::now()};
 }
 
-AuditTrail::Recorded AuditTrail::decision(DecisionRecord record) {
+// ---- decisions -----------------------------------------------------------------------------------------
+
+AuditTrail::Recorded AuditTrail::decision(SessionAudit& session, DecisionRecord record,
+                                          Clock::time_point now) {
     const bool refused = record.errno_value != 0;
     if (ring_ == nullptr || !(refused ? settings_.refused : settings_.allowed)) return {};
-    record.head = head();
-    write_line(line_, record);
-    if (ring_->append(line_)) return {record.head.sequence, true};
-    return {0, refused || !settings_.refuse_unrecorded};
+    record.session = session.session;
+    record.peer = session.peer;
+    if (!refused) return write(record);
+    if (is_counted(session, record, now)) return {};
+    const Recorded recorded = write(record);
+    session.share.use_record_bytes(line_.size(), now);
+    return recorded;
 }
+
+AuditTrail::Recorded AuditTrail::write(const DecisionRecord& record) {
+    DecisionRecord whole = record;
+    whole.head = head();
+    write_line(line_, whole);
+    if (ring_->append(line_)) return {whole.head.sequence, true};
+    return {0, record.errno_value != 0 || !settings_.refuse_unrecorded};
+}
+
+// ---- refusals that repeat ------------------------------------------------------------------------------
+
+bool AuditTrail::is_counted(SessionAudit& session, const DecisionRecord& record, Clock::time_point now) {
+    const auto known =
+        std::ranges::find_if(session.repeated, [&](const auto& refusal) { return refusal.is_like(record); });
+    if (known != session.repeated.end() && !known->is_over(now)) {
+        if (known->one_by_one(record)) return false;
+        if (!session.is_counting) {
+            session.is_counting = true;
+            counting_.push_back(&session);
+        }
+        const auto over = known->since() + refusals_counted_for;
+        if (!settle_at_ || over < *settle_at_) settle_at_ = over;
+        return true;
+    }
+    // In its own place, or in that of the one that began longest ago.
+    RepeatedRefusal& place = known != session.repeated.end()
+                                 ? *known
+                                 : *std::ranges::min_element(session.repeated, {}, &RepeatedRefusal::since);
+    record_counted(session, place, now);
+    place.begin(record, now);
+    return false;
+}
+
+void AuditTrail::record_counted(SessionAudit& session, RepeatedRefusal& refusal, Clock::time_point now) {
+    if (refusal.counted() == 0) return;
+    write(refusal.take_counted());
+    session.share.use_record_bytes(line_.size(), now);
+}
+
+void AuditTrail::settle(Clock::time_point now) {
+    settle_at_.reset();
+    std::erase_if(counting_, [&](SessionAudit* session) {
+        session->is_counting = false;
+        for (RepeatedRefusal& refusal : session->repeated) {
+            if (refusal.counted() == 0) continue;
+            if (refusal.is_over(now)) {
+                record_counted(*session, refusal, now);
+                continue;
+            }
+            session->is_counting = true;
+            const auto over = refusal.since() + refusals_counted_for;
+            if (!settle_at_ || over < *settle_at_) settle_at_ = over;
+        }
+        return !session->is_counting;
+    });
+}
+
+void AuditTrail::settle(SessionAudit& session, Clock::time_point now) {
+    if (!session.is_counting) return;
+    session.is_counting = false;
+    std::erase(counting_, &session);
+    for (RepeatedRefusal& refusal : session.repeated) record_counted(session, refusal, now);
+}
+
+// ---- events --------------------------------------------------------------------------------------------
 
 void AuditTrail::start(std::string_view cause) {
     event({.event = "start", .policy_digest = policy_digest_, .cause = cause});
@@ -28,6 +101,14 @@ void AuditTrail::event(EventRecord record) {
     write_line(line_, record);
     // What befell a session is told as well as the disk allows; the session has ended either way.
     static_cast<void>(ring_->append(line_));
+}
+
+void AuditTrail::session_event(SessionAudit& session, std::string_view name, std::string_view cause,
+                               Clock::time_point now) {
+    if (ring_ == nullptr) return;
+    settle(session, now);
+    event({.event = name, .session = session.session, .peer = session.peer, .cause = cause});
+    session.share.use_record_bytes(line_.size(), now);
 }
 
 }  // namespace fdbroker::opener

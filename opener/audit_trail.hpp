@@ -1,17 +1,26 @@
 // The one place where a generation puts on record what it decided.
+//
+// What a peer can be refused without end, and that it came and went, is paid for out of its user's share (user_share.hpp):
+// whoever fills the log is slowed, and nobody else.
 #pragma once
 
+#include <chrono>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "opener/audit_record.hpp"
 #include "opener/audit_ring.hpp"
+#include "opener/session_audit.hpp"
 #include "policy/policy.hpp"
 
 namespace fdbroker::opener {
 
 class AuditTrail {
   public:
+    using Clock = std::chrono::steady_clock;
+
     // `ring` null: nothing is recorded (--audit none). `policy_digest` is the whole of it.
     AuditTrail(AuditRing* ring, std::uint32_t generation, std::string_view policy_digest)
         : ring_(ring), generation_(generation), policy_digest_(policy_digest) {}
@@ -19,27 +28,42 @@ class AuditTrail {
     // `settings` is the policy's `audit:`. Before it is given everything is recorded.
     void apply(const policy::AuditSettings& settings) noexcept { settings_ = settings; }
 
-    // Records a decision; the head of `record` is filled in here. The number of the record, 0:
-    // the policy wants none of this kind. False: it could not be recorded, and a grant must not leave.
+    // Records a decision; head, session and peer of `record` are filled in here. The number of the record; 0: the policy
+    // wants none of this kind, or it is counted together with others like it. False: it could not be recorded, and a
+    // grant must not leave.
     struct Recorded {
         std::uint64_t sequence = 0;
         bool may_leave = true;
     };
-    Recorded decision(DecisionRecord record);
+    Recorded decision(SessionAudit& session, DecisionRecord record, Clock::time_point now);
 
     // The generation begins to serve; `cause` in words.
     void start(std::string_view cause);
-    // As decision() for an event; nothing depends on whether it could be recorded.
+    // Something befell the generation; nothing depends on whether it could be recorded.
     void event(EventRecord record);
+    // The same of a session.
+    void session_event(SessionAudit& session, std::string_view event, std::string_view cause,
+                       Clock::time_point now);
+
+    // Records what was counted and whose second is over; of one session, whatever its second: before that ends.
+    void settle(Clock::time_point now);
+    void settle(SessionAudit& session, Clock::time_point now);
+    // When settle() is next of use.
+    std::optional<Clock::time_point> settle_at() const noexcept { return settle_at_; }
 
   private:
     RecordHead head() const;
+    Recorded write(const DecisionRecord& record);
+    bool is_counted(SessionAudit& session, const DecisionRecord& record, Clock::time_point now);
+    void record_counted(SessionAudit& session, RepeatedRefusal& refusal, Clock::time_point now);
 
     AuditRing* ring_;
     std::uint32_t generation_;
     std::string policy_digest_;
     policy::AuditSettings settings_{};
     std::string line_{};
+    std::vector<SessionAudit*> counting_{};
+    std::optional<Clock::time_point> settle_at_{};
 };
 
 }  // namespace fdbroker::opener

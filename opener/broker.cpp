@@ -11,6 +11,7 @@
 #include <ctime>
 #include <iterator>
 #include <memory>
+#include <optional>
 #include <unordered_map>
 #include <utility>
 
@@ -20,6 +21,8 @@
 #include "opener/load_policy.hpp"
 #include "opener/say.hpp"
 #include "opener/session.hpp"
+#include "opener/turns.hpp"
+#include "opener/user_share.hpp"
 
 namespace fdbroker::opener {
 
@@ -28,13 +31,18 @@ using proto::UniqueFd;
 
 namespace {
 
+using Clock = std::chrono::steady_clock;
+using std::chrono::milliseconds;
+
 // How long a peer that does not read its replies can hold up the end of a generation. What is parked after that is
 // answered from the journal by the next one.
 constexpr std::chrono::seconds end_timeout{2};
 // The same where a next generation waits, and with it all peers: those that read need no longer.
-constexpr std::chrono::milliseconds hand_over_timeout{100};
-// How long until the broker looks again at sessions that wait for something epoll does not tell.
-constexpr std::chrono::milliseconds look_again_after{10};
+constexpr milliseconds hand_over_timeout{100};
+// How long until the broker looks again at sessions that wait for something epoll does not tell, and how long at most when
+// it was in vain again and again.
+constexpr milliseconds first_look{10};
+constexpr milliseconds last_look{160};
 
 class Broker {
   public:
@@ -53,10 +61,15 @@ class Broker {
     void activate();
     Result<bool> serve_link();
     void adopt(const LinkMessage& message, UniqueFd socket);
-    void handle(Session& session);
+    void take_events();
+    void serve_turns();
+    std::size_t handle(Session& session);
     void follow(Session& session, Session::State before, Session::State after);
     bool make_room_for_waiting();
     void look_again();
+    void look_again_soon();
+    void resume_paused(Clock::time_point now);
+    void act_on_time();
     void release(Token token);
     void end_session(Session& session);
     void hand_over();
@@ -73,11 +86,17 @@ class Broker {
     EventLoop loop_;
     std::unordered_map<Token, std::unique_ptr<Session>> sessions_{};
     std::vector<Session*> waiting_{};  // in State::writable, longest first
+    std::vector<Session*> paused_{};   // in State::paused, and not in the loop
+    std::optional<Clock::time_point> resume_at_{};
+    std::optional<Clock::time_point> look_again_at_{};
+    milliseconds look_again_after_ = first_look;
+    Turns turns_{};
+    bool link_has_something_ = false;
     std::vector<std::unique_ptr<Session>>
         lingering_{};  // ended, with descriptors that the peer has not taken
     std::unordered_map<Token, std::vector<std::uint32_t>> lost_{};
     Phase phase_ = Phase::serving;
-    std::chrono::steady_clock::time_point end_by_{};
+    Clock::time_point end_by_{};
 };
 
 // A previous generation may have been taken over: its journal is read with as little trust as a message.
@@ -111,29 +130,50 @@ Result<void> Broker::run() {
                             .token = policy.audit().max_size};
     if (auto sent = start_.link.send(ready); !sent) return sent;
     while (!finished()) {
-        for (const epoll_event& event : loop_.wait(patience())) {
-            if (event.data.ptr == nullptr) {
-                auto alive = serve_link();
-                if (!alive) return std::unexpected(alive.error());
-                // What else epoll told may be about a session that is no more.
-                break;
-            }
-            // That may have ended the very session which epoll tells of next.
-            if (make_room_for_waiting()) break;
-            handle(*static_cast<Session*>(event.data.ptr));
+        take_events();
+        if (std::exchange(link_has_something_, false)) {
+            auto alive = serve_link();
+            if (!alive) return std::unexpected(alive.error());
         }
-        if (!waiting_.empty() || !lingering_.empty()) look_again();
-        if (phase_ != Phase::serving && std::chrono::steady_clock::now() >= end_by_) break;
+        serve_turns();
+        act_on_time();
+        if (phase_ != Phase::serving && Clock::now() >= end_by_) break;
     }
+    service_.audit.settle(Clock::time_point::max());
     return {};
 }
 
+void Broker::take_events() {
+    const auto events = loop_.wait(turns_.empty() ? patience() : 0);
+    for (const epoll_event& event : events) {
+        if (event.data.ptr == nullptr) {
+            link_has_something_ = true;
+        } else {
+            turns_.add(*static_cast<Session*>(event.data.ptr));
+        }
+    }
+}
+
+void Broker::serve_turns() {
+    turns_.round([this] { make_room_for_waiting(); }, [this](Session& session) { return handle(session); });
+}
+
 int Broker::patience() const noexcept {
-    if (!waiting_.empty() || !lingering_.empty()) return static_cast<int>(look_again_after.count());
-    if (phase_ == Phase::serving) return -1;
-    const auto left = end_by_ - std::chrono::steady_clock::now();
+    auto soonest = Clock::time_point::max();
+    if (phase_ != Phase::serving) soonest = end_by_;
+    for (const auto& when : {look_again_at_, resume_at_, service_.audit.settle_at()})
+        soonest = std::min(soonest, when.value_or(soonest));
+    if (soonest == Clock::time_point::max()) return -1;
     return static_cast<int>(
-        std::max<std::int64_t>(0, std::chrono::ceil<std::chrono::milliseconds>(left).count()));
+        std::max<std::int64_t>(0, std::chrono::ceil<milliseconds>(soonest - Clock::now()).count()));
+}
+
+void Broker::act_on_time() {
+    if (!look_again_at_ && !resume_at_ && !service_.audit.settle_at()) return;
+    const auto now = Clock::now();
+    if (look_again_at_ && now >= *look_again_at_) look_again();
+    if (resume_at_ && now >= *resume_at_) resume_paused(now);
+    if (service_.audit.settle_at() && now >= *service_.audit.settle_at()) service_.audit.settle(now);
 }
 
 Result<bool> Broker::serve_link() {
@@ -200,10 +240,16 @@ void Broker::adopt(const LinkMessage& message, UniqueFd socket) {
     if (phase_ == Phase::retiring) added.retire();
 }
 
-void Broker::handle(Session& session) {
+// Returns how many requests it has answered.
+std::size_t Broker::handle(Session& session) {
     // By what it waits for, not by what epoll tells: a peer that hangs up is told of either way.
     const Session::State before = session.state();
-    follow(session, before, before == Session::State::writable ? session.flush() : session.serve());
+    if (before == Session::State::paused) return 0;
+    const Session::State after = before == Session::State::writable ? session.flush() : session.serve();
+    const std::size_t answered = before == Session::State::writable ? 0 : session.answered();
+    if (after == Session::State::readable && answered >= Session::requests_per_turn) turns_.add(session);
+    follow(session, before, after);
+    return answered;
 }
 
 // Keeps what epoll waits for in step with what the session waits for.
@@ -211,7 +257,17 @@ void Broker::follow(Session& session, Session::State before, Session::State afte
     if (after == before) return;
     if (before == Session::State::writable) std::erase(waiting_, &session);
     if (after == Session::State::ended) return end_session(session);
-    if (after == Session::State::writable) waiting_.push_back(&session);
+    if (after == Session::State::paused) {
+        // Not with its events masked: epoll tells of a hang-up all the same, and would do so without end.
+        loop_.remove(session.descriptor());
+        paused_.push_back(&session);
+        resume_at_ = std::min(resume_at_.value_or(Clock::time_point::max()), session.paused_until());
+        return;
+    }
+    if (after == Session::State::writable) {
+        waiting_.push_back(&session);
+        look_again_soon();
+    }
     // Edge-triggered: a socket with room tells so again each time the peer has read something.
     std::uint32_t events =
         after == Session::State::writable ? std::uint32_t{EPOLLOUT} | EPOLLET : std::uint32_t{EPOLLIN};
@@ -227,10 +283,10 @@ void Broker::follow(Session& session, Session::State before, Session::State afte
 bool Broker::make_room_for_waiting() {
     if (waiting_.size() < Journal::entry_count - 1) return false;
     // Of the user who has the most of them: else one user's peers could drive out another's.
-    std::unordered_map<std::uint32_t, std::size_t> of_user;
-    for (const Session* session : waiting_) ++of_user[session->uid()];
+    std::unordered_map<const UserShare*, std::size_t> of_user;
+    for (const Session* session : waiting_) ++of_user[&session->share()];
     Session& longest = **std::ranges::max_element(
-        waiting_, {}, [&](const Session* session) { return of_user[session->uid()]; });
+        waiting_, {}, [&](const Session* session) { return of_user[&session->share()]; });
     longest.end(ETIMEDOUT, "the peer does not read its replies, and others need their place");
     end_session(longest);
     return true;
@@ -239,6 +295,7 @@ bool Broker::make_room_for_waiting() {
 // What epoll cannot tell: that a user's other sessions have been read, that the kernel takes descriptors again, that a
 // peer has at last read what its ended session had sent.
 void Broker::look_again() {
+    const std::size_t before = waiting_.size() + lingering_.size();
     for (const auto& [token, session] : sessions_) session->unread_descriptors();
     for (Session* session : std::vector(waiting_)) {
         follow(*session, Session::State::writable, session->flush());
@@ -248,16 +305,45 @@ void Broker::look_again() {
         release(session->token());
         return true;
     });
+    // Peers that never read shall not keep a processor busy.
+    const std::size_t left = waiting_.size() + lingering_.size();
+    look_again_after_ = left < before ? first_look : std::min(2 * look_again_after_, last_look);
+    look_again_at_.reset();
+    if (left != 0) look_again_at_ = Clock::now() + look_again_after_;
+}
+
+void Broker::look_again_soon() {
+    look_again_after_ = first_look;
+    look_again_at_ = Clock::now() + look_again_after_;
+}
+
+void Broker::resume_paused(Clock::time_point now) {
+    resume_at_.reset();
+    std::erase_if(paused_, [this, now](Session* session) {
+        if (session->paused_until() > now) {
+            resume_at_ = std::min(resume_at_.value_or(Clock::time_point::max()), session->paused_until());
+            return false;
+        }
+        if (auto added = loop_.add(session->descriptor(), EPOLLIN, session); !added) {
+            resume_at_ = now + first_look;
+            return false;
+        }
+        session->resume();
+        return true;
+    });
 }
 
 // Descriptors that the peer has not taken stay on their way, and count, as long as it keeps its end open. Until then its
 // connection counts as well, or a user could have any number of them on their way.
 void Broker::end_session(Session& session) {
     std::erase(waiting_, &session);
+    std::erase(paused_, &session);
+    turns_.remove(session);
     loop_.remove(session.descriptor());
     auto ended = sessions_.extract(session.token());
     if (session.unread_descriptors() != 0) {
         lingering_.push_back(std::move(ended.mapped()));
+        look_again_soon();
     } else {
         release(session.token());
     }
@@ -269,15 +355,19 @@ void Broker::release(Token token) {
 
 void Broker::retire() {
     phase_ = Phase::retiring;
-    end_by_ = std::chrono::steady_clock::now() + end_timeout;
+    end_by_ = Clock::now() + end_timeout;
     for (auto& [token, session] : sessions_) session->retire();
 }
 
 void Broker::hand_over() {
     phase_ = Phase::handing_over;
-    end_by_ = std::chrono::steady_clock::now() + hand_over_timeout;
+    end_by_ = Clock::now() + hand_over_timeout;
+    paused_.clear();
+    resume_at_.reset();
     for (auto& [token, session] : sessions_) {
-        if (std::ranges::find(waiting_, session.get()) == waiting_.end()) loop_.remove(session->descriptor());
+        if (session->state() == Session::State::writable) continue;
+        loop_.remove(session->descriptor());
+        turns_.remove(*session);
     }
 }
 
@@ -366,8 +456,8 @@ void run_generation(const GenerationStart& start) {
     audit.apply(policy.audit());
     const Resolver resolver(std::move(confined->directories));
     Metrics metrics(policy.rules());
-    Service service{
-        {policy, resolver, inspector, metrics}, audit, start.journal, confined->most_descriptors / 8};
+    UserShares shares(policy.limits(), confined->most_descriptors);
+    Service service{{policy, resolver, inspector, metrics}, audit, start.journal, shares};
     Broker broker(start, service, identities, std::move(*loop));
     const auto ended = broker.run();
     if (!ended && ended.error().kind != proto::ErrorKind::disconnected) {

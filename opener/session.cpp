@@ -33,11 +33,13 @@ Session::Session(Service& service, Token token, proto::UniqueFd socket, Identifi
       token_(token),
       socket_(std::move(socket)),
       peer_(service.tools.policy.identify(std::move(peer.identity))),
-      audit_peer_(opener::audit_peer(peer_.identity(), peer.pid, peer_.role_names(service.tools.policy))),
-      unread_of_user_(service.unread_of_user[peer_.identity().uid]) {}
+      share_(service.shares.of(peer_.identity().uid)),
+      audit_(token, audit_peer(peer_.identity(), peer.pid, peer_.role_names(service.tools.policy)), share_) {
+    ++share_.sessions;
+}
 
 void Session::record_start() {
-    service_.audit.event({.event = "session-start", .session = token_, .peer = audit_peer_});
+    service_.audit.session_event(audit_, "session-start", "", std::chrono::steady_clock::now());
 }
 
 // ---- receive -------------------------------------------------------------------------------------------
@@ -52,6 +54,10 @@ Session::State Session::serve() {
     while (answered_ < requests_per_turn) {
         if (!may_be_read()) {
             if (send_replies()) state_ = State::writable;
+            break;
+        }
+        if (must_pause()) {
+            if (send_replies()) state_ = State::paused;
             break;
         }
         // Once more without waiting, even after a reply: a peer on the same CPU has often run by now, and this is
@@ -75,7 +81,7 @@ bool Session::peer_has_read() {
     // unix(7): what the other end has not received yet, as the kernel accounts for it. While a message is being taken off
     // the queue a byte or two may linger; a message is hundreds.
     if (::ioctl(socket_.number(), SIOCOUTQ, &bytes) != 0 || bytes > 64) return false;
-    unread_of_user_ -= std::exchange(unread_, 0);
+    service_.shares.taken(share_, std::exchange(unread_, 0));
     return true;
 }
 
@@ -85,8 +91,13 @@ std::size_t Session::unread_descriptors() {
 }
 
 bool Session::may_be_read() {
-    if (unread_ <= most_unread_descriptors && unread_of_user_ <= service_.most_unread_of_user) return true;
-    return peer_has_read() && unread_of_user_ <= service_.most_unread_of_user;
+    if (unread_ <= most_unread_descriptors && service_.shares.may_send_more(share_)) return true;
+    return peer_has_read() && service_.shares.may_send_more(share_);
+}
+
+bool Session::must_pause() const noexcept {
+    // The clock is read only where the last message is no proof.
+    return share_.paused_until() > received_at_ && share_.paused_until() > std::chrono::steady_clock::now();
 }
 
 void Session::receive_failed(const proto::Error& error) {
@@ -124,6 +135,7 @@ bool Session::handle_hello(std::span<const std::byte> message) {
     }
     if (!send_replies()) return false;
     ++answered_;
+    if (share_.limits_requests()) share_.use_requests(1, received_at_);
     std::array<std::byte, 64> reply;
     const std::size_t size = proto::write_hello_reply(reply, {.calls = served_calls});
     auto sent = proto::send(socket_.borrow(), std::span(reply).first(size), {}, proto::Wait::never);
@@ -138,6 +150,7 @@ bool Session::handle_requests(std::span<const std::byte> message) {
         end(EPROTO, proto::to_string(requests.error()));
         return false;
     }
+    if (share_.limits_requests()) share_.use_requests(requests->size(), received_at_);
     // One message of replies holds as many as one of requests, each with the longest reason.
     if (service_.delivery.count() + requests->size() > proto::max_requests && !send_replies()) return false;
     if (entry_ == nullptr) entry_ = service_.journal.acquire(token_);
@@ -163,18 +176,18 @@ void Session::answer(const proto::Request& request) {
     service_.tools.metrics.begin();
     Outcome outcome = carry_out(request);
     const auto now = std::chrono::steady_clock::now();
-    const AuditTrail::Recorded recorded = service_.audit.decision({
-        .duration = now - received_at_,
-        .session = token_,
-        .request = request.id,
-        .peer = audit_peer_,
-        .operations = outcome.operations,
-        .path = request.path,
-        .rule = outcome.rule,
-        .errno_value = outcome.errno_value,
-        .step = outcome.recorded_step,
-        .reason = outcome.recorded_reason,
-    });
+    const AuditTrail::Recorded recorded = service_.audit.decision(audit_,
+                                                                  {
+                                                                      .duration = now - received_at_,
+                                                                      .request = request.id,
+                                                                      .operations = outcome.operations,
+                                                                      .path = request.path,
+                                                                      .rule = outcome.rule,
+                                                                      .errno_value = outcome.errno_value,
+                                                                      .step = outcome.recorded_step,
+                                                                      .reason = outcome.recorded_reason,
+                                                                  },
+                                                                  now);
     service_.tools.metrics.done(Step::record);
     service_.tools.metrics.count({.operations = outcome.operations,
                                   .rule = outcome.rule,
@@ -201,7 +214,7 @@ bool Session::send_replies() {
     service_.tools.metrics.done(Step::deliver);
     if (sent) {
         unread_ += descriptors;
-        unread_of_user_ += descriptors;
+        service_.shares.sent(share_, descriptors);
         release_entry();
         return true;
     }
@@ -224,7 +237,7 @@ Session::State Session::flush() {
             return state_;
         }
         unread_ += parked_->files.size();
-        unread_of_user_ += parked_->files.size();
+        service_.shares.sent(share_, parked_->files.size());
         Journal::release(*parked_->entry);
         parked_.reset();
     }
@@ -252,7 +265,8 @@ Session::State Session::answer_lost(std::span<const std::uint32_t> ids) {
 // ---- the end -------------------------------------------------------------------------------------------
 
 Session::~Session() {
-    unread_of_user_ -= unread_;
+    service_.shares.taken(share_, unread_);
+    --share_.sessions;
 }
 
 void Session::retire() {
@@ -273,7 +287,7 @@ void Session::end(int errno_value, std::string_view cause) {
 void Session::finish(std::string_view cause) {
     // The supervisor holds a duplicate, so closing alone would not tell the peer.
     ::shutdown(socket_.number(), SHUT_RDWR);
-    service_.audit.event({.event = "session-end", .session = token_, .peer = audit_peer_, .cause = cause});
+    service_.audit.session_event(audit_, "session-end", cause, std::chrono::steady_clock::now());
     if (parked_) Journal::release(*parked_->entry);
     parked_.reset();
     release_entry();

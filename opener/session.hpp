@@ -11,7 +11,6 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 
 #include "opener/audit_trail.hpp"
 #include "opener/decide.hpp"
@@ -21,6 +20,8 @@
 #include "opener/journal.hpp"
 #include "opener/link.hpp"
 #include "opener/metrics.hpp"
+#include "opener/session_audit.hpp"
+#include "opener/user_share.hpp"
 #include "policy/policy.hpp"
 #include "proto/channel.hpp"
 #include "proto/message.hpp"
@@ -33,10 +34,7 @@ struct Service {
     AuditTrail& audit;
     Journal& journal;
 
-    // Descriptors on their way to peers count against the broker's RLIMIT_NOFILE, whoever they are for (unix(7),
-    // ETOOMANYREFS). So each user has a share, above which its sessions are not read until its peers have.
-    std::size_t most_unread_of_user;
-    std::unordered_map<std::uint32_t, std::size_t> unread_of_user{};
+    UserShares& shares;
 
     Delivery delivery{};
     std::vector<std::byte> received = std::vector<std::byte>(proto::max_message_size);
@@ -49,6 +47,7 @@ class Session {
     enum class State {
         readable,  // the peer's next request
         writable,  // the peer to read: replies are parked, or too many descriptors are on their way to it
+        paused,    // paused_until(): its user has used more than there is for it
         ended,     // nothing: the descriptor has been shut down, the cause recorded
     };
 
@@ -59,7 +58,7 @@ class Session {
 
     Token token() const noexcept { return token_; }
     State state() const noexcept { return state_; }
-    std::uint32_t uid() const noexcept { return peer_.identity().uid; }
+    UserShare& share() const noexcept { return share_; }
     proto::BorrowedFd descriptor() const noexcept { return socket_.borrow(); }
 
     // Puts on record that it is a new connection, not one taken over from an earlier generation.
@@ -67,6 +66,9 @@ class Session {
     // Serves what is there, in whole messages, until requests_per_turn or more are answered, so that no session keeps
     // the others waiting. Never blocks on the peer.
     State serve();
+    std::chrono::steady_clock::time_point paused_until() const noexcept { return share_.paused_until(); }
+    // It is over.
+    State resume() noexcept { return state_ = State::readable; }
     // Looks whether the peer has read; sends what was parked.
     State flush();
 
@@ -82,6 +84,10 @@ class Session {
     // Ends the session from this side; `cause` in words, for the record and the peer.
     void end(int errno_value, std::string_view cause);
 
+    // In the last call of serve().
+    std::size_t answered() const noexcept { return answered_; }
+    bool has_turn = false;  // of Turns
+
     static constexpr std::size_t requests_per_turn = 32;
     // Above this the session is not read until the peer has taken what is there: two full replies.
     static constexpr std::size_t most_unread_descriptors = 2 * proto::max_requests;
@@ -90,6 +96,7 @@ class Session {
     // The steps; each false when the session goes no further now.
     bool peer_has_read();
     bool may_be_read();
+    bool must_pause() const noexcept;
     void receive_failed(const proto::Error& error);
     bool handle(std::span<const std::byte> message);
     bool handle_hello(std::span<const std::byte> message);
@@ -104,14 +111,14 @@ class Session {
     Token token_;
     proto::UniqueFd socket_;
     policy::Peer peer_;
-    std::string audit_peer_;
+    UserShare& share_;
+    SessionAudit audit_;
     State state_ = State::readable;
     bool retiring_ = false;
     JournalEntry* entry_ = nullptr;  // of the requests whose replies are being gathered
     std::optional<ParkedReplies> parked_{};
     std::size_t answered_ = 0;  // in this turn
     std::size_t unread_ = 0;    // descriptors sent since the peer was last seen to have read everything
-    std::size_t& unread_of_user_;
     std::chrono::steady_clock::time_point received_at_{};
     ReasonBuffer reason_;
 

@@ -98,7 +98,8 @@ std::vector<nlohmann::json> RunningOpener::wait_for_event(std::string_view event
                  start = end + 1) {
                 records.push_back(nlohmann::json::parse(content.substr(start, end - start)));
                 const auto& record = records.back();
-                found += record["event"] == event && (cause.empty() || record.value("cause", "") == cause);
+                if (record["event"] == event && (cause.empty() || record.value("cause", "") == cause))
+                    found += record.value("count", std::size_t{1});
             }
             return found >= count;
         });

@@ -42,8 +42,8 @@ class RunningOpener {
     std::filesystem::path policy() const { return directory_ / "policy.yaml"; }
 
     pid_t broker() const { return newest_child(process_.pid()); }
-    // Until a record with this event (and, unless empty, this cause) is in the log as often as `count` says; all
-    // records so far.
+    // Until records with this event (and, unless empty, this cause) stand for as many as `count` says; all records so
+    // far.
     std::vector<nlohmann::json> wait_for_event(std::string_view event, std::size_t count = 1,
                                                std::string_view cause = "") const;
     // Ends it by SIGTERM; its exit status.

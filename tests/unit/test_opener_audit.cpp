@@ -210,17 +210,22 @@ TEST_CASE("audit trail: only what the policy wants is recorded, and an unrecorde
     auto ring = AuditRing::create();
     REQUIRE(ring);
     AuditTrail trail(&*ring, 3, "");
-    const DecisionRecord allowed{.peer = R"("peer":{})"};
-    const DecisionRecord refused{.peer = R"("peer":{})", .errno_value = EACCES};
+    UserShare share(std::nullopt);
+    SessionAudit session(1, R"("peer":{})", share);
+    const DecisionRecord allowed{};
+    const DecisionRecord refused{.errno_value = EACCES};
+    const auto decide = [&](const DecisionRecord& record) {
+        return trail.decision(session, record, AuditTrail::Clock::now());
+    };
     trail.apply({.refused = true, .allowed = false});
-    CHECK(trail.decision(allowed).sequence == 0);
-    CHECK(trail.decision(allowed).may_leave);
-    CHECK(trail.decision(refused).sequence == 1);
+    CHECK(decide(allowed).sequence == 0);
+    CHECK(decide(allowed).may_leave);
+    CHECK(decide(refused).sequence == 1);
 
     ring->announce_failing(true);
     trail.apply({});
-    CHECK(!trail.decision(allowed).may_leave);
-    CHECK(trail.decision(refused).may_leave);
+    CHECK(!decide(allowed).may_leave);
+    CHECK(decide(refused).may_leave);
     trail.apply({.refuse_unrecorded = false});
-    CHECK(trail.decision(allowed).may_leave);
+    CHECK(decide(allowed).may_leave);
 }

@@ -118,9 +118,14 @@ TEST_CASE("audit log: a full disk stops grants, loses no record and leaves whole
         AuditLog log = fixture.log();
         log.begin(1);
         AuditTrail trail(log.ring(), 1, "");
+        UserShare share(std::nullopt);
+        SessionAudit session(1, R"("peer":{})", share);
+        const auto granted = [&] {
+            return trail.decision(session, {.path = "/some/file"}, AuditTrail::Clock::now());
+        };
         limit_files(1000);
         std::size_t made = 0;
-        while (trail.decision({.peer = R"("peer":{})", .path = "/some/file"}).may_leave) {
+        while (granted().may_leave) {
             ++made;
             if (const auto drained = log.drain(); !drained) CHECK(drained.error().errno_value == EFBIG);
             for (const json& record : fixture.records()) CHECK(record["event"] == "request");
@@ -130,7 +135,7 @@ TEST_CASE("audit log: a full disk stops grants, loses no record and leaves whole
         limit_files(RLIM_INFINITY);
         CHECK(log.drain());
         CHECK(fixture.records().size() == made);
-        CHECK(trail.decision({.peer = R"("peer":{})", .path = "/some/file"}).sequence == made + 1);
+        CHECK(granted().sequence == made + 1);
     });
 }
 

@@ -1,0 +1,20 @@
+#include "opener/user_share.hpp"
+
+#include <algorithm>
+
+namespace fdbroker::opener {
+
+UserShare& UserShares::of(std::uint32_t uid) {
+    if (const auto found = shares_.find(uid); found != shares_.end()) return *found->second;
+    if (shares_.size() >= forget_at_) {
+        forget_idle(UserShare::Clock::now());
+        forget_at_ = 2 * shares_.size() + 1024;
+    }
+    return *shares_.emplace(uid, std::make_unique<UserShare>(rate_)).first->second;
+}
+
+void UserShares::forget_idle(UserShare::Clock::time_point now) {
+    std::erase_if(shares_, [now](const auto& entry) { return entry.second->is_idle(now); });
+}
+
+}  // namespace fdbroker::opener

@@ -1,0 +1,101 @@
+// What one user has of a generation, over all connections: none of it is another's. Who uses more than there is, is not
+// read for a while, and notices that as a delay.
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <unordered_map>
+
+#include "opener/token_bucket.hpp"
+#include "policy/policy.hpp"
+
+namespace fdbroker::opener {
+
+// Of records that say nothing but what somebody was refused, or that he came and went; fdbroker-audit(5) tells them. At
+// this rate a user needs a day for 6 GB; what fits at once is some 20,000 refusals.
+inline constexpr std::uint64_t record_bytes_per_second = std::uint64_t{64} << 10;
+inline constexpr std::uint64_t record_bytes_at_once = std::uint64_t{8} << 20;
+
+class Session;
+
+class UserShare {
+  public:
+    using Clock = TokenBucket::Clock;
+
+    explicit UserShare(const std::optional<policy::RequestRate>& rate) {
+        if (rate) requests_.emplace(rate->rate, rate->burst);
+    }
+
+    bool limits_requests() const noexcept { return requests_.has_value(); }
+    void use_requests(std::size_t count, Clock::time_point now) noexcept {
+        requests_->use(count, now);
+        wait_for(requests_->usable_at());
+    }
+    void use_record_bytes(std::size_t count, Clock::time_point now) noexcept {
+        record_bytes_.use(count, now);
+        wait_for(record_bytes_.usable_at());
+    }
+    // Its sessions are not read before; in the past as a rule, and cheap to ask for.
+    Clock::time_point paused_until() const noexcept { return paused_until_; }
+
+    // Descriptors on their way to it.
+    std::size_t unread = 0;
+
+    // Of Turns.
+    std::deque<Session*> ready{};  // that wait for the user's turn
+    std::ptrdiff_t credit = 0;     // requests that may be answered in this turn
+
+    unsigned sessions = 0;
+    bool is_idle(Clock::time_point now) noexcept {
+        return sessions == 0 && unread == 0 && record_bytes_.is_full(now) &&
+               (!requests_ || requests_->is_full(now));
+    }
+
+  private:
+    void wait_for(Clock::time_point when) noexcept { paused_until_ = std::max(paused_until_, when); }
+
+    std::optional<TokenBucket> requests_{};
+    TokenBucket record_bytes_{record_bytes_per_second, record_bytes_at_once};
+    Clock::time_point paused_until_ = Clock::time_point::min();
+};
+
+class UserShares {
+  public:
+    // `most_unread`: descriptors that may be on their way to all users together.
+    UserShares(const policy::Limits& limits, std::size_t most_unread)
+        : rate_(limits.requests_per_second), most_unread_(most_unread) {}
+
+    // Of this user; valid as long as it counts a session, or something of it is used up.
+    UserShare& of(std::uint32_t uid);
+    // What a user who is not there any more had used up is kept until it would be there again.
+    void forget_idle(UserShare::Clock::time_point now);
+
+    // Descriptors on their way count against one limit of the broker's, whoever they are for (unix(7), ETOOMANYREFS). A
+    // user may have as many as an eighth of what nobody has: so each further one who leaves his unread finds less, and
+    // however many they are, something is left.
+    bool may_send_more(const UserShare& share) const noexcept {
+        return share.unread <= (most_unread_ - std::min(most_unread_, unread_)) / 8;
+    }
+    void sent(UserShare& share, std::size_t descriptors) noexcept {
+        share.unread += descriptors;
+        unread_ += descriptors;
+    }
+    void taken(UserShare& share, std::size_t descriptors) noexcept {
+        share.unread -= descriptors;
+        unread_ -= descriptors;
+    }
+
+  private:
+    std::optional<policy::RequestRate> rate_;
+    std::size_t most_unread_;
+    std::size_t unread_ = 0;
+    std::unordered_map<std::uint32_t, std::unique_ptr<UserShare>> shares_{};
+    std::size_t forget_at_ = 1024;
+};
+
+}  // namespace fdbroker::opener

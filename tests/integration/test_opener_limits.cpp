@@ -1,0 +1,238 @@
+// What one peer or one user can take from the others: turns, requests a second, room in the log.
+#include <doctest/doctest.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <set>
+#include <sstream>
+
+#include "tests/integration/opener_support.hpp"
+#include "tests/support/verdict.hpp"
+#include "tests/support/wait.hpp"
+
+using namespace fdbroker;
+using namespace fdbroker::test;
+
+namespace {
+
+struct Fixture {
+    TempDir directory{TempDir::Place::var_tmp, 0755};
+    std::string file = (directory / "data/file").string();
+    std::string policy = "version: 1\nrules:\n  - {name: file, allow: [read], paths: [\"" + file + "\"]}\n";
+
+    Fixture() {
+        make_directory(directory / "data");
+        write_file(file, "content", {.mode = 0600});
+    }
+};
+
+// What is connected meanwhile is this user's.
+template <typename Body>
+auto as_user(uid_t uid, Body body) {
+    REQUIRE(::seteuid(uid) == 0);
+    auto result = body();
+    REQUIRE(::seteuid(0) == 0);
+    return result;
+}
+
+std::vector<TestPeer> peers_of(uid_t uid, const RunningOpener& opener, std::size_t count) {
+    return as_user(uid, [&] {
+        std::vector<TestPeer> peers;
+        while (peers.size() < count) peers.emplace_back(opener.socket());
+        return peers;
+    });
+}
+
+// So that all that is asked before it goes on is there at once.
+class Stopped {
+  public:
+    explicit Stopped(pid_t pid) : pid_(pid) {
+        REQUIRE(::kill(pid, SIGSTOP) == 0);
+        wait_until_stopped(pid);
+    }
+    ~Stopped() { ::kill(pid_, SIGCONT); }
+    Stopped(const Stopped&) = delete;
+    Stopped& operator=(const Stopped&) = delete;
+
+  private:
+    pid_t pid_;
+};
+
+// How many requests of other users were served before the first of this one.
+std::ptrdiff_t served_before(const std::vector<nlohmann::json>& records, uid_t uid) {
+    const auto is_request = [](const auto& record) { return record["event"] == "request"; };
+    const auto own = std::ranges::find_if(
+        records, [&](const auto& record) { return is_request(record) && record["peer"]["uid"] == uid; });
+    REQUIRE(own != records.end());
+    return std::count_if(records.begin(), own, is_request);
+}
+
+}  // namespace
+
+TEST_CASE("limits: who asks once waits for one turn of a user who pipelines over many connections") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    RunningOpener opener(fixture.directory, fixture.policy);
+    auto many = peers_of(some_user, opener, 20);
+    auto one = peers_of(other_user, opener, 1);
+    for (TestPeer& peer : many) CHECK(peer.open(fixture.file).status == 0);
+    std::filesystem::rename(fixture.directory / "audit.jsonl", fixture.directory / "audit.1");
+    opener.process().signal(SIGUSR1);
+    wait_for_path(fixture.directory / "audit.jsonl");
+    {
+        const Stopped stopped(opener.broker());
+        for (TestPeer& peer : many) {
+            for (int i = 0; i < 40; ++i) peer.ask({fixture.file});
+        }
+        one.front().ask({fixture.file});
+    }
+    const auto records = opener.wait_for_event("request", 801);
+    CHECK(served_before(records, other_user) <= 2 * 32);
+    // The connections of a user take turns as well: none has been served twice before another was once.
+    std::set<std::uint64_t> served;
+    std::size_t before_all = 0;
+    while (served.size() < 21) served.insert(records[before_all++].value("session", std::uint64_t{0}));
+    CHECK(before_all <= 21 * 33 + 40);
+}
+
+TEST_CASE("limits: a user who sends full batches gets no more turns than one who sends single requests") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    // Refused, so that nothing has to be read back; each another path, so that nothing is counted together.
+    RunningOpener opener(fixture.directory, fixture.policy);
+    auto batches = peers_of(some_user, opener, 2);
+    auto singles = peers_of(other_user, opener, 2);
+    CHECK(batches[0].open(fixture.file).status == 0);
+    CHECK(singles[1].open(fixture.file).status == 0);
+    {
+        const Stopped stopped(opener.broker());
+        std::size_t number = 0;
+        for (TestPeer& peer : batches) {
+            for (int message = 0; message < 3; ++message) {
+                std::vector<std::string> paths(proto::max_requests);
+                for (std::string& path : paths) path = "/no/" + std::to_string(number++);
+                peer.ask(paths);
+            }
+        }
+        for (TestPeer& peer : singles) {
+            for (int i = 0; i < 100; ++i) peer.ask({"/no/" + std::to_string(number++)});
+        }
+    }
+    const auto records = opener.wait_for_event("request", 2 + 6 * proto::max_requests + 200);
+    // While both had something to ask, neither got ahead by more than a batch and a turn.
+    std::ptrdiff_t ahead = 0, most = 0;
+    std::size_t of_singles = 0;
+    for (const auto& record : records) {
+        if (record["event"] != "request" || record["decision"] == "allowed") continue;
+        if (record["peer"]["uid"] == some_user) {
+            most = std::max(most, ++ahead);
+        } else {
+            --ahead;
+            if (++of_singles == 200) break;
+        }
+    }
+    CHECK(of_singles == 200);
+    CHECK(most <= static_cast<std::ptrdiff_t>(proto::max_requests) + 2 * 32);
+}
+
+TEST_CASE("limits: requests above a user's rate are late and never an error, and others notice nothing") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    RunningOpener opener(fixture.directory,
+                         fixture.policy + "limits: {requests_per_second: {rate: 100, burst: 10}}\n");
+    auto eager = peers_of(some_user, opener, 2);
+    auto modest = peers_of(other_user, opener, 1);
+    // Over all connections of the user.
+    for (TestPeer& peer : eager) {
+        for (int i = 0; i < 50; ++i) peer.ask({fixture.file});
+    }
+    opener.wait_for_event("request", 11);
+    CHECK(modest.front().open(fixture.file).status == 0);
+    for (TestPeer& peer : eager) {
+        std::size_t answered = 0;
+        while (answered < 50) {
+            for (const auto& answer : peer.answers()) {
+                CHECK(answer.status == 0);
+                ++answered;
+            }
+        }
+    }
+    const auto records = opener.wait_for_event("request", 101);
+    CHECK(served_before(records, other_user) < 100);
+}
+
+TEST_CASE("limits: a broker whose peers are paused sleeps, also when one of them hangs up") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    FDBROKER_SKIP_UNLESS(::access("/usr/bin/strace", X_OK) == 0, "needs strace");
+    const Fixture fixture;
+    RunningOpener opener(fixture.directory,
+                         fixture.policy + "limits: {requests_per_second: {rate: 50, burst: 1}}\n");
+    auto eager = peers_of(some_user, opener, 3);
+    make_directory(fixture.directory / "traces", {.mode = 0777});
+    const std::string trace = fixture.directory / "traces/trace";
+    Process strace = Process::start({.arguments = {"/usr/bin/strace", "-p", std::to_string(opener.broker()),
+                                                   "-o", trace, "-e", "trace=epoll_wait"}});
+    strace.wait_for_error("attached");
+    for (TestPeer& peer : eager) {
+        for (int i = 0; i < 20; ++i) peer.ask({fixture.file});
+    }
+    eager.pop_back();
+    opener.wait_for_event("request", 40);
+    strace.signal(SIGINT);
+    strace.wait();
+    std::istringstream lines(read_file(trace));
+    std::size_t waited = 0;
+    for (std::string line; std::getline(lines, line);) waited += line.starts_with("epoll_wait(");
+    CHECK(waited < 400);
+}
+
+TEST_CASE("limits: a user who is refused without end fills his share of the log, and others go on") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    RunningOpener opener(fixture.directory, fixture.policy);
+    auto flood = peers_of(some_user, opener, 1);
+    auto other = peers_of(other_user, opener, 1);
+    const auto log = fixture.directory / "audit.jsonl";
+    // Each takes 24 KB of the log. The replies are read: it is not they that stop it.
+    const std::string long_path = "/" + std::string(4000, '\x01');
+    std::size_t asked = 0, answered = 0;
+    while (std::filesystem::file_size(log) < (std::uintmax_t{8} << 20)) {
+        flood.front().ask({long_path + std::to_string(asked++)});
+        answered += flood.front().answers().size();
+        if (asked > 1000) break;
+    }
+    CHECK(answered < 400);
+    for (int i = 0; i < 100; ++i)
+        flood.front().ask({long_path + std::to_string(asked++)}, 0, proto::Wait::never);
+    for (int i = 0; i < 50; ++i) CHECK(other.front().open(fixture.file).status == 0);
+    CHECK(std::filesystem::file_size(log) < (std::uintmax_t{9} << 20));
+}
+
+TEST_CASE("limits: a refusal that repeats is counted, and the log says so when its peer goes") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    RunningOpener opener(fixture.directory, fixture.policy);
+    {
+        TestPeer peer(opener.socket());
+        for (int i = 0; i < 20; ++i) peer.ask(std::vector<std::string>(50, "/etc/shadow"));
+        std::size_t answered = 0, counted = 0;
+        while (answered < 1000) {
+            for (const auto& answer : peer.answers()) {
+                CHECK(answer.status == EACCES);
+                counted += answer.record == 0;
+                ++answered;
+            }
+        }
+        CHECK(counted > 0);
+    }
+    const auto records = opener.wait_for_event("session-end");
+    std::size_t requests = 0, lines = 0;
+    for (const auto& record : records) {
+        if (record["event"] != "request") continue;
+        ++lines;
+        requests += record.value("count", std::size_t{1});
+    }
+    CHECK(requests == 1000);
+    CHECK(lines < 500);
+}
