@@ -30,7 +30,9 @@ std::size_t sequence_length(std::string_view text) noexcept {
     const auto byte = [&](std::size_t index) { return static_cast<std::uint8_t>(text[index]); };
     const auto lead = byte(0);
     if (lead < 0x80) return 1;
-    const std::size_t length = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
+    std::size_t length = 2;
+    if (lead >= 0xe0) length = 3;
+    if (lead >= 0xf0) length = 4;
     if (lead < 0xc2 || lead > 0xf4 || text.size() < length) return 0;
     for (std::size_t index = 1; index < length; ++index)
         if ((byte(index) & 0xc0) != 0x80) return 0;

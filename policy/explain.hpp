@@ -4,6 +4,7 @@
 #pragma once
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "policy/policy.hpp"
@@ -41,7 +42,7 @@ struct NearMiss {
 };
 
 struct Explanation {
-    explicit Explanation(const Decision& verdict) : decision(verdict) {}
+    explicit Explanation(Decision verdict) : decision(std::move(verdict)) {}
     Decision decision;
     std::vector<RoleStep> roles{};   // in the order of the policy
     std::vector<RuleStep> rules{};   // in file order; deny rules and allow rules

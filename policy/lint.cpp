@@ -178,9 +178,10 @@ class Linter {
                     other = &candidate;
             });
             if (other == nullptr) continue;
-            return report(rule, "mixed-delivery",
-                          fmt::format("delivers otherwise than the earlier rule \"{}\" for the same paths",
-                                      other->name));
+            report(rule, "mixed-delivery",
+                   fmt::format("delivers otherwise than the earlier rule \"{}\" for the same paths",
+                               other->name));
+            return;
         }
     }
 
@@ -214,10 +215,11 @@ class Linter {
             const Users& users = users_.at(directory);
             const std::uint32_t other = writes ? users.reader : users.writer;
             if (other >= rule) continue;
-            return report(rule, "mixed-access",
-                          fmt::format("needs {} {}, rule \"{}\" needs it {}: it will be writable", directory,
-                                      writes ? "writable" : "to be read only", rule_at(other).name,
-                                      writes ? "to be read only" : "writable"));
+            report(rule, "mixed-access",
+                   fmt::format("needs {} {}, rule \"{}\" needs it {}: it will be writable", directory,
+                               writes ? "writable" : "to be read only", rule_at(other).name,
+                               writes ? "to be read only" : "writable"));
+            return;
         }
     }
 
@@ -256,9 +258,11 @@ class Linter {
 
     void check_directory(std::uint32_t rule, const std::string& directory) {
         const auto facts = disk_->directory(directory);
-        if (!facts)
-            return report(rule, "missing-directory",
-                          fmt::format("{} does not exist: the rule sleeps until it does", directory));
+        if (!facts) {
+            report(rule, "missing-directory",
+                   fmt::format("{} does not exist: the rule sleeps until it does", directory));
+            return;
+        }
         const bool others_write = facts->uid != 0 || (facts->mode & 0022U) != 0;
         if (!others_write) return;
         if (rule_at(rule).operations.intersects(changing))

@@ -70,14 +70,14 @@ class PathNames {
 
     [[gnu::noinline]] void find_same() noexcept {
         std::array<std::uint16_t, max_places> order __attribute__((uninitialized));
-        const auto end = order.begin() + count();
-        std::iota(order.begin(), end, std::uint16_t{0});
-        std::sort(order.begin(), end, [this](unsigned left, unsigned right) {
+        auto* const end = order.data() + count();
+        std::iota(order.data(), end, std::uint16_t{0});
+        std::sort(order.data(), end, [this](unsigned left, unsigned right) {
             if (hash(left) != hash(right)) return hash(left) < hash(right);
             const int compared = text(left).compare(text(right));
             return compared != 0 ? compared < 0 : left < right;
         });
-        for (auto at = order.begin(); at != end; ++at) {
+        for (const auto* at = order.data(); at != end; ++at) {
             const bool same = at + 1 != end && text(*at) == text(at[1]);
             next_same_[*at] = same ? at[1] : static_cast<std::uint16_t>(max_places);
         }

@@ -22,19 +22,19 @@ Parsed<Variable> parse_variable(std::string_view word) {
     for (unsigned index = 0; index < variable_count; ++index)
         if (word == variable_words[index]) return static_cast<Variable>(index);
     return std::unexpected(fmt::format(
-        "unknown variable \"${{{}}}\", expected ${{user}}, ${{uid}}, ${{group}} or ${{gid}}", word));
+        R"(unknown variable "${{{}}}", expected ${{user}}, ${{uid}}, ${{group}} or ${{gid}})", word));
 }
 
 // Where the token that begins at `at` ends: an escape, a class or a variable is one token, anything else one byte.
 Parsed<std::size_t> token_end(std::string_view text, std::size_t at) {
     if (text[at] == '\\') {
         if (at + 1 == text.size())
-            return wrong("a \"\\\" at the end of a name, expected a byte that it escapes");
+            return wrong(R"(a "\" at the end of a name, expected a byte that it escapes)");
         return at + 2;
     }
     if (text.substr(at).starts_with("${")) {
         const std::size_t close = text.find('}', at);
-        if (close == std::string_view::npos) return wrong("a \"${\" without its \"}\"");
+        if (close == std::string_view::npos) return wrong(R"(a "${" without its "}")");
         return close + 1;
     }
     if (text[at] != '[') return at + 1;
@@ -42,7 +42,7 @@ Parsed<std::size_t> token_end(std::string_view text, std::size_t at) {
         if (text[inside] == ']') return inside + 1;
         if (text[inside] == '\\') ++inside;
     }
-    return wrong("a \"[\" without its \"]\" (a class holds no slash; \"\\[\" is the byte itself)");
+    return wrong(R"(a "[" without its "]" (a class holds no slash; "\[" is the byte itself))");
 }
 
 // The texts between the braces that open at `open`, and where the text goes on.
@@ -65,13 +65,13 @@ Parsed<Alternatives> parse_alternatives(std::string_view text, std::size_t open)
         if (text[at] == '}') {
             if (found.texts.size() == 1)
                 return wrong(
-                    "braces around a single text, expected at least two: {a,b} (\"\\{\" is the byte itself)");
+                    R"(braces around a single text, expected at least two: {a,b} ("\{" is the byte itself))");
             found.end = *end;
             return found;
         }
         at = *end;
     }
-    return wrong("a \"{\" without its \"}\" (braces hold no slash; \"\\{\" is the byte itself)");
+    return wrong(R"(a "{" without its "}" (braces hold no slash; "\{" is the byte itself))");
 }
 
 std::unexpected<std::string> too_many_alternatives() {
@@ -86,7 +86,7 @@ Parsed<std::vector<std::string>> expand_braces(std::string_view text) {
     for (std::size_t at = 0; at < text.size();) {
         const auto end = token_end(text, at);
         if (!end) return std::unexpected(end.error());
-        if (text[at] == '}') return wrong("a \"}\" without its \"{\" (\"\\}\" is the byte itself)");
+        if (text[at] == '}') return wrong(R"(a "}" without its "{" ("\}" is the byte itself))");
         if (text[at] != '{') {
             for (std::string& one : expanded) one += text.substr(at, *end - at);
             at = *end;
@@ -108,7 +108,7 @@ Parsed<std::vector<std::string>> expand_braces(std::string_view text) {
 
 // One byte of a class, and where the class goes on; `inside` is what stands between the brackets.
 Parsed<std::uint8_t> class_byte(std::string_view inside, std::size_t& at) {
-    if (inside[at] == '[') return wrong("a \"[\" inside a class, expected \"\\[\"");
+    if (inside[at] == '[') return wrong(R"(a "[" inside a class, expected "\[")");
     if (inside[at] == '\\') ++at;
     const auto byte = static_cast<std::uint8_t>(inside[at++]);
     if (byte >= 0x80)
@@ -118,10 +118,9 @@ Parsed<std::uint8_t> class_byte(std::string_view inside, std::size_t& at) {
 
 Parsed<ByteSet> parse_class(std::string_view inside) {
     const bool negated = inside.starts_with('!');
-    if (inside.starts_with('^'))
-        return wrong("a class that begins with \"^\", expected \"[!...]\" (or \"\\^\")");
+    if (inside.starts_with('^')) return wrong(R"(a class that begins with "^", expected "[!...]" (or "\^"))");
     if (negated) inside.remove_prefix(1);
-    if (inside.empty()) return wrong("a class without a byte in it (\"\\]\" is the bracket itself)");
+    if (inside.empty()) return wrong(R"(a class without a byte in it ("\]" is the bracket itself))");
     ByteSet bytes;
     for (std::size_t at = 0; at < inside.size();) {
         const auto first = class_byte(inside, at);
@@ -147,12 +146,12 @@ Parsed<void> append_token(Glob& glob, std::string_view token) {
         glob.append_variable(*variable);
     } else if (token == "*") {
         if (glob.ends_with_any_bytes())
-            return wrong("a \"**\" beside other text, expected it alone between slashes");
+            return wrong(R"(a "**" beside other text, expected it alone between slashes)");
         glob.append_any_bytes();
     } else if (token == "?") {
         glob.append_any_byte();
     } else if (token == "]") {
-        return wrong("a \"]\" without its \"[\" (\"\\]\" is the byte itself)");
+        return wrong(R"(a "]" without its "[" ("\]" is the byte itself))");
     } else if (token[0] == '[') {
         const auto bytes = parse_class(token.substr(1, token.size() - 2));
         if (!bytes) return std::unexpected(bytes.error());
@@ -176,7 +175,7 @@ Parsed<Component> parse_component(std::string_view text) {
     if (component.glob.is_literal()) {
         const std::string literal = component.glob.literal();
         if (literal == "." || literal == "..")
-            return wrong("a name \".\" or \"..\", expected a canonical path");
+            return wrong(R"(a name "." or "..", expected a canonical path)");
         if (literal.size() > NAME_MAX) return wrong("a name of more than 255 bytes, which no file can have");
     }
     return component;
@@ -199,14 +198,14 @@ Parsed<Choices> parse_choices(std::string_view text) {
 
 Parsed<std::vector<std::string_view>> split(std::string_view text) {
     if (!text.starts_with('/'))
-        return wrong("a pattern that does not begin with \"/\", expected an absolute path");
+        return wrong(R"(a pattern that does not begin with "/", expected an absolute path)");
     if (text.find('\0') != std::string_view::npos) return wrong("a NUL byte");
     std::vector<std::string_view> names;
     if (text.size() == 1) return names;
     for (std::size_t begin = 1; begin <= text.size();) {
         const std::size_t slash = std::min(text.find('/', begin), text.size());
         if (slash == begin && slash == text.size())
-            return wrong("a trailing \"/\" (\"/**\" is everything below)");
+            return wrong(R"(a trailing "/" ("/**" is everything below))");
         if (slash == begin) return wrong("two slashes in a row, expected a canonical path");
         names.push_back(text.substr(begin, slash - begin));
         begin = slash + 1;

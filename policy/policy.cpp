@@ -116,8 +116,8 @@ Decision Policy::decide(const Peer& peer, OperationSet operations, RequestPath p
             continue;
         }
         const Rule* const rule = &compiled_->rules[index];
-        const auto end = grant.rules_.begin() + grant.rule_count_;
-        if (std::find(grant.rules_.begin(), end, rule) == end) grant.rules_[grant.rule_count_++] = rule;
+        const Rule** const end = grant.rules_.data() + grant.rule_count_;
+        if (std::find(grant.rules_.data(), end, rule) == end) grant.rules_[grant.rule_count_++] = rule;
     }
     if (!missing.empty() || operations.empty())
         return std::unexpected(Refusal{.denied_by = nullptr, .operations = missing, .errno_value = EACCES});

@@ -152,7 +152,7 @@ std::optional<std::uint32_t> Reader::mode(const Node& node, std::string_view wha
             return bits;
     }
     wrong(node.mark,
-          fmt::format("{}: expected a mode in octal without set-id bits, from \"0000\" to \"0777\"", what));
+          fmt::format(R"({}: expected a mode in octal without set-id bits, from "0000" to "0777")", what));
     return std::nullopt;
 }
 
@@ -177,7 +177,7 @@ std::optional<std::string> Reader::name(const Node& node, std::string_view what)
     if (!found->empty() && found->size() <= longest_name && std::ranges::all_of(*found, name_byte))
         return found;
     wrong(node.mark,
-          fmt::format("{}: expected 1 to {} letters, digits, \".\", \"_\" and \"-\"", what, longest_name));
+          fmt::format(R"({}: expected 1 to {} letters, digits, ".", "_" and "-")", what, longest_name));
     return std::nullopt;
 }
 
@@ -205,9 +205,10 @@ std::optional<Reader::Account> Reader::account(const Node& node, std::string_vie
         wrong(node.mark, fmt::format("{}: {} is no id, expected at most {}", what, *written, no_id - 1));
         return std::nullopt;
     }
-    auto [known, is_new] = cache.try_emplace(*written);
-    if (is_new && !written->empty()) known->second = (accounts_.*lookup)(*written);
-    if (known->second) return Account{.id = *known->second, .by_name = true};
+    const auto [known, is_new] = cache.try_emplace(*written);
+    std::optional<std::uint32_t>& id = known->second;
+    if (is_new && !written->empty()) id = (accounts_.*lookup)(*written);
+    if (id) return Account{.id = *id, .by_name = true};
     wrong(node.mark, fmt::format("{}: \"{}\" does not exist on this machine, expected a name or a number",
                                  what, *written));
     return std::nullopt;

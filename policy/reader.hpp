@@ -13,6 +13,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "policy/accounts.hpp"
@@ -28,9 +29,8 @@ class Reader {
     // Prefix of every error until it is given back: `rule "site"`.
     class Scope {
       public:
-        Scope(Reader& reader, std::string text) : reader_(reader), outer_(std::move(reader.scope_)) {
-            reader_.scope_ = std::move(text);
-        }
+        Scope(Reader& reader, std::string text)
+            : reader_(reader), outer_(std::exchange(reader.scope_, std::move(text))) {}
         ~Scope() { reader_.scope_ = std::move(outer_); }
         Scope(const Scope&) = delete;
         Scope& operator=(const Scope&) = delete;
