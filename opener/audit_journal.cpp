@@ -95,7 +95,7 @@ Result<std::unique_ptr<AuditSink>> open_audit_journal() {
         return proto::system_error("--audit journal", journal_address.sun_path);
     // Disconnected again: see send().
     const sockaddr nowhere{AF_UNSPEC, {}};
-    ::connect(socket.number(), &nowhere, sizeof nowhere);
+    static_cast<void>(::connect(socket.number(), &nowhere, sizeof nowhere));
     return std::make_unique<AuditJournal>(std::move(socket));
 }
 

@@ -21,7 +21,7 @@ std::string_view explain(const policy::Refusal& refusal, ReasonBuffer& buffer) {
             fmt::format_to_n(buffer.data(), buffer.size(), "rule \"{}\" denies it", refusal.denied_by->name)
                 .size;
     } else {
-        auto end = fmt::format_to_n(buffer.data(), buffer.size(), "no rule allows ").out;
+        auto* end = fmt::format_to_n(buffer.data(), buffer.size(), "no rule allows ").out;
         for (unsigned bit = 0; bit < policy::operation_count; ++bit) {
             const auto operation = static_cast<policy::Operation>(bit);
             if (!refusal.operations.contains(operation)) continue;

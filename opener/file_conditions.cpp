@@ -108,8 +108,8 @@ std::optional<Obstacle> hold_against(const ObjectStatus& object, const policy::R
             return Obstacle{EFBIG, "it is larger than the rule's max_size"};
     }
     const bool any_owner = files.owners.empty() && !files.peer_owns;
-    if (!any_owner && !(files.peer_owns && object.owner == peer_uid) &&
-        std::ranges::find(files.owners, object.owner) == files.owners.end())
+    const bool is_the_peers = files.peer_owns && object.owner == peer_uid;
+    if (!any_owner && !is_the_peers && std::ranges::find(files.owners, object.owner) == files.owners.end())
         return Obstacle{EACCES, "its owner is not among the rule's owners"};
     if (files.same_mount && object.crossed_mount) return Obstacle{EXDEV, "it lies on another mount"};
     return std::nullopt;

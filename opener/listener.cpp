@@ -178,7 +178,7 @@ Result<std::vector<Listener>> Listener::from_systemd() {
         if (!listener) return std::unexpected(listener.error());
         listeners.push_back(std::move(*listener));
     }
-    std::free(names);
+    std::free(static_cast<void*>(names));
 #endif
     return listeners;
 }

@@ -66,7 +66,7 @@ int main(int argc, char** argv) {
     fill_standard_descriptors();
     const auto parsed = parse_options(argc, argv);
     if (const auto* status = std::get_if<ExitStatus>(&parsed)) return *status;
-    const Options& options = std::get<Options>(parsed);
+    const auto& options = std::get<Options>(parsed);
     if (options.check) return check(options);
     auto listeners = open_listeners(options);
     if (!listeners) {

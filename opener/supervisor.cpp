@@ -507,18 +507,18 @@ ExitStatus supervise(const Options& options, std::vector<Listener> listeners) {
         ::sigaddset(&handled, signal);
     ::sigprocmask(SIG_BLOCK, &handled, nullptr);
     ::sigdelset(&handled, SIGPIPE);
-    UniqueFd signals(::signalfd(-1, &handled, SFD_CLOEXEC | SFD_NONBLOCK));
-    auto loop = EventLoop::create();
-    auto log = AuditLog::open(options);
-    auto facts = FactsPage::create();
-    if (!signals || !loop || !log || !facts) {
-        say((!signals ? proto::system_error("signalfd").error()
-             : !loop  ? loop.error()
-             : !log   ? log.error()
-                      : facts.error())
-                .message());
+    const auto fail = [](const proto::Error& error) {
+        say(error.message());
         return exit_failed;
-    }
+    };
+    UniqueFd signals(::signalfd(-1, &handled, SFD_CLOEXEC | SFD_NONBLOCK));
+    if (!signals) return fail(proto::system_error("signalfd").error());
+    auto loop = EventLoop::create();
+    if (!loop) return fail(loop.error());
+    auto log = AuditLog::open(options);
+    if (!log) return fail(log.error());
+    auto facts = FactsPage::create();
+    if (!facts) return fail(facts.error());
     return Supervisor(options, std::move(listeners), std::move(*log), std::move(*loop), std::move(signals),
                       std::move(*facts))
         .run();

@@ -7,7 +7,6 @@ namespace {
 
 constexpr std::uint8_t device_types = 1U << static_cast<unsigned>(FileType::character_device) |
                                       1U << static_cast<unsigned>(FileType::block_device);
-constexpr OperationSet creating{Operation::create, Operation::mkdir, Operation::symlink};
 
 class Directories {
   public:
@@ -23,7 +22,7 @@ class Directories {
         directories.reserve(needs_.size());
         for (const auto& [path, needs] : needs_)
             directories.push_back(
-                {path, needs.operations, needs.devices, needs.operations.intersects(creating)});
+                {path, needs.operations, needs.devices, needs.operations.intersects(creating_operations)});
         return directories;
     }
 

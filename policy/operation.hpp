@@ -68,6 +68,9 @@ class OperationSet {
     std::uint32_t bits_ = 0;
 };
 
+// Those that make a new name.
+inline constexpr OperationSet creating_operations{Operation::create, Operation::mkdir, Operation::symlink};
+
 std::string_view to_string(Operation operation) noexcept;  // "read", …
 std::optional<Operation> operation_from_string(
     std::string_view word) noexcept;  // single operations, no groups

@@ -14,8 +14,6 @@ constexpr OperationSet implied_by_denied_write{Operation::append,  Operation::cr
                                                Operation::remove,  Operation::rename, Operation::setattr,
                                                Operation::symlink, Operation::mkdir};
 
-constexpr OperationSet creating{Operation::create, Operation::mkdir, Operation::symlink};
-
 // Of one policy: a short text could otherwise stand for any number of patterns.
 constexpr std::size_t max_alternatives = 100'000;
 
@@ -253,7 +251,7 @@ const Node* find_key(const Node& mapping, std::string_view name) {
 void check_settings(Reader& reader, const Node& node, const Rule& rule) {
     const OperationSet operations = rule.operations;
     if (const Node* const create = find_key(node, "create");
-        create != nullptr && !operations.intersects(creating))
+        create != nullptr && !operations.intersects(creating_operations))
         reader.wrong(create->mark, "create: in a rule that allows none of create, mkdir and symlink");
     if (const Node* const rename = find_key(node, "rename");
         rename != nullptr && !operations.contains(Operation::rename))

@@ -43,7 +43,7 @@ Result<UniqueFd> take_over(int number) {
 
 Result<Address> Address::parse(std::string_view text) {
     if (text.empty()) return wrong(EINVAL, "empty");
-    if (text.find('\0') != text.npos) return wrong(EINVAL, "holds a NUL byte");
+    if (text.find('\0') != std::string_view::npos) return wrong(EINVAL, "holds a NUL byte");
     if (text.starts_with("fd:")) {
         const auto number = parse_number(text.substr(3));
         if (!number) return std::unexpected(number.error());

@@ -261,7 +261,7 @@ std::size_t write_end(std::span<std::byte> buffer, std::int32_t errno_value,
 }
 
 RequestWriter::RequestWriter(std::span<std::byte> buffer, std::uint16_t cpu, Batch batch) noexcept
-    : buffer_(buffer.first(std::min(buffer.size(), max_message_size))), size_(0) {
+    : buffer_(buffer.first(std::min(buffer.size(), max_message_size))) {
     if (buffer_.size() < header_size) return;
     write_header(buffer_.data(), MessageType::requests, cpu, batch);
     size_ = header_size;
@@ -295,7 +295,7 @@ std::span<const std::byte> RequestWriter::message() const noexcept {
 }
 
 ReplyWriter::ReplyWriter(std::span<std::byte> buffer) noexcept
-    : buffer_(buffer.first(std::min(buffer.size(), max_message_size))), size_(0) {
+    : buffer_(buffer.first(std::min(buffer.size(), max_message_size))) {
     clear();
 }
 

@@ -168,7 +168,7 @@ class RequestWriter {
 
   private:
     std::span<std::byte> buffer_;
-    std::size_t size_;
+    std::size_t size_ = 0;
     std::uint16_t count_ = 0;
 };
 
@@ -185,7 +185,7 @@ class ReplyWriter {
 
   private:
     std::span<std::byte> buffer_;
-    std::size_t size_;
+    std::size_t size_ = 0;
     std::uint16_t count_ = 0;
 };
 

@@ -2,6 +2,8 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "opener/confinement/capability_names.hpp"
 #include "opener/confinement/confinement.hpp"
 
@@ -80,10 +82,8 @@ std::string capability_names(std::uint64_t capabilities) {
 }
 
 bool ConfinementReport::complete() const noexcept {
-    for (const LayerReport& layer : layers) {
-        if (layer.state == LayerState::missing) return false;
-    }
-    return true;
+    return std::ranges::none_of(layers,
+                                [](const LayerReport& layer) { return layer.state == LayerState::missing; });
 }
 
 std::string ConfinementReport::missing() const {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <map>
 
+#include "opener/confinement/capability_names.hpp"
 #include "opener/confinement/confinement.hpp"
 #include "opener/confinement/paths.hpp"
 
@@ -53,21 +54,19 @@ PlannedDirectory planned(const std::string& path, const Attributes& attributes) 
             .devices = attributes.devices};
 }
 
-constexpr std::uint64_t bit(int capability) noexcept {
-    return std::uint64_t{1} << capability;
-}
-
 std::uint64_t capabilities_for(OperationSet operations, bool create_owners) noexcept {
     std::uint64_t capabilities = 0;
     if (operations.intersects(OperationSet::all() - modifying) || operations.contains(Operation::create)) {
         // create: linkat(2) of an O_TMPFILE by AT_EMPTY_PATH asks for it.
-        capabilities |= bit(CAP_DAC_READ_SEARCH);
+        capabilities |= capability_bit(CAP_DAC_READ_SEARCH);
     }
-    if (operations.contains(Operation::setattr)) capabilities |= bit(CAP_DAC_READ_SEARCH) | bit(CAP_FOWNER);
-    if (operations.intersects(needing_write_permission)) capabilities |= bit(CAP_DAC_OVERRIDE);
+    if (operations.contains(Operation::setattr))
+        capabilities |= capability_bit(CAP_DAC_READ_SEARCH) | capability_bit(CAP_FOWNER);
+    if (operations.intersects(needing_write_permission)) capabilities |= capability_bit(CAP_DAC_OVERRIDE);
     // Others' files in sticky directories.
-    if (operations.intersects({Operation::remove, Operation::rename})) capabilities |= bit(CAP_FOWNER);
-    if (create_owners) capabilities |= bit(CAP_CHOWN);
+    if (operations.intersects({Operation::remove, Operation::rename}))
+        capabilities |= capability_bit(CAP_FOWNER);
+    if (create_owners) capabilities |= capability_bit(CAP_CHOWN);
     return capabilities;
 }
 

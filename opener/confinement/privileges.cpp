@@ -13,6 +13,8 @@
 #include <array>
 #include <cerrno>
 
+#include "opener/confinement/capability_names.hpp"
+
 namespace fdbroker::opener {
 
 namespace {
@@ -22,10 +24,6 @@ using proto::Result;
 constexpr unsigned long locked_securebits = SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP |
                                             SECBIT_NO_SETUID_FIXUP_LOCKED | SECBIT_KEEP_CAPS_LOCKED |
                                             SECBIT_NO_CAP_AMBIENT_RAISE | SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED;
-
-constexpr std::uint64_t bit(int capability) noexcept {
-    return std::uint64_t{1} << capability;
-}
 
 Result<void> become(const BrokerAccount& account) {
     if (::setgroups(0, nullptr) != 0) return proto::system_error("setgroups");
@@ -37,7 +35,7 @@ Result<void> become(const BrokerAccount& account) {
 Result<void> keep_capabilities(std::uint64_t capabilities) {
     capng_clear(CAPNG_SELECT_ALL);
     for (int capability = 0; capability <= CAP_LAST_CAP; ++capability) {
-        if ((capabilities & bit(capability)) == 0) continue;
+        if ((capabilities & capability_bit(capability)) == 0) continue;
         const auto kind = static_cast<capng_type_t>(CAPNG_EFFECTIVE | CAPNG_PERMITTED);
         if (capng_update(CAPNG_ADD, kind, static_cast<unsigned>(capability)) != 0) {
             return proto::system_error("capng_update", {}, EINVAL);
@@ -89,7 +87,7 @@ Result<std::string> drop_privileges(const BrokerAccount& account, std::uint64_t 
     const auto permitted = permitted_capabilities();
     if (!permitted) return std::unexpected(permitted.error());
     std::string shortcoming;
-    if ((*permitted & bit(CAP_SETPCAP)) != 0) {
+    if ((*permitted & capability_bit(CAP_SETPCAP)) != 0) {
         if (const auto closed = close_ways_back(); !closed) return std::unexpected(closed.error());
     } else {
         shortcoming = "bounding set and securebits stay: no CAP_SETPCAP";

@@ -14,7 +14,7 @@ namespace fdbroker::opener {
 
 namespace {
 
-proto::Result<void> write_file(const char* path, std::string_view text) {
+proto::Result<void> write_mapping(const char* path, std::string_view text) {
     const proto::UniqueFd file(::open(path, O_WRONLY | O_CLOEXEC));
     if (!file || ::write(file.number(), text.data(), text.size()) < 0)
         return proto::system_error("write", path);
@@ -30,10 +30,10 @@ proto::Result<void> enter_user_namespace() {
     if (::prctl(PR_SET_DUMPABLE, 1) != 0) return proto::system_error("prctl", "PR_SET_DUMPABLE");
     if (::unshare(CLONE_NEWUSER) != 0) return proto::system_error("unshare", "CLONE_NEWUSER");
     // Who may not set groups may map a gid: user_namespaces(7).
-    if (const auto denied = write_file("/proc/self/setgroups", "deny"); !denied) return denied;
-    if (const auto mapped = write_file("/proc/self/uid_map", fmt::format("{0} {0} 1", uid)); !mapped)
+    if (const auto denied = write_mapping("/proc/self/setgroups", "deny"); !denied) return denied;
+    if (const auto mapped = write_mapping("/proc/self/uid_map", fmt::format("{0} {0} 1", uid)); !mapped)
         return mapped;
-    return write_file("/proc/self/gid_map", fmt::format("{0} {0} 1", gid));
+    return write_mapping("/proc/self/gid_map", fmt::format("{0} {0} 1", gid));
 }
 
 }  // namespace fdbroker::opener

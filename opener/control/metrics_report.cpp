@@ -92,14 +92,14 @@ class Exposition {
                        type, help);
     }
     template <typename Value>
-    void sample(Value value, std::string_view labels = "", std::string_view suffix = "") {
+    void sample(const Value& value, std::string_view labels = "", std::string_view suffix = "") {
         const char* const open = labels.empty() ? "" : "{";
         const char* const close = labels.empty() ? "" : "}";
         fmt::format_to(std::back_inserter(text_), "fdbroker_{}{}{}{}{} {}\n", name_, suffix, open, labels,
                        close, value);
     }
     template <typename Value>
-    void one(std::string_view name, std::string_view type, std::string_view help, Value value) {
+    void one(std::string_view name, std::string_view type, std::string_view help, const Value& value) {
         family(name, type, help);
         sample(value);
     }

@@ -25,8 +25,18 @@ bool takes_colour(int stream) noexcept {
 
 std::string painted(std::string_view text, Colour colour, bool with_colour) {
     if (!with_colour) return std::string(text);
-    const char* const code = colour == Colour::red ? "31" : colour == Colour::green ? "32" : "1";
-    return fmt::format("\x1b[{}m{}\x1b[0m", code, text);
+    const auto code = [colour] {
+        switch (colour) {
+            case Colour::red:
+                return 31;
+            case Colour::green:
+                return 32;
+            case Colour::bold:
+                break;
+        }
+        return 1;
+    };
+    return fmt::format("\x1b[{}m{}\x1b[0m", code(), text);
 }
 
 std::string printable(std::string_view text) {

@@ -11,6 +11,7 @@
 
 #include "opener/confinement/confinement.hpp"
 #include "proto/unique_fd.hpp"
+#include "tests/support/files.hpp"
 
 namespace fdbroker::test {
 
@@ -27,6 +28,30 @@ std::vector<proto::BorrowedFd> streams_and_pipes();
 // A plan for the account of a broker, or for this process's own where that is not root.
 opener::ConfinementPlan plan_for(const std::vector<policy::Directory>& directories);
 policy::Directory directory_for(const std::string& path, policy::OperationSet operations);
+
+inline constexpr const char* needs_namespaces = "needs root and mount namespaces";
+
+// allowed/ with a file only root may read, spool/ that rules write, outside/ that no rule names.
+struct Tree {
+    TempDir top{};
+    std::string allowed = top / "allowed";
+    std::string spool = top / "spool";
+    std::string outside = top / "outside";
+
+    Tree() {
+        for (const std::string& path : {allowed, spool, outside}) {
+            make_directory(path);
+            write_file(path + "/secret", "secret", {.mode = 0600});
+            write_file(path + "/program", "#!/bin/sh\n", {.mode = 0755});
+        }
+    }
+
+    opener::ConfinementPlan plan() const {
+        using policy::Operation;
+        return plan_for({directory_for(allowed, {Operation::read}),
+                         directory_for(spool, {Operation::read, Operation::write, Operation::create})});
+    }
+};
 
 // Confines this process; an exception says why that failed.
 opener::Confined confine_here(const opener::ConfinementPlan& plan);

@@ -38,26 +38,6 @@ using opener::LayerState;
 using opener::probe_confinement;
 using policy::Operation;
 
-constexpr const char* needs_namespaces = "needs root and mount namespaces";
-
-struct Tree {
-    TempDir top{};
-    std::string allowed = top / "allowed";
-    std::string spool = top / "spool";
-    std::string outside = top / "outside";
-
-    Tree() {
-        for (const std::string& path : {allowed, spool, outside}) {
-            make_directory(path);
-            write_file(path + "/secret", "secret", {.mode = 0600});
-        }
-    }
-    ConfinementPlan plan() const {
-        return plan_for({directory_for(allowed, {Operation::read}),
-                         directory_for(spool, {Operation::read, Operation::write, Operation::create})});
-    }
-};
-
 bool landlock_works() {
     return opener::landlock_version().has_value();
 }

@@ -28,29 +28,6 @@ using opener::BoundDirectory;
 using opener::ConfinementPlan;
 using policy::Operation;
 
-constexpr const char* needs_namespaces = "needs root and mount namespaces";
-
-// allowed/ with a file only root may read, spool/ that rules write, outside/ that no rule names.
-struct Tree {
-    TempDir top{};
-    std::string allowed = top / "allowed";
-    std::string spool = top / "spool";
-    std::string outside = top / "outside";
-
-    Tree() {
-        for (const std::string& path : {allowed, spool, outside}) {
-            make_directory(path);
-            write_file(path + "/secret", "secret", {.mode = 0600});
-            write_file(path + "/program", "#!/bin/sh\n", {.mode = 0755});
-        }
-    }
-
-    ConfinementPlan plan() const {
-        return plan_for({directory_for(allowed, {Operation::read}),
-                         directory_for(spool, {Operation::read, Operation::write, Operation::create})});
-    }
-};
-
 // Into the private root and nothing more: root with every capability.
 std::vector<BoundDirectory> enter(const ConfinementPlan& plan) {
     auto root = opener::enter_private_root(plan);

@@ -7,15 +7,10 @@
 #include <vector>
 
 #include "proto/message.hpp"
+#include "tests/unit/test_proto_bytes.hpp"
 
 namespace fdbroker::proto {
 namespace {
-
-using Bytes = std::vector<std::byte>;
-
-Bytes bytes_of(std::span<const std::byte> message) {
-    return {message.begin(), message.end()};
-}
 
 struct Buffer {
     std::array<std::byte, max_message_size> bytes;

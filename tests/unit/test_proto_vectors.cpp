@@ -9,12 +9,12 @@
 #include <vector>
 
 #include "proto/message.hpp"
+#include "tests/unit/test_proto_bytes.hpp"
 
 namespace fdbroker::proto {
 namespace {
 
 using Json = nlohmann::json;
-using Bytes = std::vector<std::byte>;
 
 Json vectors() {
     std::ifstream file(FDBROKER_TEST_DATA "/vectors/messages.json");
@@ -36,10 +36,6 @@ std::string to_hex(std::string_view bytes) {
         hex += digits[static_cast<unsigned char>(byte) % 16];
     }
     return hex;
-}
-
-Bytes bytes_of(std::span<const std::byte> message) {
-    return {message.begin(), message.end()};
 }
 
 struct Room {
