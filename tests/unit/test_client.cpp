@@ -26,8 +26,7 @@ struct Requests {
             paths.push_back("/" + std::to_string(index));
             if (path_length > paths.back().size()) paths.back().resize(path_length, 'p');
         }
-        for (const std::string& path : paths)
-            list.push_back({.path = path.c_str(), .flags = O_RDONLY, .mode = 0});
+        for (const std::string& path : paths) list.push_back(request_for(path.c_str()));
         fds.assign(count, -1000);
     }
     int open(const Client& client) {
@@ -148,7 +147,7 @@ TEST_CASE("client: a path that cannot be sent is refused here, and the others ar
     CHECK(fdbroker_open(client.get(), too_long.c_str(), O_RDONLY, 0) == -ENAMETOOLONG);
     CHECK(fdbroker_reason(client.get()) == std::string("client: the path is longer than 4095 bytes"));
     const std::array<fdbroker_request, 4> requests{
-        {{"/a", O_RDONLY, 0}, {nullptr, O_RDONLY, 0}, {too_long.c_str(), O_RDONLY, 0}, {"/b", O_RDONLY, 0}}};
+        {request_for("/a"), request_for(nullptr), request_for(too_long.c_str()), request_for("/b")}};
     std::array<int, 4> fds{};
     REQUIRE(fdbroker_open_many(client.get(), requests.data(), requests.size(), fds.data()) == 0);
     const UniqueFd first(fds[0]);
@@ -172,7 +171,7 @@ TEST_CASE("client: NULL arguments are EFAULT or do nothing") {
     FakeBroker broker(after_hello([](BrokerEnd&) {}));
     const Client client = connect_to(broker);
     int fd = 0;
-    const fdbroker_request request{.path = "/a", .flags = O_RDONLY, .mode = 0};
+    const fdbroker_request request = request_for("/a");
     CHECK(fdbroker_open_many(client.get(), nullptr, 1, &fd) == -EFAULT);
     CHECK(fdbroker_open_many(client.get(), &request, 1, nullptr) == -EFAULT);
     CHECK(fdbroker_open_many(client.get(), nullptr, 0, nullptr) == 0);
@@ -431,7 +430,10 @@ TEST_CASE("client: ids begin anew before they would run out, and still increase 
     auto connection = std::make_unique<worker::Connection>(broker.take_client_end(),
                                                            UINT32_MAX - proto::max_requests - 100);
     Requests requests(600);
-    REQUIRE(connection->open_many(requests.list, requests.fds.data()) == 0);
+    REQUIRE(connection->ask_many(
+                requests.paths.size(),
+                [&](std::size_t index) { return worker::Ask{.path = requests.paths[index].c_str()}; },
+                requests.fds.data()) == 0);
     requests.check_and_close();
     CHECK(broker.trouble() == "");
 }
@@ -446,7 +448,7 @@ TEST_CASE("client: a child finds its copy closed, the parent goes on") {
         const bool closed = ::fcntl(number, F_GETFD) == -1;
         const int error = fdbroker_open(client.get(), "/a", O_RDONLY, 0);
         int fd = 0;
-        const fdbroker_request request{.path = "/a", .flags = O_RDONLY, .mode = 0};
+        const fdbroker_request request = request_for("/a");
         const int many = fdbroker_open_many(client.get(), &request, 1, &fd);
         client.reset();
         ::_exit(closed && error == -EBADF && many == -EBADF && fd == -EBADF ? 0 : 1);

@@ -45,6 +45,8 @@ struct Asked {
     int flags;
     mode_t mode;
     std::string path;
+    proto::Call call = proto::Call::open;
+    std::string payload{};
 };
 
 // The broker's end of a connection. Its functions throw when the other end is gone.
@@ -63,15 +65,15 @@ class BrokerEnd {
         if (!requests) throw std::runtime_error(std::string(to_string(requests.error())));
         std::vector<Asked> asked;
         for (const proto::Request& request : *requests)
-            asked.push_back(
-                {request.id, static_cast<int>(request.flags), request.mode, std::string(request.path)});
+            asked.push_back({request.id, static_cast<int>(request.flags), request.mode,
+                             std::string(request.path), request.call, std::string(request.payload)});
         return asked;
     }
     void send(std::span<const std::byte> message, const std::vector<proto::BorrowedFd>& descriptors = {}) {
         const auto sent = proto::send(socket_.borrow(), message, descriptors, proto::Wait::block);
         if (!sent) throw std::runtime_error(sent.error().message());
     }
-    void answer_hello(const proto::HelloReply& reply = {.calls = 1}) {
+    void answer_hello(const proto::HelloReply& reply = {.calls = 0xffff}) {
         const Bytes hello = receive();
         if (!proto::read_hello(hello)) throw std::runtime_error("no hello");
         send(std::span(buffer_).first(proto::write_hello_reply(buffer_, reply)));
@@ -93,6 +95,13 @@ class BrokerEnd {
         send(writer.message(), borrowed);
     }
     void grant(const Asked& asked) { reply({{.id = asked.id, .has_descriptor = true}}, {asked.path}); }
+    // Answers without a file.
+    void answer(const Asked& asked, std::string_view payload = {}) {
+        reply({{.id = asked.id, .payload = payload}}, {""});
+    }
+    void refuse(const Asked& asked, int error, proto::Step step = proto::Step::decide) {
+        reply({{.id = asked.id, .status = error, .step = step}}, {""});
+    }
     void hang_up() { socket_.reset(); }
 
   private:
@@ -139,6 +148,14 @@ class FakeBroker {
     std::string trouble_;
     std::jthread thread_;
 };
+
+inline fdbroker_request request_for(const char* path) {
+    fdbroker_request request{};
+    request.size = sizeof request;
+    request.path = path;
+    request.flags = O_RDONLY;
+    return request;
+}
 
 struct Disconnect {
     void operator()(fdbroker_handle* handle) const { fdbroker_disconnect(handle); }

@@ -48,7 +48,7 @@ int main(void) {
     char address[32];
     char text[8] = "";
     int fd = -1;
-    struct fdbroker_request request = {.path = "/b", .flags = O_RDONLY, .mode = 0};
+    struct fdbroker_request request = {.size = sizeof request, .path = "/b", .flags = O_RDONLY, .mode = 0};
 
     REQUIRE(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends) == 0);
     REQUIRE(pipe(file) == 0);

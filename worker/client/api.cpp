@@ -13,13 +13,8 @@
 
 #include "proto/address.hpp"
 #include "worker/client/c_api.hpp"
-#include "worker/client/connection.hpp"
+#include "worker/client/handle.hpp"
 #include "worker/client/internal.hpp"
-
-struct fdbroker_handle {
-    explicit fdbroker_handle(fdbroker::proto::UniqueFd socket) : connection(std::move(socket)) {}
-    fdbroker::worker::Connection connection;
-};
 
 namespace fdbroker::worker {
 namespace {
@@ -52,12 +47,14 @@ class Connections {
             return connection->socket().number() == number;
         });
     }
-    std::vector<BorrowedFd> sockets() {
+    std::vector<BorrowedFd> descriptors() {
         const std::scoped_lock lock(mutex_);
-        std::vector<BorrowedFd> sockets;
-        for (const Connection* connection : list_)
-            if (connection->socket()) sockets.push_back(connection->socket());
-        return sockets;
+        std::vector<BorrowedFd> all;
+        for (const Connection* connection : list_) {
+            const auto more = connection->descriptors();
+            all.insert(all.end(), more.begin(), more.end());
+        }
+        return all;
     }
 
   private:
@@ -78,16 +75,6 @@ constexpr unsigned all_confine_flags = FDBROKER_CONFINE_BEST_EFFORT | FDBROKER_C
                                        FDBROKER_CONFINE_NAMESPACES | FDBROKER_CONFINE_LIMITS |
                                        FDBROKER_CONFINE_NO_SIGSYS;
 
-// Nothing but a lack of memory throws here.
-template <typename Body>
-int guarded(Body body) noexcept {
-    try {
-        return body();
-    } catch (...) {
-        return -ENOMEM;
-    }
-}
-
 bool is_roots(BorrowedFd socket) {
     ucred listener{};
     socklen_t size = sizeof listener;
@@ -103,14 +90,52 @@ int connect(fdbroker_handle** out, const char* text, unsigned flags) {
     if (!socket) return -socket.error().errno_value;
     if (inherited == nullptr && (flags & FDBROKER_ANY_OWNER) == 0 && !is_roots(socket->borrow()))
         return -EPERM;
-    auto handle = std::make_unique<fdbroker_handle>(std::move(*socket));
+    return make_handle(out, std::move(*socket));
+}
+
+Ask open_ask(const fdbroker_request& request) {
+    return {.call = proto::Call::open,
+            .path = request.path,
+            .flags = static_cast<std::uint32_t>(request.flags),
+            .mode = static_cast<std::uint32_t>(request.mode)};
+}
+
+int open_many(Connection& connection, const fdbroker_request* requests, std::size_t count, int* fds,
+              unsigned flags) {
+    std::size_t size = 0;
+    if (const int error = check_requests(requests, count, size); error < 0) return error;
+    const auto ask_of = [&](std::size_t index) {
+        return open_ask(read_sized(element(requests, size, index), size));
+    };
+    if ((flags & FDBROKER_ALL_OR_NOTHING) == 0) return connection.ask_many(count, ask_of, fds);
+    if (count > proto::max_requests) return connection.refuse(E2BIG, "the requests do not fit one message");
+    std::array<Ask, proto::max_requests> asks;
+    for (std::size_t index = 0; index < count; ++index) asks[index] = ask_of(index);
+    return connection.ask_whole(std::span(asks).first(count), fds);
+}
+
+}  // namespace
+
+int make_handle(fdbroker_handle** out, UniqueFd socket, std::function<void()> serve_peer) {
+    auto handle = std::make_unique<fdbroker_handle>(std::move(socket));
+    handle->connection.set_peer(std::move(serve_peer));
     if (const int error = handle->connection.greet(); error < 0) return error;
     Connections::all().add(handle->connection);
     *out = handle.release();
     return 0;
 }
 
-}  // namespace
+int check_requests(const fdbroker_request* requests, std::size_t count, std::size_t& size) {
+    // Up to `mode`.
+    constexpr std::size_t least = offsetof(fdbroker_request, mode) + sizeof(mode_t);
+    size = count == 0 ? sizeof(fdbroker_request) : requests->size;
+    for (std::size_t index = 0; index < count; ++index) {
+        const fdbroker_request* request = element(requests, size, index);
+        if (request->size != size) return -EINVAL;
+        if (const int error = check_size(request, size, least); error < 0) return error;
+    }
+    return 0;
+}
 
 std::string address_text(const char* given) {
     if (given != nullptr) return given;
@@ -122,7 +147,7 @@ std::string address_text(const char* given) {
 Result<SandboxReport> confine_with_report(unsigned flags) {
     ConfineOptions options;
     if ((flags & FDBROKER_CONFINE_BEST_EFFORT) != 0) options.missing_layer = MissingLayer::go_on;
-    if ((flags & FDBROKER_CONFINE_DESCRIPTORS) != 0) options.keep_only = Connections::all().sockets();
+    if ((flags & FDBROKER_CONFINE_DESCRIPTORS) != 0) options.keep_only = Connections::all().descriptors();
     if ((flags & FDBROKER_CONFINE_NAMESPACES) != 0) options.namespaces = Wish::yes;
     if ((flags & FDBROKER_CONFINE_LIMITS) != 0) options.limits = Wish::yes;
     if ((flags & FDBROKER_CONFINE_NO_SIGSYS) != 0) options.fstat = Fstat::refused;
@@ -158,12 +183,23 @@ int fdbroker_set_timeout(fdbroker_handle* broker, int milliseconds) {
 
 int fdbroker_open(fdbroker_handle* broker, const char* path, int flags, mode_t mode) {
     if (broker == nullptr) return -EFAULT;
-    return guarded([&] { return broker->connection.open({.path = path, .flags = flags, .mode = mode}); });
+    return guarded([&] {
+        return broker->connection.ask({.call = fdbroker::proto::Call::open,
+                                       .path = path,
+                                       .flags = static_cast<std::uint32_t>(flags),
+                                       .mode = static_cast<std::uint32_t>(mode)});
+    });
 }
 
 int fdbroker_open_many(fdbroker_handle* broker, const fdbroker_request* requests, size_t count, int* fds) {
+    return fdbroker_open_many_flags(broker, requests, count, fds, 0);
+}
+
+int fdbroker_open_many_flags(fdbroker_handle* broker, const fdbroker_request* requests, size_t count,
+                             int* fds, unsigned flags) {
     if (broker == nullptr || (count != 0 && (requests == nullptr || fds == nullptr))) return -EFAULT;
-    return guarded([&] { return broker->connection.open_many({requests, count}, fds); });
+    if ((flags & ~FDBROKER_ALL_OR_NOTHING) != 0) return -EINVAL;
+    return guarded([&] { return open_many(broker->connection, requests, count, fds, flags); });
 }
 
 const char* fdbroker_reason(const fdbroker_handle* broker) {

@@ -1,5 +1,6 @@
 #include "worker/client/connection.hpp"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
 #include <unistd.h>
@@ -29,19 +30,37 @@ std::string_view words_for(int error) {
     return words != nullptr ? words : "unknown error";
 }
 
+void note(const Reply& reply, std::span<char> to) {
+    const std::string_view step = to_string(reply.step);
+    const std::string_view why = reply.reason.empty() ? words_for(reply.status) : reply.reason;
+    const int size = std::snprintf(to.data(), to.size(), "%.*s: %.*s", static_cast<int>(step.size()),
+                                   step.data(), static_cast<int>(why.size()), why.data());
+    if (reply.record == 0 || size <= 0) return;
+    const auto rest = to.subspan(static_cast<std::size_t>(size));
+    std::snprintf(rest.data(), rest.size(), " (record %llu)", static_cast<unsigned long long>(reply.record));
+}
+
+constexpr std::string_view too_late = "the broker did not answer in time";
+
 }  // namespace
 
 void Connection::abandon() noexcept {
     socket_.reset();
+    outstanding_.close_wake();
     abandoned_ = true;
+}
+
+std::vector<proto::BorrowedFd> Connection::descriptors() const {
+    std::vector<proto::BorrowedFd> all = outstanding_.wake_descriptors();
+    if (socket_) all.push_back(socket_.borrow());
+    return all;
 }
 
 int Connection::begin(Deadline& deadline) {
     reason_[0] = '\0';
     if (abandoned_) return refuse(EBADF, "the connection is the parent process's");
     if (!socket_) return refuse(ECONNRESET, "the connection is over");
-    deadline.reset();
-    if (timeout_ >= 0) deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(timeout_);
+    deadline = deadline_in(timeout_);
     return 0;
 }
 
@@ -66,45 +85,77 @@ int Connection::greet() {
     if (!reply || descriptors_.count() != 0) return fail(EPROTO, "the answer to hello is none");
     max_requests_ = reply->max_requests_per_message;
     max_message_ = reply->max_message;
-    if ((reply->calls >> static_cast<unsigned>(proto::Call::open) & 1) == 0)
-        return fail(EPROTONOSUPPORT, "the broker does not serve open");
+    calls_ = reply->calls;
+    if (!serves(proto::Call::open)) return fail(EPROTONOSUPPORT, "the broker does not serve open");
     return 0;
 }
 
-int Connection::open(const fdbroker_request& request) {
+int Connection::ask(const Ask& ask, std::string* payload) {
     Deadline deadline;
     if (const int error = begin(deadline); error < 0) return error;
     int result = -1;
-    const int error = exchange({&request, 1}, {&result, 1}, deadline);
+    Batch batch{.results = {&result, 1}, .payload = payload};
+    const int error = exchange({&ask, 1}, batch, deadline);
+    update_wake();
     if (error >= 0) return result;
     const UniqueFd closed(result);
     return error;
 }
 
-int Connection::open_many(std::span<const fdbroker_request> requests, int* fds) {
+int Connection::ask_whole(std::span<const Ask> asks, int* results) {
     Deadline deadline;
-    const std::span<int> results(fds, requests.size());
-    std::ranges::fill(results, -1);
-    int error = begin(deadline);
-    for (std::size_t done = 0; error >= 0 && done < requests.size(); done += static_cast<std::size_t>(error))
-        if (error = exchange(requests.subspan(done), results.subspan(done), deadline); error < 0) break;
-    if (error >= 0) return 0;
+    const std::span<int> all(results, asks.size());
+    std::ranges::fill(all, -1);
+    if (const int error = begin(deadline); error < 0) return give_back(all, error);
+    if (asks.empty()) return 0;
+    const auto good = [](int result) { return result >= 0; };
+    for (std::size_t index = 0; index < asks.size(); ++index) {
+        std::size_t length = 0;
+        all[index] = check(asks[index], length);
+    }
+    // One that cannot be sent fails, and so the others do.
+    if (!std::ranges::all_of(all, good)) {
+        std::ranges::replace_if(all, good, -ECANCELED);
+        return 0;
+    }
+    Batch batch{.results = all};
+    const int error = exchange(asks, batch, deadline, proto::Batch::all_or_nothing);
+    update_wake();
+    if (error < 0) return give_back(all, error);
+    if (std::ranges::all_of(all, good)) return 0;
+    // A file that did not fit our table takes the others along.
+    for (int& result : all) {
+        if (result < 0) continue;
+        const UniqueFd closed(result);
+        result = -ECANCELED;
+    }
+    return 0;
+}
+
+int Connection::give_back(std::span<int> results, int error) {
     for (int& result : results) {
-        UniqueFd closed(result);
+        const UniqueFd closed(result);
         result = error;
     }
     return error;
 }
 
-int Connection::exchange(std::span<const fdbroker_request> requests, std::span<int> results,
-                         const Deadline& deadline) {
+std::uint32_t Connection::take_ids(std::size_t count) {
     // The ids of a message increase, so none may lie on both sides of the largest one.
     if (next_id_ > UINT32_MAX - proto::max_requests) next_id_ = 1;
-    Batch batch{.first_id = next_id_, .results = results};
+    const std::uint32_t first = next_id_;
+    next_id_ += static_cast<std::uint32_t>(count);
+    return first;
+}
+
+int Connection::exchange(std::span<const Ask> asks, Batch& batch, const Deadline& deadline,
+                         proto::Batch kind) {
+    batch.first_id = take_ids(std::min(asks.size(), max_requests_));
     const std::span<std::byte> buffer(out_);
-    proto::RequestWriter writer(buffer.first(max_message_), current_cpu());
-    const int taken = write_batch(requests, batch, writer);
-    next_id_ += static_cast<std::uint32_t>(taken);
+    proto::RequestWriter writer(buffer.first(max_message_), current_cpu(), kind);
+    const int taken = write_batch(asks, batch, writer);
+    if (kind == proto::Batch::all_or_nothing && static_cast<std::size_t>(taken) != asks.size())
+        return refuse(E2BIG, "the requests do not fit one message");
     if (writer.count() == 0) return taken;
     if (const int error = send(writer.message(), deadline); error < 0) return error;
     while (batch.pending.any())
@@ -112,26 +163,36 @@ int Connection::exchange(std::span<const fdbroker_request> requests, std::span<i
     return taken;
 }
 
-int Connection::write_batch(std::span<const fdbroker_request> requests, Batch& batch,
-                            proto::RequestWriter& writer) {
-    const std::size_t most = std::min(requests.size(), max_requests_);
+int Connection::check(const Ask& ask, std::size_t& path_length) {
+    if (ask.path == nullptr) return refuse(EFAULT, "the path is NULL");
+    path_length = ::strnlen(ask.path, proto::max_path_length + 1);
+    if (path_length > proto::max_path_length)
+        return refuse(ENAMETOOLONG, "the path is longer than 4095 bytes");
+    if (!serves(ask.call)) return refuse(EOPNOTSUPP, "the broker does not serve that");
+    return 0;
+}
+
+int Connection::write_batch(std::span<const Ask> asks, Batch& batch, proto::RequestWriter& writer) {
+    const std::size_t most = std::min(asks.size(), max_requests_);
     std::size_t taken = 0;
     for (; taken < most; ++taken) {
-        const fdbroker_request& request = requests[taken];
-        const std::size_t length =
-            request.path == nullptr ? 0 : ::strnlen(request.path, proto::max_path_length + 1);
-        if (request.path == nullptr) {
-            batch.results[taken] = refuse(EFAULT, "the path is NULL");
-        } else if (length > proto::max_path_length) {
-            batch.results[taken] = refuse(ENAMETOOLONG, "the path is longer than 4095 bytes");
-        } else if (writer.add({.id = batch.first_id + static_cast<std::uint32_t>(taken),
-                               .flags = static_cast<std::uint32_t>(request.flags),
-                               .mode = static_cast<std::uint32_t>(request.mode),
-                               .path = {request.path, length}})) {
-            batch.pending.set(taken);
-        } else {
-            break;
+        const Ask& ask = asks[taken];
+        std::size_t length = 0;
+        batch.results[taken] = check(ask, length);
+        if (batch.results[taken] < 0) continue;
+        batch.results[taken] = -1;
+        if (!writer.add({.id = batch.first_id + static_cast<std::uint32_t>(taken),
+                         .call = ask.call,
+                         .flags = ask.flags,
+                         .mode = ask.mode,
+                         .path = {ask.path, length},
+                         .payload = ask.payload})) {
+            if (taken > 0) break;
+            batch.results[taken] = refuse(E2BIG, "the request does not fit a message");
+            continue;
         }
+        batch.pending.set(taken);
+        batch.brings_file.set(taken, brings_file(ask.call));
     }
     return static_cast<int>(taken);
 }
@@ -139,6 +200,10 @@ int Connection::write_batch(std::span<const fdbroker_request> requests, Batch& b
 int Connection::receive_replies(Batch& batch, const Deadline& deadline) {
     std::span<const std::byte> message;
     if (const int error = receive(message, deadline); error < 0) return error;
+    return take_message(message, batch);
+}
+
+int Connection::take_message(std::span<const std::byte> message, Batch& batch) {
     const auto header = proto::read_header(message);
     if (header && header->type == MessageType::end) return end(message);
     const auto replies = proto::read_replies(message, replies_);
@@ -158,34 +223,53 @@ int Connection::take_replies(std::span<const Reply> replies, Batch& batch) {
         // An answer that nobody waits for: to a request that was given up, or a second one after the broker crashed
         // between sending the first and noting that it had.
         const std::uint32_t index = reply.id - batch.first_id;
-        if (index >= batch.pending.size() || !batch.pending.test(index)) continue;
-        batch.pending.reset(index);
-        int& result = batch.results[index];
-        if (reply.status != 0) {
-            result = -reply.status;
-            note(reply);
-        } else if (!reply.has_descriptor) {
-            return fail(EPROTO, "a file was promised and not sent");
-        } else if (!descriptor) {
-            result = refuse(EMFILE, "the descriptor table of this process is full");
-        } else {
-            result = descriptor.release();
+        if (index >= batch.pending.size() || !batch.pending.test(index)) {
+            if (const int error = take_outstanding(reply, std::move(descriptor)); error < 0) return error;
+            continue;
         }
+        batch.pending.reset(index);
+        batch.results[index] = result_of(reply, batch.brings_file.test(index), std::move(descriptor));
+        if (!socket_) return batch.results[index];
+        if (batch.payload != nullptr) batch.payload->assign(reply.payload);
     }
     return 0;
 }
 
+int Connection::result_of(const Reply& reply, bool brings_file, UniqueFd descriptor) {
+    if (reply.status != 0) {
+        note(reply, reason_);
+        return -reply.status;
+    }
+    if (reply.has_descriptor != brings_file)
+        return fail(EPROTO,
+                    brings_file ? "a file was promised and not sent" : "a file that nobody asked for");
+    if (!brings_file) return 0;
+    if (!descriptor) return refuse(EMFILE, "the descriptor table of this process is full");
+    return descriptor.release();
+}
+
 int Connection::send(std::span<const std::byte> message, const Deadline& deadline) {
     for (;;) {
-        const auto sent = proto::send(socket_.borrow(), message, {}, deadline ? Wait::never : Wait::block);
-        if (sent) return 0;
-        if (sent.error().errno_value != EAGAIN) return fail_with(sent.error());
-        if (const int error = wait_for(POLLOUT, deadline); error < 0) return error;
+        if (const int error = send_now(message); error != -EAGAIN) return error;
+        if (serve_peer_) serve_peer_();
+        // The broker reads nothing more while answers of its own are not read.
+        if (const int error = wait_for(outstanding_.is_waiting() ? POLLOUT | POLLIN : POLLOUT, deadline);
+            error < 0)
+            return error;
+        if (!outstanding_.is_waiting()) continue;
+        if (const int error = take_what_came(); error < 0) return error;
     }
+}
+
+int Connection::send_now(std::span<const std::byte> message) {
+    const auto sent = proto::send(socket_.borrow(), message, {}, Wait::never);
+    if (!sent) return sent.error().errno_value == EAGAIN ? -EAGAIN : fail_with(sent.error());
+    return 0;
 }
 
 int Connection::receive(std::span<const std::byte>& message, const Deadline& deadline) {
     for (;;) {
+        if (serve_peer_) serve_peer_();
         const auto received = proto::receive(socket_.borrow(), in_, descriptors_,
                                              deadline ? Wait::never : Wait::block, proto::FullTable::keep);
         if (received) {
@@ -197,19 +281,13 @@ int Connection::receive(std::span<const std::byte>& message, const Deadline& dea
     }
 }
 
-int Connection::wait_for(short events, const Deadline& deadline) {
-    using namespace std::chrono;
-    pollfd waited{.fd = socket_.number(), .events = events, .revents = 0};
+int Connection::wait_for(int events, const Deadline& deadline) {
+    pollfd waited{.fd = socket_.number(), .events = static_cast<short>(events), .revents = 0};
     for (;;) {
         // Without a deadline an inherited socket that was made non-blocking is still waited for.
-        int left = -1;
-        if (deadline) {
-            const auto rest = ceil<milliseconds>(*deadline - steady_clock::now()).count();
-            left = static_cast<int>(std::max<decltype(rest)>(rest, 0));
-        }
-        const int ready = ::poll(&waited, 1, left);
+        const int ready = ::poll(&waited, 1, milliseconds_until(deadline));
         if (ready > 0) return 0;
-        if (ready == 0) return refuse(ETIMEDOUT, "the broker did not answer in time");
+        if (ready == 0) return refuse(ETIMEDOUT, too_late);
         if (errno != EINTR) return fail(errno, "poll failed");
     }
 }
@@ -244,17 +322,6 @@ int Connection::end(std::span<const std::byte> message) {
 int Connection::refuse(int error, std::string_view why) {
     std::snprintf(reason_.data(), reason_.size(), "client: %.*s", static_cast<int>(why.size()), why.data());
     return -error;
-}
-
-void Connection::note(const Reply& reply) {
-    const std::string_view step = to_string(reply.step);
-    const std::string_view why = reply.reason.empty() ? words_for(reply.status) : reply.reason;
-    const int size =
-        std::snprintf(reason_.data(), reason_.size(), "%.*s: %.*s", static_cast<int>(step.size()),
-                      step.data(), static_cast<int>(why.size()), why.data());
-    if (reply.record != 0 && size > 0)
-        std::snprintf(reason_.data() + size, reason_.size() - static_cast<std::size_t>(size),
-                      " (record %llu)", static_cast<unsigned long long>(reply.record));
 }
 
 }  // namespace fdbroker::worker

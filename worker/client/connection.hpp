@@ -4,21 +4,44 @@
 // at a time.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <bitset>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <optional>
+#include <functional>
 #include <span>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "proto/channel.hpp"
 #include "proto/message.hpp"
 #include "proto/unique_fd.hpp"
-#include "worker/client/c_api.hpp"
+#include "worker/client/outstanding.hpp"
 
 namespace fdbroker::worker {
+
+// One request of a caller's: what goes over the wire, with nothing checked yet.
+struct Ask {
+    proto::Call call = proto::Call::open;
+    const char* path = nullptr;
+    std::uint32_t flags = 0;
+    std::uint32_t mode = 0;
+    std::string_view payload{};
+};
+
+// A request that nobody waits for in a call.
+struct Submission {
+    Ask ask{};
+    std::uint64_t tag = 0;  // comes back with the completion
+    int timeout = -1;       // milliseconds; negative: none
+};
+
+// Of the calls, which answer with a file?
+constexpr bool brings_file(proto::Call call) {
+    return call == proto::Call::open || call == proto::Call::put;
+}
 
 class Connection {
   public:
@@ -28,58 +51,122 @@ class Connection {
 
     // Asks the broker what it speaks; once, before anything else.
     int greet();
-    int open(const fdbroker_request& request);
-    // As fdbroker_open_many().
-    int open_many(std::span<const fdbroker_request> requests, int* fds);
+
+    // Asks and waits for the answer: a descriptor where the call has one, else 0; or a negative errno. What the answer
+    // carries besides goes to `payload`.
+    int ask(const Ask& ask, std::string* payload = nullptr);
+    // Asks for `count` things, each of which Ask `ask_of(index)` describes, and waits: results[index] is what ask()
+    // would have returned. As fdbroker_open_many().
+    template <typename AskOf>
+    int ask_many(std::size_t count, AskOf ask_of, int* results);
+    // The same in one message of which each request succeeds or none. E2BIG: they do not fit one.
+    int ask_whole(std::span<const Ask> asks, int* results);
+
+    // Puts requests on their way without waiting for anything; returns how many. EAGAIN: none, since too many are
+    // outstanding. What cannot be sent as it is, is completed with its error.
+    int submit(std::span<const Submission> submissions);
+    // Sends what could not be sent before, takes what has come, and waits until there is something, at most that many
+    // milliseconds (negative: without end). Moves up to `most` completions to completions(); returns how many.
+    // 0: nothing came in time, or nothing is outstanding. ECONNRESET: the connection is over, and every completion has
+    // been handed out.
+    int complete(std::size_t most, int timeout);
+    std::span<Completion> completions() { return outstanding_.shown(); }
+    // Readable when complete() has something to do. The connection's own.
+    int descriptor();
 
     void set_timeout(int milliseconds) { timeout_ = milliseconds; }
     const char* reason() const { return reason_.data(); }
     proto::BorrowedFd socket() const { return socket_.borrow(); }
-    // In a forked child: closes the copy of the socket. Safe in a signal handler.
+    // All that the connection holds open.
+    std::vector<proto::BorrowedFd> descriptors() const;
+    // In a forked child: closes the copies. Safe in a signal handler.
     void abandon() noexcept;
+    // For a broker in this process: called before the connection looks for answers, to make them.
+    void set_peer(std::function<void()> serve) { serve_peer_ = std::move(serve); }
+
+    // Notes the reason in words; returns -error.
+    int refuse(int error, std::string_view why);
+    // The same, and the connection is over: `error` now, ECONNRESET later.
+    int fail(int error, std::string_view why);
 
   private:
-    using Deadline = std::optional<std::chrono::steady_clock::time_point>;
-
     // The requests of one message, and where their results go. Request n has the id first_id + n.
     struct Batch {
         std::uint32_t first_id = 0;
         std::bitset<proto::max_requests> pending{};  // sent and not answered
+        std::bitset<proto::max_requests> brings_file{};
         std::span<int> results{};
+        std::string* payload = nullptr;  // of the only request
     };
 
     int begin(Deadline& deadline);
+    bool serves(proto::Call call) const { return (calls_ >> static_cast<unsigned>(call) & 1) != 0; }
     // Sends as many of the requests as fit one message, at least one, and waits for their answers. Returns how many,
     // or why the connection failed; results then hold what had come.
-    int exchange(std::span<const fdbroker_request> requests, std::span<int> results,
-                 const Deadline& deadline);
-    int write_batch(std::span<const fdbroker_request> requests, Batch& batch, proto::RequestWriter& writer);
+    int exchange(std::span<const Ask> asks, Batch& batch, const Deadline& deadline,
+                 proto::Batch kind = proto::Batch::each_for_itself);
+    // Nothing may be sent for this one: the errno, and the reason is noted.
+    int check(const Ask& ask, std::size_t& path_length);
+    int write_batch(std::span<const Ask> asks, Batch& batch, proto::RequestWriter& writer);
+    std::uint32_t take_ids(std::size_t count);
+    // Closes what came and makes each result the error.
+    static int give_back(std::span<int> results, int error);
+
     int receive_replies(Batch& batch, const Deadline& deadline);
+    int take_message(std::span<const std::byte> message, Batch& batch);
     int take_replies(std::span<const proto::Reply> replies, Batch& batch);
+    // What a reply means for its request. A negative value that ended the connection has emptied socket_.
+    int result_of(const proto::Reply& reply, bool brings_file, proto::UniqueFd descriptor);
+    // At least one of them; those that go into one message.
+    std::size_t submit_message(std::span<const Submission> submissions);
+    int take_outstanding(const proto::Reply& reply, proto::UniqueFd descriptor);
 
     int send(std::span<const std::byte> message, const Deadline& deadline);
+    // 0: sent; EAGAIN: not now.
+    int send_now(std::span<const std::byte> message);
     // The next message; it lies in in_, its descriptors in descriptors_.
     int receive(std::span<const std::byte>& message, const Deadline& deadline);
-    int wait_for(short events, const Deadline& deadline);
+    // For requests that are outstanding: everything that can be sent or received without waiting.
+    int send_unsent();
+    int take_what_came();
+    int take_or_wait(const Deadline& deadline);
+    int wait_for(int events, const Deadline& deadline);
+    void update_wake() { outstanding_.update_wake(socket_.borrow()); }
 
-    // The connection is over: `error` now, ECONNRESET later.
-    int fail(int error, std::string_view why);
     int fail_with(const proto::Error& error);
     int end(std::span<const std::byte> message);
-    int refuse(int error, std::string_view why);
-    void note(const proto::Reply& reply);
 
     proto::UniqueFd socket_;
     bool abandoned_ = false;
     int timeout_ = -1;  // milliseconds; negative: none
     std::uint32_t next_id_;
+    std::uint64_t calls_ = ~std::uint64_t{0};  // served
     std::size_t max_requests_ = proto::max_requests;
     std::size_t max_message_ = proto::max_message_size;
     std::array<char, 320> reason_{};
+    Outstanding outstanding_{};
+    std::function<void()> serve_peer_{};
     proto::ReceivedDescriptors descriptors_;
     std::array<proto::Reply, proto::max_requests> replies_;
     std::array<std::byte, proto::max_message_size> out_;
     std::array<std::byte, proto::max_message_size> in_;
 };
+
+template <typename AskOf>
+int Connection::ask_many(std::size_t count, AskOf ask_of, int* results) {
+    Deadline deadline;
+    const std::span<int> all(results, count);
+    for (int& result : all) result = -1;
+    int error = begin(deadline);
+    std::array<Ask, proto::max_requests> asks;
+    for (std::size_t done = 0; error >= 0 && done < count; done += static_cast<std::size_t>(error)) {
+        const std::size_t some = std::min(count - done, asks.size());
+        for (std::size_t index = 0; index < some; ++index) asks[index] = ask_of(done + index);
+        Batch batch{.results = all.subspan(done, some)};
+        if (error = exchange(std::span(asks).first(some), batch, deadline); error < 0) break;
+    }
+    update_wake();
+    return error >= 0 ? 0 : give_back(all, error);
+}
 
 }  // namespace fdbroker::worker

@@ -18,7 +18,9 @@
 #define FDBROKER_H
 
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
+#include <time.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -66,17 +68,149 @@ int fdbroker_set_timeout(struct fdbroker* broker, int milliseconds);
  * -EBADF: the connection was made by the parent process. */
 int fdbroker_open(struct fdbroker* broker, const char* path, int flags, mode_t mode);
 
+/* One request. Every struct of this header begins with its size, `sizeof` of it in the program, so that it can grow:
+ * what a younger program sets and this library does not know is -E2BIG, what an older program does not have is 0. All
+ * structs of an array have the size of the first. A size that no version had is -EINVAL. */
+struct fdbroker_request {
+    size_t size;
+    const char* path;
+    int flags;
+    mode_t mode;
+    /* Only for fdbroker_submit(): */
+    unsigned call;      /* FDBROKER_CALL_*; 0 is open */
+    const char* second; /* rename: the new path; symlink: the target; getxattr: the name */
+    uint64_t tag;       /* comes back with the completion */
+    int timeout;        /* milliseconds after which it is given up; 0: none */
+};
+
 /* Many open(2) at once, in as few messages as the limits allow: up to 253 requests a round trip, fewer when the paths
  * are long. 0: every request was answered, fds[i] is a descriptor or the negative errno that fdbroker_open() would have
  * returned. A negative errno: the connection failed, every fds[i] is that errno, and no descriptor is open.
  * The order in which the broker works on the requests is not defined. */
-struct fdbroker_request {
-    const char* path;
-    int flags;
-    mode_t mode;
-};
 int fdbroker_open_many(struct fdbroker* broker, const struct fdbroker_request* requests, size_t count,
                        int* fds);
+
+/* fdbroker_open_many() with flags: 0, or FDBROKER_ALL_OR_NOTHING: 0 is returned as well when requests fail, but then none
+ * succeeds: those that would have are -ECANCELED. The requests go in one message; -E2BIG: they do not fit one (more than
+ * 253, or long paths), and nothing was asked. Only for requests that change nothing: O_CREAT and O_TRUNC are -EINVAL. */
+#define FDBROKER_ALL_OR_NOTHING 1u
+int fdbroker_open_many_flags(struct fdbroker* broker, const struct fdbroker_request* requests, size_t count,
+                             int* fds, unsigned flags);
+
+/* ---- other operations ----
+ *
+ * Each is what the system call of its name does, done by the broker at an absolute path, and fails as fdbroker_open()
+ * does; also with -EOPNOTSUPP where the broker does not serve the call. 0 where nothing else is said. */
+
+struct statx;
+/* statx(2) without the mount. `flags`: 0 or AT_SYMLINK_NOFOLLOW. */
+int fdbroker_stat(struct fdbroker* broker, const char* path, int flags, struct statx* status);
+
+/* The names in a directory, in no order, without "." and "..", and without those that the policy hides. `each` is
+ * called for each of them and may itself use the connection; what it returns, unless it is 0, ends the listing and is
+ * returned. The entry and its name are valid during that call. Names that come and go meanwhile may be told or not. */
+struct fdbroker_entry {
+    size_t size; /* as the library fills it */
+    const char* name;
+    uint64_t inode;
+    unsigned char type; /* DT_* of readdir(3) */
+};
+int fdbroker_list(struct fdbroker* broker, const char* path,
+                  int (*each)(void* context, const struct fdbroker_entry* entry), void* context);
+
+/* The target of a symbolic link, with a NUL. Returns its length without the NUL; -ERANGE: the buffer is too small. */
+ssize_t fdbroker_readlink(struct fdbroker* broker, const char* path, char* target, size_t size);
+
+/* The directory gets the mode and owner of the policy's rule. */
+int fdbroker_mkdir(struct fdbroker* broker, const char* path, mode_t mode);
+/* `flags`: 0 for anything but a directory, AT_REMOVEDIR for an empty directory. */
+int fdbroker_remove(struct fdbroker* broker, const char* path, int flags);
+/* `flags`: 0 or RENAME_NOREPLACE. */
+int fdbroker_rename(struct fdbroker* broker, const char* path, const char* new_path, unsigned flags);
+/* The link `path`, to `target`. */
+int fdbroker_symlink(struct fdbroker* broker, const char* target, const char* path);
+
+/* Mode and times. A time may be UTIME_NOW or UTIME_OMIT in tv_nsec (utimensat(2)). */
+#define FDBROKER_SET_MODE 1u
+#define FDBROKER_SET_TIMES 2u
+struct fdbroker_attributes {
+    size_t size;
+    unsigned set; /* FDBROKER_SET_*: which of the following are set */
+    mode_t mode;  /* 0 to 01777 */
+    struct timespec access;
+    struct timespec modification;
+};
+int fdbroker_setattr(struct fdbroker* broker, const char* path, const struct fdbroker_attributes* attributes);
+
+/* Extended attributes, as getxattr(2), listxattr(2), setxattr(2) and removexattr(2) have them: with a size of 0 the first
+ * two return the length alone; -ERANGE: the buffer is too small. */
+ssize_t fdbroker_getxattr(struct fdbroker* broker, const char* path, const char* name, void* value,
+                          size_t size);
+ssize_t fdbroker_listxattr(struct fdbroker* broker, const char* path, char* names, size_t size);
+int fdbroker_setxattr(struct fdbroker* broker, const char* path, const char* name, const void* value,
+                      size_t size, int flags);
+int fdbroker_removexattr(struct fdbroker* broker, const char* path, const char* name);
+
+/* Replaces a file whole: the descriptor that is returned is of an unnamed temporary, open for writing alone; the program
+ * fills and closes it, and then commits, with the same path and the number in `*put`. Until then the file that has the
+ * name stays as it is, and for ever when the program discards or goes.
+ *
+ * commit: `flags` 0 or RENAME_NOREPLACE. -EBUSY: a descriptor or a mapping is left that can write to it; commit again
+ * once it is gone. -ESTALE: the broker has loaded another policy meanwhile; put again. */
+int fdbroker_put(struct fdbroker* broker, const char* path, mode_t mode, uint64_t* put);
+int fdbroker_commit(struct fdbroker* broker, const char* path, uint64_t put, unsigned flags);
+int fdbroker_discard(struct fdbroker* broker, const char* path, uint64_t put);
+
+/* ---- without waiting, for event loops ----
+ *
+ *     fdbroker_submit(broker, requests, count);
+ *     when fdbroker_descriptor(broker) is readable:
+ *         while ((got = fdbroker_complete(broker, completions, many, 0)) > 0) …
+ *
+ * Completions come in the order in which the answers do, not that of the requests: `tag` tells which is which. The calls
+ * above may be made meanwhile; they wait for their own answers only. */
+
+/* What may be submitted, as `call`. */
+#define FDBROKER_CALL_OPEN 0u
+#define FDBROKER_CALL_STAT 1u
+#define FDBROKER_CALL_READLINK 3u
+#define FDBROKER_CALL_MKDIR 4u
+#define FDBROKER_CALL_REMOVE 5u
+#define FDBROKER_CALL_RENAME 6u
+#define FDBROKER_CALL_SYMLINK 7u
+#define FDBROKER_CALL_GETXATTR 9u
+#define FDBROKER_CALL_LISTXATTR 10u
+
+/* Puts requests on their way. Never blocks; what the socket does not take goes later. Nothing that the requests point to
+ * is needed afterwards. Returns how many were taken, fewer than `count` when 1,012 are outstanding: not completed, or
+ * completed and not fetched. A request that cannot be sent as it is (a NULL path) is taken,
+ * and completed with its error.
+ * -EAGAIN: none was taken, since so many are outstanding; -ECONNRESET: the connection is over; -EFAULT, -EINVAL, -E2BIG:
+ * the arguments, see struct fdbroker_request; -EBADF: the connection was made by the parent process. */
+int fdbroker_submit(struct fdbroker* broker, const struct fdbroker_request* requests, size_t count);
+
+struct fdbroker_completion {
+    size_t size;        /* set by the program */
+    uint64_t tag;       /* the request's */
+    int result;         /* a descriptor, which is now the program's; or 0; or a negative errno */
+    const char* reason; /* as fdbroker_reason(); "" when it succeeded */
+    const void* data;   /* stat: a struct statx; readlink, getxattr, listxattr: bytes, followed by a NUL */
+    size_t data_size;   /* without that NUL */
+};
+/* Takes what has come, and waits up to `timeout` milliseconds (0: not; negative: without end) until there is something.
+ * Fills up to `count` completions and returns how many. `reason` and `data` are valid until the next call of this
+ * function on the connection. 0: nothing came in time, or nothing is outstanding. A request whose timeout has passed is
+ * completed with -ETIMEDOUT; its answer is thrown away when it comes.
+ *
+ * When the connection ends, everything that is outstanding is completed with -ECONNRESET (it may have been done or not);
+ * once all of that is fetched, this function returns -ECONNRESET. */
+int fdbroker_complete(struct fdbroker* broker, struct fdbroker_completion* completions, size_t count,
+                      int timeout);
+
+/* A descriptor for poll(2), epoll(7) and the like: readable whenever fdbroker_complete() has something to do: take
+ * answers, send what did not go, end requests whose time is over. It belongs to the connection, and is good for nothing
+ * else. Level-triggered; fetch completions until there is none before waiting again. */
+int fdbroker_descriptor(struct fdbroker* broker);
 
 /* Why the last request that failed did, in words: "decide: no rule allows read (record 4711)". The first word is the
  * step that ended it: parse, decide, resolve, inspect, deliver, record in the broker; client in this library. The
@@ -109,6 +243,28 @@ const char* fdbroker_reason(const struct fdbroker* broker);
 #define FDBROKER_CONFINE_LIMITS 8u
 #define FDBROKER_CONFINE_NO_SIGSYS 16u /* installs no handler of SIGSYS, see above */
 int fdbroker_confine(unsigned flags);
+
+/* ---- for the tests of programs that use this library ----
+ *
+ * A broker inside the process: no socket in the filesystem, no policy, no other process and no thread. A connection to it
+ * is served while the program waits in its calls. Everything is done with the rights of the program, so it does not
+ * work after fdbroker_confine(). Not for production. */
+
+struct fdbroker_fake;
+
+/* Paths are looked up below `root`, a directory; NULL: an empty one of its own, which is removed with the fake. It has no
+ * symbolic links but those that are made through it, and follows none. */
+int fdbroker_fake_new(struct fdbroker_fake** fake, const char* root);
+/* Once every connection to it is disconnected. NULL is fine. */
+void fdbroker_fake_free(struct fdbroker_fake* fake);
+/* As fdbroker_connect(). */
+int fdbroker_fake_connect(struct fdbroker_fake* fake, struct fdbroker** broker);
+/* A file with this content at `path`, replacing what was there; missing directories are made. */
+int fdbroker_fake_file(struct fdbroker_fake* fake, const char* path, const void* content, size_t size);
+/* The next `times` requests for `path` fail with `error`, a positive errno, and `reason` (NULL: none); `times` 0: all
+ * of them. `error` 0: they no longer do. `path` NULL: those for any path. */
+int fdbroker_fake_fail(struct fdbroker_fake* fake, const char* path, int error, const char* reason,
+                       unsigned times);
 
 #ifdef __cplusplus
 }

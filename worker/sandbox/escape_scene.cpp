@@ -6,7 +6,6 @@
 
 #include <cstdlib>
 #include <optional>
-#include <system_error>
 
 #include "proto/address.hpp"
 #include "worker/sandbox/escapes.hpp"
@@ -64,18 +63,6 @@ UniqueFd listening_on_tcp(Maker& maker) {
 }
 
 }  // namespace
-
-Result<std::unique_ptr<ScratchDirectory>> ScratchDirectory::make() {
-    const char* base = ::secure_getenv("TMPDIR");
-    std::string path = std::string(base == nullptr ? "/tmp" : base) + "/fdbroker.XXXXXX";
-    if (::mkdtemp(path.data()) == nullptr) return proto::system_error("mkdtemp", path);
-    return std::make_unique<ScratchDirectory>(std::move(path));
-}
-
-ScratchDirectory::~ScratchDirectory() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-}
 
 Result<EscapeScene> EscapeScene::make() {
     auto scratch = ScratchDirectory::make();

@@ -2,30 +2,15 @@
 // confined in part, or confined as a worker is.
 #pragma once
 
-#include <filesystem>
 #include <memory>
 #include <span>
 #include <string>
 
 #include "proto/error.hpp"
 #include "proto/unique_fd.hpp"
+#include "worker/sandbox/scratch_directory.hpp"
 
 namespace fdbroker::worker {
-
-// Removed with all it holds when the object goes.
-class ScratchDirectory {
-  public:
-    // Below TMPDIR, else /tmp.
-    static proto::Result<std::unique_ptr<ScratchDirectory>> make();
-    explicit ScratchDirectory(std::string path) : path_(std::move(path)) {}
-    ScratchDirectory(const ScratchDirectory&) = delete;
-    ScratchDirectory& operator=(const ScratchDirectory&) = delete;
-    ~ScratchDirectory();
-    const std::string& path() const { return path_; }
-
-  private:
-    std::string path_;
-};
 
 // Files, sockets and descriptors of the parent's for the children to try. A child gets copies of the descriptors.
 struct EscapeScene {

@@ -38,7 +38,12 @@ void open_in_process(const char* path) {
 std::vector<fdbroker_request> batch_of(const std::vector<std::string>& paths, std::size_t size) {
     std::vector<fdbroker_request> requests;
     requests.reserve(size);
-    for (std::size_t i = 0; i < size; ++i) requests.push_back({paths[i % paths.size()].c_str(), O_RDONLY, 0});
+    for (std::size_t i = 0; i < size; ++i) {
+        fdbroker_request& request = requests.emplace_back();
+        request.size = sizeof request;
+        request.path = paths[i % paths.size()].c_str();
+        request.flags = O_RDONLY;
+    }
     return requests;
 }
 

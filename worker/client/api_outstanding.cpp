@@ -1,0 +1,125 @@
+// The C functions of fdbroker.h that wait for no single answer.
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+#include <string>
+#include <vector>
+
+#include "worker/client/handle.hpp"
+#include "worker/client/status.hpp"
+
+namespace fdbroker::worker {
+namespace {
+
+using proto::Call;
+
+bool takes_second(Call call) {
+    return call == Call::rename || call == Call::symlink || call == Call::xattr_read;
+}
+
+bool may_be_submitted(unsigned call) {
+    switch (call) {
+        case FDBROKER_CALL_OPEN:
+        case FDBROKER_CALL_STAT:
+        case FDBROKER_CALL_READLINK:
+        case FDBROKER_CALL_MKDIR:
+        case FDBROKER_CALL_REMOVE:
+        case FDBROKER_CALL_RENAME:
+        case FDBROKER_CALL_SYMLINK:
+        case FDBROKER_CALL_GETXATTR:
+        case FDBROKER_CALL_LISTXATTR:
+            return true;
+        default:
+            return false;
+    }
+}
+
+int check_call(const fdbroker_request& request) {
+    if (!may_be_submitted(request.call) || request.timeout < 0) return -EINVAL;
+    const auto call = static_cast<Call>(request.call);
+    return takes_second(call) == (request.second != nullptr) ? 0 : -EINVAL;
+}
+
+Submission submission_of(const fdbroker_request& request) {
+    const bool has_second = request.second != nullptr;
+    return {.ask = {.call = static_cast<Call>(request.call),
+                    .path = request.path,
+                    .flags = static_cast<std::uint32_t>(request.flags),
+                    .mode = static_cast<std::uint32_t>(request.mode),
+                    .payload = has_second ? std::string_view(request.second, std::strlen(request.second) + 1)
+                                          : std::string_view()},
+            .tag = request.tag,
+            .timeout = request.timeout == 0 ? -1 : request.timeout};
+}
+
+int submit(Connection& connection, const fdbroker_request* requests, std::size_t count) {
+    std::size_t size = 0;
+    if (const int error = check_requests(requests, count, size); error < 0) return error;
+    std::vector<Submission> submissions;
+    submissions.reserve(count);
+    for (std::size_t index = 0; index < count; ++index) {
+        const fdbroker_request request = read_sized(element(requests, size, index), size);
+        if (const int error = check_call(request); error < 0) return error;
+        submissions.push_back(submission_of(request));
+    }
+    return connection.submit(submissions);
+}
+
+// What a program reads of a completion's payload; it stays the completion's.
+void set_data(Completion& from, fdbroker_completion& to) {
+    if (from.result < 0 || from.payload.empty()) return;
+    if (from.call == Call::stat) {
+        struct statx status{};
+        if (!read_statx(from.payload, status)) {
+            from.reason = "client: the answer is not as it should be";
+            to.result = -EPROTO;
+            return;
+        }
+        from.payload.assign(reinterpret_cast<const char*>(&status), sizeof status);
+    }
+    to.data = from.payload.data();
+    to.data_size = from.payload.size();
+}
+
+int complete(Connection& connection, fdbroker_completion* completions, std::size_t count, int timeout) {
+    constexpr std::size_t least = sizeof(fdbroker_completion);
+    const std::size_t size = count == 0 ? least : completions->size;
+    if (size < least || size % alignof(fdbroker_completion) != 0) return -EINVAL;
+    const int result = connection.complete(count, timeout);
+    if (result <= 0) return result;
+    std::size_t index = 0;
+    for (Completion& done : connection.completions()) {
+        fdbroker_completion told{};
+        told.size = size;
+        told.tag = done.tag;
+        told.result = done.file ? done.file.release() : done.result;
+        set_data(done, told);
+        told.reason = done.reason.c_str();
+        auto* to = element(completions, size, index++);
+        std::memset(static_cast<void*>(to), 0, size);
+        std::memcpy(static_cast<void*>(to), &told, sizeof told);
+    }
+    return result;
+}
+
+}  // namespace
+}  // namespace fdbroker::worker
+
+using namespace fdbroker::worker;
+
+int fdbroker_submit(fdbroker_handle* broker, const fdbroker_request* requests, size_t count) {
+    if (broker == nullptr || (requests == nullptr && count != 0)) return -EFAULT;
+    return guarded([&] { return submit(broker->connection, requests, count); });
+}
+
+int fdbroker_complete(fdbroker_handle* broker, fdbroker_completion* completions, size_t count, int timeout) {
+    if (broker == nullptr || completions == nullptr || count == 0) return -EFAULT;
+    return guarded([&] { return complete(broker->connection, completions, count, timeout); });
+}
+
+int fdbroker_descriptor(fdbroker_handle* broker) {
+    if (broker == nullptr) return -EFAULT;
+    return guarded([&] { return broker->connection.descriptor(); });
+}

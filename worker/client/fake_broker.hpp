@@ -1,0 +1,82 @@
+// A broker inside the client's process, for the tests of programs that use the library: no policy, no privilege.
+//
+// It is the other end of a socket pair and speaks the wire protocol, so that a program's test runs through all of the
+// client but the decision. Instead of a thread, the connection calls serve() whenever it is about to look for answers.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "proto/channel.hpp"
+#include "proto/message.hpp"
+#include "proto/unique_fd.hpp"
+#include "worker/sandbox/scratch_directory.hpp"
+
+namespace fdbroker::worker {
+
+// The broker's end of one connection.
+struct FakePeer {
+    struct Parked {
+        std::vector<std::byte> message{};
+        std::vector<proto::UniqueFd> files{};
+    };
+    proto::UniqueFd socket{};
+    std::deque<Parked> parked{};  // replies that the socket did not take yet
+};
+
+class FakeBroker {
+  public:
+    // Paths are looked up below this directory; an own one when empty.
+    static proto::Result<std::unique_ptr<FakeBroker>> make(const std::string& root);
+
+    // Makes missing directories and the file. A negative errno on failure.
+    int write(std::string_view path, std::string_view content) const;
+    // An empty path: any. error 0: no longer. times 0: always.
+    void fail(const std::string& path, int error, std::string reason, unsigned times);
+
+    // Reads, does and answers what has come.
+    void serve(FakePeer& peer);
+
+  private:
+    struct Failure {
+        int error = 0;
+        std::string reason{};
+        unsigned times = 0;
+    };
+    // What a request came to.
+    struct Outcome {
+        int error = 0;
+        proto::Step step = proto::Step::none;
+        std::string reason{};
+        proto::UniqueFd file{};
+        std::string payload{};
+    };
+
+    FakeBroker(std::unique_ptr<ScratchDirectory> scratch, proto::UniqueFd root)
+        : scratch_(std::move(scratch)), root_(std::move(root)) {}
+
+    void answer(FakePeer& peer, std::span<const std::byte> message);
+    static void send_parked(FakePeer& peer);
+    static void reply(FakePeer& peer, std::span<const proto::Request> requests,
+                      std::vector<Outcome> outcomes);
+    Outcome perform(const proto::Request& request);
+    bool is_to_fail(std::string_view path, Outcome& outcome);
+    // Returns 0, or -1 with errno.
+    int perform_here(const proto::Request& request, Outcome& outcome);
+    int list(const proto::Request& request, Outcome& outcome) const;
+    int put(const proto::Request& request, Outcome& outcome);
+    int commit(const proto::Request& request);
+
+    std::unique_ptr<ScratchDirectory> scratch_;
+    proto::UniqueFd root_;
+    std::map<std::string, Failure, std::less<>> failures_{};
+    std::map<std::uint64_t, proto::UniqueFd> puts_{};
+    std::uint64_t last_put_ = 0;
+};
+
+}  // namespace fdbroker::worker

@@ -1,0 +1,63 @@
+// What the C functions of fdbroker.h have in common.
+#pragma once
+
+#include <cerrno>
+#include <cstddef>
+#include <cstring>
+#include <optional>
+
+#include "worker/client/c_api.hpp"
+#include "worker/client/connection.hpp"
+
+struct fdbroker_handle {
+    explicit fdbroker_handle(fdbroker::proto::UniqueFd socket) : connection(std::move(socket)) {}
+    fdbroker::worker::Connection connection;
+};
+
+namespace fdbroker::worker {
+
+// Nothing but a lack of memory throws here.
+template <typename Body>
+auto guarded(Body body) noexcept -> decltype(body()) {
+    try {
+        return body();
+    } catch (...) {
+        return -ENOMEM;
+    }
+}
+
+// The connection on that socket greets the broker and becomes a handle; 0 or a negative errno.
+int make_handle(fdbroker_handle** out, proto::UniqueFd socket, std::function<void()> serve_peer = {});
+
+// Structs that programs hand in, each of which begins with its size.
+//
+// 0 when a struct of `given` bytes can be read as one of T, whose first version had `least` bytes: -EINVAL: it is none;
+// -E2BIG: something is set in it that this version does not know.
+template <typename T>
+int check_size(const T* from, std::size_t given, std::size_t least) {
+    if (given < least || given % alignof(T) != 0) return -EINVAL;
+    const auto* bytes = reinterpret_cast<const char*>(from);
+    for (std::size_t at = sizeof(T); at < given; ++at)
+        if (bytes[at] != 0) return -E2BIG;
+    return 0;
+}
+
+// That struct as this version has it. check_size() has been 0.
+template <typename T>
+T read_sized(const T* from, std::size_t given) {
+    T value{};
+    std::memcpy(&value, from, std::min(given, sizeof value));
+    return value;
+}
+
+// Struct number `index` of an array whose structs have `size` bytes each.
+template <typename T>
+T* element(T* first, std::size_t size, std::size_t index) {
+    using Byte = std::conditional_t<std::is_const_v<T>, const char, char>;
+    return reinterpret_cast<T*>(reinterpret_cast<Byte*>(first) + size * index);
+}
+
+// Checks an array of requests; the size of each of them to `size`.
+int check_requests(const fdbroker_request* requests, std::size_t count, std::size_t& size);
+
+}  // namespace fdbroker::worker

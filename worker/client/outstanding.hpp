@@ -1,0 +1,91 @@
+// The requests of a connection that nobody waits for in a call: those on their way, and those that are answered.
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "proto/message.hpp"
+#include "proto/unique_fd.hpp"
+
+namespace fdbroker::worker {
+
+using Deadline = std::optional<std::chrono::steady_clock::time_point>;
+
+// `milliseconds` from now; negative: none.
+Deadline deadline_in(int milliseconds);
+// For poll(2): milliseconds until then, rounded up, 0 when it has passed; negative without a deadline.
+int milliseconds_until(const Deadline& deadline);
+
+// A request that has been answered, or given up.
+struct Completion {
+    std::uint64_t tag = 0;
+    proto::Call call = proto::Call::open;
+    int result = 0;  // 0 or a negative errno; a descriptor is in `file`
+    proto::UniqueFd file{};
+    std::string payload{};
+    std::string reason{};
+};
+
+class Outstanding {
+  public:
+    // So many requests on their way or completions that wait to be fetched, at most: 4 messages full.
+    static constexpr std::size_t most = 4 * proto::max_requests;
+
+    std::size_t room() const { return most - std::min(most, waiting_.size() + done_.size()); }
+    bool is_full() const { return room() == 0; }
+    bool is_waiting() const { return !waiting_.empty(); }
+    bool has_done() const { return !done_.empty(); }
+
+    void add(std::uint32_t id, proto::Call call, std::uint64_t tag, const Deadline& deadline);
+    // What the request with this id has asked for; nullopt: it is not known, or was given up.
+    std::optional<proto::Call> call_of(std::uint32_t id) const;
+    // The request is answered; `completion` has everything but its tag and its call.
+    void finish(std::uint32_t id, Completion completion);
+    // All that are on their way.
+    void give_up(int error, const std::string& reason);
+    // Those whose time has passed.
+    void expire(const std::string& reason);
+    Deadline earliest() const;
+
+    // Moves up to `count` completions from the queue to shown(), whose former ones go.
+    std::size_t show(std::size_t count);
+    std::span<Completion> shown() { return shown_; }
+
+    // Messages that the socket did not take.
+    std::deque<std::vector<std::byte>>& unsent() { return unsent_; }
+    bool has_unsent() const { return !unsent_.empty(); }
+
+    // An epoll(7) instance that is readable when the connection has something to do: one descriptor for any event loop,
+    // whatever is waited for. Made when it is asked for first. A negative errno on failure.
+    int make_wake(proto::BorrowedFd socket);
+    // What it waits for, anew. `socket` may be closed.
+    void update_wake(proto::BorrowedFd socket);
+    void close_wake() noexcept;
+    std::vector<proto::BorrowedFd> wake_descriptors() const;
+
+  private:
+    struct Waiting {
+        proto::Call call;
+        std::uint64_t tag;
+        Deadline deadline;
+    };
+
+    std::unordered_map<std::uint32_t, Waiting> waiting_{};
+    std::deque<Completion> done_{};
+    std::vector<Completion> shown_{};
+    std::deque<std::vector<std::byte>> unsent_{};
+    std::size_t deadlines_ = 0;  // of those that wait
+    proto::UniqueFd wake_{};
+    proto::UniqueFd timer_{};  // runs out at the earliest deadline, or at once
+    bool waits_for_room_ = false;
+};
+
+}  // namespace fdbroker::worker

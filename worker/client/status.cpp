@@ -1,0 +1,70 @@
+#include "worker/client/status.hpp"
+
+#include "proto/payload.hpp"
+
+namespace fdbroker::worker {
+namespace {
+
+statx_timestamp time_of(const proto::Timestamp& time) {
+    statx_timestamp told{};
+    told.tv_sec = time.seconds;
+    told.tv_nsec = time.nanoseconds;
+    return told;
+}
+
+proto::Timestamp time_of(const statx_timestamp& time) {
+    return {.seconds = time.tv_sec, .nanoseconds = time.tv_nsec};
+}
+
+}  // namespace
+
+bool read_statx(std::string_view payload, struct statx& status) {
+    const auto told = proto::read_status(payload);
+    if (!told) return false;
+    status = {};
+    status.stx_mask = told->mask;
+    status.stx_blksize = told->block_size;
+    status.stx_attributes = told->attributes;
+    status.stx_nlink = told->links;
+    status.stx_uid = told->uid;
+    status.stx_gid = told->gid;
+    status.stx_mode = told->mode;
+    status.stx_ino = told->inode;
+    status.stx_size = told->size;
+    status.stx_blocks = told->blocks;
+    status.stx_attributes_mask = told->attributes_mask;
+    status.stx_atime = time_of(told->access);
+    status.stx_btime = time_of(told->birth);
+    status.stx_ctime = time_of(told->change);
+    status.stx_mtime = time_of(told->modification);
+    status.stx_rdev_major = told->rdev_major;
+    status.stx_rdev_minor = told->rdev_minor;
+    status.stx_dev_major = told->dev_major;
+    status.stx_dev_minor = told->dev_minor;
+    return true;
+}
+
+std::string write_statx(const struct statx& status) {
+    const auto payload = proto::status_payload({.mask = status.stx_mask,
+                                                .block_size = status.stx_blksize,
+                                                .attributes = status.stx_attributes,
+                                                .links = status.stx_nlink,
+                                                .uid = status.stx_uid,
+                                                .gid = status.stx_gid,
+                                                .mode = status.stx_mode,
+                                                .inode = status.stx_ino,
+                                                .size = status.stx_size,
+                                                .blocks = status.stx_blocks,
+                                                .attributes_mask = status.stx_attributes_mask,
+                                                .access = time_of(status.stx_atime),
+                                                .birth = time_of(status.stx_btime),
+                                                .change = time_of(status.stx_ctime),
+                                                .modification = time_of(status.stx_mtime),
+                                                .rdev_major = status.stx_rdev_major,
+                                                .rdev_minor = status.stx_rdev_minor,
+                                                .dev_major = status.stx_dev_major,
+                                                .dev_minor = status.stx_dev_minor});
+    return {payload.begin(), payload.end()};
+}
+
+}  // namespace fdbroker::worker
