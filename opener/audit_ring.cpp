@@ -100,6 +100,14 @@ bool AuditRing::append(std::string_view record) noexcept {
     return true;
 }
 
+std::string AuditRing::recent() const {
+    const std::uint64_t head = shared_->head.load(std::memory_order_relaxed);
+    const auto* const text = reinterpret_cast<const char*>(shared_->data);
+    std::string records;
+    if (head > capacity) records.append(text + head % capacity, capacity - head % capacity);
+    return records.append(text, head % capacity);
+}
+
 std::size_t AuditRing::take(std::string& out) {
     clear_event(wakeup_.borrow());
     // A producer that was taken over may have written any head, and any tail.

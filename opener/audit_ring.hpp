@@ -52,6 +52,10 @@ class AuditRing {
     // made no room within room_timeout. Blocks only while the ring is full.
     [[nodiscard]] bool append(std::string_view record) noexcept;
 
+    // The last records, oldest first, written out or not: at most `capacity` bytes, of which the first line may have lost
+    // its beginning.
+    std::string recent() const;
+
     // ---- consumer ----
 
     // Readable when the producer wants attention.

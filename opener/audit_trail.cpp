@@ -4,8 +4,8 @@
 
 namespace fdbroker::opener {
 
-RecordHead AuditTrail::head() const {
-    return {.sequence = ring_->next_sequence(),
+RecordHead AuditTrail::head(std::uint64_t sequence) const {
+    return {.sequence = sequence,
             .generation = generation_,
             .policy = std::string_view(policy_digest_).substr(0, policy_digest_shown),
             .time = std::chrono::system_clock::now()};
@@ -28,7 +28,7 @@ AuditTrail::Recorded AuditTrail::decision(SessionAudit& session, DecisionRecord 
 
 AuditTrail::Recorded AuditTrail::write(const DecisionRecord& record) {
     DecisionRecord whole = record;
-    whole.head = head();
+    whole.head = head(ring_->next_sequence());
     write_line(line_, whole);
     if (ring_->append(line_)) return {whole.head.sequence, true};
     return {0, record.errno_value != 0 || !settings_.refuse_unrecorded};
@@ -97,7 +97,7 @@ void AuditTrail::start(std::string_view cause) {
 
 void AuditTrail::event(EventRecord record) {
     if (ring_ == nullptr) return;
-    record.head = head();
+    record.head = head(ring_->next_sequence());
     write_line(line_, record);
     // What befell a session is told as well as the disk allows; the session has ended either way.
     static_cast<void>(ring_->append(line_));

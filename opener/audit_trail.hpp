@@ -51,12 +51,15 @@ class AuditTrail {
     // When settle() is next of use.
     std::optional<Clock::time_point> settle_at() const noexcept { return settle_at_; }
 
+    // Of a record with that number, now.
+    RecordHead head(std::uint64_t sequence) const;
+
   private:
-    RecordHead head() const;
     Recorded write(const DecisionRecord& record);
     bool is_counted(SessionAudit& session, const DecisionRecord& record, Clock::time_point now);
     void record_counted(SessionAudit& session, RepeatedRefusal& refusal, Clock::time_point now);
 
+  private:
     AuditRing* ring_;
     std::uint32_t generation_;
     std::string policy_digest_;

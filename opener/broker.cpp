@@ -15,7 +15,10 @@
 #include <unordered_map>
 #include <utility>
 
+#include "opener/accounts.hpp"
+#include "opener/confinement/capability_names.hpp"
 #include "opener/confinement/confinement.hpp"
+#include "opener/control/server.hpp"
 #include "opener/event_loop.hpp"
 #include "opener/identity.hpp"
 #include "opener/load_policy.hpp"
@@ -44,10 +47,18 @@ constexpr milliseconds hand_over_timeout{100};
 constexpr milliseconds first_look{10};
 constexpr milliseconds last_look{160};
 
-class Broker {
+class Broker final : public ControlHost {
   public:
     Broker(const GenerationStart& start, Service& service, const IdentitySource& identities, EventLoop loop)
         : start_(start), service_(service), identities_(identities), loop_(std::move(loop)) {}
+    Broker(const Broker&) = delete;
+    Broker& operator=(const Broker&) = delete;
+
+    std::vector<SessionFacts> sessions() const override;
+    std::size_t session_count() const override { return sessions_.size(); }
+    std::size_t descriptors_in_flight() const override { return service_.shares.unread(); }
+    const Metrics& metrics() const override { return service_.tools.metrics; }
+    void tell(const LinkMessage& message) override { static_cast<void>(start_.link.send(message)); }
 
     Result<void> run();
 
@@ -92,6 +103,7 @@ class Broker {
     milliseconds look_again_after_ = first_look;
     Turns turns_{};
     bool link_has_something_ = false;
+    bool control_has_something_ = false;
     std::vector<std::unique_ptr<Session>>
         lingering_{};  // ended, with descriptors that the peer has not taken
     std::unordered_map<Token, std::vector<std::uint32_t>> lost_{};
@@ -123,6 +135,8 @@ Result<void> Broker::run() {
     const policy::Policy& policy = service_.tools.policy;
     // The link is the one thing without a session, so its tag is null.
     if (auto added = loop_.add(start_.link.descriptor(), EPOLLIN, nullptr); !added) return added;
+    if (auto added = loop_.add(service_.control.descriptor(), EPOLLIN, &service_.control); !added)
+        return added;
     const LinkMessage ready{.type = LinkType::ready,
                             .value = policy.limits().connections,
                             .total = policy.limits().connections_total,
@@ -136,6 +150,8 @@ Result<void> Broker::run() {
             if (!alive) return std::unexpected(alive.error());
         }
         serve_turns();
+        if (std::exchange(control_has_something_, false)) service_.control.serve();
+        service_.control.flush_watchers();
         act_on_time();
         if (phase_ != Phase::serving && Clock::now() >= end_by_) break;
     }
@@ -148,6 +164,8 @@ void Broker::take_events() {
     for (const epoll_event& event : events) {
         if (event.data.ptr == nullptr) {
             link_has_something_ = true;
+        } else if (event.data.ptr == &service_.control) {
+            control_has_something_ = true;
         } else {
             turns_.add(*static_cast<Session*>(event.data.ptr));
         }
@@ -161,7 +179,8 @@ void Broker::serve_turns() {
 int Broker::patience() const noexcept {
     auto soonest = Clock::time_point::max();
     if (phase_ != Phase::serving) soonest = end_by_;
-    for (const auto& when : {look_again_at_, resume_at_, service_.audit.settle_at()})
+    for (const auto& when :
+         {look_again_at_, resume_at_, service_.audit.settle_at(), service_.control.again_at()})
         soonest = std::min(soonest, when.value_or(soonest));
     if (soonest == Clock::time_point::max()) return -1;
     return static_cast<int>(
@@ -169,11 +188,13 @@ int Broker::patience() const noexcept {
 }
 
 void Broker::act_on_time() {
-    if (!look_again_at_ && !resume_at_ && !service_.audit.settle_at()) return;
+    const auto control_at = service_.control.again_at();
+    if (!look_again_at_ && !resume_at_ && !service_.audit.settle_at() && !control_at) return;
     const auto now = Clock::now();
     if (look_again_at_ && now >= *look_again_at_) look_again();
     if (resume_at_ && now >= *resume_at_) resume_paused(now);
     if (service_.audit.settle_at() && now >= *service_.audit.settle_at()) service_.audit.settle(now);
+    if (control_at && now >= *control_at) service_.control.serve();
 }
 
 Result<bool> Broker::serve_link() {
@@ -188,6 +209,13 @@ Result<bool> Broker::serve_link() {
                 break;
             case LinkType::adopt:
                 adopt(message, std::move((*received)->attached));
+                break;
+            case LinkType::adopt_control:
+                service_.control.adopt(message.token, std::move((*received)->attached), message.note);
+                break;
+            case LinkType::result:
+                service_.control.settle(message.token, static_cast<CommandResult>(message.value),
+                                        std::move((*received)->attached));
                 break;
             case LinkType::hand_over:
                 hand_over();
@@ -218,7 +246,7 @@ void Broker::adopt(const LinkMessage& message, UniqueFd socket) {
         release(token);
     };
     if (!socket || message.value >= start_.listeners.size()) return let_go();
-    auto peer = identify(socket.borrow(), start_.listeners[message.value], identities_);
+    auto peer = identify(socket.borrow(), start_.listeners[message.value].name, identities_);
     if (!peer) {
         service_.audit.event({.event = "session-refused", .session = token, .cause = peer.error().message()});
         return let_go();
@@ -361,6 +389,7 @@ void Broker::retire() {
 
 void Broker::hand_over() {
     phase_ = Phase::handing_over;
+    service_.control.hand_over();
     end_by_ = Clock::now() + hand_over_timeout;
     paused_.clear();
     resume_at_.reset();
@@ -369,6 +398,14 @@ void Broker::hand_over() {
         loop_.remove(session->descriptor());
         turns_.remove(*session);
     }
+}
+
+std::vector<SessionFacts> Broker::sessions() const {
+    std::vector<SessionFacts> all;
+    all.reserve(sessions_.size());
+    for (const auto& [token, session] : sessions_) all.push_back(session->facts());
+    std::ranges::sort(all, {}, &SessionFacts::token);
+    return all;
 }
 
 [[noreturn]] void fail(const StartReport& report, ExitStatus status, const std::string& what) {
@@ -383,6 +420,13 @@ void detach_standard_streams(const StartReport& report) {
     if (!null || ::dup2(null.number(), STDIN_FILENO) < 0 || ::dup2(null.number(), STDOUT_FILENO) < 0) {
         fail(report, exit_failed, proto::system_error("/dev/null").error().message());
     }
+}
+
+// Asked before the confinement, behind which there is no account database.
+ControlAccess control_access(const GenerationStart& start) {
+    ControlAccess access{.opener_uid = ::geteuid()};
+    if (start.options.control.group) access.group = SystemAccounts().gid_of(*start.options.control.group);
+    return access;
 }
 
 // From what was kept when there is something, else from the files, and then that is kept.
@@ -432,12 +476,15 @@ void run_generation(const GenerationStart& start) {
     ::tzset();
 
     auto loop = EventLoop::create();
+    auto control = ControlServer::create(control_access(start));
+    if (!control) fail(report, exit_failed, control.error().message());
     if (!loop) fail(report, exit_failed, loop.error().message());
     std::vector<proto::BorrowedFd> keep{proto::BorrowedFd(STDIN_FILENO),
                                         proto::BorrowedFd(STDOUT_FILENO),
                                         proto::BorrowedFd(STDERR_FILENO),
                                         start.link.descriptor(),
                                         loop->descriptor(),
+                                        control->descriptor(),
                                         report.descriptor()};
     if (start.ring != nullptr) std::ranges::copy(start.ring->descriptors(), std::back_inserter(keep));
     auto confined = confine(plan, keep);
@@ -454,11 +501,22 @@ void run_generation(const GenerationStart& start) {
     start.report.give_up();
     AuditTrail audit(start.ring, start.number, loaded.digest);
     audit.apply(policy.audit());
+    GenerationFacts facts{.policy = policy,
+                          .policy_digest = loaded.digest,
+                          .start = start,
+                          .confinement = std::move(confined->report),
+                          .account = *account,
+                          .capabilities = capability_names(plan.capabilities),
+                          .started = std::chrono::system_clock::now()};
+    for (const BoundDirectory& directory : confined->directories) {
+        if (directory.errno_value != 0) facts.dormant.push_back({directory.path, directory.errno_value});
+    }
     const Resolver resolver(std::move(confined->directories));
     Metrics metrics(policy.rules());
     UserShares shares(policy.limits(), confined->most_descriptors);
-    Service service{{policy, resolver, inspector, metrics}, audit, start.journal, shares};
+    Service service{{policy, resolver, inspector, metrics}, audit, start.journal, *control, shares};
     Broker broker(start, service, identities, std::move(*loop));
+    control->begin(facts, broker);
     const auto ended = broker.run();
     if (!ended && ended.error().kind != proto::ErrorKind::disconnected) {
         say(ended.error().message());

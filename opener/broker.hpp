@@ -10,15 +10,23 @@
 #include "opener/journal.hpp"
 #include "opener/kept_policy.hpp"
 #include "opener/link.hpp"
+#include "opener/listener.hpp"
 #include "opener/options.hpp"
 #include "opener/start_report.hpp"
 #include "opener/supervisor_facts.hpp"
 
 namespace fdbroker::opener {
 
+// A listening socket of the supervisor's, as its generations know it.
+struct ListenerFacts {
+    std::string name;
+    std::string address;
+    Listener::Kind kind;
+};
+
 struct GenerationOrders {
     const Options& options;
-    std::vector<std::string> listeners;  // their names, in the order that `adopt` messages count
+    std::vector<ListenerFacts> listeners;  // in the order that `adopt` messages count
     std::uint32_t number;
     std::string cause;               // why it is started, for the record
     AuditRing* ring;                 // null: nothing is recorded

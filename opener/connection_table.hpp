@@ -16,13 +16,15 @@ struct Connection {
     std::uint32_t uid = 0;
     std::uint32_t listener = 0;  // of those for requests
     Purpose purpose = Purpose::requests;
+    std::uint64_t note = 0;  // of those for control: LinkType::note
 };
 
 class ConnectionTable {
   public:
     // Takes the connection in under a token of its own.
     Token add(Connection connection) {
-        ++per_uid_[connection.uid];
+        ++counts(connection)[connection.uid];
+        ++(connection.purpose == Purpose::control ? controls_ : requests_);
         const Token token = next_++;
         connections_.emplace(token, std::move(connection));
         return token;
@@ -32,14 +34,24 @@ class ConnectionTable {
     void release(Token token) {
         const auto found = connections_.find(token);
         if (found == connections_.end()) return;
-        if (const auto uid = per_uid_.find(found->second.uid); --uid->second == 0) per_uid_.erase(uid);
+        const Connection& connection = found->second;
+        auto& per_uid = counts(connection);
+        if (const auto uid = per_uid.find(connection.uid); --uid->second == 0) per_uid.erase(uid);
+        --(connection.purpose == Purpose::control ? controls_ : requests_);
         connections_.erase(found);
     }
 
-    unsigned of_uid(std::uint32_t uid) const {
-        const auto found = per_uid_.find(uid);
-        return found == per_uid_.end() ? 0 : found->second;
+    // As release() for a token that is not there.
+    void note(Token token, std::uint64_t note) {
+        if (const auto found = connections_.find(token); found != connections_.end())
+            found->second.note = note;
     }
+
+    // Those for requests, and those for control, which take nobody's place.
+    std::size_t requests() const noexcept { return requests_; }
+    std::size_t controls() const noexcept { return controls_; }
+    unsigned of_uid(std::uint32_t uid) const { return count_of(requests_per_uid_, uid); }
+    unsigned controls_of(std::uint32_t uid) const { return count_of(controls_per_uid_, uid); }
 
     // The message that hands the connection, which must be there, to a generation.
     LinkMessage adoption(Token token) const {
@@ -47,7 +59,8 @@ class ConnectionTable {
         return {.type = connection.purpose == Connection::Purpose::control ? LinkType::adopt_control
                                                                            : LinkType::adopt,
                 .value = connection.listener,
-                .token = token};
+                .token = token,
+                .note = connection.note};
     }
 
     bool is_control(Token token) const {
@@ -58,8 +71,21 @@ class ConnectionTable {
     const std::unordered_map<Token, Connection>& all() const noexcept { return connections_; }
 
   private:
+    using Purpose = Connection::Purpose;
+    using Counts = std::unordered_map<std::uint32_t, unsigned>;
+    Counts& counts(const Connection& connection) noexcept {
+        return connection.purpose == Purpose::control ? controls_per_uid_ : requests_per_uid_;
+    }
+    static unsigned count_of(const Counts& counts, std::uint32_t uid) {
+        const auto found = counts.find(uid);
+        return found == counts.end() ? 0 : found->second;
+    }
+
     std::unordered_map<Token, Connection> connections_{};
-    std::unordered_map<std::uint32_t, unsigned> per_uid_{};
+    Counts requests_per_uid_{};
+    Counts controls_per_uid_{};
+    std::size_t requests_ = 0;
+    std::size_t controls_ = 0;
     Token next_ = 1;
 };
 

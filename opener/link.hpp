@@ -19,11 +19,12 @@ enum class LinkType : std::uint32_t {
     activate = 1,  // no other generation serves any more: begin
     // token, value: index of the listener, total: 1 for a new one; with the connection's descriptor
     adopt = 2,
-    hand_over = 3,      // read no more, send what is parked, end; the next generation takes the connections
-    retire = 4,         // answer what peers have sent, end every session, end
-    ping = 5,           // answer with pong: the loop is alive, and what was sent before has been seen to
-    not_reloaded = 6,   // for the record; value: status (waitpid(2)) of the generation that could not start
-    adopt_control = 7,  // token: a connection of the control socket; with its descriptor
+    hand_over = 3,     // read no more, send what is parked, end; the next generation takes the connections
+    retire = 4,        // answer what peers have sent, end every session, end
+    ping = 5,          // answer with pong: the loop is alive, and what was sent before has been seen to
+    not_reloaded = 6,  // for the record; value: status (waitpid(2)) of the generation that could not start
+    // token: a connection of the control socket, note: what an earlier generation noted of it; with its descriptor
+    adopt_control = 7,
     // token: the control connection that asked; value: CommandResult; with a sealed file in memory that holds what there
     // is to say about it, when there is anything
     result = 8,
@@ -43,12 +44,14 @@ enum class LinkType : std::uint32_t {
         19,  // read the policy again. One such start a second at most: those who wait get the same result
     shutdown = 20,     // as SIGTERM, which ends all connections: only a refusal is a result
     set_workers = 21,  // value: index of a pool, total: how many it shall have
+    note = 22,         // token, note: what the next generation shall know of a control connection
 };
 
 enum class CommandResult : std::uint32_t {
     done = 0,
     failed = 1,   // the file tells why
     refused = 2,  // the opener stops, there is no such pool, or more workers than there may be
+    invalid = 3,  // of a reload: the policy is; the file tells why
 };
 
 struct LinkMessage {
@@ -57,6 +60,7 @@ struct LinkMessage {
     std::uint32_t total = 0;
     std::uint32_t keep = 0;
     Token token = 0;
+    std::uint64_t note = 0;
 };
 
 // One end. Both ends are non-blocking.

@@ -42,6 +42,10 @@ Result<int> socket_option(BorrowedFd socket, int option) {
     return value;
 }
 
+int socket_type(Listener::Kind kind) noexcept {
+    return kind == Listener::Kind::control ? SOCK_STREAM : SOCK_SEQPACKET;
+}
+
 // Whether somebody accepts connections on the socket at `name`. Only ECONNREFUSED says that nobody does.
 Result<bool> is_served(const proto::Address::SocketName& name) {
     const UniqueFd probe(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
@@ -98,7 +102,7 @@ Result<void> bind_with_mode(BorrowedFd socket, const proto::Address::SocketName&
 
 }  // namespace
 
-Result<Listener> Listener::adopt(std::string name, std::string address, UniqueFd socket) {
+Result<Listener> Listener::adopt(std::string name, std::string address, Kind kind, UniqueFd socket) {
     const auto type = socket_option(socket.borrow(), SO_TYPE);
     const auto domain = socket_option(socket.borrow(), SO_DOMAIN);
     const auto listening = socket_option(socket.borrow(), SO_ACCEPTCONN);
@@ -106,26 +110,27 @@ Result<Listener> Listener::adopt(std::string name, std::string address, UniqueFd
         return proto::system_error("--listen", address + ": no socket",
                                    type ? EINVAL : type.error().errno_value);
     }
-    if (*type != SOCK_SEQPACKET || *domain != AF_UNIX || *listening == 0) {
-        return proto::system_error("--listen",
-                                   address + ": not a listening Unix socket of type SOCK_SEQPACKET", EINVAL);
+    if (*type != socket_type(kind) || *domain != AF_UNIX || *listening == 0) {
+        const char* const wanted = kind == Kind::control ? "SOCK_STREAM" : "SOCK_SEQPACKET";
+        return proto::system_error("--listen", address + ": not a listening Unix socket of type " + wanted,
+                                   EINVAL);
     }
     if (::fcntl(socket.number(), F_SETFD, FD_CLOEXEC) != 0 ||
         ::fcntl(socket.number(), F_SETFL, O_NONBLOCK) != 0) {
         return proto::system_error("fcntl", address);
     }
     refuse_descriptors(socket.borrow());
-    return Listener(std::move(name), std::move(address), std::move(socket));
+    return Listener(std::move(name), std::move(address), kind, std::move(socket));
 }
 
 Result<Listener> Listener::open(const ListenOption& option, mode_t mode,
-                                const std::optional<std::string>& group) {
+                                const std::optional<std::string>& group, Kind kind) {
     const std::string text = option.address.text();
     if (const auto* inherited = std::get_if<proto::DescriptorAddress>(&option.address.value())) {
-        return adopt(option.name, text, UniqueFd(inherited->number));
+        return adopt(option.name, text, kind, UniqueFd(inherited->number));
     }
-    Listener listener(option.name, text,
-                      UniqueFd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)));
+    Listener listener(option.name, text, kind,
+                      UniqueFd(::socket(AF_UNIX, socket_type(kind) | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)));
     if (!listener.socket_) return proto::system_error("socket");
     refuse_descriptors(listener.descriptor());
     const auto name = option.address.socket_name();
@@ -174,7 +179,7 @@ Result<std::vector<Listener>> Listener::from_systemd() {
     for (int i = 0; i < count; ++i) {
         const std::string name = names[i];
         std::free(names[i]);
-        auto listener = adopt(name, "systemd:" + name, UniqueFd(SD_LISTEN_FDS_START + i));
+        auto listener = adopt(name, "systemd:" + name, Kind::workers, UniqueFd(SD_LISTEN_FDS_START + i));
         if (!listener) return std::unexpected(listener.error());
         listeners.push_back(std::move(*listener));
     }

@@ -60,6 +60,21 @@ proto::Result<std::vector<Listener>> open_listeners(const Options& options) {
     return listeners;
 }
 
+// False: there is none, and the opener was told to have one.
+bool open_control(const ControlOptions& control, std::vector<Listener>& listeners) {
+    if (!control.address) return true;
+    if (control.by_default) make_default_directory();
+    auto listener =
+        Listener::open({"control", *control.address}, 0660, control.group, Listener::Kind::control);
+    if (listener) {
+        listeners.push_back(std::move(*listener));
+        return true;
+    }
+    say(listener.error().message());
+    if (control.by_default) say("openerctl will not reach this opener; --control names another socket");
+    return control.by_default;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -73,5 +88,6 @@ int main(int argc, char** argv) {
         say(listeners.error().message());
         return exit_failed;
     }
+    if (!open_control(options.control, *listeners)) return exit_failed;
     return supervise(options, std::move(*listeners));
 }

@@ -54,6 +54,14 @@ void parse_audit(const std::string& text, Options& options) {
     }
 }
 
+void parse_control(const std::string& text, Options& options) {
+    options.control.by_default = text.empty();
+    if (text == "none") return;
+    auto address = proto::Address::parse(text.empty() ? proto::default_control_socket : text);
+    if (!address) throw CLI::ValidationError("--control", address.error().message());
+    options.control.address = std::move(*address);
+}
+
 void check_names(const Options& options) {
     const auto known = [&](const std::string& name) {
         return name.empty() ||
@@ -84,7 +92,7 @@ void check_names(const Options& options) {
 std::variant<Options, ExitStatus> parse_options(int argc, char** argv) {
     Options options;
     std::vector<std::string> listen, modes, groups;
-    std::string audit;
+    std::string audit, control;
 
     CLI::App app(
         "Checks requested paths against an allowlist and passes open descriptors to sandboxed workers.",
@@ -100,6 +108,11 @@ std::variant<Options, ExitStatus> parse_options(int argc, char** argv) {
     app.add_option("--listen-mode", modes, "mode of a socket that is a path (0660)")
         ->type_name("[NAME=]MODE");
     app.add_option("--listen-group", groups, "group of a socket that is a path")->type_name("[NAME=]GROUP");
+    app.add_option("--control", control,
+                   "where openerctl connects: a path, @NAME, fd:N or none (/run/fdbroker/control.sock)")
+        ->type_name("ADDRESS");
+    app.add_option("--control-group", options.control.group, "whose members may control it, besides root")
+        ->type_name("GROUP");
     app.add_option("--audit", audit,
                    "where decisions are recorded: a file, - (standard output), journal or none "
                    "(/var/log/fdbroker/audit.jsonl)")
@@ -123,6 +136,7 @@ std::variant<Options, ExitStatus> parse_options(int argc, char** argv) {
             auto [name, group] = split_name(text);
             options.listen_groups.push_back({name, group});
         }
+        parse_control(control, options);
         if (!audit.empty()) parse_audit(audit, options);
         options.start_timeout = std::chrono::seconds(start_timeout);
         check_names(options);

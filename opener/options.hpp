@@ -31,6 +31,14 @@ struct ListenGroup {
     std::string group;
 };
 
+struct ControlOptions {
+    // none: nobody controls the opener.
+    std::optional<proto::Address> address{};
+    // It was not asked for: where it cannot be had, the opener serves without.
+    bool by_default = true;
+    std::optional<std::string> group{};  // whose members may control; none: root alone
+};
+
 enum class AuditDestination { file, standard_output, journal, none };
 
 struct Options {
@@ -38,6 +46,7 @@ struct Options {
     std::vector<ListenOption> listen{};  // empty: what systemd passed, else the default socket
     std::vector<ListenMode> listen_modes{};
     std::vector<ListenGroup> listen_groups{};
+    ControlOptions control{};
     AuditDestination audit = AuditDestination::file;
     std::string audit_file = "/var/log/fdbroker/audit.jsonl";
     std::optional<std::string> user{};

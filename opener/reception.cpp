@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <span>
+#include <string_view>
 #include <utility>
 
 #include "proto/channel.hpp"
@@ -22,8 +23,10 @@ namespace {
 constexpr std::chrono::milliseconds pause_length{100};
 // Peers that connect without end do not keep the loop from signals and from the audit.
 constexpr std::size_t accepts_per_turn = 64;
-// Descriptors kept for everything but connections.
-constexpr rlim_t reserved_descriptors = 64;
+// Connections to the control socket, half of which are for root.
+constexpr std::size_t most_control_connections = 64;
+// Descriptors kept for everything but connections for requests.
+constexpr rlim_t reserved_descriptors = 64 + most_control_connections;
 
 std::size_t most_connections(const Generation::Limits& limits) {
     rlimit limit{};
@@ -48,7 +51,8 @@ void Reception::accept(const void* tag, Generation& generation) {
     const auto index = static_cast<std::size_t>(static_cast<const Listener*>(tag) - listeners_.data());
     const Generation::Limits& limits = generation.limits();
     for (std::size_t accepted = 0; accepted < accepts_per_turn; ++accepted) {
-        if (connections_.all().size() >= most_connections(limits)) return pause();
+        const bool controls = listeners_[index].kind() == Listener::Kind::control;
+        if (!controls && connections_.requests() >= most_connections(limits)) return pause();
         auto socket = listeners_[index].accept();
         if (!socket) {
             // Polling goes on telling of a connection that there is no descriptor for.
@@ -56,6 +60,7 @@ void Reception::accept(const void* tag, Generation& generation) {
             return;
         }
         Connection connection{.listener = static_cast<std::uint32_t>(index)};
+        if (controls) connection.purpose = Connection::Purpose::control;
         if (!admit(*socket, limits, connection)) continue;
         connection.socket = std::move(*socket);
         LinkMessage message = connections_.adoption(connections_.add(std::move(connection)));
@@ -70,11 +75,22 @@ bool Reception::admit(const UniqueFd& socket, const Generation::Limits& limits, 
     socklen_t size = sizeof credentials;
     if (::getsockopt(socket.number(), SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0) return false;
     connection.uid = credentials.uid;
+    if (connection.purpose == Connection::Purpose::control) return admit_control(socket, connection.uid);
     if (connections_.of_uid(credentials.uid) < limits.connections_per_uid) return true;
     std::array<std::byte, 256> message;
     const std::size_t length =
         proto::write_end(message, EMFILE, "this user has as many connections as the policy allows");
     static_cast<void>(proto::send(socket.borrow(), std::span(message).first(length), {}, proto::Wait::never));
+    return false;
+}
+
+// Root has a share of its own, so that nobody whom the control group admits can lock it out.
+bool Reception::admit_control(const UniqueFd& socket, std::uint32_t uid) const {
+    const std::size_t of_root = connections_.controls_of(0);
+    const std::size_t taken = uid == 0 ? of_root : connections_.controls() - of_root;
+    if (taken < most_control_connections / 2) return true;
+    static constexpr std::string_view text = "error: too many connections to the control socket\n";
+    static_cast<void>(::send(socket.number(), text.data(), text.size(), MSG_DONTWAIT | MSG_NOSIGNAL));
     return false;
 }
 

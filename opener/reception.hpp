@@ -43,6 +43,7 @@ class Reception {
 
   private:
     bool admit(const proto::UniqueFd& socket, const Generation::Limits& limits, Connection& connection);
+    bool admit_control(const proto::UniqueFd& socket, std::uint32_t uid) const;
     void set_paused(bool paused);
 
     std::vector<Listener> listeners_;

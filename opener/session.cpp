@@ -33,6 +33,7 @@ Session::Session(Service& service, Token token, proto::UniqueFd socket, Identifi
       token_(token),
       socket_(std::move(socket)),
       peer_(service.tools.policy.identify(std::move(peer.identity))),
+      pid_(peer.pid),
       share_(service.shares.of(peer_.identity().uid)),
       audit_(token, audit_peer(peer_.identity(), peer.pid, peer_.role_names(service.tools.policy)), share_) {
     ++share_.sessions;
@@ -176,35 +177,59 @@ void Session::answer(const proto::Request& request) {
     service_.tools.metrics.begin();
     Outcome outcome = carry_out(request);
     const auto now = std::chrono::steady_clock::now();
-    const AuditTrail::Recorded recorded = service_.audit.decision(audit_,
-                                                                  {
-                                                                      .duration = now - received_at_,
-                                                                      .request = request.id,
-                                                                      .operations = outcome.operations,
-                                                                      .path = request.path,
-                                                                      .rule = outcome.rule,
-                                                                      .errno_value = outcome.errno_value,
-                                                                      .step = outcome.recorded_step,
-                                                                      .reason = outcome.recorded_reason,
-                                                                  },
-                                                                  now);
+    DecisionRecord record{
+        .duration = now - received_at_,
+        .request = request.id,
+        .operations = outcome.operations,
+        .path = request.path,
+        .rule = outcome.rule,
+        .errno_value = outcome.errno_value,
+        .step = outcome.recorded_step,
+        .reason = outcome.recorded_reason,
+    };
+    const AuditTrail::Recorded recorded = service_.audit.decision(audit_, record, now);
     service_.tools.metrics.done(Step::record);
-    service_.tools.metrics.count({.operations = outcome.operations,
-                                  .rule = outcome.rule,
-                                  .errno_value = recorded.may_leave ? outcome.errno_value : EIO,
-                                  .step = recorded.may_leave ? outcome.recorded_step : Step::record,
-                                  .duration = now - received_at_,
-                                  .at = now});
+    if (!recorded.may_leave) {
+        record.errno_value = EIO;
+        record.step = Step::record;
+        record.reason = "the decision could not be put on record";
+    }
+    count(record, recorded.sequence, now);
     ++answered_;
     if (!recorded.may_leave) {
-        service_.delivery.add_refusal(request.id, 0, EIO, Step::record,
-                                      "the decision could not be put on record");
+        service_.delivery.add_refusal(request.id, 0, record.errno_value, record.step, record.reason);
     } else if (outcome.file) {
         service_.delivery.add(request.id, recorded.sequence, std::move(*outcome.file));
     } else {
         service_.delivery.add_refusal(request.id, recorded.sequence, outcome.errno_value, outcome.step,
                                       outcome.reason);
     }
+}
+
+// What became of a request, for those who look on; none of it matters to the peer.
+void Session::count(DecisionRecord& record, std::uint64_t sequence,
+                    std::chrono::steady_clock::time_point now) {
+    service_.tools.metrics.count({.operations = record.operations,
+                                  .rule = record.rule,
+                                  .errno_value = record.errno_value,
+                                  .step = record.step,
+                                  .duration = record.duration,
+                                  .at = now});
+    use_.count(record.rule, record.errno_value == 0, now);
+    if (!service_.control.is_watched()) return;
+    record.head = service_.audit.head(sequence);
+    record.session = token_;
+    record.peer = audit_.peer;
+    service_.control.publish({record, pid_, peer_.identity()});
+}
+
+SessionFacts Session::facts() const {
+    return {.token = token_,
+            .pid = pid_,
+            .identity = &peer_.identity(),
+            .roles = peer_.role_names(service_.tools.policy),
+            .use = &use_,
+            .unread_descriptors = unread_};
 }
 
 bool Session::send_replies() {

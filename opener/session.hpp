@@ -13,6 +13,7 @@
 #include <string_view>
 
 #include "opener/audit_trail.hpp"
+#include "opener/control/server.hpp"
 #include "opener/decide.hpp"
 #include "opener/delivery.hpp"
 #include "opener/execute.hpp"
@@ -33,6 +34,7 @@ struct Service {
     Tools tools;
     AuditTrail& audit;
     Journal& journal;
+    ControlServer& control;
 
     UserShares& shares;
 
@@ -60,6 +62,7 @@ class Session {
     State state() const noexcept { return state_; }
     UserShare& share() const noexcept { return share_; }
     proto::BorrowedFd descriptor() const noexcept { return socket_.borrow(); }
+    SessionFacts facts() const;
 
     // Puts on record that it is a new connection, not one taken over from an earlier generation.
     void record_start();
@@ -103,6 +106,7 @@ class Session {
     bool handle_requests(std::span<const std::byte> message);
     Outcome carry_out(const proto::Request& request);
     void answer(const proto::Request& request);
+    void count(DecisionRecord& record, std::uint64_t sequence, std::chrono::steady_clock::time_point now);
     bool send_replies();
     void finish(std::string_view cause);
     void release_entry() noexcept;
@@ -111,8 +115,10 @@ class Session {
     Token token_;
     proto::UniqueFd socket_;
     policy::Peer peer_;
+    pid_t pid_;
     UserShare& share_;
     SessionAudit audit_;
+    SessionUse use_{};
     State state_ = State::readable;
     bool retiring_ = false;
     JournalEntry* entry_ = nullptr;  // of the requests whose replies are being gathered

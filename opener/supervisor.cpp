@@ -257,7 +257,8 @@ void Supervisor::start_generation(Start why, const std::string& cause) {
                             .previous = {},
                             .facts = facts_,
                             .policy = why == Start::restart ? policy_ : nullptr};
-    for (const Listener& listener : reception_.listeners()) orders.listeners.push_back(listener.name());
+    for (const Listener& listener : reception_.listeners())
+        orders.listeners.push_back({listener.name(), listener.address(), listener.kind()});
     for (const auto& lost : lost_) orders.previous.push_back(lost.get());
     if (active_) orders.previous.push_back(&active_->journal());
     ++facts_.facts().generations;
@@ -310,6 +311,9 @@ void Supervisor::serve_message(const LinkMessage& message) {
             reload_askers_.push_back(message.token);
             ask_for_reload(std::max(Clock::now(), last_reload_ + reload_interval));
             break;
+        case LinkType::note:
+            connections_.note(message.token, message.note);
+            break;
         case LinkType::shutdown:
             if (connections_.is_control(message.token)) stop();
             break;
@@ -352,7 +356,9 @@ void Supervisor::activate() {
     active_->send_queued();
     if (first) {
         for (const Listener& listener : reception_.listeners())
-            say(fmt::format("serving {} ({})", listener.address(), listener.name()));
+            say(fmt::format("{} {} ({})",
+                            listener.kind() == Listener::Kind::control ? "controlled at" : "serving",
+                            listener.address(), listener.name()));
     }
     service_manager_ready();
     if (watchdog_) ping_at_ = Clock::now();
@@ -407,7 +413,9 @@ void Supervisor::start_failed(Generation& failed, int status) {
     if (starting_for_ == Start::reload) {
         ++facts_.facts().failed_reloads;
         failed.report().say("the policy was not reloaded; the one before stays in force");
-        answer_reload(CommandResult::failed, std::make_shared<const UniqueFd>(failed.report().take()));
+        const bool invalid = WIFEXITED(status) && WEXITSTATUS(status) == exit_policy;
+        answer_reload(invalid ? CommandResult::invalid : CommandResult::failed,
+                      std::make_shared<const UniqueFd>(failed.report().take()));
         if (active_)
             active_->post({.type = LinkType::not_reloaded, .value = static_cast<std::uint32_t>(status)});
         service_manager_ready();

@@ -89,6 +89,8 @@ class UserShares {
         share.unread -= descriptors;
         unread_ -= descriptors;
     }
+    // Of all users together.
+    std::size_t unread() const noexcept { return unread_; }
 
   private:
     std::optional<policy::RequestRate> rate_;

@@ -50,5 +50,7 @@ class Address {
 Result<UniqueFd> connect(const Address& address);
 
 inline constexpr std::string_view default_socket = "/run/fdbroker/opener.sock";
+// Where the opener is controlled; SOCK_STREAM.
+inline constexpr std::string_view default_control_socket = "/run/fdbroker/control.sock";
 
 }  // namespace fdbroker::proto

@@ -35,6 +35,8 @@ std::vector<std::string> RunningOpener::arguments(const TempDir& directory, std:
                                        directory / "opener.sock",
                                        "--listen-mode",
                                        "0666",
+                                       "--control",
+                                       directory / "control.sock",
                                        "--audit",
                                        directory / "audit.jsonl"};
     arguments.insert(arguments.end(), more.begin(), more.end());

@@ -1,0 +1,317 @@
+#include "opener/control/answers.hpp"
+
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "opener/config.hpp"
+#include "opener/policy_json.hpp"
+#include "policy/explain.hpp"
+#include "policy/peer.hpp"
+
+namespace fdbroker::opener {
+
+using nlohmann::json;
+
+namespace {
+
+std::string time_text(std::chrono::system_clock::time_point time) {
+    return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::chrono::floor<std::chrono::seconds>(time)));
+}
+
+std::chrono::system_clock::time_point time_of_day(SessionUse::Clock::time_point at) {
+    return std::chrono::system_clock::now() +
+           std::chrono::duration_cast<std::chrono::system_clock::duration>(at - SessionUse::Clock::now());
+}
+
+std::chrono::system_clock::time_point opener_started(const GenerationFacts& facts) {
+    return time_of_day(
+        SessionUse::Clock::time_point(std::chrono::nanoseconds(facts.start.facts.facts().started_at.load())));
+}
+
+std::int64_t seconds_since(std::chrono::system_clock::time_point time) {
+    return std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now() - time).count();
+}
+
+json nullable(const std::string& text) {
+    return text.empty() ? json() : json(text);
+}
+
+std::optional<std::uint64_t> number(std::string_view text) {
+    std::uint64_t value = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
+    return value;
+}
+
+std::string audit_destination(const Options& options) {
+    switch (options.audit) {
+        case AuditDestination::file:
+            return options.audit_file;
+        case AuditDestination::standard_output:
+            return "standard output";
+        case AuditDestination::journal:
+            return "journal";
+        case AuditDestination::none:
+            break;
+    }
+    return "none";
+}
+
+json confinement_to_json(const GenerationFacts& facts) {
+    static constexpr const char* states[] = {"missing", "enforced", "not needed"};
+    json layers = json::array();
+    for (std::size_t i = 0; i < layer_count; ++i) {
+        const LayerReport& layer = facts.confinement.layers[i];
+        layers.push_back({{"layer", to_string(static_cast<Layer>(i))},
+                          {"state", states[static_cast<std::size_t>(layer.state)]},
+                          {"detail", layer.detail}});
+    }
+    return {{"complete", facts.confinement.complete()},
+            {"uid", facts.account.uid},
+            {"user", nullable(facts.account.name)},
+            {"capabilities", facts.capabilities},
+            {"layers", std::move(layers)}};
+}
+
+json policy_to_json(const GenerationFacts& facts) {
+    return {{"file", facts.start.options.policy},
+            {"rules", facts.policy.rules().size()},
+            {"roles", facts.policy.role_names().size()},
+            {"loaded", time_text(facts.started)},
+            {"sha256", facts.policy_digest}};
+}
+
+json generation_to_json(const GenerationFacts& facts) {
+    return {{"number", facts.start.number},
+            {"cause", facts.start.cause},
+            {"started", time_text(facts.started)},
+            {"uptime_s", seconds_since(facts.started)}};
+}
+
+}  // namespace
+
+json failure(std::string_view error, ExitStatus status) {
+    return {{"error", error}, {"status", static_cast<int>(status)}};
+}
+
+json answer_uptime(const GenerationFacts& facts) {
+    return {{"started", time_text(opener_started(facts))},
+            {"uptime_s", seconds_since(opener_started(facts))},
+            {"generation", generation_to_json(facts)}};
+}
+
+json answer_status(const GenerationFacts& facts, const ControlHost& host) {
+    json answer = answer_uptime(facts);
+    answer["version"] = FDBROKER_VERSION;
+    answer["policy"] = policy_to_json(facts);
+    answer["listeners"] = json::array();
+    for (const ListenerFacts& listener : facts.start.listeners) {
+        answer["listeners"].push_back({{"name", listener.name},
+                                       {"address", listener.address},
+                                       {"control", listener.kind == Listener::Kind::control}});
+    }
+    answer["sessions"] = host.session_count();
+    answer["descriptors_in_flight"] = host.descriptors_in_flight();
+    answer["confinement"] = confinement_to_json(facts);
+    answer["dormant"] = json::array();
+    for (const DormantDirectory& directory : facts.dormant)
+        answer["dormant"].push_back(
+            {{"path", directory.path}, {"why", std::strerror(directory.errno_value)}});
+    answer["audit"] = {{"destination", audit_destination(facts.start.options)},
+                       {"next_record", facts.start.ring != nullptr ? facts.start.ring->next_sequence() : 0}};
+    return answer;
+}
+
+json answer_connections(const ControlHost& host, bool grants) {
+    json sessions = json::array();
+    for (const SessionFacts& session : host.sessions()) {
+        const policy::PeerIdentity& peer = *session.identity;
+        json one{{"session", session.token},
+                 {"listener", peer.listener},
+                 {"pid", session.pid},
+                 {"uid", peer.uid},
+                 {"gid", peer.gid},
+                 {"user", nullable(peer.user)},
+                 {"roles", session.roles},
+                 {"since", time_text(time_of_day(session.use->since()))},
+                 {"last_request",
+                  session.use->requests() == 0 ? json() : json(time_text(time_of_day(session.use->last())))},
+                 {"requests", session.use->requests()},
+                 {"refused", session.use->refused()},
+                 {"unread_descriptors", session.unread_descriptors}};
+        if (grants) {
+            one["grants"] = json::array();
+            for (const SessionUse::Grants& grant : session.use->grants()) {
+                one["grants"].push_back({{"rule", grant.rule != nullptr ? json(grant.rule->name) : json()},
+                                         {"delivered", grant.delivered},
+                                         {"last", time_text(time_of_day(grant.last))}});
+            }
+        }
+        sessions.push_back(std::move(one));
+    }
+    return {{"connections", std::move(sessions)}};
+}
+
+// ---- why -----------------------------------------------------------------------------------------------
+
+std::string_view find_record(std::string_view records, std::uint64_t sequence) {
+    // The number follows the time, which has one length; a path can hold no quote, so nothing else looks like it.
+    const std::string wanted = fmt::format("\"seq\":{},", sequence);
+    const std::size_t found = records.find(wanted);
+    if (found == std::string_view::npos) return {};
+    const std::size_t before = records.rfind('\n', found);
+    const std::size_t start = before == std::string_view::npos ? 0 : before + 1;
+    const std::size_t end = records.find('\n', found);
+    // The first line may have lost its beginning.
+    if (end == std::string_view::npos || records[start] != '{') return {};
+    return records.substr(start, end - start);
+}
+
+json answer_why(const GenerationFacts& facts, std::string_view text) {
+    const auto sequence = number(text);
+    if (!sequence) return failure(fmt::format("why: {} is no record number", text), exit_usage);
+    if (facts.start.ring == nullptr) return failure("why: nothing is recorded (--audit none)");
+    if (*sequence == 0 || *sequence >= facts.start.ring->next_sequence())
+        return failure(fmt::format("why: there is no record {} yet", *sequence));
+    const std::string records = facts.start.ring->recent();
+    const std::string_view line = find_record(records, *sequence);
+    json record = json::parse(line, nullptr, false);
+    if (record.is_object()) return record;
+    return failure(
+        fmt::format("why: record {} is no longer in the opener's memory; it is in the audit log ({})",
+                    *sequence, audit_destination(facts.start.options)));
+}
+
+// ---- explain -------------------------------------------------------------------------------------------
+
+namespace {
+
+// As in audit records: one character for each byte of a path.
+std::optional<std::string> bytes_of(const std::string& text) {
+    std::string bytes;
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        const auto first = static_cast<unsigned char>(text[i]);
+        if (first < 0x80) {
+            bytes += text[i];
+            continue;
+        }
+        if ((first != 0xc2 && first != 0xc3) || i + 1 == text.size()) return std::nullopt;
+        bytes += static_cast<char>((first & 3U) << 6 | (static_cast<unsigned char>(text[++i]) & 0x3fU));
+    }
+    return bytes;
+}
+
+std::optional<policy::PeerIdentity> peer_from(const json& question) {
+    policy::PeerIdentity peer;
+    const auto text = [&](const char* key, std::string& value) {
+        const auto found = question.find(key);
+        if (found != question.end() && found->is_string()) value = *found;
+    };
+    const auto uid = question.find("uid"), gid = question.find("gid"), groups = question.find("groups");
+    if (uid == question.end() || !uid->is_number_unsigned()) return std::nullopt;
+    peer.uid = *uid;
+    peer.gid =
+        gid != question.end() && gid->is_number_unsigned() ? gid->get<std::uint32_t>() : policy::no_group;
+    if (groups != question.end() && groups->is_array()) {
+        for (const json& group : *groups) {
+            if (!group.is_number_unsigned()) return std::nullopt;
+            peer.groups.push_back(group);
+        }
+    }
+    text("user", peer.user);
+    text("group", peer.group);
+    text("socket", peer.listener);
+    return peer;
+}
+
+}  // namespace
+
+json answer_explain(const policy::Policy& policy, std::string_view text) {
+    const json question = json::parse(text, nullptr, false);
+    const auto wrong = [](std::string_view what) {
+        return failure(fmt::format("explain: {}", what), exit_usage);
+    };
+    if (!question.is_object()) return wrong("its argument is a JSON object");
+    auto identity = peer_from(question);
+    if (!identity) return wrong("\"uid\" and \"groups\" are numbers");
+    policy::OperationSet operations;
+    const auto words = question.find("operations"), path_text = question.find("path");
+    if (words == question.end() || !words->is_array() || path_text == question.end() ||
+        !path_text->is_string())
+        return wrong("\"operations\" is a list, \"path\" a string");
+    for (const json& word : *words) {
+        const auto meant = policy::operations_from_word(word.is_string() ? word.get<std::string>() : "");
+        if (meant.empty()) return wrong("there is no such operation");
+        operations = operations | meant;
+    }
+    if (operations.empty()) return wrong("no operation is given");
+    const auto bytes = bytes_of(*path_text);
+    if (!bytes) return wrong("in \"path\" each byte is one character");
+    const auto path = policy::RequestPath::parse(*bytes);
+    if (!path) return wrong(policy::to_string(path.error()));
+    const policy::Peer peer = policy.identify(std::move(*identity));
+    const policy::Explanation explanation = policy::explain(policy, peer, operations, *path);
+    json answer = to_json(explanation);
+    answer["allowed"] = explanation.decision.has_value();
+    answer["operations"] = to_json(operations);
+    answer["path"] = *path_text;
+    answer["peer"] = to_json(peer.identity());
+    answer["text"] = policy::to_text(explanation, peer, operations, *path);
+    return answer;
+}
+
+// ---- reload --------------------------------------------------------------------------------------------
+
+json answer_reloaded(const GenerationFacts& facts) {
+    return {{"reloaded", true}, {"generation", generation_to_json(facts)}, {"policy", policy_to_json(facts)}};
+}
+
+namespace {
+
+// "file:line:column: what is wrong", as a policy's diagnostics are told; a line of another kind is a message alone.
+json diagnostic_from(std::string_view line) {
+    const std::size_t end = line.find(": ");
+    const std::size_t second = line.rfind(':', end == 0 ? 0 : end - 1);
+    const std::size_t first = line.rfind(':', second == 0 ? 0 : second - 1);
+    if (end == std::string_view::npos || first >= second || second >= end) return {{"message", line}};
+    const auto line_number = number(line.substr(first + 1, second - first - 1));
+    const auto column = number(line.substr(second + 1, end - second - 1));
+    if (!line_number || !column) return {{"message", line}};
+    return {{"file", line.substr(0, first)},
+            {"line", *line_number},
+            {"column", *column},
+            {"message", line.substr(end + 2)}};
+}
+
+}  // namespace
+
+json answer_not_reloaded(CommandResult result, std::string_view said) {
+    if (result == CommandResult::refused) return failure("reload: the opener stops");
+    json answer = result == CommandResult::invalid
+                      ? failure("the policy is invalid; the one before stays in force", exit_policy)
+                      : failure("the new generation could not start; the policy before stays in force");
+    answer["diagnostics"] = json::array();
+    while (!said.empty()) {
+        const std::string_view line = said.substr(0, said.find('\n'));
+        answer["diagnostics"].push_back(diagnostic_from(line));
+        said.remove_prefix(std::min(line.size() + 1, said.size()));
+    }
+    return answer;
+}
+
+Gauges gauges_of(const GenerationFacts& facts, const ControlHost& host) {
+    return {.generation = facts.start.number,
+            .opener_started = opener_started(facts),
+            .generation_started = facts.started,
+            .sessions = host.session_count(),
+            .descriptors_in_flight = host.descriptors_in_flight(),
+            .next_record = facts.start.ring != nullptr ? facts.start.ring->next_sequence() : 0};
+}
+
+}  // namespace fdbroker::opener

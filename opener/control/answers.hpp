@@ -1,0 +1,34 @@
+// What the commands of the control socket answer. An answer is one JSON object; the text is made from it (text.hpp), in
+// the broker for whoever types into the socket, and in openerctl.
+//
+// One that has `error` tells what went wrong, and in `status` how openerctl exits.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+#include <string_view>
+
+#include "opener/control/host.hpp"
+#include "opener/control/line.hpp"
+#include "opener/options.hpp"
+#include "policy/loader.hpp"
+
+namespace fdbroker::opener {
+
+nlohmann::json failure(std::string_view error, ExitStatus status = exit_failed);
+
+nlohmann::json answer_status(const GenerationFacts& facts, const ControlHost& host);
+nlohmann::json answer_uptime(const GenerationFacts& facts);
+nlohmann::json answer_connections(const ControlHost& host, bool grants);
+nlohmann::json answer_why(const GenerationFacts& facts, std::string_view number);
+nlohmann::json answer_explain(const policy::Policy& policy, std::string_view question);
+// The new policy serves.
+nlohmann::json answer_reloaded(const GenerationFacts& facts);
+// It does not; `said` is what was said while the generation that should have served it was started (start_report.hpp).
+nlohmann::json answer_not_reloaded(CommandResult result, std::string_view said);
+
+Gauges gauges_of(const GenerationFacts& facts, const ControlHost& host);
+
+// The record with that number among the last ones; empty: it is not there.
+std::string_view find_record(std::string_view records, std::uint64_t sequence);
+
+}  // namespace fdbroker::opener

@@ -1,0 +1,56 @@
+// What the control socket tells about a broker, and asks of it.
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "opener/audit_ring.hpp"
+#include "opener/broker.hpp"
+#include "opener/confinement/confinement.hpp"
+#include "opener/control/metrics_report.hpp"
+#include "opener/link.hpp"
+#include "opener/metrics.hpp"
+#include "opener/session_use.hpp"
+#include "policy/policy.hpp"
+
+namespace fdbroker::opener {
+
+// A worker's connection.
+struct SessionFacts {
+    Token token = 0;
+    pid_t pid = 0;  // 0: the process had ended before it could be identified
+    const policy::PeerIdentity* identity = nullptr;
+    std::vector<std::string_view> roles{};
+    const SessionUse* use = nullptr;
+    std::size_t unread_descriptors = 0;
+};
+
+// What stays the same as long as a generation lives.
+struct GenerationFacts {
+    const policy::Policy& policy;
+    std::string policy_digest{};  // of its sources (load_policy.hpp)
+    const GenerationStart& start;
+    ConfinementReport confinement{};
+    BrokerAccount account{};
+    std::string capabilities{};
+    std::vector<DormantDirectory> dormant{};
+    std::chrono::system_clock::time_point started{};
+};
+
+class ControlHost {
+  public:
+    virtual ~ControlHost() = default;
+    // As they are now; what they point to is valid until the host serves somebody again.
+    virtual std::vector<SessionFacts> sessions() const = 0;
+    virtual std::size_t session_count() const = 0;
+    virtual std::size_t descriptors_in_flight() const = 0;
+    virtual const Metrics& metrics() const = 0;
+    // To the supervisor; may block while it is slow.
+    virtual void tell(const LinkMessage& message) = 0;
+};
+
+}  // namespace fdbroker::opener

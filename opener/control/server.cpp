@@ -1,0 +1,267 @@
+#include "opener/control/server.hpp"
+
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "opener/control/answers.hpp"
+#include "opener/control/text.hpp"
+#include "opener/identity.hpp"
+#include "policy/explain.hpp"
+
+namespace fdbroker::opener {
+
+using nlohmann::json;
+using proto::BorrowedFd;
+using proto::Result;
+using proto::UniqueFd;
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// Lines that are answered in one turn of the broker's loop, and for how many times as long as that took nothing more is:
+// clients that ask without end get a fifth of its time.
+constexpr std::size_t lines_per_turn = 4;
+constexpr int rest_factor = 4;
+
+constexpr std::uint32_t all_events =
+    std::uint32_t{EPOLLIN} | std::uint32_t{EPOLLOUT} | std::uint32_t{EPOLLRDHUP} | std::uint32_t{EPOLLET};
+
+std::string dump(const json& document) {
+    return document.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+std::string in_words(ControlCommand command, const json& answer, bool as_json) {
+    return as_json ? dump(answer) + "\n" : to_text(command, answer);
+}
+
+// What a sealed file in memory holds.
+std::string text_of(BorrowedFd file) {
+    std::string text(StartReport::max_size, '\0');
+    const ssize_t size = file ? ::pread(file.number(), text.data(), text.size(), 0) : 0;
+    text.resize(size > 0 ? static_cast<std::size_t>(size) : 0);
+    return text;
+}
+
+// Bytes that a terminal would act on show as \xHH.
+std::string printable(std::string_view bytes) {
+    std::string text;
+    for (const char byte : bytes) {
+        if (byte >= 0x20 && byte < 0x7f) {
+            text += byte;
+        } else {
+            text += fmt::format("\\x{:02x}", static_cast<unsigned char>(byte));
+        }
+    }
+    return text;
+}
+
+std::string watch_line(const WatchedDecision& decision) {
+    const DecisionRecord& record = decision.record;
+    const auto second = std::chrono::floor<std::chrono::seconds>(record.head.time);
+    const bool refused = record.errno_value != 0;
+    std::string line =
+        fmt::format("{:%H:%M:%S}.{:06} {} {} {} pid {} uid {}", fmt::gmtime(second),
+                    std::chrono::floor<std::chrono::microseconds>(record.head.time - second).count(),
+                    refused ? "refused" : "allowed", policy::to_text(record.operations),
+                    printable(record.path), decision.pid, decision.peer.uid);
+    if (!decision.peer.user.empty()) line += fmt::format(" ({})", printable(decision.peer.user));
+    if (record.rule != nullptr) line += fmt::format(" rule {}", printable(record.rule->name));
+    if (refused) line += fmt::format(": {} ({})", record.reason, ::strerrorname_np(record.errno_value));
+    if (record.head.sequence != 0) line += fmt::format(" [{}]", record.head.sequence);
+    return line + "\n";
+}
+
+}  // namespace
+
+Result<ControlServer> ControlServer::create(ControlAccess access) {
+    auto loop = EventLoop::create();
+    if (!loop) return std::unexpected(loop.error());
+    return ControlServer(access, std::move(*loop));
+}
+
+void ControlServer::begin(const GenerationFacts& facts, ControlHost& host) noexcept {
+    facts_ = &facts;
+    host_ = &host;
+}
+
+bool ControlServer::may_control(BorrowedFd socket) const {
+    const auto peer = identify(socket, {}, {});
+    if (!peer) return false;
+    const policy::PeerIdentity& who = peer->identity;
+    if (who.uid == 0 || who.uid == access_.opener_uid) return true;
+    return access_.group &&
+           (who.gid == *access_.group || std::ranges::find(who.groups, *access_.group) != who.groups.end());
+}
+
+void ControlServer::adopt(Token token, UniqueFd socket, std::uint64_t packed) {
+    const ControlNote note = ControlNote::from(packed);
+    auto client = std::make_unique<ControlClient>(token, std::move(socket), note);
+    ControlClient& added = *client;
+    clients_.push_back(std::move(client));
+    if (!may_control(added.descriptor())) {
+        added.answer("error: only root and the members of the control group control the opener\n");
+        added.end();
+    } else if (!loop_->add(added.descriptor(), all_events, &added)) {
+        added.end();
+    } else if (note.waits == ControlNote::Waits::watching) {
+        ++watchers_;
+    }
+    added.flush();
+    remove_finished();
+}
+
+// ---- commands ------------------------------------------------------------------------------------------
+
+void ControlServer::serve() {
+    for (const epoll_event& event : loop_->wait(0)) {
+        auto* const client = static_cast<ControlClient*>(event.data.ptr);
+        client->flush();
+        if ((event.events & EPOLLHUP) != 0) client->end();
+        if (std::ranges::find(ready_, client) == ready_.end()) ready_.push_back(client);
+    }
+    const auto begun = Clock::now();
+    if (begun < rest_until_) return remove_finished();
+    for (std::size_t lines = 0; lines < lines_per_turn && !ready_.empty(); ++lines) {
+        ControlClient& client = *ready_.front();
+        ready_.erase(ready_.begin());
+        if (const auto line = client.next_line(room_)) {
+            obey(client, *line);
+            ready_.push_back(&client);
+        }
+        client.flush();
+    }
+    rest_until_ = begun + (Clock::now() - begun) * (1 + rest_factor);
+    remove_finished();
+}
+
+void ControlServer::obey(ControlClient& client, std::string_view text) {
+    const auto line = parse_control_line(text);
+    if (!line) {
+        client.answer("error: " + line.error() + "\n");
+        return;
+    }
+    const auto answer = [&](const json& what) { client.answer(in_words(line->command, what, line->json)); };
+    switch (line->command) {
+        case ControlCommand::status:
+            return answer(answer_status(*facts_, *host_));
+        case ControlCommand::uptime:
+            return answer(answer_uptime(*facts_));
+        case ControlCommand::echo:
+            return answer({{"text", (line->arguments.empty() ? "" : line->arguments[0]) + "\n"}});
+        case ControlCommand::metrics:
+            return answer_metrics(client, line->json);
+        case ControlCommand::connections:
+            return answer(answer_connections(*host_, line->grants));
+        case ControlCommand::why:
+            return answer(answer_why(*facts_, line->arguments[0]));
+        case ControlCommand::explain:
+            return answer(answer_explain(facts_->policy, line->arguments[0]));
+        case ControlCommand::help:
+            return answer({{"text", control_help()}});
+        case ControlCommand::watch:
+            return wait(client, {.waits = ControlNote::Waits::watching, .json = line->json});
+        case ControlCommand::reload:
+            wait(client, {.waits = ControlNote::Waits::result, .json = line->json});
+            return host_->tell({.type = LinkType::reload, .token = client.token()});
+        case ControlCommand::shutdown:
+            answer({{"stopping", true}});
+            client.flush();
+            return host_->tell({.type = LinkType::shutdown, .token = client.token()});
+        case ControlCommand::workers:
+            return answer(failure("workers: this opener looks after none"));
+    }
+}
+
+void ControlServer::answer_metrics(ControlClient& client, bool as_json) {
+    Gauges gauges = gauges_of(*facts_, *host_);
+    gauges.control_clients = clients_.size();
+    gauges.watchers = watchers_;
+    gauges.lost_watch_records = lost_;
+    for (const auto& each : clients_) gauges.lost_watch_records += each->lost();
+    client.answer(as_json ? dump(to_json(host_->metrics(), gauges)) + "\n"
+                          : to_prometheus(host_->metrics(), gauges));
+}
+
+// The next generation hears of it as well, whatever becomes of this one.
+void ControlServer::wait(ControlClient& client, const ControlNote& note) {
+    client.note() = note;
+    if (client.watches()) ++watchers_;
+    host_->tell({.type = LinkType::note, .token = client.token(), .note = note.packed()});
+}
+
+void ControlServer::settle(Token token, CommandResult result, UniqueFd said) {
+    const auto found = std::ranges::find(clients_, token, [](const auto& client) { return client->token(); });
+    if (found == clients_.end() || (*found)->note().waits != ControlNote::Waits::result) return;
+    ControlClient& client = **found;
+    const bool as_json = client.note().json;
+    wait(client, {});
+    const json answer = result == CommandResult::done ? answer_reloaded(*facts_)
+                                                      : answer_not_reloaded(result, text_of(said.borrow()));
+    client.answer(in_words(ControlCommand::reload, answer, as_json));
+    client.flush();
+    ready_.push_back(&client);
+}
+
+// ---- watch ---------------------------------------------------------------------------------------------
+
+void ControlServer::publish(const WatchedDecision& decision) {
+    std::string as_json, as_text;
+    for (const auto& client : clients_) {
+        if (!client->watches()) continue;
+        std::string& line = client->note().json ? as_json : as_text;
+        if (line.empty()) {
+            if (client->note().json) {
+                write_line(line, decision.record);
+            } else {
+                line = watch_line(decision);
+            }
+        }
+        client->stream(line);
+    }
+    published_ = true;
+}
+
+void ControlServer::send_published() {
+    published_ = false;
+    for (const auto& client : clients_) {
+        if (client->watches()) client->flush();
+    }
+    remove_finished();
+}
+
+// ---- the end -------------------------------------------------------------------------------------------
+
+void ControlServer::hand_over() {
+    for (const auto& client : clients_) {
+        client->hand_over();
+        if (client->watches())
+            host_->tell({.type = LinkType::note, .token = client->token(), .note = client->note().packed()});
+    }
+    remove_finished();
+    for (const auto& client : clients_) loop_->remove(client->descriptor());
+    clients_.clear();
+    ready_.clear();
+    watchers_ = 0;
+}
+
+void ControlServer::remove_finished() {
+    std::erase_if(clients_, [this](const std::unique_ptr<ControlClient>& client) {
+        if (!client->finished()) return false;
+        if (client->watches()) --watchers_;
+        lost_ += client->lost();
+        std::erase(ready_, client.get());
+        loop_->remove(client->descriptor());
+        host_->tell({.type = LinkType::release, .token = client->token()});
+        return true;
+    });
+}
+
+}  // namespace fdbroker::opener

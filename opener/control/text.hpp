@@ -1,0 +1,19 @@
+// Answers of the control socket as people read them.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+
+#include "opener/control/line.hpp"
+
+namespace fdbroker::opener {
+
+// Marks what a reader looks for; the plain one marks nothing.
+struct TextStyle {
+    std::string strong{}, good{}, bad{}, end{};
+};
+
+// Lines, each ended by a newline. An answer that has `error` is "error: …", with the places below it.
+std::string to_text(ControlCommand command, const nlohmann::json& answer, const TextStyle& style = {});
+
+}  // namespace fdbroker::opener

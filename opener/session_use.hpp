@@ -1,0 +1,70 @@
+// What a session has asked for so far, in a few words: who is connected, and what was delivered to them.
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "policy/policy.hpp"
+
+namespace fdbroker::opener {
+
+class SessionUse {
+  public:
+    using Clock = std::chrono::steady_clock;
+    // Rules that are told apart; descriptors by yet other rules are counted together.
+    static constexpr std::size_t most_rules = 16;
+
+    struct Grants {
+        const policy::Rule* rule = nullptr;  // null: all that have no entry of their own
+        std::uint64_t delivered = 0;
+        Clock::time_point last{};
+    };
+
+    void count(const policy::Rule* rule, bool granted, Clock::time_point at) {
+        ++requests_;
+        last_ = at;
+        if (!granted) {
+            ++refused_;
+            return;
+        }
+        Grants& grants = entry_for(rule);
+        ++grants.delivered;
+        grants.last = at;
+    }
+
+    std::uint64_t requests() const noexcept { return requests_; }
+    std::uint64_t refused() const noexcept { return refused_; }
+    // When it was taken over by this generation, and last asked for something (then, if never).
+    Clock::time_point since() const noexcept { return since_; }
+    Clock::time_point last() const noexcept { return last_; }
+    const std::vector<Grants>& grants() const noexcept { return grants_; }
+
+  private:
+    Grants& entry_for(const policy::Rule* rule) {
+        if (last_entry_ < grants_.size() && grants_[last_entry_].rule == rule) return grants_[last_entry_];
+        auto found = std::ranges::find(grants_, rule, &Grants::rule);
+        if (found == grants_.end()) {
+            if (grants_.size() < most_rules) {
+                grants_.push_back({.rule = rule});
+                found = grants_.end() - 1;
+            } else {
+                found = std::ranges::find(grants_, nullptr, &Grants::rule);
+                if (found == grants_.end()) found = grants_.insert(found, Grants{});
+            }
+        }
+        last_entry_ = static_cast<std::size_t>(found - grants_.begin());
+        return *found;
+    }
+
+    Clock::time_point since_ = Clock::now();
+    Clock::time_point last_ = since_;
+    std::uint64_t requests_ = 0;
+    std::uint64_t refused_ = 0;
+    std::vector<Grants> grants_{};
+    std::size_t last_entry_ = 0;
+};
+
+}  // namespace fdbroker::opener
