@@ -229,14 +229,14 @@ constexpr RuleKey defaults_keys[] = {
 };
 
 constexpr RuleKey allow_keys[] = {
-    {"name", read_nothing, true}, {"roles", read_roles_of_rule}, {"allow", read_allow, true},
+    {"name", read_nothing, true}, {"roles", read_roles_of_rule}, {"allow", read_allow},
     {"paths", read_paths, true},  {"create", read_create},       {"deliver", read_deliver},
     {"deadline", read_deadline},  {"files", read_files},         {"rename", read_rename},
     {"symlinks", read_symlinks},  {"lint", read_lint},
 };
 
 constexpr RuleKey deny_keys[] = {
-    {"name", read_nothing, true}, {"roles", read_roles_of_rule}, {"deny", read_deny, true},
+    {"name", read_nothing, true}, {"roles", read_roles_of_rule}, {"deny", read_deny},
     {"paths", read_paths, true},  {"reveal", read_reveal},       {"lint", read_lint},
 };
 
@@ -245,6 +245,16 @@ const Node* find_key(const Node& mapping, std::string_view name) {
         if (mapping.children[index].kind == Node::Kind::scalar && mapping.children[index].text == name)
             return &mapping.children[index + 1];
     return nullptr;
+}
+
+// The key itself, or one that was meant to be it: "alow".
+bool has_key_like(const Reader& reader, const Node& mapping, std::string_view name) {
+    if (find_key(mapping, name) != nullptr) return true;
+    for (std::size_t index = 0; index < mapping.children.size(); index += 2) {
+        const Node& key = mapping.children[index];
+        if (key.kind == Node::Kind::scalar && !reader.meant(key.text, {&name, 1}).empty()) return true;
+    }
+    return false;
 }
 
 // What a rule says about something that it does not allow would silently do nothing.
@@ -280,15 +290,20 @@ void read_body(LoadContext& context, const Node& node, RuleDraft& draft) {
     Reader& reader = context.reader;
     const bool allows = find_key(node, "allow") != nullptr;
     const bool denies = find_key(node, "deny") != nullptr;
-    if (allows == denies) {
-        reader.wrong(node.mark,
-                     allows ? "both allow and deny, expected two rules" : "neither allow nor deny");
+    if (allows && denies) {
+        reader.wrong(node.mark, "both allow and deny, expected two rules");
+        return;
+    }
+    const bool meant_to_deny = !allows && has_key_like(reader, node, "deny");
+    const bool meant_to_allow = !denies && has_key_like(reader, node, "allow");
+    if (!meant_to_allow && !meant_to_deny) {
+        reader.wrong(node.mark, "neither allow nor deny");
         return;
     }
     draft.rule.allows = allows;
-    if (allows) {
+    if (meant_to_allow) {
         read_mapping(context, node, "", allow_keys, draft);
-        check_settings(reader, node, draft.rule);
+        if (allows) check_settings(reader, node, draft.rule);
     } else {
         read_mapping(context, node, "", deny_keys, draft);
     }

@@ -113,6 +113,9 @@ TEST_CASE("loader: rules have a name, either allow or deny, and paths") {
     CHECK(errors_of(rules_text({"{allow: [read], paths: [/x]}"})) ==
           Errors{"policy.yaml:3:5: rule: the key \"name\" is missing"});
     CHECK(rule_error("paths: [/x]") == "neither allow nor deny");
+    // One error, which names the key that was meant.
+    check_begins(rule_error("alow: [read], paths: [/x]"), "unknown key \"alow\" (did you mean \"allow\"?)");
+    check_begins(rule_error("Deny: [read], paths: [/x]"), "unknown key \"Deny\" (did you mean \"deny\"?)");
     CHECK(rule_error("allow: [read], deny: [read], paths: [/x]") ==
           "both allow and deny, expected two rules");
     CHECK(rule_error("allow: [read]") == "the key \"paths\" is missing");
@@ -510,7 +513,7 @@ TEST_CASE("loader: all errors of all files come at once, in the order of files a
     std::vector<std::string> places;
     for (const std::string& error : errors) places.push_back(error.substr(0, error.find(' ')));
     CHECK(places == std::vector<std::string>{
-                        "policy.yaml:4:23:", "policy.yaml:4:35:", "policy.yaml:4:50:", "policy.yaml:5:5:",
+                        "policy.yaml:4:23:", "policy.yaml:4:35:", "policy.yaml:4:50:", "policy.yaml:5:15:",
                         "policy.yaml:6:23:", "policy.yaml:7:21:", "x1:2:1:", "x2:1:9:"});
 }
 
