@@ -70,6 +70,7 @@ class Broker final : public ControlHost {
     };
 
     void activate();
+    void read_journal(Journal& journal);
     Result<bool> serve_link();
     void adopt(const LinkMessage& message, UniqueFd socket);
     void take_events();
@@ -106,28 +107,48 @@ class Broker final : public ControlHost {
     bool control_has_something_ = false;
     std::vector<std::unique_ptr<Session>>
         lingering_{};  // ended, with descriptors that the peer has not taken
-    std::unordered_map<Token, std::vector<std::uint32_t>> lost_{};
+    // What a session had asked for when an earlier generation died over it.
+    struct Lost {
+        std::vector<std::uint32_t> ids{};
+        std::vector<std::byte> message{};  // that was no requests
+    };
+    std::unordered_map<Token, Lost> lost_{};
     Phase phase_ = Phase::serving;
     Clock::time_point end_by_{};
 };
 
-// A previous generation may have been taken over: its journal is read with as little trust as a message.
 void Broker::activate() {
     service_.audit.start(start_.cause);
-    for (Journal* journal : start_.previous) {
-        for (const JournalEntry& entry : journal->entries()) {
-            const Token token = entry.token.load();
-            const std::size_t count = std::min<std::size_t>(entry.count.load(), entry.ids.size());
-            if (token == 0) continue;
-            auto& ids = lost_[token];
-            ids.insert(ids.end(), entry.ids.begin(), entry.ids.begin() + static_cast<std::ptrdiff_t>(count));
-        }
+    for (Journal* journal : start_.previous) read_journal(*journal);
+    // One generation may have died while it answered what another had lost, or before it forgot a message that it had
+    // noted.
+    for (auto& [token, lost] : lost_) {
+        std::ranges::sort(lost.ids);
+        const auto rest = std::ranges::unique(lost.ids);
+        lost.ids.erase(rest.begin(), rest.end());
     }
-    // One generation may have died while it answered what another had lost.
-    for (auto& [token, ids] : lost_) {
-        std::ranges::sort(ids);
-        const auto rest = std::ranges::unique(ids);
-        ids.erase(rest.begin(), rest.end());
+}
+
+// A previous generation may have been taken over: its journal is read with as little trust as a message.
+void Broker::read_journal(Journal& journal) {
+    for (const JournalEntry& entry : journal.entries()) {
+        const Token token = entry.token.load();
+        const std::size_t count = std::min<std::size_t>(entry.count.load(), entry.ids.size());
+        if (token == 0) continue;
+        auto& ids = lost_[token].ids;
+        ids.insert(ids.end(), entry.ids.begin(), entry.ids.begin() + static_cast<std::ptrdiff_t>(count));
+    }
+    const Token token = journal.intake().token.load();
+    // A copy: what is checked is what is used, whoever else can write there.
+    const auto message = journal.intake().message;
+    if (token == 0 || message[0] == std::byte{0}) return;
+    const auto header = proto::read_header(message);
+    if (const auto requests = proto::read_requests_within(message, service_.requests)) {
+        for (const proto::Request& request : *requests) lost_[token].ids.push_back(request.id);
+    } else {
+        const bool is_hello = header && header->type == proto::MessageType::hello;
+        const std::size_t size = is_hello ? proto::header_size : message.size();
+        lost_[token].message.assign(message.begin(), message.begin() + static_cast<std::ptrdiff_t>(size));
     }
 }
 
@@ -263,7 +284,7 @@ void Broker::adopt(const LinkMessage& message, UniqueFd socket) {
     sessions_.emplace(token, std::move(session));
     if (auto lost = lost_.extract(token)) {
         make_room_for_waiting();
-        follow(added, Session::State::readable, added.answer_lost(lost.mapped()));
+        follow(added, Session::State::readable, added.answer_lost(lost.mapped().ids, lost.mapped().message));
     }
     if (phase_ == Phase::retiring) added.retire();
 }
@@ -306,10 +327,10 @@ void Broker::follow(Session& session, Session::State before, Session::State afte
     }
 }
 
-// Every session being served needs a journal entry; one whose replies are parked keeps its own. When all but one are
-// kept, a peer that does not read has to go: of those of its user, the one that waits longest.
+// Every session being served needs a journal entry; one whose replies are parked keeps its own. When there are as many
+// of those as may be, a peer that does not read has to go: of those of its user, the one that waits longest.
 bool Broker::make_room_for_waiting() {
-    if (waiting_.size() < Journal::entry_count - 1) return false;
+    if (waiting_.size() < Journal::most_parked) return false;
     // Of the user who has the most of them: else one user's peers could drive out another's.
     std::unordered_map<const UserShare*, std::size_t> of_user;
     for (const Session* session : waiting_) ++of_user[&session->share()];

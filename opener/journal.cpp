@@ -2,19 +2,19 @@
 
 #include <sys/mman.h>
 
+#include <cstring>
 #include <new>
 
 namespace fdbroker::opener {
 
 proto::Result<Journal> Journal::create() {
-    void* memory = ::mmap(nullptr, entry_count * sizeof(JournalEntry), PROT_READ | PROT_WRITE,
-                          MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    void* memory = ::mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) return proto::system_error("mmap", "the journal");
-    return Journal(new (memory) JournalEntry[entry_count]);
+    return Journal(new (memory) Shared);
 }
 
 Journal::~Journal() {
-    if (entries_ != nullptr) ::munmap(entries_, entry_count * sizeof(JournalEntry));
+    if (shared_ != nullptr) ::munmap(shared_, sizeof(Shared));
 }
 
 JournalEntry* Journal::acquire(Token token) noexcept {
@@ -24,6 +24,13 @@ JournalEntry* Journal::acquire(Token token) noexcept {
         return &entry;
     }
     return nullptr;
+}
+
+std::span<std::byte> Journal::begin_intake(Token token) noexcept {
+    JournalIntake& intake = shared_->intake;
+    std::memset(intake.message.data(), 0, std::exchange(intake_used_, intake.message.size()));
+    intake.token.store(token, std::memory_order_release);
+    return intake.message;
 }
 
 }  // namespace fdbroker::opener

@@ -5,6 +5,9 @@
 // next generation reads the journal and answers those ids, so that no client waits for a reply that nobody is
 // going to write. What was still in the sockets is served as if nothing had happened.
 //
+// A message is received right into the journal, since between the moment when it leaves the socket and the one when
+// its ids are noted it is nowhere else. That costs nothing: it has to be received somewhere.
+//
 // A generation that dies right after sending leaves ids that have been answered: a client may then see a second
 // reply to a request, which PROTOCOL.md tells it to drop.
 #pragma once
@@ -14,6 +17,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <utility>
 
 #include "opener/link.hpp"
 #include "proto/error.hpp"
@@ -28,25 +32,42 @@ struct JournalEntry {
     std::array<std::uint32_t, proto::max_requests> ids{};
 };
 
+// Where a generation receives messages.
+struct JournalIntake {
+    std::atomic<Token> token{
+        0};  // the session being received from; 0: what is there has been noted, or is no message
+    alignas(8) std::array<std::byte, proto::max_message_size> message{};
+};
+
 class Journal {
   public:
-    // One entry is the session being served, the others are replies that wait until their peer reads: their number
-    // bounds what unread replies may hold in memory and in descriptors.
-    static constexpr std::size_t entry_count = 65;
+    // Replies that wait until their peer reads: their number bounds what unread replies may hold in memory and in
+    // descriptors. Behind them a message of the same session may wait, and one session is being served.
+    static constexpr std::size_t most_parked = 64;
+    static constexpr std::size_t entry_count = 2 * most_parked + 1;
 
     static proto::Result<Journal> create();
-    Journal(Journal&& other) noexcept : entries_(other.entries_) { other.entries_ = nullptr; }
+    Journal(Journal&& other) noexcept : shared_(std::exchange(other.shared_, nullptr)) {}
     Journal& operator=(Journal&&) = delete;
     ~Journal();
 
-    std::span<JournalEntry, entry_count> entries() noexcept {
-        return std::span<JournalEntry, entry_count>(entries_, entry_count);
-    }
+    std::span<JournalEntry, entry_count> entries() noexcept { return shared_->entries; }
     // An entry that nobody uses; null when all are taken.
     JournalEntry* acquire(Token token) noexcept;
+    const JournalIntake& intake() const noexcept { return shared_->intake; }
+    // The buffer for the next message of a session, all zeros: nothing of an earlier message stands there, whoever sent
+    // it, nor behind the one that comes.
+    std::span<std::byte> begin_intake(Token token) noexcept;
+    // A message of this size has been noted; 0: there was none.
+    void end_intake(std::size_t size) noexcept {
+        shared_->intake.token.store(0, std::memory_order_release);
+        intake_used_ = size;
+    }
+
     // Of a generation that has ended: all that it left has been answered.
     void clear() noexcept {
         for (JournalEntry& entry : entries()) release(entry);
+        end_intake(shared_->intake.message.size());
     }
     static void note(JournalEntry& entry, std::uint32_t id) noexcept {
         const std::uint32_t count = entry.count.load(std::memory_order_relaxed);
@@ -59,8 +80,18 @@ class Journal {
     }
 
   private:
-    explicit Journal(JournalEntry* entries) noexcept : entries_(entries) {}
-    JournalEntry* entries_;
+    struct Shared {
+        std::array<JournalEntry, entry_count> entries{};
+        JournalIntake intake{};
+    };
+
+  public:
+    static constexpr std::size_t memory_size = sizeof(Shared);
+
+  private:
+    explicit Journal(Shared* shared) noexcept : shared_(shared) {}
+    Shared* shared_;
+    std::size_t intake_used_ = 0;  // bytes that may not be zero
 };
 
 }  // namespace fdbroker::opener

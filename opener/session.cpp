@@ -63,14 +63,19 @@ Session::State Session::serve() {
         }
         // Once more without waiting, even after a reply: a peer on the same CPU has often run by now, and this is
         // cheaper than going through epoll.
-        auto message = proto::receive(socket_.borrow(), service_.received, proto::Wait::never);
+        auto message =
+            proto::receive(socket_.borrow(), service_.journal.begin_intake(token_), proto::Wait::never);
         if (!message) {
-            if (!would_block(message.error())) receive_failed(message.error());
+            const bool nothing_there = would_block(message.error());
+            service_.journal.end_intake(nothing_there ? 0 : proto::max_message_size);
+            if (!nothing_there) receive_failed(message.error());
             break;
         }
         ++messages;
         received_at_ = std::chrono::steady_clock::now();
-        if (!handle(*message) || (!gather && !send_replies())) break;
+        const bool goes_on = handle(*message);
+        service_.journal.end_intake(message->size());
+        if (!goes_on || (!gather && !send_replies())) break;
     }
     if (gather) pipelines_ = messages > 1;
     if (state_ == State::readable) send_replies();
@@ -153,12 +158,29 @@ bool Session::handle_requests(std::span<const std::byte> message) {
     }
     if (share_.limits_requests()) share_.use_requests(requests->size(), received_at_);
     // One message of replies holds as many as one of requests, each with the longest reason.
-    if (service_.delivery.count() + requests->size() > proto::max_requests && !send_replies()) return false;
+    const bool fits = service_.delivery.count() + requests->size() <= proto::max_requests || send_replies();
+    if (!fits && !parked_) return false;
     if (entry_ == nullptr) entry_ = service_.journal.acquire(token_);
     if (entry_ == nullptr) std::abort();  // the broker keeps fewer replies parked than there are entries
     for (const proto::Request& request : *requests) Journal::note(*entry_, request.id);
+    service_.journal.end_intake(message.size());
+    if (!fits) {
+        // It has left the socket, so it waits here.
+        deferred_.assign(message.begin(), message.end());
+        return false;
+    }
     for (const proto::Request& request : *requests) answer(request);
     return true;
+}
+
+// What was noted when it was deferred.
+void Session::answer_deferred() {
+    if (deferred_.empty()) return;
+    const std::vector<std::byte> message = std::exchange(deferred_, {});
+    const auto requests = proto::read_requests(message, service_.requests);
+    if (!requests) std::abort();  // it was read when it came
+    for (const proto::Request& request : *requests) answer(request);
+    send_replies();
 }
 
 // ---- decide, resolve, inspect --------------------------------------------------------------------------
@@ -265,26 +287,39 @@ Session::State Session::flush() {
         service_.shares.sent(share_, parked_->files.size());
         Journal::release(*parked_->entry);
         parked_.reset();
+        answer_owed();
+        if (!parked_) answer_deferred();
+        if (state_ != State::writable || parked_) return state_;
     }
     if (may_be_read()) state_ = State::readable;
     return state_;
 }
 
-Session::State Session::answer_lost(std::span<const std::uint32_t> ids) {
-    if (ids.size() > proto::max_requests) {
-        end(EIO, "more requests were lost than one message of replies can tell of");
+Session::State Session::answer_lost(std::span<const std::uint32_t> ids, std::span<const std::byte> message) {
+    if (ids.size() > most_lost) {
+        end(EIO, "more requests were lost than a session can have under way");
         return state_;
     }
-    entry_ = service_.journal.acquire(token_);
-    if (entry_ == nullptr) std::abort();
-    for (const std::uint32_t id : ids) {
-        Journal::note(*entry_, id);
-        service_.delivery.add_refusal(
-            id, 0, EIO, Step::deliver,
-            "the broker failed while it worked on this request; what came of it is unknown");
-    }
-    send_replies();
+    owed_.assign(ids.begin(), ids.end());
+    answer_owed();
+    if (!message.empty() && state_ == State::readable) handle(message);
     return state_;
+}
+
+void Session::answer_owed() {
+    while (!owed_.empty()) {
+        entry_ = service_.journal.acquire(token_);
+        if (entry_ == nullptr) std::abort();
+        for (std::size_t room = proto::max_requests; room > 0 && !owed_.empty(); --room) {
+            const std::uint32_t id = owed_.back();
+            owed_.pop_back();
+            Journal::note(*entry_, id);
+            service_.delivery.add_refusal(
+                id, 0, EIO, Step::deliver,
+                "the broker failed while it worked on this request; what came of it is unknown");
+        }
+        if (!send_replies()) return;
+    }
 }
 
 // ---- the end -------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "opener/audit_trail.hpp"
 #include "opener/control/server.hpp"
@@ -39,7 +40,6 @@ struct Service {
     UserShares& shares;
 
     Delivery delivery{};
-    std::vector<std::byte> received = std::vector<std::byte>(proto::max_message_size);
     std::array<proto::Request, proto::max_requests> requests{};
 };
 
@@ -78,9 +78,10 @@ class Session {
     // Descriptors that are on their way to this peer because it has not read them; an upper bound until all are read.
     std::size_t unread_descriptors();
 
-    // Answers requests that an earlier generation took and did not live to answer; more than max_requests, which only one
-    // that was taken over or several that died in a row can leave, end the session.
-    State answer_lost(std::span<const std::uint32_t> ids);
+    // Answers requests that an earlier generation took and did not live to answer, and serves a message of another kind,
+    // when one is given, that it took. More than most_lost ids, which only one that was taken over or several that died
+    // in a row can leave, end the session.
+    State answer_lost(std::span<const std::uint32_t> ids, std::span<const std::byte> message);
 
     // Takes no more than what the peer has already sent. The session ends when that is answered.
     void retire();
@@ -92,6 +93,8 @@ class Session {
     bool has_turn = false;  // of Turns
 
     static constexpr std::size_t requests_per_turn = 32;
+    // Noted, and in one message that was not noted yet.
+    static constexpr std::size_t most_lost = 2 * proto::max_requests;
     // Above this the session is not read until the peer has taken what is there: two full replies.
     static constexpr std::size_t most_unread_descriptors = 2 * proto::max_requests;
 
@@ -110,6 +113,8 @@ class Session {
     bool send_replies();
     void finish(std::string_view cause);
     void release_entry() noexcept;
+    void answer_owed();
+    void answer_deferred();
 
     Service& service_;
     Token token_;
@@ -123,8 +128,10 @@ class Session {
     bool retiring_ = false;
     JournalEntry* entry_ = nullptr;  // of the requests whose replies are being gathered
     std::optional<ParkedReplies> parked_{};
-    std::size_t answered_ = 0;  // in this turn
-    std::size_t unread_ = 0;    // descriptors sent since the peer was last seen to have read everything
+    std::vector<std::uint32_t> owed_{};  // lost ids that are not answered yet
+    std::vector<std::byte> deferred_{};  // a message of requests that came before the replies were parked
+    std::size_t answered_ = 0;           // in this turn
+    std::size_t unread_ = 0;  // descriptors sent since the peer was last seen to have read everything
     std::chrono::steady_clock::time_point received_at_{};
     ReasonBuffer reason_;
 

@@ -11,7 +11,6 @@
 namespace fdbroker::proto {
 namespace {
 
-constexpr std::size_t header_size = 8;
 constexpr std::size_t request_size = 20;  // the fixed part of a request entry
 constexpr std::size_t reply_size = 24;    // the fixed part of a reply entry
 constexpr std::size_t hello_reply_size = header_size + 16;
@@ -174,6 +173,22 @@ std::expected<std::size_t, MessageError> read_reply(std::span<const std::byte> r
            .reason = *reason,
            .payload = *payload};
     return size;
+}
+
+// Leaves in `rest` what follows the message.
+std::expected<std::span<const Request>, MessageError> read_requests_before(
+    std::span<const std::byte>& rest, std::span<Request, max_requests> out) noexcept {
+    const auto header = read_header_of(MessageType::requests, rest);
+    if (!header) return std::unexpected(header.error());
+    rest = rest.subspan(header_size);
+    for (std::size_t index = 0; index < header->count; ++index) {
+        const auto size = read_request(rest, out[index]);
+        if (!size) return std::unexpected(size.error());
+        if (index != 0 && out[index].id <= out[index - 1].id)
+            return std::unexpected(MessageError::duplicate_id);
+        rest = rest.subspan(*size);
+    }
+    return std::span<const Request>(out.first(header->count));
 }
 
 }  // namespace
@@ -346,18 +361,15 @@ std::expected<Header, MessageError> read_header(std::span<const std::byte> messa
 
 std::expected<std::span<const Request>, MessageError> read_requests(
     std::span<const std::byte> message, std::span<Request, max_requests> out) noexcept {
-    const auto header = read_header_of(MessageType::requests, message);
-    if (!header) return std::unexpected(header.error());
-    std::span<const std::byte> rest = message.subspan(header_size);
-    for (std::size_t index = 0; index < header->count; ++index) {
-        const auto size = read_request(rest, out[index]);
-        if (!size) return std::unexpected(size.error());
-        if (index != 0 && out[index].id <= out[index - 1].id)
-            return std::unexpected(MessageError::duplicate_id);
-        rest = rest.subspan(*size);
-    }
-    if (!rest.empty()) return std::unexpected(MessageError::too_long);
-    return std::span<const Request>(out.first(header->count));
+    std::span<const std::byte> rest = message;
+    const auto requests = read_requests_before(rest, out);
+    if (requests && !rest.empty()) return std::unexpected(MessageError::too_long);
+    return requests;
+}
+
+std::expected<std::span<const Request>, MessageError> read_requests_within(
+    std::span<const std::byte> buffer, std::span<Request, max_requests> out) noexcept {
+    return read_requests_before(buffer, out);
 }
 
 std::expected<std::span<const Reply>, MessageError> read_replies(

@@ -24,6 +24,7 @@ inline constexpr std::uint8_t protocol_version = 1;
 // A whole message, header included, in bytes. Above it the sender has erred. 64 KiB is far below the least
 // default of net.core.wmem_default (212,992), so an empty socket buffer always takes a message.
 inline constexpr std::size_t max_message_size = 65536;
+inline constexpr std::size_t header_size = 8;  // in front of every message
 // Requests in one message and so descriptors in one reply: SCM_MAX_FD of the kernel (include/net/scm.h).
 inline constexpr std::size_t max_requests = 253;
 // A path, without its terminating NUL: PATH_MAX of limits.h less that NUL.
@@ -204,6 +205,9 @@ std::expected<Header, MessageError> read_header(std::span<const std::byte> messa
 // no element of `out` means anything. The result is the filled part of `out`.
 std::expected<std::span<const Request>, MessageError> read_requests(
     std::span<const std::byte> message, std::span<Request, max_requests> out) noexcept;
+// The same of a message that begins `buffer` and whose length is not known: what follows it is not looked at.
+std::expected<std::span<const Request>, MessageError> read_requests_within(
+    std::span<const std::byte> buffer, std::span<Request, max_requests> out) noexcept;
 std::expected<std::span<const Reply>, MessageError> read_replies(std::span<const std::byte> message,
                                                                  std::span<Reply, max_requests> out) noexcept;
 std::expected<HelloReply, MessageError> read_hello_reply(std::span<const std::byte> message) noexcept;

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -46,6 +47,14 @@ std::vector<std::string> RunningOpener::arguments(const TempDir& directory, std:
 RunningOpener::RunningOpener(const TempDir& directory, std::string_view policy, std::vector<std::string> more)
     : directory_(directory), process_(start(directory, policy, std::move(more))) {}
 
+namespace {
+
+void check(long result) {
+    if (result < 0) throw std::system_error(errno, std::generic_category(), "ptrace");
+}
+
+}  // namespace
+
 pid_t newest_child(pid_t pid) {
     const std::string number = std::to_string(pid);
     std::ifstream children("/proc/" + number + "/task/" + number + "/children");
@@ -56,9 +65,6 @@ pid_t newest_child(pid_t pid) {
 }
 
 pid_t hold_next_child(pid_t parent, const std::function<void()>& cause) {
-    const auto check = [](long result) {
-        if (result < 0) throw std::system_error(errno, std::generic_category(), "ptrace");
-    };
     check(::ptrace(PTRACE_SEIZE, parent, nullptr,
                    PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE));
     cause();
@@ -71,6 +77,26 @@ pid_t hold_next_child(pid_t parent, const std::function<void()>& cause) {
     check(::waitpid(pid, &status, __WALL));
     check(::ptrace(PTRACE_DETACH, parent, nullptr, nullptr));
     return pid;
+}
+
+void kill_after_receiving(pid_t pid, const std::function<void()>& cause) {
+    check(::ptrace(PTRACE_SEIZE, pid, nullptr, PTRACE_O_TRACESYSGOOD));
+    check(::ptrace(PTRACE_INTERRUPT, pid, nullptr, nullptr));
+    int status = 0;
+    check(::waitpid(pid, &status, __WALL));
+    check(::ptrace(PTRACE_SYSCALL, pid, nullptr, nullptr));
+    cause();
+    for (std::uint64_t call = 0;;) {
+        check(::waitpid(pid, &status, __WALL));
+        if (!WIFSTOPPED(status)) throw std::runtime_error("the process ended");
+        __ptrace_syscall_info info{};
+        check(::ptrace(PTRACE_GET_SYSCALL_INFO, pid, sizeof info, &info));
+        if (info.op == PTRACE_SYSCALL_INFO_ENTRY) call = info.entry.nr;
+        if (info.op == PTRACE_SYSCALL_INFO_EXIT && call == SYS_recvmsg && info.exit.rval > 0) break;
+        check(::ptrace(PTRACE_SYSCALL, pid, nullptr, nullptr));
+    }
+    check(::kill(pid, SIGKILL));
+    reap_held(pid);
 }
 
 void reap_held(pid_t child) {

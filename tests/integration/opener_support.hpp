@@ -26,6 +26,8 @@ pid_t newest_child(pid_t pid);
 // Does what makes the process fork, and holds the child before its first step: it neither runs nor, when it is killed,
 // ends for its parent until reap_held() is called. Returns its pid. Needs the right to trace.
 pid_t hold_next_child(pid_t parent, const std::function<void()>& cause);
+// Does what makes the process receive a message (recvmsg(2) that returns something), and kills it at that very moment.
+void kill_after_receiving(pid_t pid, const std::function<void()>& cause);
 // Of a held child that was killed.
 void reap_held(pid_t child);
 // Until a process that was sent SIGSTOP has stopped.

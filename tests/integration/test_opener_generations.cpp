@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <csignal>
 #include <map>
 #include <random>
@@ -88,6 +89,7 @@ TEST_CASE(
         ::kill(opener.broker(), SIGKILL);
         opener.wait_for_event("start", starts);
     };
+    CHECK(peer.open(fixture.path("a")).status == 0);
     write_file(opener.policy(), fixture.policy("b"));
     write_file(fixture.directory / "policy.d/one.yaml", "rules: []\n");
     crash(2);
@@ -191,6 +193,53 @@ TEST_CASE(
     CHECK(std::ranges::all_of(answers, [](const auto& entry) { return entry.second == 1; }));
     CHECK(failed > 0);
     CHECK(failed <= proto::max_requests);
+}
+
+TEST_CASE(
+    "generations: a message that a broker had received and not yet noted when it died is answered by the "
+    "next") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    RunningOpener opener(fixture.directory, fixture.policy("a"));
+    TestPeer peer(opener.socket()), other(opener.socket());
+    // Longer than what comes after it: nothing of it may be taken for that.
+    CHECK(other.open(fixture.path("b") + std::string(200, 'b')).status == EACCES);
+    CHECK(peer.open(fixture.path("a")).status == 0);
+    SUBCASE("requests") {
+        kill_after_receiving(opener.broker(),
+                             [&] { peer.ask({fixture.path("a"), fixture.path("b"), fixture.path("a")}); });
+        std::map<std::uint32_t, int> answers;
+        while (answers.size() < 3) {
+            for (const auto& answer : peer.answers()) {
+                CHECK(answer.status == EIO);
+                ++answers[answer.id];
+            }
+        }
+        // Each once, and nobody else got one.
+        for (TestPeer* const next : {&peer, &other}) {
+            next->ask({fixture.path("a")});
+            const auto answer = next->answers();
+            CHECK(answer.size() == 1);
+            CHECK(answer.front().status == 0);
+        }
+    }
+    SUBCASE("a hello") {
+        std::array<std::byte, 64> hello;
+        const std::size_t size = proto::write_hello(hello);
+        kill_after_receiving(opener.broker(), [&] { peer.send(std::span(hello).first(size)); });
+        wait_readable(peer.socket());
+        std::array<std::byte, 256> reply;
+        const auto message = proto::receive(peer.socket(), reply, proto::Wait::never);
+        REQUIRE(message);
+        CHECK(proto::read_hello_reply(*message));
+        CHECK(peer.open(fixture.path("a")).status == 0);
+    }
+    SUBCASE("nonsense") {
+        const std::array<std::byte, 12> nonsense{std::byte{1}, std::byte{99}};
+        kill_after_receiving(opener.broker(), [&] { peer.send(nonsense); });
+        CHECK(peer.wait_for_end() != "");
+        CHECK(other.open(fixture.path("a")).status == 0);
+    }
 }
 
 TEST_CASE("generations: brokers killed at random moments under load lose no connection and no answer") {

@@ -85,8 +85,7 @@ bool is_roots(pid_t pid) {
 // Of the shared memory of a process that is as large as a journal.
 std::uint64_t find_journal(pid_t pid) {
     const std::size_t page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
-    const std::size_t size =
-        (sizeof(opener::JournalEntry) * opener::Journal::entry_count + page - 1) / page * page;
+    const std::size_t size = (opener::Journal::memory_size + page - 1) / page * page;
     std::istringstream maps(read_file("/proc/" + std::to_string(pid) + "/maps"));
     std::uint64_t newest = 0;
     for (std::string line; std::getline(maps, line);) {
@@ -175,6 +174,27 @@ TEST_CASE("hostile: peers that do not read do not drive out another user's peer 
     std::size_t answered = 0;
     while (answered < 4 * batch.size()) answered += slow.answers().size();
     CHECK(slow.open(fixture.file).status == 0);
+}
+
+TEST_CASE("hostile: requests that come while replies to others wait to be read are answered, each once") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    RunningOpener opener(fixture.directory, fixture.policy + "audit: {refused: false}\n");
+    TestPeer peer(opener.socket());
+    // By turns one request and as many as a message holds: their replies do not fit into one message.
+    const std::vector<std::string> one{"/n"}, many(proto::max_requests, "/n");
+    std::size_t asked = 0;
+    while (peer.ask(one, 0, proto::Wait::never) && ++asked && peer.ask(many, 0, proto::Wait::never))
+        asked += many.size();
+    std::set<std::uint32_t> answered;
+    for (std::size_t answers = 0; answers < asked;) {
+        for (const auto& answer : peer.answers()) {
+            ++answers;
+            answered.insert(answer.id);
+            CHECK(answer.status == EACCES);
+        }
+    }
+    CHECK(answered.size() == asked);
 }
 
 TEST_CASE("hostile: a peer may leave two full replies unread before it has to read") {

@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -138,6 +139,24 @@ TEST_CASE("journal: what a process notes is there after its death") {
     CHECK(journal->entries()[0].ids[1] == 8);
     CHECK(journal->entries()[1].token == 0);
     CHECK(journal->entries()[1].count == 0);
+}
+
+TEST_CASE("journal: the buffer for the next message holds nothing of the last one") {
+    auto journal = Journal::create();
+    REQUIRE(journal);
+    for (const std::size_t size :
+         {std::size_t{100}, std::size_t{50}, std::size_t{0}, proto::max_message_size}) {
+        const auto buffer = journal->begin_intake(42);
+        CHECK(std::ranges::all_of(buffer, [](std::byte byte) { return byte == std::byte{0}; }));
+        CHECK(journal->intake().token == 42);
+        std::ranges::fill(buffer.first(size), std::byte{1});
+        journal->end_intake(size);
+        CHECK(journal->intake().token == 0);
+    }
+    // Received, but never told how much.
+    std::ranges::fill(journal->begin_intake(42), std::byte{1});
+    const auto buffer = journal->begin_intake(43);
+    CHECK(std::ranges::all_of(buffer, [](std::byte byte) { return byte == std::byte{0}; }));
 }
 
 TEST_CASE("journal: a cleared one has nothing") {

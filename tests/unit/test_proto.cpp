@@ -233,6 +233,19 @@ TEST_CASE("message: a byte other than zero in any padding is refused") {
     }
 }
 
+TEST_CASE("message: requests are found at the front of a buffer, whatever follows, and only whole") {
+    const Bytes message = requests({{.id = 5, .path = "/a"}, {.id = 7, .path = "/b"}});
+    Bytes longer = message;
+    longer.resize(message.size() + 100, std::byte{0xff});
+    const auto read = read_requests_within(longer, buffer->requests);
+    REQUIRE(read.has_value());
+    REQUIRE(read->size() == 2);
+    CHECK((*read)[1].id == 7);
+    CHECK(!read_requests(longer, buffer->requests));
+    for (std::size_t size = 0; size < message.size(); ++size)
+        CHECK(!read_requests_within(std::span(message).first(size), buffer->requests));
+}
+
 TEST_CASE("message: a NUL inside a path is the policy's to refuse, not the codec's") {
     const std::string path("/a\0b", 4);
     const Bytes message = requests({{.id = 5, .path = path}});
