@@ -234,6 +234,15 @@ bool Reader::is_mapping(const Node& node, std::string_view what) {
     return false;
 }
 
+bool Reader::has_key_like(const Node& mapping, std::string_view name) const {
+    for (std::size_t index = 0; index < mapping.children.size(); index += 2) {
+        const Node& key = mapping.children[index];
+        if (key.kind == Node::Kind::scalar && (key.text == name || !meant(key.text, {&name, 1}).empty()))
+            return true;
+    }
+    return false;
+}
+
 void Reader::unknown_key(const Node& key, std::span<const std::string_view> known) {
     wrong(key.mark, fmt::format("unknown key \"{}\"{}, expected {}{}", key.text, meant(key.text, known),
                                 known.size() > 1 ? "one of " : "", fmt::join(known, ", ")));

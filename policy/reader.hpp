@@ -70,6 +70,8 @@ class Reader {
     std::optional<Account> user(const Node& node, std::string_view what);
     std::optional<Account> group(const Node& node, std::string_view what);
 
+    // The key itself, or one that was meant to be it: "alow".
+    bool has_key_like(const Node& mapping, std::string_view name) const;
     bool is_mapping(const Node& node, std::string_view what);
     void missing_key(const Node& mapping, std::string_view what, std::string_view key);
     void unknown_key(const Node& key, std::span<const std::string_view> known);
@@ -117,7 +119,7 @@ void read_mapping(Context& context, const Node& node, std::string_view what,
     for (std::size_t index = 0; index < count; ++index) {
         if (values[index] != nullptr) {
             keys[index].read(context, *values[index], target);
-        } else if (keys[index].required) {
+        } else if (keys[index].required && !reader.has_key_like(node, keys[index].name)) {
             reader.missing_key(node, what, keys[index].name);
         }
     }

@@ -247,16 +247,6 @@ const Node* find_key(const Node& mapping, std::string_view name) {
     return nullptr;
 }
 
-// The key itself, or one that was meant to be it: "alow".
-bool has_key_like(const Reader& reader, const Node& mapping, std::string_view name) {
-    if (find_key(mapping, name) != nullptr) return true;
-    for (std::size_t index = 0; index < mapping.children.size(); index += 2) {
-        const Node& key = mapping.children[index];
-        if (key.kind == Node::Kind::scalar && !reader.meant(key.text, {&name, 1}).empty()) return true;
-    }
-    return false;
-}
-
 // What a rule says about something that it does not allow would silently do nothing.
 void check_settings(Reader& reader, const Node& node, const Rule& rule) {
     const OperationSet operations = rule.operations;
@@ -294,8 +284,8 @@ void read_body(LoadContext& context, const Node& node, RuleDraft& draft) {
         reader.wrong(node.mark, "both allow and deny, expected two rules");
         return;
     }
-    const bool meant_to_deny = !allows && has_key_like(reader, node, "deny");
-    const bool meant_to_allow = !denies && has_key_like(reader, node, "allow");
+    const bool meant_to_deny = !allows && reader.has_key_like(node, "deny");
+    const bool meant_to_allow = !denies && reader.has_key_like(node, "allow");
     if (!meant_to_allow && !meant_to_deny) {
         reader.wrong(node.mark, "neither allow nor deny");
         return;

@@ -119,6 +119,7 @@ TEST_CASE("loader: rules have a name, either allow or deny, and paths") {
     CHECK(rule_error("allow: [read], deny: [read], paths: [/x]") ==
           "both allow and deny, expected two rules");
     CHECK(rule_error("allow: [read]") == "the key \"paths\" is missing");
+    check_begins(rule_error("allow: [read], path: [/x]"), "unknown key \"path\" (did you mean \"paths\"?)");
     CHECK(errors_of(rules_text({"read"})) ==
           Errors{"policy.yaml:3:5: a rule: a single value, expected keys with values"});
     CHECK(errors_of("version: 1\nrules: {}\n") ==
