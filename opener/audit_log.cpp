@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <thread>
 #include <utility>
 
 #include "opener/audit_record.hpp"
@@ -130,6 +131,21 @@ Result<void> AuditLog::drain() {
     // Once nothing came for a whole interval, the next record may as well wake us.
     pace_ = !taken && pending_.empty() && ring_->announce_sleep() ? Pace::asleep : Pace::awake;
     return {};
+}
+
+Result<void> AuditLog::finish() {
+    if (!ring_) return {};
+    const auto until = std::chrono::steady_clock::now() + last_patience;
+    for (;;) {
+        static_cast<void>(take());
+        auto written = write();
+        if (pending_.empty()) return {};
+        if (std::chrono::steady_clock::now() >= until) {
+            return written ? proto::system_error("write", "the audit log, which nobody reads", EAGAIN)
+                           : written;
+        }
+        std::this_thread::sleep_for(AuditRing::drain_interval);
+    }
 }
 
 int AuditLog::patience() const noexcept {

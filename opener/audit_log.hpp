@@ -2,6 +2,7 @@
 // the numbers that are due, and hands them on.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -26,6 +27,9 @@ class AuditLog {
     void begin(std::uint32_t generation);
     // Writes what the generation has put into the ring. An error is told once, until a write succeeds again.
     proto::Result<void> drain();
+    // At the end, with no generation alive: writes what is left, and waits last_patience for room where there is none.
+    static constexpr std::chrono::seconds last_patience{2};
+    proto::Result<void> finish();
     // The generation has put in what is no record, as only one that was taken over does. That is on record instead.
     bool is_foul() const noexcept { return foul_; }
     // Milliseconds until drain() should be called again without being asked to; -1: the ring will wake us.

@@ -1,9 +1,10 @@
 #include "opener/say.hpp"
 
-#include <sys/uio.h>
 #include <unistd.h>
 
-#include <array>
+#include <string>
+
+#include "opener/output.hpp"
 
 namespace fdbroker::opener {
 
@@ -11,13 +12,12 @@ namespace {
 
 // In one call, so that lines of the supervisor and of a generation do not mingle. Not by stdio or fmt, whose
 // failures are exceptions or stay in a buffer.
-void write_line(std::string_view prefix, std::string_view text) noexcept {
-    const auto part = [](std::string_view piece) {
-        return iovec{.iov_base = const_cast<char*>(piece.data()), .iov_len = piece.size()};
-    };
-    const std::array parts{part(prefix), part(text), part("\n")};
-    [[maybe_unused]] const ssize_t written =
-        ::writev(STDERR_FILENO, parts.data(), static_cast<int>(parts.size()));
+void write_line(std::string_view prefix, std::string_view text) {
+    std::string line(prefix);
+    line.append(text).push_back('\n');
+    const proto::BorrowedFd standard_error(STDERR_FILENO);
+    const auto own = open_without_waiting(standard_error);
+    static_cast<void>(write_without_waiting(own ? own->borrow() : standard_error, line));
 }
 
 }  // namespace

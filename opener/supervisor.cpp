@@ -164,7 +164,7 @@ ExitStatus Supervisor::run() {
     }
     if (log_.ring() != nullptr && policy_) {
         log_.record("stop", "the opener was told to stop");
-        drain_audit();
+        if (auto finished = log_.finish(); !finished) say(finished.error().message() + "; records are lost");
     }
     return exit_status_;
 }

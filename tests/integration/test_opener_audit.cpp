@@ -1,0 +1,350 @@
+// The audit log of a real opener: full disks and pipes, rotation, the journal, brokers that die or were taken over.
+#include <doctest/doctest.h>
+#include <fcntl.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <fstream>
+#include <map>
+#include <random>
+#include <sstream>
+
+#include "opener/audit_ring.hpp"
+#include "tests/integration/opener_support.hpp"
+#include "tests/support/child.hpp"
+#include "tests/support/verdict.hpp"
+#include "tests/support/wait.hpp"
+
+using namespace fdbroker;
+using namespace fdbroker::test;
+using nlohmann::json;
+
+namespace {
+
+struct Fixture {
+    TempDir directory{TempDir::Place::var_tmp, 0755};
+    std::string file = (directory / "data/file").string();
+    std::string policy = "version: 1\nrules:\n  - {name: file, allow: [read], paths: [\"" + file + "\"]}\n";
+
+    Fixture() {
+        make_directory(directory / "data");
+        write_file(file, "content", {.mode = 0600});
+    }
+    // An opener whose records go to `destination`, started by a shell with these redirections.
+    Process start(const std::string& destination, const std::string& redirections = "",
+                  std::map<int, proto::BorrowedFd> descriptors = {}) const {
+        write_file(directory / "policy.yaml", policy);
+        std::vector<std::string> arguments{"sh", "-c", "exec \"$@\" " + redirections, "sh"};
+        std::ranges::move(RunningOpener::arguments(directory, {}), std::back_inserter(arguments));
+        arguments.back() = destination;
+        Process process = Process::start({.arguments = arguments, .descriptors = std::move(descriptors)});
+        wait_for_path(directory / "opener.sock");
+        return process;
+    }
+    std::filesystem::path socket() const { return directory / "opener.sock"; }
+};
+
+std::vector<json> parse(const std::string& text) {
+    REQUIRE((text.empty() || text.ends_with('\n')));
+    std::vector<json> records;
+    std::istringstream lines(text);
+    for (std::string line; std::getline(lines, line);) records.push_back(json::parse(line));
+    return records;
+}
+
+void check_numbers(const std::vector<json>& records) {
+    for (std::size_t i = 0; i < records.size(); ++i) CHECK(records[i]["seq"] == i + 1);
+}
+
+struct Pipe {
+    proto::UniqueFd reader, writer;
+
+    Pipe() {
+        int ends[2];
+        REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);
+        reader = proto::UniqueFd(ends[0]);
+        writer = proto::UniqueFd(ends[1]);
+    }
+    // Until it has no room for another byte. Its flags are as before.
+    void fill() const {
+        REQUIRE(::fcntl(writer.number(), F_SETFL, O_NONBLOCK) == 0);
+        const std::string block(4096, '\n');
+        while (::write(writer.number(), block.data(), block.size()) > 0) {
+        }
+        while (::write(writer.number(), block.data(), 1) > 0) {
+        }
+        REQUIRE(::fcntl(writer.number(), F_SETFL, 0) == 0);
+    }
+    // What is there now.
+    std::string read() const {
+        REQUIRE(::fcntl(reader.number(), F_SETFL, O_NONBLOCK) == 0);
+        std::string text, block(65536, '\0');
+        for (ssize_t size; (size = ::read(reader.number(), block.data(), block.size())) > 0;)
+            text.append(block, 0, static_cast<std::size_t>(size));
+        return text;
+    }
+};
+
+// Asks until a request ends like this.
+void ask_until(TestPeer& peer, const std::string& file, int status) {
+    const Deadline deadline = in_good_time();
+    for (int last = -1; last != status;) {
+        REQUIRE(std::chrono::steady_clock::now() < deadline);
+        const auto answer = peer.open(file);
+        last = answer.status;
+        CHECK((last == 0 || last == EIO));
+        if (last == EIO) CHECK(answer.step == proto::Step::record);
+    }
+}
+
+int end(Process& process) {
+    process.signal(SIGTERM);
+    return process.wait().status;
+}
+
+}  // namespace
+
+TEST_CASE("audit: while the disk is full nothing is granted, and what is written is whole and complete") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    make_directory(fixture.directory / "log");
+    run_in_mount_namespace([&] {
+        const std::string log = fixture.directory / "log";
+        REQUIRE(::mount("tmpfs", log.c_str(), "tmpfs", 0, "size=64k") == 0);
+        Process opener = fixture.start(log + "/audit.jsonl");
+        TestPeer peer(fixture.socket());
+        ask_until(peer, fixture.file, EIO);
+        // A refusal needs no record to leave.
+        CHECK(peer.open("/etc/shadow").status == EACCES);
+        CHECK(parse(read_file(log + "/audit.jsonl")).size() > 10);
+        REQUIRE(::mount(nullptr, log.c_str(), nullptr, MS_REMOUNT, "size=16m") == 0);
+        ask_until(peer, fixture.file, 0);
+        CHECK(end(opener) == 0);
+        const auto records = parse(read_file(log + "/audit.jsonl"));
+        check_numbers(records);
+        CHECK(records.back()["event"] == "stop");
+        REQUIRE(::umount(log.c_str()) == 0);
+    });
+}
+
+TEST_CASE("audit: with on_failure: allow a full disk stops nothing") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    Fixture fixture;
+    fixture.policy += "audit: {on_failure: allow}\n";
+    Process opener = fixture.start("/dev/full");
+    opener.wait_for_error("audit: on_failure");
+    TestPeer peer(fixture.socket());
+    for (int i = 0; i < 100; ++i) CHECK(peer.open(fixture.file).status == 0);
+    CHECK(end(opener) == 0);
+}
+
+TEST_CASE("audit: a standard output that nobody reads holds nobody up, and stops grants until it is read") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    const Pipe pipe;
+    Process opener = fixture.start("-", ">&3 3>&-", {{3, pipe.writer.borrow()}});
+    TestPeer peer(fixture.socket());
+    ask_until(peer, fixture.file, EIO);
+    // The supervisor goes on as well.
+    ::kill(newest_child(opener.pid()), SIGKILL);
+    CHECK(TestPeer(fixture.socket()).open("/etc/shadow").status == EACCES);
+    std::string text = pipe.read();
+    const Deadline deadline = in_good_time();
+    while (peer.open(fixture.file).status != 0) {
+        REQUIRE(std::chrono::steady_clock::now() < deadline);
+        text += pipe.read();
+    }
+    opener.signal(SIGTERM);
+    while (text.find("\"event\":\"stop\"") == std::string::npos) {
+        REQUIRE(std::chrono::steady_clock::now() < deadline);
+        text += pipe.read();
+    }
+    CHECK(opener.wait().status == 0);
+    check_numbers(parse(text + pipe.read()));
+}
+
+TEST_CASE("audit: a standard error that nobody reads holds nobody up") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    const Pipe pipe;
+    pipe.fill();
+    Process opener =
+        fixture.start(fixture.directory / "audit.jsonl", "2>&3 3>&-", {{3, pipe.writer.borrow()}});
+    TestPeer peer(fixture.socket());
+    CHECK(peer.open(fixture.file).status == 0);
+    ::kill(newest_child(opener.pid()), SIGKILL);
+    CHECK(peer.open(fixture.file).status == 0);
+    // Who shares it is not affected: its flags are as they were.
+    CHECK((::fcntl(pipe.writer.number(), F_GETFL) & O_NONBLOCK) == 0);
+    CHECK(end(opener) == 0);
+}
+
+TEST_CASE(
+    "audit: no number is missing or there twice after rotations, reloads, kills and another opener's "
+    "rename") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    Fixture fixture;
+    fixture.policy += "audit: {max_size: 64KiB, keep: 40}\n";
+    const std::string log = fixture.directory / "audit.jsonl";
+    std::string renamed;
+    {
+        RunningOpener opener(fixture.directory, fixture.policy);
+        std::vector<TestPeer> peers;
+        for (int i = 0; i < 4; ++i) peers.emplace_back(opener.socket());
+        std::minstd_rand random(5);
+        for (int round = 0; round < 12; ++round) {
+            for (auto i = random() % 120; i > 0; --i) {
+                for (TestPeer& peer : peers) peer.ask({fixture.file});
+                for (TestPeer& peer : peers) {
+                    for (const auto& answer : peer.answers())
+                        CHECK((answer.status == 0 || answer.status == EIO));
+                }
+            }
+            if (round % 3 == 0) {
+                ::kill(opener.broker(), SIGKILL);
+            } else if (round % 3 == 1) {
+                opener.process().signal(SIGHUP);
+            } else if (round == 5) {
+                std::filesystem::rename(log, log + ".renamed");
+                opener.process().signal(SIGUSR1);
+                wait_for_path(log);
+            }
+        }
+        CHECK(opener.stop() == 0);
+    }
+    std::map<std::uint64_t, int> numbers;
+    std::size_t files = 0;
+    for (const auto& entry : std::filesystem::directory_iterator(fixture.directory.path())) {
+        if (!entry.path().filename().string().starts_with("audit.jsonl")) continue;
+        ++files;
+        CHECK(entry.file_size() <= 64U << 10);
+        for (const json& record : parse(read_file(entry.path())))
+            ++numbers[record["seq"].get<std::uint64_t>()];
+    }
+    CHECK(files > 3);
+    CHECK(numbers.begin()->first == 1);
+    CHECK(numbers.rbegin()->first == numbers.size());
+    for (const auto& [number, count] : numbers) CHECK(count == 1);
+}
+
+TEST_CASE("audit: a broker that was taken over can put no other's record into the log") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    RunningOpener opener(fixture.directory, fixture.policy);
+    TestPeer peer(opener.socket());
+    CHECK(peer.open(fixture.file).status == 0);
+    const pid_t broker = opener.broker();
+    // As much memory as the ring's, in the way of AuditRing: how much was put in stands at its beginning.
+    std::istringstream maps(read_file("/proc/" + std::to_string(broker) + "/maps"));
+    std::uint64_t ring = 0;
+    for (std::string line; std::getline(maps, line);) {
+        std::uint64_t begin = 0, last = 0;
+        char dash = 0;
+        std::istringstream(line) >> std::hex >> begin >> dash >> last;
+        if (line.find("/dev/zero") != std::string::npos && last - begin > opener::AuditRing::capacity &&
+            last - begin < 2 * opener::AuditRing::capacity)
+            ring = begin;
+    }
+    REQUIRE(ring != 0);
+    {
+        std::fstream memory("/proc/" + std::to_string(broker) + "/mem",
+                            std::ios::binary | std::ios::in | std::ios::out);
+        std::uint64_t head = 0;
+        memory.seekg(static_cast<std::streamoff>(ring));
+        memory.read(reinterpret_cast<char*>(&head), sizeof head);
+        head += 1000;
+        memory.seekp(static_cast<std::streamoff>(ring));
+        memory.write(reinterpret_cast<const char*>(&head), sizeof head);
+        REQUIRE(memory.flush());
+    }
+    CHECK(peer.open("/etc/shadow").status == EACCES);
+    const auto records = opener.wait_for_event("start", 2);
+    check_numbers(records);
+    CHECK(std::ranges::any_of(records, [](const json& record) { return record["event"] == "foul"; }));
+    CHECK(std::ranges::any_of(records, [](const json& record) { return record["event"] == "crash"; }));
+    CHECK(peer.open(fixture.file).status == 0);
+}
+
+TEST_CASE("audit: a policy that does not load is on record, and the log names each policy") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    RunningOpener opener(fixture.directory, fixture.policy);
+    TestPeer peer(opener.socket());
+    CHECK(peer.open(fixture.file).status == 0);
+    write_file(opener.policy(), "version: 1\nrules: nonsense\n");
+    opener.process().signal(SIGHUP);
+    opener.wait_for_event("reload-failed");
+    write_file(opener.policy(), fixture.policy + "# changed\n");
+    opener.process().signal(SIGHUP);
+    opener.wait_for_event("start", 2);
+    CHECK(peer.open(fixture.file).status == 0);
+    const auto records = opener.wait_for_event("request", 2);
+    const Outcome sum = run({.arguments = {"sha256sum", opener.policy()}});
+    CHECK(records.back()["policy"] == sum.out.substr(0, 16));
+    CHECK(records.front()["policy"] != records.back()["policy"]);
+    CHECK(records.front()["event"] == "start");
+    const auto start = std::ranges::find_if(
+        records, [](const json& record) { return record["event"] == "start" && record["generation"] != 1; });
+    REQUIRE(start != records.end());
+    CHECK((*start)["policy_sha256"] == sum.out.substr(0, 64));
+}
+
+TEST_CASE(
+    "audit: every record is an entry of the journal, with its fields, and none is lost while that restarts") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    run_in_mount_namespace([&] {
+        REQUIRE(::mount("tmpfs", "/run", "tmpfs", 0, "size=1m") == 0);
+        std::filesystem::create_directories("/run/systemd/journal");
+        const sockaddr_un address{AF_UNIX, "/run/systemd/journal/socket"};
+        const auto journal = [&] {
+            ::unlink(address.sun_path);
+            proto::UniqueFd socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+            REQUIRE(::bind(socket.number(), reinterpret_cast<const sockaddr*>(&address), sizeof address) ==
+                    0);
+            return socket;
+        };
+        const auto receive = [](const proto::UniqueFd& socket) {
+            wait_readable(socket.borrow());
+            std::string entry(std::size_t{1} << 20, '\0');
+            const ssize_t size = ::recv(socket.number(), entry.data(), entry.size(), 0);
+            REQUIRE(size > 0);
+            entry.resize(static_cast<std::size_t>(size));
+            std::map<std::string, std::string> fields;
+            std::istringstream lines(entry);
+            for (std::string line; std::getline(lines, line);)
+                fields[line.substr(0, line.find('='))] = line.substr(line.find('=') + 1);
+            return fields;
+        };
+        proto::UniqueFd socket = journal();
+        Process opener = fixture.start("journal");
+        TestPeer peer(fixture.socket());
+        CHECK(receive(socket)["FDBROKER_EVENT"] == "start");
+        CHECK(receive(socket)["FDBROKER_EVENT"] == "session-start");
+        // A path that looks like a key, and the longest record there is.
+        CHECK(peer.open("/\",\"rule\":\"x").status == EACCES);
+        auto fields = receive(socket);
+        CHECK(fields["SYSLOG_IDENTIFIER"] == "opener");
+        CHECK(fields["FDBROKER_SEQ"] == "3");
+        CHECK(fields["FDBROKER_DECISION"] == "refused");
+        CHECK(fields["FDBROKER_UID"] == "0");
+        CHECK(fields["FDBROKER_ERRNO"] == std::to_string(EACCES));
+        CHECK(fields["FDBROKER_PATH"] == R"(/\",\"rule\":\"x)");
+        CHECK(fields.count("FDBROKER_RULE") == 0);
+        CHECK(json::parse(fields["MESSAGE"])["path"] == "/\",\"rule\":\"x");
+        CHECK(peer.open("/" + std::string(4000, '\x01')).status == EINVAL);
+        CHECK(receive(socket)["FDBROKER_PATH"].size() == 1 + 6 * 4000);
+        CHECK(peer.open(fixture.file).status == 0);
+        CHECK(receive(socket)["FDBROKER_RULE"] == "file");
+        socket.reset();
+        ask_until(peer, fixture.file, EIO);
+        socket = journal();
+        CHECK(receive(socket)["FDBROKER_SEQ"] == "6");
+        ask_until(peer, fixture.file, 0);
+        CHECK(end(opener) == 0);
+    });
+}
