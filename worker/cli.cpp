@@ -8,6 +8,7 @@
 #include <csignal>
 #include <cstring>
 #include <expected>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -17,6 +18,7 @@
 #include "worker/cat.hpp"
 #include "worker/client/c_api.hpp"
 #include "worker/client/internal.hpp"
+#include "worker/commands.hpp"
 #include "worker/sandbox_report.hpp"
 
 namespace fdbroker::worker {
@@ -32,8 +34,49 @@ struct Options {
     bool any_owner = false;
     std::string sandbox = "require";
     std::vector<std::string> paths{};
-    std::optional<ReportFormat> report{};
+    std::function<ExitStatus(fdbroker_handle*)> command{};  // empty: sandbox-report
+    bool no_follow = false;
+    bool null = false;
+    bool only_new = false;
+    bool json = false;
 };
+
+// Adds the commands; whichever is given sets options.command.
+void add_commands(CLI::App& app, Options& options) {
+    const auto add = [&](const char* name, const char* help) {
+        CLI::App* command = app.add_subcommand(name, help);
+        command->add_option("PATH", options.paths, "Absolute paths")->required();
+        return command;
+    };
+    add("cat", "Print files")->callback([&options] {
+        options.command = [&options](auto* broker) { return cat(broker, options.paths); };
+    });
+    CLI::App* stat_app = add("stat", "Tell what files are");
+    stat_app->add_flag("--no-follow", options.no_follow, "Of symbolic links themselves");
+    stat_app->callback([&options] {
+        options.command = [&options](auto* broker) {
+            return stat(broker, options.paths, options.no_follow ? Links::tell : Links::follow);
+        };
+    });
+    CLI::App* list_app = add("list", "Print the names in directories");
+    list_app->add_flag("--null", options.null, "End each name with a NUL instead of a newline");
+    list_app->callback([&options] {
+        options.command = [&options](auto* broker) {
+            return list(broker, options.paths, options.null ? LineEnd::nul : LineEnd::newline);
+        };
+    });
+    CLI::App* put_app = add("put", "Replace a file by standard input, whole or not at all");
+    put_app->get_option("PATH")->expected(1);
+    put_app->add_flag("--new", options.only_new, "Fail where there is a file already");
+    put_app->callback([&options] {
+        options.command = [&options](auto* broker) {
+            return put(broker, options.paths.front(), 0666,
+                       options.only_new ? Existing::keep : Existing::replace);
+        };
+    });
+    CLI::App* report = app.add_subcommand("sandbox-report", "What this kernel enforces, and the proof");
+    report->add_flag("--json", options.json, "As JSON");
+}
 
 // Empty: the options are filled; else how to end.
 std::optional<ExitStatus> parse(int argc, const char* const* argv, Options& options) {
@@ -53,11 +96,7 @@ std::optional<ExitStatus> parse(int argc, const char* const* argv, Options& opti
         ->check(CLI::IsMember({"require", "best-effort"}))
         ->capture_default_str();
     app.require_subcommand(1);
-    CLI::App* cat = app.add_subcommand("cat", "Print files");
-    cat->add_option("PATH", options.paths, "Absolute paths")->required();
-    CLI::App* report = app.add_subcommand("sandbox-report", "What this kernel enforces, and the proof");
-    bool json = false;
-    report->add_flag("--json", json, "As JSON");
+    add_commands(app, options);
     try {
         app.parse(argc, argv);
     } catch (const CLI::Success& wish) {
@@ -67,7 +106,6 @@ std::optional<ExitStatus> parse(int argc, const char* const* argv, Options& opti
         complain(std::string(error.what()) + " (worker --help tells what there is)");
         return ExitStatus::usage;
     }
-    if (report->parsed()) options.report = json ? ReportFormat::json : ReportFormat::text;
     return std::nullopt;
 }
 
@@ -129,7 +167,7 @@ bool enter_sandbox(const Options& options) {
 ExitStatus run(int argc, const char* const* argv) {
     Options options;
     if (const auto ending = parse(argc, argv, options)) return *ending;
-    if (options.report) return sandbox_report(*options.report);
+    if (!options.command) return sandbox_report(options.json ? ReportFormat::json : ReportFormat::text);
     if (::getuid() == 0 || ::geteuid() == 0) {
         complain(
             "it does not run as root; as another user: "
@@ -142,7 +180,7 @@ ExitStatus run(int argc, const char* const* argv) {
     const auto broker = connect(options);
     if (!broker) return broker.error();
     if (!enter_sandbox(options)) return ExitStatus::failed;
-    return cat(broker->get(), options.paths);
+    return options.command(broker->get());
 }
 
 }  // namespace fdbroker::worker

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "proto/address.hpp"
+#include "proto/payload.hpp"
 #include "tests/support/files.hpp"
 #include "tests/support/process.hpp"
 #include "tests/support/verdict.hpp"
@@ -168,6 +169,78 @@ TEST_CASE("worker: standard output that nobody reads, or that is closed, exits 1
         CHECK(outcome.status == 1);
         CHECK(outcome.err == std::string("worker: standard output: ") + error + "\n");
     }
+}
+
+TEST_CASE("worker: stat tells in a line what a file is, and goes on after a refused one") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root to be somebody else");
+    const auto status = proto::status_payload({.links = 2,
+                                               .uid = 7,
+                                               .gid = 8,
+                                               .mode = S_IFDIR | 01751,
+                                               .size = 4096,
+                                               .modification = {.seconds = 1700000000, .nanoseconds = 0}});
+    FakeBroker broker(after_hello([&](BrokerEnd& end) {
+        end.refuse(end.receive_requests().at(0), EACCES);
+        const auto asked = end.receive_requests().at(0);
+        CHECK(asked.call == proto::Call::stat);
+        CHECK(asked.flags == AT_SYMLINK_NOFOLLOW);
+        end.answer(asked, {status.data(), status.size()});
+    }));
+    const Outcome outcome = run_worker(broker, {"stat", "--no-follow", "/a", "/d"});
+    CHECK(outcome.status == 1);
+    CHECK(outcome.out == "drwxr-x--t 2 7 8 4096 2023-11-14T22:13:20Z /d\n");
+    CHECK(outcome.err == "worker: /a: Permission denied: decide: Permission denied\n");
+    CHECK(broker.trouble() == "");
+}
+
+TEST_CASE("worker: list prints the names of a directory, sorted") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root to be somebody else");
+    for (const std::string& end_of_line : {std::string("\n"), std::string(1, '\0')}) {
+        FakeBroker broker(after_hello([](BrokerEnd& end) {
+            proto::DirectoryPageWriter page(1000);
+            for (const char* name : {"c", "a", "b"}) CHECK(page.add({.name = name}));
+            end.answer(end.receive_requests().at(0), page.payload());
+        }));
+        const Outcome outcome = end_of_line == "\n" ? run_worker(broker, {"list", "/d"})
+                                                    : run_worker(broker, {"list", "--null", "/d"});
+        CHECK(outcome.status == 0);
+        CHECK(outcome.out == "a" + end_of_line + "b" + end_of_line + "c" + end_of_line);
+        CHECK(outcome.err == "");
+    }
+}
+
+TEST_CASE("worker: put fills a temporary and commits it, or discards what could not be filled") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root to be somebody else");
+    const proto::UniqueFd temporary = memory_file("");
+    const auto number = proto::number_payload(7);
+    const auto put = [&](const proto::UniqueFd& file, proto::Call expected) {
+        FakeBroker broker(after_hello([&](BrokerEnd& end) {
+            std::array<std::byte, 64> buffer{};
+            proto::ReplyWriter writer(buffer);
+            CHECK(writer.add({.id = end.receive_requests().at(0).id,
+                              .has_descriptor = true,
+                              .payload = {number.data(), number.size()}}));
+            end.send(writer.message(), {file.borrow()});
+            const auto last = end.receive_requests().at(0);
+            CHECK(last.call == expected);
+            CHECK(last.payload == std::string(number.data(), number.size()));
+            end.answer(last);
+        }));
+        const proto::UniqueFd end = broker.take_client_end();
+        const Outcome outcome = run({.arguments = arguments({"put", "--new", "/a"}),
+                                     .identity = Identity{.uid = some_user, .gid = some_user},
+                                     .environment = environment({{"FDBROKER_FD", "7"}}),
+                                     .input = "content",
+                                     .descriptors = {{7, end.borrow()}}});
+        CHECK(broker.trouble() == "");
+        return outcome;
+    };
+    CHECK(put(temporary, proto::Call::commit).status == 0);
+    CHECK(content_of(temporary.number()) == "content");
+    const proto::UniqueFd unwritable(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+    const Outcome outcome = put(unwritable, proto::Call::discard);
+    CHECK(outcome.status == 1);
+    CHECK(outcome.err == "worker: /a: Bad file descriptor\n");
 }
 
 TEST_CASE("worker: sandbox-report shows every layer and every attempt stopped, to whoever asks") {

@@ -94,6 +94,7 @@ int complete(Connection& connection, fdbroker_completion* completions, std::size
         fdbroker_completion told{};
         told.size = size;
         told.tag = done.tag;
+        told.call = static_cast<unsigned>(done.call);
         told.result = done.file ? done.file.release() : done.result;
         set_data(done, told);
         told.reason = done.reason.c_str();

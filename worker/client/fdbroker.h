@@ -192,6 +192,7 @@ int fdbroker_submit(struct fdbroker* broker, const struct fdbroker_request* requ
 struct fdbroker_completion {
     size_t size;        /* set by the program */
     uint64_t tag;       /* the request's */
+    unsigned call;      /* the request's */
     int result;         /* a descriptor, which is now the program's; or 0; or a negative errno */
     const char* reason; /* as fdbroker_reason(); "" when it succeeded */
     const void* data;   /* stat: a struct statx; readlink, getxattr, listxattr: bytes, followed by a NUL */
