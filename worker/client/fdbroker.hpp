@@ -207,15 +207,17 @@ class Broker {
         return check(fdbroker_symlink(get(), target.c_str(), path.c_str()));
     }
     Result<void> set_mode(const std::string& path, mode_t mode) {
-        return set({.size = sizeof(fdbroker_attributes), .set = FDBROKER_SET_MODE, .mode = mode}, path);
+        fdbroker_attributes attributes{};
+        attributes.set = FDBROKER_SET_MODE;
+        attributes.mode = mode;
+        return set(attributes, path);
     }
     Result<void> set_times(const std::string& path, timespec access, timespec modification) {
-        return set({.size = sizeof(fdbroker_attributes),
-                    .set = FDBROKER_SET_TIMES,
-                    .mode = 0,
-                    .access = access,
-                    .modification = modification},
-                   path);
+        fdbroker_attributes attributes{};
+        attributes.set = FDBROKER_SET_TIMES;
+        attributes.access = access;
+        attributes.modification = modification;
+        return set(attributes, path);
     }
     Result<std::string> getxattr(const std::string& path, const std::string& name) {
         return bytes([&](char* to, std::size_t size) {
@@ -277,7 +279,8 @@ class Broker {
         if (result < 0) return std::unexpected(error_of(result));
         return {};
     }
-    Result<void> set(const fdbroker_attributes& attributes, const std::string& path) {
+    Result<void> set(fdbroker_attributes& attributes, const std::string& path) {
+        attributes.size = sizeof attributes;
         return check(fdbroker_setattr(get(), path.c_str(), &attributes));
     }
     template <typename Fill>
