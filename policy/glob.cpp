@@ -50,7 +50,8 @@ std::size_t take(std::string_view program, std::size_t at, std::string_view rest
         case Code::byte_class: {
             if (rest.empty()) return no_match;
             const unsigned byte = byte_at(rest, 0);
-            return (byte_at(program, at + 1 + byte / 8) >> (byte % 8) & 1U) != 0 ? 1U : no_match;
+            const unsigned bits = byte_at(program, at + 1 + byte / 8);
+            return (bits >> (byte % 8) & 1U) != 0 ? 1U : no_match;
         }
         case Code::variable: {
             const std::string& value = values[byte_at(program, at + 1)];

@@ -10,6 +10,7 @@
 #include <optional>
 
 #include "opener/config.hpp"
+#include "opener/control/time_of_day.hpp"
 #include "opener/policy_json.hpp"
 #include "policy/explain.hpp"
 #include "policy/peer.hpp"
@@ -22,11 +23,6 @@ namespace {
 
 std::string time_text(std::chrono::system_clock::time_point time) {
     return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::chrono::floor<std::chrono::seconds>(time)));
-}
-
-std::chrono::system_clock::time_point time_of_day(SessionUse::Clock::time_point at) {
-    return std::chrono::system_clock::now() +
-           std::chrono::duration_cast<std::chrono::system_clock::duration>(at - SessionUse::Clock::now());
 }
 
 std::chrono::system_clock::time_point opener_started(const GenerationFacts& facts) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "opener/config.hpp"
+#include "opener/control/time_of_day.hpp"
 #include "policy/explain.hpp"
 
 namespace fdbroker::opener {
@@ -27,12 +28,6 @@ double seconds(std::chrono::nanoseconds duration) {
 
 double seconds(std::chrono::system_clock::time_point time) {
     return seconds(time.time_since_epoch());
-}
-
-// The steady clock tells no time of day.
-std::chrono::system_clock::time_point time_of_day(Metrics::Clock::time_point at) {
-    return std::chrono::system_clock::now() +
-           std::chrono::duration_cast<std::chrono::system_clock::duration>(at - Metrics::Clock::now());
 }
 
 std::string operations_label(policy::OperationSet operations) {

@@ -12,7 +12,7 @@ using proto::Wait;
 
 namespace {
 
-constexpr const char* too_late = "client: the broker did not answer in time";
+constexpr const char* overdue = "client: the broker did not answer in time";
 
 }  // namespace
 
@@ -82,7 +82,7 @@ int Connection::complete(std::size_t most, int timeout) {
 int Connection::take_or_wait(const Deadline& deadline) {
     if (const int error = send_unsent(); error < 0) return error;
     if (const int error = take_what_came(); error < 0) return error;
-    outstanding_.expire(too_late);
+    outstanding_.expire(overdue);
     if (outstanding_.has_done() || !outstanding_.is_waiting()) return 0;
     Deadline next = outstanding_.earliest();
     if (deadline && (!next || *deadline < *next)) next = deadline;
