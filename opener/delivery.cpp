@@ -25,11 +25,24 @@ Delivery::Delivery() : buffer_(proto::max_message_size), writer_(buffer_) {
     files_.reserve(proto::max_requests);
 }
 
-void Delivery::add(std::uint32_t id, std::uint64_t record, DeliverableFile file) {
-    const bool added = writer_.add(proto::Reply{.id = id, .has_descriptor = true, .record = record});
+bool Delivery::has_room_for(std::size_t replies) const noexcept {
+    return count() + replies <= proto::max_requests && writer_.room() >= replies * proto::max_plain_reply;
+}
+
+std::size_t Delivery::payload_room(std::size_t others) const noexcept {
+    // A reply with a payload has no reason, and is padded to 4 bytes.
+    const std::size_t fixed =
+        proto::max_plain_reply - proto::max_reason_length + others * proto::max_plain_reply;
+    return (writer_.room() - fixed) / 4 * 4;
+}
+
+void Delivery::add(std::uint32_t id, std::uint64_t record, std::optional<DeliverableFile> file,
+                   std::string_view payload) {
+    const bool added = writer_.add(
+        proto::Reply{.id = id, .has_descriptor = file.has_value(), .record = record, .payload = payload});
     if (!added)
         std::abort();  // max_requests replies with the longest reasons fit; more is a bug of the caller's
-    files_.push_back(std::move(file));
+    if (file) files_.push_back(std::move(*file));
 }
 
 void Delivery::add_refusal(std::uint32_t id, std::uint64_t record, int errno_value, proto::Step step,

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -30,10 +31,16 @@ class Delivery {
 
     bool empty() const noexcept { return count() == 0; }
     std::size_t count() const noexcept { return writer_.count(); }
+    // Whether `replies` more have room in this message, whatever their reasons.
+    bool has_room_for(std::size_t replies) const noexcept;
+    // What the next reply's payload may take when `others` more are to follow.
+    std::size_t payload_room(std::size_t others) const noexcept;
     std::size_t descriptor_count() const noexcept { return files_.size(); }
 
     // At most max_requests between two calls of send().
-    void add(std::uint32_t id, std::uint64_t record, DeliverableFile file);
+    // A payload that payload_room() has no room for is a bug of the caller's.
+    void add(std::uint32_t id, std::uint64_t record, std::optional<DeliverableFile> file,
+             std::string_view payload);
     void add_refusal(std::uint32_t id, std::uint64_t record, int errno_value, proto::Step step,
                      std::string_view reason);
 

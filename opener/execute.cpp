@@ -1,21 +1,55 @@
 #include "opener/execute.hpp"
 
+#include <fcntl.h>
+
 #include <cerrno>
 #include <utility>
 
+#include "opener/operations/change.hpp"
+#include "opener/operations/links.hpp"
+#include "opener/operations/list.hpp"
+#include "opener/operations/look.hpp"
+#include "opener/operations/open.hpp"
+#include "opener/operations/operation.hpp"
+#include "opener/operations/rename.hpp"
+
 namespace fdbroker::opener {
 
+using proto::Call;
 using proto::Step;
 
 namespace {
 
-constexpr policy::OperationSet served_operations{policy::Operation::read};
+LastLink last_link_of(const GrantedRequest& granted) {
+    switch (granted.request.call) {
+        case Call::open:
+            return granted.flags.wants(O_NOFOLLOW) ? LastLink::keep : LastLink::follow;
+        case Call::stat:
+            return (granted.request.flags & AT_SYMLINK_NOFOLLOW) != 0 ? LastLink::keep : LastLink::follow;
+        case Call::readlink:
+        case Call::mkdir:
+        case Call::remove:
+        case Call::symlink:
+            return LastLink::keep;
+        default:
+            return LastLink::follow;
+    }
+}
 
-Outcome stopped(Outcome outcome, Step step, const Obstacle& obstacle) {
-    outcome.errno_value = obstacle.errno_value;
-    outcome.step = outcome.recorded_step = step;
-    outcome.reason = outcome.recorded_reason = obstacle.text;
-    return outcome;
+using OperationFunction = Done<Answer> (*)(const Work&, const policy::Grant&);
+
+// By proto::Call; null: not served, or done in its own way.
+constexpr OperationFunction operations[proto::call_count] = {
+    open_file,       stat_object,     list_directory,   read_link,      make_directory,
+    remove_name,     nullptr,         make_link,        set_attributes, read_attribute_value,
+    list_attributes, write_attribute, remove_attribute,
+};
+
+Done<Answer> carry_out(const Work& work) {
+    if (work.granted.rename) return rename_object(work);
+    const auto operation = operations[static_cast<std::size_t>(work.request().call)];
+    return with_links(work, last_link_of(work.granted),
+                      [&](const policy::Grant& grant) { return operation(work, grant); });
 }
 
 }  // namespace
@@ -24,21 +58,18 @@ std::optional<Outcome> execute(const Tools& tools, const policy::Peer& peer, con
                                const Place& place) {
     const policy::Grant& grant = granted.grant;
     Outcome outcome{.operations = grant.operations(), .rule = &grant.rule()};
-    if (!served_operations.contains_all(grant.operations()) ||
-        grant.rule().delivery != policy::Delivery::descriptor) {
-        return stopped(std::move(outcome), Step::resolve,
-                       {EOPNOTSUPP, "this version delivers files for reading, as descriptors, only"});
+    auto done = carry_out({tools, peer, granted, place});
+    if (!done && done.error().needs_helper()) return std::nullopt;
+    if (done && done->payload.size() > granted.payload_room)
+        done = stop_at(Step::deliver, {EMSGSIZE, "the batch leaves no room for the answer"});
+    if (done) {
+        outcome.file = std::move(done->file);
+        outcome.payload = std::move(done->payload);
+        return outcome;
     }
-    auto resolved = tools.resolver.resolve(grant, granted.flags, place);
-    tools.metrics.done(Step::resolve);
-    if (!resolved) {
-        if (resolved.error().needs_helper()) return std::nullopt;
-        return stopped(std::move(outcome), Step::resolve, resolved.error());
-    }
-    auto file = tools.inspector.inspect(std::move(*resolved), grant, granted.flags, peer.identity().uid);
-    tools.metrics.done(Step::inspect);
-    if (!file) return stopped(std::move(outcome), Step::inspect, file.error());
-    outcome.file = std::move(*file);
+    outcome.errno_value = done.error().errno_value;
+    outcome.step = outcome.recorded_step = done.error().step;
+    outcome.reason = outcome.recorded_reason = std::move(done.error().reason);
     return outcome;
 }
 

@@ -97,15 +97,24 @@ LinkProtection read_link_protection() {
     return {.hardlinks = (file >> value) && value != 0};
 }
 
-std::optional<Obstacle> hold_against(const ObjectStatus& object, const policy::Rule& rule,
+Demand demand_of(OperationSet operations) noexcept {
+    constexpr OperationSet of_a_name{Operation::stat,   Operation::list,   Operation::readlink,
+                                     Operation::mkdir,  Operation::remove, Operation::rename,
+                                     Operation::symlink};
+    return of_a_name.contains_all(operations) ? Demand::name : Demand::content;
+}
+
+std::optional<Obstacle> hold_against(const ObjectStatus& object, const policy::Rule& rule, Demand demand,
                                      LinkProtection protection, uid_t peer_uid) noexcept {
     const policy::FileConditions& files = rule.files;
-    if (!files.allows(object.type))
-        return Obstacle{object.type == FileType::directory ? EISDIR : EACCES, refused_type(object.type)};
-    if (object.type == FileType::regular) {
-        if (const auto obstacle = hold_links_against(object, rule, protection)) return obstacle;
-        if (files.max_size && object.size > *files.max_size)
-            return Obstacle{EFBIG, "it is larger than the rule's max_size"};
+    if (demand == Demand::content) {
+        if (!files.allows(object.type))
+            return Obstacle{object.type == FileType::directory ? EISDIR : EACCES, refused_type(object.type)};
+        if (object.type == FileType::regular) {
+            if (const auto obstacle = hold_links_against(object, rule, protection)) return obstacle;
+            if (files.max_size && object.size > *files.max_size)
+                return Obstacle{EFBIG, "it is larger than the rule's max_size"};
+        }
     }
     const bool any_owner = files.owners.empty() && !files.peer_owns;
     const bool is_the_peers = files.peer_owns && object.owner == peer_uid;

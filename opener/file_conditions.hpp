@@ -42,10 +42,20 @@ struct ObjectStatus {
     uid_t owner = 0;
     uid_t directory_owner = 0;   // of the bound directory that the walk began at
     bool crossed_mount = false;  // another filesystem, or a bind mount, below that directory
+    // Which object it is.
+    std::uint64_t device = 0;
+    std::uint64_t inode = 0;
 };
 
+// How much of `files:` an operation asks.
+enum class Demand : std::uint8_t {
+    content,  // all of it: what is in the object is read, or the object is changed
+    name,     // owners and same_mount: no more is done than to look at it or to change what it is called
+};
+Demand demand_of(policy::OperationSet operations) noexcept;
+
 // The first thing that `files:` of one rule has against the object; `peer_uid` is the ${user} of owners.
-std::optional<Obstacle> hold_against(const ObjectStatus& object, const policy::Rule& rule,
+std::optional<Obstacle> hold_against(const ObjectStatus& object, const policy::Rule& rule, Demand demand,
                                      LinkProtection protection, uid_t peer_uid) noexcept;
 
 // Whether the object lies in procfs or sysfs, which no rule grants from another filesystem's directory.

@@ -27,6 +27,8 @@ std::string_view to_string(OpenFlagsError error) noexcept {
             return "a flag that cannot be used through a broker";
         case OpenFlagsError::truncate_readonly:
             return "O_TRUNC without write access";
+        case OpenFlagsError::create_directory:
+            return "O_CREAT with O_DIRECTORY";
     }
     return "";
 }
@@ -38,6 +40,8 @@ std::expected<OpenFlags, OpenFlagsError> OpenFlags::parse(std::uint32_t flags) n
     if ((flags & ~accepted) != 0) return std::unexpected(OpenFlagsError::unknown_bit);
     if (access == O_RDONLY && (flags & O_TRUNC) != 0)
         return std::unexpected(OpenFlagsError::truncate_readonly);
+    if ((flags & O_CREAT) != 0 && (flags & O_DIRECTORY) != 0)
+        return std::unexpected(OpenFlagsError::create_directory);
 
     OperationSet operations;
     if ((flags & O_DIRECTORY) != 0) {
@@ -54,7 +58,16 @@ std::expected<OpenFlags, OpenFlagsError> OpenFlags::parse(std::uint32_t flags) n
 }
 
 std::uint64_t OpenFlags::for_openat2() const noexcept {
-    return (flags_ & ~kernel_largefile) | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW | O_CLOEXEC;
+    constexpr std::uint32_t not_of_what_is_there = kernel_largefile | O_CREAT | O_EXCL | O_TRUNC;
+    return (flags_ & ~not_of_what_is_there) | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW | O_CLOEXEC;
+}
+
+std::uint64_t OpenFlags::for_new_file() const noexcept {
+    return wants_nonblock() ? for_openat2() : for_openat2() & ~std::uint64_t{O_NONBLOCK};
+}
+
+bool OpenFlags::writes() const noexcept {
+    return (flags_ & O_ACCMODE) != O_RDONLY;
 }
 
 bool OpenFlags::wants_nonblock() const noexcept {

@@ -13,6 +13,7 @@ enum class OpenFlagsError : std::uint8_t {
     access_mode,        // access mode 3
     unknown_bit,        // a bit that open(2) does not have, or one that has no meaning through a broker
     truncate_readonly,  // O_RDONLY|O_TRUNC: truncates on Linux, which nobody means
+    create_directory,   // O_CREAT|O_DIRECTORY: a regular file on Linux before 6.4, EINVAL since
 };
 std::string_view to_string(OpenFlagsError error) noexcept;  // in words, for the peer
 
@@ -25,11 +26,17 @@ class OpenFlags {
     // O_RDWR|O_CREAT needs read, write and create; O_APPEND turns write into append; O_DIRECTORY needs list.
     policy::OperationSet operations() const noexcept { return operations_; }
 
-    // For openat2: what the peer asked for, with O_NONBLOCK (no FIFO, no lease may hold the broker up),
-    // O_NOCTTY, O_NOFOLLOW and O_CLOEXEC whether asked for or not.
+    // For openat2 of an object that is there: what the peer asked for, with O_NONBLOCK (no FIFO, no lease may hold the
+    // broker up), O_NOCTTY, O_NOFOLLOW and O_CLOEXEC whether asked for or not, and without O_TRUNC: what is not inspected
+    // yet is not truncated.
     std::uint64_t for_openat2() const noexcept;
 
+    // For openat2 of a file that is made with it: without what an opened object might do to the broker.
+    std::uint64_t for_new_file() const noexcept;
+
     bool wants_nonblock() const noexcept;
+    bool wants(std::uint32_t flag) const noexcept { return (flags_ & flag) != 0; }
+    bool writes() const noexcept;  // O_WRONLY or O_RDWR
 
   private:
     explicit OpenFlags(std::uint32_t flags, policy::OperationSet operations) noexcept

@@ -15,8 +15,7 @@ struct Outcome {
     // 0: it was done; then step is none and the reason empty.
     int errno_value = 0;
     proto::Step step = proto::Step::none;
-    // A literal, or text that lives in memory of the caller's.
-    std::string_view reason{};
+    std::string reason{};
 
     // What the reply carries, where it was done. Most have one or the other.
     std::optional<DeliverableFile> file{};
@@ -27,16 +26,16 @@ struct Outcome {
     policy::OperationSet operations{};
     const policy::Rule* rule = nullptr;
     proto::Step recorded_step = proto::Step::none;
-    std::string_view recorded_reason{};
+    std::string recorded_reason{};
 };
 
 // Refused at `step`; operations and rule are the caller's to fill in.
 inline Outcome refused(proto::Step step, int errno_value, std::string_view reason) {
     return {.errno_value = errno_value,
             .step = step,
-            .reason = reason,
+            .reason = std::string(reason),
             .recorded_step = step,
-            .recorded_reason = reason};
+            .recorded_reason = std::string(reason)};
 }
 
 }  // namespace fdbroker::opener

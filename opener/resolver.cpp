@@ -1,10 +1,18 @@
 #include "opener/resolver.hpp"
 
 #include <fcntl.h>
-#include <linux/openat2.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <climits>
+#include <cstring>
+
+#include "opener/confinement/kernel_calls.hpp"
 
 namespace fdbroker::opener {
 
@@ -16,27 +24,37 @@ namespace {
 // No link of any kind is followed, and a RequestPath has no `..`, so that a walk can only go down: RESOLVE_BENEATH would
 // have nothing to refuse, and costs a look at every directory above the file.
 constexpr std::uint64_t always = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
+constexpr std::uint64_t always_flags = O_NOFOLLOW | O_CLOEXEC;
 
-UniqueFd open_beneath(const DirectoryTable::Found& found, std::uint64_t flags, std::uint64_t resolve) {
-    open_how how{};
-    how.flags = flags;
-    how.resolve = resolve;
-    // No wrapper in glibc before 2.42.
-    return UniqueFd(static_cast<int>(
-        ::syscall(SYS_openat2, found.directory->fd.number(), found.relative, &how, sizeof how)));
+UniqueFd open_beneath(BorrowedFd directory, const char* relative, std::uint64_t flags,
+                      std::uint64_t resolve) {
+    return UniqueFd(kernel::openat2(directory.number(), relative, flags | always_flags, always | resolve));
 }
 
-UniqueFd open_anywhere(const DirectoryTable::Found& found, std::uint64_t flags, bool& crossed_mount) {
-    UniqueFd fd = open_beneath(found, flags, always | RESOLVE_NO_XDEV);
-    crossed_mount = !fd && errno == EXDEV;
-    if (crossed_mount) fd = open_beneath(found, flags, always);
-    return fd;
+UniqueFd open_anywhere(BorrowedFd directory, const char* relative, std::uint64_t flags, bool& crossed_mount) {
+    UniqueFd fd = open_beneath(directory, relative, flags, RESOLVE_NO_XDEV);
+    if (fd || errno != EXDEV) return fd;
+    crossed_mount = true;
+    return open_beneath(directory, relative, flags, 0);
+}
+
+std::unexpected<Obstacle> open_failed(int cause) {
+    return std::unexpected(Obstacle{cause, explain_open_failure(cause)});
+}
+
+bool is_link(const UniqueFd& fd) {
+    struct stat status;
+    return ::syscall(SYS_fstat, fd.number(), &status) == 0 && S_ISLNK(status.st_mode);
+}
+
+bool is_in_procfs(const UniqueFd& fd) {
+    struct statfs filesystem;
+    return ::fstatfs(fd.number(), &filesystem) != 0 || filesystem.f_type == PROC_SUPER_MAGIC;
 }
 
 }  // namespace
 
-Attempt<ResolvedFile> Resolver::resolve(const policy::Grant& grant, OpenFlags flags,
-                                        const Place& place) const {
+Attempt<DirectoryTable::Found> Resolver::start_of(const policy::Grant& grant) const {
     const DirectoryTable::Found found = table_.find(grant.path().text());
     // A rule that grants names a directory literally, so one is found unless the private root is at odds with the policy.
     if (found.directory == nullptr)
@@ -45,27 +63,79 @@ Attempt<ResolvedFile> Resolver::resolve(const policy::Grant& grant, OpenFlags fl
         return std::unexpected(Obstacle{found.directory->errno_value,
                                         "the rule's directory was not there when the policy was loaded"});
     }
+    return found;
+}
 
+Attempt<ResolvedFile> Resolver::resolve(const policy::Grant& grant, std::uint64_t flags,
+                                        const Place& place) const {
+    const auto found = start_of(grant);
+    if (!found) return std::unexpected(found.error());
+    const BorrowedFd start = found->directory->fd.borrow();
     bool crossed_mount = false;
     UniqueFd fd;
     if (place.may_block()) {
-        fd = open_anywhere(found, flags.for_openat2(), crossed_mount);
+        fd = open_anywhere(start, found->relative, flags, crossed_mount);
     } else {
-        if (!found.directory->local) return std::unexpected(only_in_a_helper);
+        if (!found->directory->local) return std::unexpected(only_in_a_helper);
         // What is in the cache of one local mount cannot block: no disk, no network, no FUSE server is asked.
-        fd = open_beneath(found, flags.for_openat2(), always | RESOLVE_NO_XDEV | RESOLVE_CACHED);
+        fd = open_beneath(start, found->relative, flags, RESOLVE_NO_XDEV | RESOLVE_CACHED);
         // Not in the cache, or held by a lease; on another mount.
         if (!fd && (errno == EAGAIN || errno == EXDEV)) return std::unexpected(only_in_a_helper);
     }
-    if (!fd) {
-        const int cause = errno;
-        return std::unexpected(Obstacle{cause, explain_open_failure(cause)});
-    }
-    return ResolvedFile(std::move(fd), crossed_mount, *found.directory);
+    if (!fd) return open_failed(errno);
+    return ResolvedFile(std::move(fd), crossed_mount, *found->directory);
 }
 
-Attempt<DeliverableFile> Inspector::inspect(ResolvedFile file, const policy::Grant& grant, OpenFlags flags,
-                                            std::uint32_t peer_uid) const {
+Attempt<ResolvedParent> Resolver::resolve_parent(const policy::Grant& grant) const {
+    const auto found = start_of(grant);
+    if (!found) return std::unexpected(found.error());
+    const std::string relative = found->relative;
+    if (relative == ".") return std::unexpected(Obstacle{EBUSY, "it is the rule's own directory"});
+    const std::size_t slash = relative.rfind('/');
+    const std::string above = slash == std::string::npos ? "." : relative.substr(0, slash);
+    bool crossed_mount = false;
+    UniqueFd fd =
+        open_anywhere(found->directory->fd.borrow(), above.c_str(), O_PATH | O_DIRECTORY, crossed_mount);
+    if (!fd) return open_failed(errno);
+    // procfs and sysfs have no names to give.
+    if (crossed_mount)
+        if (const auto obstacle = refuse_kernel_filesystem(fd.borrow())) return std::unexpected(*obstacle);
+    return ResolvedParent(std::move(fd), relative.substr(slash + 1), crossed_mount, *found->directory);
+}
+
+Attempt<ResolvedFile> Resolver::resolve_in(const ResolvedParent& parent, std::uint64_t flags) const {
+    bool crossed_mount = parent.crossed_mount_;
+    UniqueFd fd = open_anywhere(parent.descriptor(), parent.name(), flags, crossed_mount);
+    if (!fd) return open_failed(errno);
+    return ResolvedFile(std::move(fd), crossed_mount, *parent.directory_);
+}
+
+std::optional<FoundLink> Resolver::find_link(const policy::Grant& grant, const Place& place) const {
+    const auto found = start_of(grant);
+    if (!found || (!place.may_block() && !found->directory->local)) return std::nullopt;
+    const std::string relative = found->relative;
+    const std::string_view path = grant.path().text();
+    for (std::size_t end = relative.find('/');; end = relative.find('/', end + 1)) {
+        const bool last = end == std::string::npos;
+        const std::string prefix = relative.substr(0, end);
+        const UniqueFd fd = open_beneath(found->directory->fd.borrow(), prefix.c_str(), O_PATH,
+                                         place.may_block() ? 0 : RESOLVE_NO_XDEV | RESOLVE_CACHED);
+        if (!fd) return std::nullopt;
+        if (is_link(fd)) {
+            std::array<char, PATH_MAX> target;
+            const ssize_t size = ::readlinkat(fd.number(), "", target.data(), target.size());
+            if (size <= 0 || static_cast<std::size_t>(size) == target.size()) return std::nullopt;
+            return FoundLink{
+                .path = std::string(path.substr(0, path.size() - relative.size() + prefix.size())),
+                .target = std::string(target.data(), static_cast<std::size_t>(size)),
+                .magic = is_in_procfs(fd)};
+        }
+        if (last) return std::nullopt;
+    }
+}
+
+Attempt<InspectedFile> Inspector::inspect(ResolvedFile file, const policy::Grant& grant,
+                                          std::uint32_t peer_uid) const {
     struct stat status;
     // By its own number: glibc's fstat(3) is newfstatat(2), which the filter allows on a condition and so more slowly.
     if (::syscall(SYS_fstat, file.fd_.number(), &status) != 0)
@@ -76,14 +146,25 @@ Attempt<DeliverableFile> Inspector::inspect(ResolvedFile file, const policy::Gra
                               .size = static_cast<std::uint64_t>(status.st_size),
                               .owner = status.st_uid,
                               .directory_owner = file.directory_->owner,
-                              .crossed_mount = file.crossed_mount_};
-    for (const policy::Rule* rule : grant.rules())
-        if (const auto obstacle = hold_against(object, *rule, protection_, peer_uid))
-            return std::unexpected(*obstacle);
+                              .crossed_mount = file.crossed_mount_,
+                              .device = status.st_dev,
+                              .inode = status.st_ino};
+    if (const auto obstacle = refuse(object, grant, peer_uid)) return std::unexpected(*obstacle);
     if (file.crossed_mount_ && status.st_dev != file.directory_->device)
         if (const auto obstacle = refuse_kernel_filesystem(file.fd_.borrow()))
             return std::unexpected(*obstacle);
+    return InspectedFile(std::move(file.fd_), object);
+}
 
+std::optional<Obstacle> Inspector::refuse(const ObjectStatus& object, const policy::Grant& grant,
+                                          std::uint32_t peer_uid) const {
+    const Demand demand = demand_of(grant.operations());
+    for (const policy::Rule* rule : grant.rules())
+        if (const auto obstacle = hold_against(object, *rule, demand, protection_, peer_uid)) return obstacle;
+    return std::nullopt;
+}
+
+Attempt<DeliverableFile> Inspector::deliver(InspectedFile file, OpenFlags flags) {
     // O_NONBLOCK was the broker's safety, not the peer's wish.
     if (!flags.wants_nonblock() &&
         ::fcntl(file.fd_.number(), F_SETFL, flags.for_openat2() & ~std::uint64_t{O_NONBLOCK}) != 0) {

@@ -158,7 +158,7 @@ bool Session::handle_requests(std::span<const std::byte> message) {
     }
     if (share_.limits_requests()) share_.use_requests(requests->size(), received_at_);
     // One message of replies holds as many as one of requests, each with the longest reason.
-    const bool fits = service_.delivery.count() + requests->size() <= proto::max_requests || send_replies();
+    const bool fits = service_.delivery.has_room_for(requests->size()) || send_replies();
     if (!fits && !parked_) return false;
     if (entry_ == nullptr) entry_ = service_.journal.acquire(token_);
     if (entry_ == nullptr) std::abort();  // the broker keeps fewer replies parked than there are entries
@@ -169,7 +169,8 @@ bool Session::handle_requests(std::span<const std::byte> message) {
         deferred_.assign(message.begin(), message.end());
         return false;
     }
-    for (const proto::Request& request : *requests) answer(request);
+    for (std::size_t left = requests->size(); const proto::Request& request : *requests)
+        answer(request, --left);
     return true;
 }
 
@@ -179,15 +180,17 @@ void Session::answer_deferred() {
     const std::vector<std::byte> message = std::exchange(deferred_, {});
     const auto requests = proto::read_requests(message, service_.requests);
     if (!requests) std::abort();  // it was read when it came
-    for (const proto::Request& request : *requests) answer(request);
+    for (std::size_t left = requests->size(); const proto::Request& request : *requests)
+        answer(request, --left);
     send_replies();
 }
 
 // ---- decide, resolve, inspect --------------------------------------------------------------------------
 
-Outcome Session::carry_out(const proto::Request& request) {
-    auto granted = decide(service_.tools, peer_, request, reason_);
+Outcome Session::carry_out(const proto::Request& request, std::size_t others) {
+    auto granted = decide(service_.tools, peer_, request);
     if (!granted) return std::move(granted.error());
+    granted->payload_room = service_.delivery.payload_room(others);
     auto outcome = execute(service_.tools, peer_, *granted, Place::loop());
     if (!outcome) outcome = execute(service_.tools, peer_, *granted, Place::helper(received_at_));
     return std::move(*outcome);
@@ -195,9 +198,9 @@ Outcome Session::carry_out(const proto::Request& request) {
 
 // ---- record, deliver -----------------------------------------------------------------------------------
 
-void Session::answer(const proto::Request& request) {
+void Session::answer(const proto::Request& request, std::size_t others) {
     service_.tools.metrics.begin();
-    Outcome outcome = carry_out(request);
+    Outcome outcome = carry_out(request, others);
     const auto now = std::chrono::steady_clock::now();
     DecisionRecord record{
         .duration = now - received_at_,
@@ -220,8 +223,8 @@ void Session::answer(const proto::Request& request) {
     ++answered_;
     if (!recorded.may_leave) {
         service_.delivery.add_refusal(request.id, 0, record.errno_value, record.step, record.reason);
-    } else if (outcome.file) {
-        service_.delivery.add(request.id, recorded.sequence, std::move(*outcome.file));
+    } else if (outcome.errno_value == 0) {
+        service_.delivery.add(request.id, recorded.sequence, std::move(outcome.file), outcome.payload);
     } else {
         service_.delivery.add_refusal(request.id, recorded.sequence, outcome.errno_value, outcome.step,
                                       outcome.reason);

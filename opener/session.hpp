@@ -107,8 +107,9 @@ class Session {
     bool handle(std::span<const std::byte> message);
     bool handle_hello(std::span<const std::byte> message);
     bool handle_requests(std::span<const std::byte> message);
-    Outcome carry_out(const proto::Request& request);
-    void answer(const proto::Request& request);
+    // `others` of the same message are still to be answered.
+    Outcome carry_out(const proto::Request& request, std::size_t others);
+    void answer(const proto::Request& request, std::size_t others);
     void count(DecisionRecord& record, std::uint64_t sequence, std::chrono::steady_clock::time_point now);
     bool send_replies();
     void finish(std::string_view cause);
@@ -133,7 +134,6 @@ class Session {
     std::size_t answered_ = 0;           // in this turn
     std::size_t unread_ = 0;  // descriptors sent since the peer was last seen to have read everything
     std::chrono::steady_clock::time_point received_at_{};
-    ReasonBuffer reason_;
 
     // Whether the peer keeps several requests under way, so that their replies are worth gathering.
     bool pipelines_ = false;

@@ -14,6 +14,8 @@ class Directories {
         if (!rule.allows) return;
         Needs& needs = needs_[pattern.directory()];
         needs.operations = needs.operations | rule.operations;
+        needs.makes_parents =
+            needs.makes_parents || (rule.create.parents && rule.operations.intersects(creating_operations));
         needs.devices = needs.devices || (rule.files.types & device_types) != 0;
     }
 
@@ -21,8 +23,8 @@ class Directories {
         std::vector<Directory> directories;
         directories.reserve(needs_.size());
         for (const auto& [path, needs] : needs_)
-            directories.push_back(
-                {path, needs.operations, needs.devices, needs.operations.intersects(creating_operations)});
+            directories.push_back({path, needs.operations, needs.devices,
+                                   needs.operations.intersects(creating_operations), needs.makes_parents});
         return directories;
     }
 
@@ -30,6 +32,7 @@ class Directories {
     struct Needs {
         OperationSet operations{};
         bool devices = false;
+        bool makes_parents = false;
     };
     std::map<std::string, Needs> needs_{};
 };

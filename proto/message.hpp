@@ -128,6 +128,8 @@ struct Reply {
     std::string_view payload{};  // what the call answers besides a descriptor, as bytes
 };
 
+// The longest payload of a reply, alone in its message: max_message_size less the fixed parts.
+inline constexpr std::size_t max_payload = max_message_size - 8 - 24;
 // A reply entry without payload takes this much of a message at most, a reason included.
 inline constexpr std::size_t max_plain_reply = 24 + max_reason_length;
 

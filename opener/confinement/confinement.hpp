@@ -71,6 +71,7 @@ struct ModifyingCalls {
     bool give_away = false;  // fchown
     bool set_attributes = false;
     bool make_directories = false;
+    bool list = false;  // getdents64
     bool remove = false;
     bool rename = false;
     bool symlink = false;

@@ -15,9 +15,11 @@ namespace fdbroker::opener::kernel {
 // umount2(2); <sys/mount.h>, which has it, cannot be included beside <linux/mount.h> in glibc 2.36.
 inline constexpr int detach = 0x2;
 
-inline int openat2(int directory, const char* path, std::uint64_t flags, std::uint64_t resolve) noexcept {
+inline int openat2(int directory, const char* path, std::uint64_t flags, std::uint64_t resolve,
+                   mode_t mode = 0) noexcept {
     open_how how{};
     how.flags = flags;
+    how.mode = mode;
     how.resolve = resolve;
     return static_cast<int>(::syscall(SYS_openat2, directory, path, &how, sizeof how));
 }

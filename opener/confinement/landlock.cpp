@@ -57,7 +57,8 @@ std::uint64_t rights_for(OperationSet operations, bool devices) noexcept {
         {Operation::create, make_reg | write_file | truncate | refer},
         {Operation::truncate, truncate},
         {Operation::list, read_dir},
-        {Operation::mkdir, make_dir},
+        // It is made under another name, which it then loses.
+        {Operation::mkdir, make_dir | remove_dir},
         {Operation::remove, remove_dir | remove_file},
         {Operation::rename, remove_dir | remove_file | make_dir | make_reg | make_sym | refer},
         {Operation::symlink, make_sym},

@@ -33,6 +33,8 @@ AttributesByPath collect(std::span<const policy::Directory> directories) {
     for (const policy::Directory& directory : directories) {
         Attributes& attributes = collected[directory.path];
         attributes.operations = attributes.operations | directory.operations;
+        // To make a missing directory on the way of a file takes what it takes to make one that was asked for.
+        if (directory.makes_parents) attributes.operations.insert(Operation::mkdir);
         attributes.devices = attributes.devices || directory.devices;
     }
     return collected;
@@ -63,8 +65,8 @@ std::uint64_t capabilities_for(OperationSet operations, bool create_owners) noex
     if (operations.contains(Operation::setattr))
         capabilities |= capability_bit(CAP_DAC_READ_SEARCH) | capability_bit(CAP_FOWNER);
     if (operations.intersects(needing_write_permission)) capabilities |= capability_bit(CAP_DAC_OVERRIDE);
-    // Others' files in sticky directories.
-    if (operations.intersects({Operation::remove, Operation::rename}))
+    // Others' files in sticky directories. A directory that is made is its owner's before it gets its name.
+    if (operations.intersects({Operation::remove, Operation::rename, Operation::mkdir}))
         capabilities |= capability_bit(CAP_FOWNER);
     if (create_owners) capabilities |= capability_bit(CAP_CHOWN);
     return capabilities;
@@ -77,8 +79,9 @@ ModifyingCalls calls_for(OperationSet operations, bool create_owners) noexcept {
         .give_away = create_owners,
         .set_attributes = operations.intersects({Operation::setattr, Operation::create, Operation::mkdir}),
         .make_directories = operations.contains(Operation::mkdir),
-        .remove = operations.intersects({Operation::remove, Operation::create}),
-        .rename = operations.intersects({Operation::rename, Operation::create}),
+        .list = operations.contains(Operation::list),
+        .remove = operations.intersects({Operation::remove, Operation::create, Operation::mkdir}),
+        .rename = operations.intersects({Operation::rename, Operation::create, Operation::mkdir}),
         .symlink = operations.contains(Operation::symlink),
         .extended_attributes = operations.contains(Operation::xattr)};
 }

@@ -77,6 +77,7 @@ constexpr int always[] = {
     SCMP_SYS(sched_yield),
     SCMP_SYS(getpid),
     SCMP_SYS(getppid),
+    SCMP_SYS(geteuid),
     SCMP_SYS(gettid),
     SCMP_SYS(rt_sigaction),
     SCMP_SYS(rt_sigprocmask),
@@ -169,6 +170,7 @@ void allow_modifying(Filter& filter, const ModifyingCalls& calls) {
         filter.allow(SCMP_SYS(fchmod), {bits_clear(1, S_ISUID | S_ISGID)});
         filter.allow(SCMP_SYS(utimensat), {is_null(1)});  // futimens(3)
     }
+    if (calls.list) filter.allow({SCMP_SYS(getdents64)});
     if (calls.make_directories) filter.allow({SCMP_SYS(mkdirat)});
     if (calls.remove) filter.allow({SCMP_SYS(unlinkat)});
     if (calls.rename) filter.allow({SCMP_SYS(renameat2)});

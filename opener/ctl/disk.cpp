@@ -139,7 +139,8 @@ void judge(const policy::Policy& policy, const policy::Grant& grant, uid_t peer,
            DiskReport& report) {
     const DiskStep& object = report.steps.back();
     report.ended_at = object.path;
-    if (grant.operations().intersects(opening)) {
+    // What is made anew is not there to be looked at.
+    if (!grant.operations().intersects(making_anew)) {
         const DiskStep& start = bound_directory(policy, report);
         const opener::ObjectStatus status{.type = object.type,
                                           .links = object.links,
@@ -147,9 +148,10 @@ void judge(const policy::Policy& policy, const policy::Grant& grant, uid_t peer,
                                           .owner = object.owner,
                                           .directory_owner = start.owner,
                                           .crossed_mount = object.mount != start.mount};
+        const opener::Demand demand = opener::demand_of(grant.operations());
         const opener::LinkProtection protection = opener::read_link_protection();
         for (const policy::Rule* rule : grant.rules()) {
-            report.verdicts.push_back({rule, opener::hold_against(status, *rule, protection, peer)});
+            report.verdicts.push_back({rule, opener::hold_against(status, *rule, demand, protection, peer)});
             if (!report.obstacle) report.obstacle = report.verdicts.back().obstacle;
         }
         if (!report.obstacle && status.crossed_mount && object.device != start.device)

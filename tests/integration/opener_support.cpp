@@ -182,10 +182,20 @@ std::vector<TestPeer::Answer> TestPeer::answers() {
     std::size_t next = 0;
     for (const proto::Reply& reply : *replies) {
         answers.push_back({reply.id, reply.status, reply.step, reply.record, std::string(reply.reason),
+                           std::string(reply.payload),
                            reply.has_descriptor ? descriptors.take(next++) : proto::UniqueFd()});
     }
     if (next != descriptors.count()) throw std::runtime_error("more descriptors than replies tell of");
     return answers;
+}
+
+TestPeer::Answer TestPeer::call(const proto::Request& request) {
+    proto::RequestWriter writer(buffer_);
+    proto::Request numbered = request;
+    numbered.id = next_id_++;
+    if (!writer.add(numbered)) throw std::runtime_error("the request is too long");
+    send(writer.message());
+    return std::move(answers().at(0));
 }
 
 TestPeer::Answer TestPeer::open(const std::string& path, std::uint32_t flags) {

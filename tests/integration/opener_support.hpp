@@ -66,6 +66,7 @@ class TestPeer {
         proto::Step step = proto::Step::none;
         std::uint64_t record = 0;
         std::string reason{};
+        std::string payload{};
         proto::UniqueFd fd{};
 
         std::string content() const;  // of the delivered file
@@ -78,6 +79,8 @@ class TestPeer {
     // One message of requests for reading these paths; ids count on. False: the socket has no room.
     bool ask(const std::vector<std::string>& paths, std::uint32_t flags = 0,
              proto::Wait wait = proto::Wait::block);
+    // One request of any call, and its answer.
+    Answer call(const proto::Request& request);
     // The next message, which must be replies.
     std::vector<Answer> answers();
     // One request and its answer.

@@ -393,6 +393,7 @@ TEST_CASE("seccomp filter: each group of modifying calls opens its own calls and
         {&ModifyingCalls::give_away, {"fchown"}},
         {&ModifyingCalls::set_attributes, {"fchmod", "futimens"}},
         {&ModifyingCalls::make_directories, {"mkdirat"}},
+        {&ModifyingCalls::list, {"getdents64"}},
         {&ModifyingCalls::remove, {"unlinkat"}},
         {&ModifyingCalls::rename, {"renameat2"}},
         {&ModifyingCalls::symlink, {"symlinkat"}},

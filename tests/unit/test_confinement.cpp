@@ -114,10 +114,11 @@ TEST_CASE("confinement: the capabilities are those that the rules need") {
         CHECK(capabilities_of({operation}) == search);
     }
     for (const Operation operation : {Operation::write, Operation::append, Operation::truncate,
-                                      Operation::mkdir, Operation::symlink, Operation::xattr}) {
+                                      Operation::symlink, Operation::xattr}) {
         CHECK(capabilities_of({operation}) == bits({CAP_DAC_OVERRIDE}));
     }
     CHECK(capabilities_of({Operation::create}) == bits({CAP_DAC_READ_SEARCH, CAP_DAC_OVERRIDE}));
+    CHECK(capabilities_of({Operation::mkdir}) == bits({CAP_DAC_OVERRIDE, CAP_FOWNER}));
     CHECK(capabilities_of({Operation::remove}) == bits({CAP_DAC_OVERRIDE, CAP_FOWNER}));
     CHECK(capabilities_of({Operation::rename}) == bits({CAP_DAC_OVERRIDE, CAP_FOWNER}));
     CHECK(capabilities_of({Operation::setattr}) == bits({CAP_DAC_READ_SEARCH, CAP_FOWNER}));
@@ -127,6 +128,15 @@ TEST_CASE("confinement: the capabilities are those that the rules need") {
 TEST_CASE("confinement: who is not root keeps no capability") {
     const BrokerAccount user{.uid = 1000, .gid = 1000, .name = {}, .changes = false};
     CHECK(plan_confinement({{directory("/srv", OperationSet::all())}}, user).capabilities == 0);
+}
+
+TEST_CASE("confinement: to make the directories above a file takes what making one takes") {
+    policy::Directory spool = directory("/srv", {Operation::create});
+    CHECK_FALSE(plan_confinement({{spool}}, broker).calls.make_directories);
+    spool.makes_parents = true;
+    const ConfinementPlan plan = plan_confinement({{spool}}, broker);
+    CHECK(plan.calls.make_directories);
+    CHECK((plan.capabilities & bits({CAP_FOWNER})) != 0);
 }
 
 TEST_CASE("confinement: a policy that only reads gets no call that modifies") {

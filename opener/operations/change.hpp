@@ -1,0 +1,16 @@
+// What changes names and attributes: mkdir, remove, symlink, setattr, writing extended attributes. rename has a file of
+// its own.
+#pragma once
+
+#include "opener/operations/operation.hpp"
+
+namespace fdbroker::opener {
+
+Done<Answer> make_directory(const Work& work, const policy::Grant& grant);
+Done<Answer> remove_name(const Work& work, const policy::Grant& grant);
+Done<Answer> make_link(const Work& work, const policy::Grant& grant);
+Done<Answer> set_attributes(const Work& work, const policy::Grant& grant);
+Done<Answer> write_attribute(const Work& work, const policy::Grant& grant);
+Done<Answer> remove_attribute(const Work& work, const policy::Grant& grant);
+
+}  // namespace fdbroker::opener

@@ -1,0 +1,82 @@
+#include "opener/operations/links.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <memory>
+
+#include "policy/request_path.hpp"
+
+namespace fdbroker::opener {
+
+using proto::Step;
+
+namespace {
+
+bool follows(const policy::Grant& grant) {
+    return std::ranges::all_of(
+        grant.rules(), [](const policy::Rule* rule) { return rule->symlinks == policy::Symlinks::follow; });
+}
+
+Stop loop(std::string reason) {
+    return {Step::resolve, ELOOP, std::move(reason)};
+}
+
+// Where `path` leads when the link on its way is replaced by what it holds. Nothing in front of the link is a link, so
+// that `..` may be taken from the text; a `..` behind a name of the target takes that name away whatever it is.
+std::string rewritten(std::string_view path, const FoundLink& link) {
+    const std::filesystem::path directory = std::filesystem::path(link.path).parent_path();
+    std::string whole = (directory / link.target).string();
+    whole += path.substr(link.path.size());
+    std::string text = std::filesystem::path(whole).lexically_normal().string();
+    if (text.size() > 1 && text.back() == '/') text.pop_back();
+    return text;
+}
+
+bool met_a_link(const Stop& stop) {
+    return stop.step == Step::resolve && stop.errno_value == ELOOP;
+}
+
+}  // namespace
+
+std::unexpected<Stop> name_link(const Work& work, const policy::Grant& grant, std::unexpected<Stop> stop) {
+    if (!met_a_link(stop.error())) return stop;
+    const auto link = work.tools.resolver.find_link(grant, work.place);
+    return link ? std::unexpected(loop(fmt::format("\"{}\" is a symbolic link", link->path))) : stop;
+}
+
+Done<Answer> with_links(const Work& work, LastLink last, const Attempted& attempt) {
+    policy::Grant grant = work.granted.grant;
+    std::string text;  // what `grant` borrows, once a link has been followed
+    for (unsigned followed = 0;; ++followed) {
+        auto done = attempt(grant);
+        if (done || !met_a_link(done.error())) return done;
+        const auto link = work.tools.resolver.find_link(grant, work.place);
+        if (!link) return done;
+        if (link->magic)
+            return std::unexpected(loop(fmt::format("\"{}\" is a magic link of procfs", link->path)));
+        const bool is_last = link->path.size() == grant.path().text().size();
+        if ((is_last && last == LastLink::keep) || !follows(grant))
+            return std::unexpected(loop(fmt::format("\"{}\" is a symbolic link", link->path)));
+        if (!work.place.may_block()) return not_here();
+        if (followed == most_links)
+            return std::unexpected(loop("more than 40 symbolic links are on the way"));
+
+        text = rewritten(grant.path().text(), *link);
+        const auto path = policy::RequestPath::parse(text);
+        if (!path)
+            return std::unexpected(loop(fmt::format("\"{}\" is a symbolic link, where it leads {}",
+                                                    link->path, policy::to_string(path.error()))));
+        const policy::Decision decision = work.tools.policy.decide(work.peer, grant.operations(), *path);
+        if (!decision)
+            // Where it leads is told to those who may see it: the link can be read by whoever lists the directory, what
+            // lies behind it is not looked at.
+            return std::unexpected(
+                Stop{Step::decide, decision.error().errno_value,
+                     fmt::format("\"{}\" is a symbolic link that leads to what no rule allows", link->path)});
+        grant = *decision;
+    }
+}
+
+}  // namespace fdbroker::opener

@@ -1,0 +1,95 @@
+#include "opener/operations/list.hpp"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstddef>
+#include <cstring>
+
+#include "policy/request_path.hpp"
+#include "proto/payload.hpp"
+
+namespace fdbroker::opener {
+
+using policy::Operation;
+using proto::Step;
+
+namespace {
+
+// getdents64(2): the entry as the kernel writes it.
+struct KernelEntry {
+    std::uint64_t inode;
+    std::int64_t next;  // the offset behind this entry
+    std::uint16_t size;
+    std::uint8_t type;
+    const char* name;
+};
+
+KernelEntry read_entry(const std::byte* from) {
+    KernelEntry entry{};
+    std::memcpy(&entry.inode, from, 8);
+    std::memcpy(&entry.next, from + 8, 8);
+    std::memcpy(&entry.size, from + 16, 2);
+    std::memcpy(&entry.type, from + 18, 1);
+    entry.name = reinterpret_cast<const char*>(from) + 19;
+    return entry;
+}
+
+// A name that the peer is told not to exist is not among what exists.
+bool hidden(const Work& work, const std::string& path) {
+    const auto parsed = policy::RequestPath::parse(path);
+    if (!parsed) return false;  // longer than any path that could be asked for
+    for (const Operation operation : {Operation::stat, Operation::read, Operation::list}) {
+        const auto decision = work.tools.policy.decide(work.peer, {operation}, *parsed);
+        if (!decision && decision.error().errno_value == ENOENT) return true;
+    }
+    return false;
+}
+
+}  // namespace
+
+Done<Answer> list_directory(const Work& work, const policy::Grant& grant) {
+    if (!work.place.may_block()) return not_here();
+    const auto directory = open_inspected(work, grant, O_RDONLY | O_DIRECTORY | O_NONBLOCK);
+    if (!directory) return std::unexpected(directory.error());
+    const std::uint64_t cursor = proto::read_number(work.request().payload).value_or(0);
+    const int number = directory->descriptor().number();
+    if (cursor != 0 && ::lseek(number, static_cast<off_t>(cursor), SEEK_SET) < 0)
+        return stop_at(Step::parse, {EINVAL, "the cursor is not of this directory"});
+
+    std::string path(grant.path().text());
+    if (path != "/") path += '/';
+    const std::size_t stem = path.size();
+    proto::DirectoryPageWriter page(work.granted.payload_room);
+    std::uint64_t next = cursor;
+    std::array<std::byte, 32768> buffer;
+    for (;;) {
+        const long size = ::syscall(SYS_getdents64, number, buffer.data(), buffer.size());
+        if (size < 0) return call_failed(Step::inspect);
+        if (size == 0) break;
+        for (long at = 0; at < size;) {
+            const KernelEntry entry = read_entry(buffer.data() + at);
+            at += entry.size;
+            const std::string_view name = entry.name;
+            if (name != "." && name != "..") {
+                path.resize(stem);
+                path += name;
+                if (!hidden(work, path) &&
+                    !page.add({.inode = entry.inode, .type = entry.type, .name = name})) {
+                    if (next == cursor)
+                        return stop_at(Step::deliver, {EMSGSIZE, "the batch leaves no room for an entry"});
+                    page.set_next(next);
+                    return Answer{.payload = page.payload()};
+                }
+            }
+            next = static_cast<std::uint64_t>(entry.next);
+        }
+    }
+    page.set_next(0);
+    return Answer{.payload = page.payload()};
+}
+
+}  // namespace fdbroker::opener

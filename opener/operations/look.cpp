@@ -1,0 +1,107 @@
+#include "opener/operations/look.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include <array>
+#include <climits>
+#include <cstring>
+
+#include "proto/payload.hpp"
+
+namespace fdbroker::opener {
+
+using policy::FileType;
+using proto::Step;
+
+namespace {
+
+// The one namespace that has no meaning to the kernel (xattr(7)): the others are modes, capabilities and labels.
+constexpr std::string_view user_namespace = "user.";
+
+proto::Timestamp time_of(const statx_timestamp& time) {
+    return {.seconds = time.tv_sec, .nanoseconds = time.tv_nsec};
+}
+
+proto::Status status_of(const struct statx& status) {
+    // The mount's number is the opener's own affair.
+    return {.mask = status.stx_mask & (STATX_BASIC_STATS | STATX_BTIME),
+            .block_size = status.stx_blksize,
+            .attributes = status.stx_attributes & ~std::uint64_t{STATX_ATTR_MOUNT_ROOT},
+            .links = status.stx_nlink,
+            .uid = status.stx_uid,
+            .gid = status.stx_gid,
+            .mode = status.stx_mode,
+            .inode = status.stx_ino,
+            .size = status.stx_size,
+            .blocks = status.stx_blocks,
+            .attributes_mask = status.stx_attributes_mask & ~std::uint64_t{STATX_ATTR_MOUNT_ROOT},
+            .access = time_of(status.stx_atime),
+            .birth = time_of(status.stx_btime),
+            .change = time_of(status.stx_ctime),
+            .modification = time_of(status.stx_mtime),
+            .rdev_major = status.stx_rdev_major,
+            .rdev_minor = status.stx_rdev_minor,
+            .dev_major = status.stx_dev_major,
+            .dev_minor = status.stx_dev_minor};
+}
+
+template <std::size_t Size>
+Answer answer(const std::array<char, Size>& bytes) {
+    return {.payload = std::string(bytes.data(), bytes.size())};
+}
+
+}  // namespace
+
+Done<Answer> stat_object(const Work& work, const policy::Grant& grant) {
+    const auto object = open_inspected(work, grant, O_PATH);
+    if (!object) return std::unexpected(object.error());
+    // With O_PATH a link in the last place is opened itself.
+    if (object->status().type == FileType::symlink && (work.request().flags & AT_SYMLINK_NOFOLLOW) == 0)
+        return stop_at(Step::resolve, {ELOOP, explain_open_failure(ELOOP)});
+    struct statx status{};
+    if (::statx(object->descriptor().number(), "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME, &status) !=
+        0)
+        return call_failed(Step::inspect);
+    return answer(proto::status_payload(status_of(status)));
+}
+
+Done<Answer> read_link(const Work& work, const policy::Grant& grant) {
+    const auto object = open_inspected(work, grant, O_PATH);
+    if (!object) return std::unexpected(object.error());
+    if (object->status().type != FileType::symlink)
+        return stop_at(Step::inspect, {EINVAL, "it is not a symbolic link"});
+    std::array<char, PATH_MAX> target;
+    const ssize_t size = ::readlinkat(object->descriptor().number(), "", target.data(), target.size());
+    if (size < 0) return call_failed(Step::inspect);
+    return Answer{.payload = std::string(target.data(), static_cast<std::size_t>(size))};
+}
+
+Done<Answer> read_attribute_value(const Work& work, const policy::Grant& grant) {
+    if (!work.place.may_block()) return not_here();
+    const auto file = open_inspected(work, grant, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+    if (!file) return std::unexpected(file.error());
+    const char* name = work.request().payload.data();
+    std::string value(XATTR_SIZE_MAX, '\0');
+    const ssize_t size = ::fgetxattr(file->descriptor().number(), name, value.data(), value.size());
+    if (size < 0) return call_failed(Step::inspect);
+    value.resize(static_cast<std::size_t>(size));
+    return Answer{.payload = std::move(value)};
+}
+
+Done<Answer> list_attributes(const Work& work, const policy::Grant& grant) {
+    if (!work.place.may_block()) return not_here();
+    const auto file = open_inspected(work, grant, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+    if (!file) return std::unexpected(file.error());
+    std::string all(XATTR_LIST_MAX, '\0');
+    const ssize_t size = ::flistxattr(file->descriptor().number(), all.data(), all.size());
+    if (size < 0) return call_failed(Step::inspect);
+    std::string names;
+    for (const char* name = all.data(); name < all.data() + size; name += std::strlen(name) + 1)
+        if (std::string_view(name).starts_with(user_namespace)) names.append(name).push_back('\0');
+    return Answer{.payload = std::move(names)};
+}
+
+}  // namespace fdbroker::opener

@@ -1,0 +1,13 @@
+// What only looks: stat, list, readlink, and reading extended attributes.
+#pragma once
+
+#include "opener/operations/operation.hpp"
+
+namespace fdbroker::opener {
+
+Done<Answer> stat_object(const Work& work, const policy::Grant& grant);
+Done<Answer> read_link(const Work& work, const policy::Grant& grant);
+Done<Answer> read_attribute_value(const Work& work, const policy::Grant& grant);
+Done<Answer> list_attributes(const Work& work, const policy::Grant& grant);
+
+}  // namespace fdbroker::opener

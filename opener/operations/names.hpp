@@ -1,0 +1,38 @@
+// Names that are made: files and directories that appear whole, with their owner and mode, and the directories above
+// them.
+#pragma once
+
+#include "opener/operations/operation.hpp"
+
+namespace fdbroker::opener {
+
+// The directory of the grant's last name; makes the missing ones above where the rule says so (`create: parents`) and
+// covers them.
+Done<ResolvedParent> parent_of_new(const Work& work, const policy::Grant& grant);
+
+// What a file or directory that the grant's rule creates looks like.
+struct NewObject {
+    mode_t mode = 0;
+    uid_t owner = 0;
+    gid_t group = 0;
+};
+NewObject new_object(const policy::Rule& rule, const policy::Peer& peer, policy::FileType type) noexcept;
+
+// A temporary without a name, with the owner and mode that it will have. ENOTSUP: the filesystem has none.
+Done<proto::UniqueFd> make_unnamed(const ResolvedParent& parent, const NewObject& object,
+                                   std::uint64_t flags);
+// Gives it the parent's name; EEXIST when that is taken.
+Done<void> link_unnamed(proto::BorrowedFd file, const ResolvedParent& parent, const char* name);
+
+// A file of that name that was not there before, open with `flags`, inspected as far as it can be. EEXIST when the name
+// is taken.
+Done<proto::UniqueFd> create_file(const Work& work, const policy::Grant& grant, const ResolvedParent& parent,
+                                  std::uint64_t flags);
+// EEXIST when the name is taken.
+Done<void> create_directory(const Work& work, const policy::Rule& rule, proto::BorrowedFd parent,
+                            const char* name);
+
+// A name that nothing has yet, for what gets another one at once. Begins with a dot.
+std::string temporary_name();
+
+}  // namespace fdbroker::opener

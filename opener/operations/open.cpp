@@ -1,0 +1,71 @@
+#include "opener/operations/open.hpp"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "opener/operations/names.hpp"
+
+namespace fdbroker::opener {
+
+using policy::FileType;
+using proto::Step;
+
+namespace {
+
+// How often a name may come and go between the look at it and the making of it.
+constexpr unsigned most_tries = 16;
+
+std::optional<Obstacle> refuse_delivery(const InspectedFile& file, const policy::Grant& grant) {
+    if (file.status().type == FileType::directory && grant.rule().delivery != policy::Delivery::directory)
+        return Obstacle{EISDIR, "a directory is delivered only by a rule with deliver: directory"};
+    return std::nullopt;
+}
+
+Done<Answer> open_existing(const Work& work, const policy::Grant& grant) {
+    const OpenFlags flags = work.granted.flags;
+    // What is truncated waits for its disk.
+    if (flags.wants(O_TRUNC) && !work.place.may_block()) return not_here();
+    auto file = open_inspected(work, grant, flags.for_openat2());
+    if (!file) return std::unexpected(file.error());
+    if (const auto obstacle = refuse_delivery(*file, grant)) return stop_at(Step::inspect, *obstacle);
+    // open(2): of what is not regular, O_TRUNC has no effect.
+    if (flags.wants(O_TRUNC) && file->status().type == FileType::regular &&
+        ::ftruncate(file->descriptor().number(), 0) != 0)
+        return call_failed(Step::deliver);
+    auto deliverable = Inspector::deliver(std::move(*file), flags);
+    if (!deliverable) return stop_at(Step::inspect, deliverable.error());
+    return Answer{.file = std::move(*deliverable)};
+}
+
+Done<Answer> create(const Work& work, const policy::Grant& grant) {
+    const OpenFlags flags = work.granted.flags;
+    const auto parent = parent_of_new(work, grant);
+    if (!parent) return std::unexpected(parent.error());
+    // An unnamed file cannot be opened for reading alone; that is done by its name, once it has one.
+    const std::uint64_t how = flags.writes() ? flags.for_new_file() : O_WRONLY;
+    auto file = create_file(work, grant, *parent, how);
+    if (!file) return std::unexpected(file.error());
+    if (!flags.writes()) return open_existing(work, grant);
+    return Answer{.file = DeliverableFile::made_here(std::move(*file))};
+}
+
+}  // namespace
+
+Done<Answer> open_file(const Work& work, const policy::Grant& grant) {
+    const OpenFlags flags = work.granted.flags;
+    if (!flags.wants(O_CREAT)) return open_existing(work, grant);
+    const bool exclusive = flags.wants(O_EXCL);
+    for (unsigned tries = 1;; ++tries) {
+        if (!exclusive) {
+            auto there = open_existing(work, grant);
+            if (there || there.error().errno_value != ENOENT || there.error().step != Step::resolve)
+                return there;
+        }
+        if (!work.place.may_block()) return not_here();
+        auto made = create(work, grant);
+        if (made || exclusive || made.error().errno_value != EEXIST) return made;
+        if (tries == most_tries) return stop_at(Step::resolve, {EAGAIN, "its name comes and goes"});
+    }
+}
+
+}  // namespace fdbroker::opener

@@ -1,0 +1,10 @@
+// open: a descriptor of a file, which may be created or truncated on the way.
+#pragma once
+
+#include "opener/operations/operation.hpp"
+
+namespace fdbroker::opener {
+
+Done<Answer> open_file(const Work& work, const policy::Grant& grant);
+
+}  // namespace fdbroker::opener

@@ -1,0 +1,69 @@
+// What the operations of a policy have in common: what they work with, and how they end.
+//
+// Each is a function of a Work and a Grant. The grant is passed beside the work because a followed link leads to another
+// one, for another path, with which the same work is done again (operations/links.hpp).
+#pragma once
+
+#include <cerrno>
+#include <expected>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "opener/decide.hpp"
+#include "opener/place.hpp"
+#include "opener/resolver.hpp"
+#include "opener/tools.hpp"
+#include "policy/policy.hpp"
+#include "proto/message.hpp"
+
+namespace fdbroker::opener {
+
+struct Work {
+    const Tools& tools;
+    const policy::Peer& peer;
+    const GrantedRequest& granted;
+    const Place& place;
+
+    const proto::Request& request() const noexcept { return granted.request; }
+    std::uint32_t uid() const noexcept { return peer.identity().uid; }
+};
+
+// Why an operation ended without being done, and at which step.
+struct Stop {
+    proto::Step step = proto::Step::none;
+    int errno_value = 0;
+    std::string reason{};
+
+    // Nothing has been done, and a helper has to do it.
+    bool needs_helper() const noexcept { return errno_value == 0; }
+};
+
+// What an operation answers.
+struct Answer {
+    std::optional<DeliverableFile> file{};
+    std::string payload{};
+};
+
+template <typename T>
+using Done = std::expected<T, Stop>;
+
+inline std::unexpected<Stop> stop_at(proto::Step step, const Obstacle& obstacle) {
+    return std::unexpected(Stop{step, obstacle.errno_value, obstacle.text});
+}
+// Of a system call that has just failed.
+inline std::unexpected<Stop> call_failed(proto::Step step, int errno_value = errno) {
+    return std::unexpected(Stop{step, errno_value, explain_open_failure(errno_value)});
+}
+// For what is only ever done where it may block.
+inline std::unexpected<Stop> not_here() {
+    return stop_at(proto::Step::resolve, only_in_a_helper);
+}
+
+// resolve() and inspect() in one.
+Done<InspectedFile> open_inspected(const Work& work, const policy::Grant& grant, std::uint64_t flags);
+// The same for the object that has the parent's name now.
+Done<InspectedFile> open_inspected_in(const Work& work, const policy::Grant& grant,
+                                      const ResolvedParent& parent, std::uint64_t flags);
+
+}  // namespace fdbroker::opener

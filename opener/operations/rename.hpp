@@ -1,0 +1,11 @@
+// rename: an object gets another name, and no rule more than it had.
+#pragma once
+
+#include "opener/operations/operation.hpp"
+
+namespace fdbroker::opener {
+
+// Does not follow links, of neither name; so there is no other grant than the request's two.
+Done<Answer> rename_object(const Work& work);
+
+}  // namespace fdbroker::opener
