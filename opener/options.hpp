@@ -56,7 +56,7 @@ struct Options {
 };
 
 // Exit statuses of every command (opener(8)).
-enum ExitStatus { exit_done = 0, exit_failed = 1, exit_usage = 2, exit_policy = 3 };
+enum ExitStatus { exit_done = 0, exit_failed = 1, exit_usage = 2, exit_policy = 3, exit_unreachable = 4 };
 
 // The options, or the status to exit with: --help and --version have been printed then, or what is wrong was said on
 // standard error.

@@ -412,7 +412,7 @@ void Supervisor::start_failed(Generation& failed, int status) {
     }
     if (starting_for_ == Start::reload) {
         ++facts_.facts().failed_reloads;
-        failed.report().say("the policy was not reloaded; the one before stays in force");
+        say("the policy was not reloaded; the one before stays in force");
         const bool invalid = WIFEXITED(status) && WEXITSTATUS(status) == exit_policy;
         answer_reload(invalid ? CommandResult::invalid : CommandResult::failed,
                       std::make_shared<const UniqueFd>(failed.report().take()));

@@ -106,6 +106,12 @@ json answer_status(const GenerationFacts& facts, const ControlHost& host) {
     json answer = answer_uptime(facts);
     answer["version"] = FDBROKER_VERSION;
     answer["policy"] = policy_to_json(facts);
+    const SupervisorFacts& supervisor = facts.start.facts.facts();
+    answer["supervisor"] = {{"generations", supervisor.generations.load()},
+                            {"crashes", supervisor.crashes.load()},
+                            {"reloads", supervisor.reloads.load()},
+                            {"failed_reloads", supervisor.failed_reloads.load()},
+                            {"followed", supervisor.followed.load()}};
     answer["listeners"] = json::array();
     for (const ListenerFacts& listener : facts.start.listeners) {
         answer["listeners"].push_back({{"name", listener.name},
@@ -228,7 +234,8 @@ std::optional<policy::PeerIdentity> peer_from(const json& question) {
 
 }  // namespace
 
-json answer_explain(const policy::Policy& policy, std::string_view text) {
+json answer_explain(const GenerationFacts& facts, std::string_view text) {
+    const policy::Policy& policy = facts.policy;
     const json question = json::parse(text, nullptr, false);
     const auto wrong = [](std::string_view what) {
         return failure(fmt::format("explain: {}", what), exit_usage);
@@ -258,6 +265,7 @@ json answer_explain(const policy::Policy& policy, std::string_view text) {
     answer["operations"] = to_json(operations);
     answer["path"] = *path_text;
     answer["peer"] = to_json(peer.identity());
+    answer["policy"] = policy_to_json(facts);
     answer["text"] = policy::to_text(explanation, peer, operations, *path);
     return answer;
 }
@@ -307,6 +315,10 @@ Gauges gauges_of(const GenerationFacts& facts, const ControlHost& host) {
             .generation_started = facts.started,
             .sessions = host.session_count(),
             .descriptors_in_flight = host.descriptors_in_flight(),
+            .generations_started = facts.start.facts.facts().generations.load(),
+            .crashes = facts.start.facts.facts().crashes.load(),
+            .reloads = facts.start.facts.facts().reloads.load(),
+            .failed_reloads = facts.start.facts.facts().failed_reloads.load(),
             .next_record = facts.start.ring != nullptr ? facts.start.ring->next_sequence() : 0};
 }
 

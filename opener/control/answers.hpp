@@ -20,7 +20,7 @@ nlohmann::json answer_status(const GenerationFacts& facts, const ControlHost& ho
 nlohmann::json answer_uptime(const GenerationFacts& facts);
 nlohmann::json answer_connections(const ControlHost& host, bool grants);
 nlohmann::json answer_why(const GenerationFacts& facts, std::string_view number);
-nlohmann::json answer_explain(const policy::Policy& policy, std::string_view question);
+nlohmann::json answer_explain(const GenerationFacts& facts, std::string_view question);
 // The new policy serves.
 nlohmann::json answer_reloaded(const GenerationFacts& facts);
 // It does not; `said` is what was said while the generation that should have served it was started (start_report.hpp).

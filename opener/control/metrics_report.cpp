@@ -169,6 +169,12 @@ std::string to_prometheus(const Metrics& metrics, const Gauges& gauges) {
             gauges.generation);
     out.one("generation_start_time_seconds", "gauge", "When this generation began to serve.",
             timestamp(gauges.generation_started));
+    out.one("generations_total", "counter", "Generations started since the opener did.",
+            gauges.generations_started);
+    out.one("crashes_total", "counter", "Of these, those that served and died.", gauges.crashes);
+    out.family("reloads_total", "counter", "Reloads of the policy since the opener started.");
+    out.sample(gauges.reloads, "result=\"served\"");
+    out.sample(gauges.failed_reloads, "result=\"refused\"");
     out.one("policy_rules", "gauge", "Rules of the policy that is served.", metrics.rules().size());
     out.one("sessions", "gauge", "Connections of workers.", gauges.sessions);
     out.one("sessions_total", "counter",
@@ -242,6 +248,10 @@ json to_json(const Metrics& metrics, const Gauges& gauges) {
             {"started", seconds(gauges.opener_started)},
             {"generation", gauges.generation},
             {"generation_started", seconds(gauges.generation_started)},
+            {"generations", gauges.generations_started},
+            {"crashes", gauges.crashes},
+            {"reloads", gauges.reloads},
+            {"failed_reloads", gauges.failed_reloads},
             {"policy_rules", metrics.rules().size()},
             {"sessions", gauges.sessions},
             {"sessions_begun", metrics.sessions_begun()},

@@ -17,6 +17,10 @@ struct Gauges {
     std::chrono::system_clock::time_point generation_started{};
     std::uint64_t sessions = 0;
     std::uint64_t descriptors_in_flight = 0;
+    std::uint64_t generations_started = 0;  // of this opener, over all generations, as the next three
+    std::uint64_t crashes = 0;
+    std::uint64_t reloads = 0;
+    std::uint64_t failed_reloads = 0;
     std::uint64_t control_clients = 0;
     std::uint64_t watchers = 0;
     std::uint64_t lost_watch_records = 0;

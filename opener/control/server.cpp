@@ -13,6 +13,7 @@
 #include "opener/control/answers.hpp"
 #include "opener/control/text.hpp"
 #include "opener/identity.hpp"
+#include "opener/printable.hpp"
 #include "policy/explain.hpp"
 
 namespace fdbroker::opener {
@@ -50,19 +51,6 @@ std::string text_of(BorrowedFd file) {
     return text;
 }
 
-// Bytes that a terminal would act on show as \xHH.
-std::string printable(std::string_view bytes) {
-    std::string text;
-    for (const char byte : bytes) {
-        if (byte >= 0x20 && byte < 0x7f) {
-            text += byte;
-        } else {
-            text += fmt::format("\\x{:02x}", static_cast<unsigned char>(byte));
-        }
-    }
-    return text;
-}
-
 std::string watch_line(const WatchedDecision& decision) {
     const DecisionRecord& record = decision.record;
     const auto second = std::chrono::floor<std::chrono::seconds>(record.head.time);
@@ -71,9 +59,11 @@ std::string watch_line(const WatchedDecision& decision) {
         fmt::format("{:%H:%M:%S}.{:06} {} {} {} pid {} uid {}", fmt::gmtime(second),
                     std::chrono::floor<std::chrono::microseconds>(record.head.time - second).count(),
                     refused ? "refused" : "allowed", policy::to_text(record.operations),
-                    printable(record.path), decision.pid, decision.peer.uid);
-    if (!decision.peer.user.empty()) line += fmt::format(" ({})", printable(decision.peer.user));
-    if (record.rule != nullptr) line += fmt::format(" rule {}", printable(record.rule->name));
+                    printable(record.path, LineFeeds::escaped), decision.pid, decision.peer.uid);
+    if (!decision.peer.user.empty())
+        line += fmt::format(" ({})", printable(decision.peer.user, LineFeeds::escaped));
+    if (record.rule != nullptr)
+        line += fmt::format(" rule {}", printable(record.rule->name, LineFeeds::escaped));
     if (refused) line += fmt::format(": {} ({})", record.reason, ::strerrorname_np(record.errno_value));
     if (record.head.sequence != 0) line += fmt::format(" [{}]", record.head.sequence);
     return line + "\n";
@@ -163,7 +153,7 @@ void ControlServer::obey(ControlClient& client, std::string_view text) {
         case ControlCommand::why:
             return answer(answer_why(*facts_, line->arguments[0]));
         case ControlCommand::explain:
-            return answer(answer_explain(facts_->policy, line->arguments[0]));
+            return answer(answer_explain(*facts_, line->arguments[0]));
         case ControlCommand::help:
             return answer({{"text", control_help()}});
         case ControlCommand::watch:

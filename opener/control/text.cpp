@@ -6,6 +6,8 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
+#include "opener/printable.hpp"
+
 namespace fdbroker::opener {
 
 using nlohmann::json;
@@ -14,7 +16,13 @@ namespace {
 
 std::string word(const json& value) {
     if (value.is_null()) return "-";
-    return value.is_string() ? value.get<std::string>() : value.dump();
+    return value.is_string() ? printable(value.get<std::string>(), LineFeeds::escaped) : value.dump();
+}
+
+std::string joined(const json& words) {
+    std::string text;
+    for (const json& one : words) text += (text.empty() ? "" : ",") + word(one);
+    return text.empty() ? "-" : text;
 }
 
 std::string duration_text(std::int64_t seconds) {
@@ -25,7 +33,7 @@ std::string duration_text(std::int64_t seconds) {
 }
 
 std::string plural(const json& count, std::string_view thing) {
-    return fmt::format("{} {}{}", word(count), thing, count == 1 ? "" : "s");
+    return fmt::format("{} {}{}", word(count), thing, count == 1 ? "" : thing.ends_with('h') ? "es" : "s");
 }
 
 // Columns as wide as their widest word; the first row is the heading. The last column is not filled up.
@@ -97,7 +105,11 @@ std::string uptime_text(const json& answer) {
 std::string status_text(const json& answer, const TextStyle& style) {
     Lines lines(style);
     lines.add("opener", fmt::format("{}, up {}", word(answer["version"]), uptime_text(answer)));
+    const json& supervisor = answer["supervisor"];
     lines.add("generation", generation_text(answer["generation"]));
+    lines.add("so far",
+              fmt::format("{}, {} refused, {}", plural(supervisor["reloads"], "reload"),
+                          word(supervisor["failed_reloads"]), plural(supervisor["crashes"], "crash")));
     lines.add("policy", policy_text(answer["policy"]));
     for (const json& listener : answer["listeners"]) {
         lines.add(listener["control"] == true ? "control" : "listening",
@@ -131,11 +143,9 @@ std::string connections_text(const json& answer, const TextStyle& style) {
         {"session", "listener", "pid", "user", "roles", "since", "last request", "requests", "refused"});
     std::size_t grants = 0;
     for (const json& session : answer["connections"]) {
-        std::string roles;
-        for (const json& role : session["roles"]) roles += (roles.empty() ? "" : ",") + word(role);
         table.add({word(session["session"]), word(session["listener"]), word(session["pid"]),
                    session["user"].is_null() ? word(session["uid"]) : word(session["user"]),
-                   roles.empty() ? "-" : roles, word(session["since"]), word(session["last_request"]),
+                   joined(session["roles"]), word(session["since"]), word(session["last_request"]),
                    word(session["requests"]), word(session["refused"])});
         if (session.contains("grants")) grants += session["grants"].size();
     }
@@ -154,9 +164,7 @@ std::string why_text(const json& record, const TextStyle& style) {
     Lines lines(style);
     const bool refused = record.value("decision", "") == "refused";
     if (record.contains("decision")) {
-        std::string operations;
-        for (const json& operation : record["operation"])
-            operations += (operations.empty() ? "" : "+") + word(operation);
+        const std::string operations = joined(record["operation"]);
         lines.add("decision",
                   fmt::format("{}{}{}: {} {}", refused ? style.bad : style.good, word(record["decision"]),
                               style.end, operations, word(record["path"])));
@@ -167,9 +175,16 @@ std::string why_text(const json& record, const TextStyle& style) {
     }
     if (record.contains("rule"))
         lines.add("rule", fmt::format("{}, {}", word(record["rule"]), word(record["at"])));
+    if (record.contains("peer")) {
+        const json& peer = record["peer"];
+        lines.add("peer",
+                  fmt::format("{}, pid {}, uid {}, roles {}, on {}",
+                              peer["user"].is_null() ? "no name" : word(peer["user"]), word(peer["pid"]),
+                              word(peer["uid"]), joined(peer["roles"]), word(record["listener"])));
+    }
     for (const auto& [key, value] : record.items()) {
-        static constexpr std::string_view told[] = {"decision", "operation", "path", "reason",
-                                                    "step",     "errno",     "rule", "at"};
+        static constexpr std::string_view told[] = {"decision", "operation", "path", "reason",   "step",
+                                                    "errno",    "rule",      "at",   "listener", "peer"};
         if (std::ranges::find(told, key) == std::end(told)) lines.add(key, word(value));
     }
     return lines.take();
@@ -178,17 +193,17 @@ std::string why_text(const json& record, const TextStyle& style) {
 std::string failure_text(const json& answer, const TextStyle& style) {
     std::string text = fmt::format("{}error:{} {}\n", style.bad, style.end, word(answer["error"]));
     if (!answer.contains("diagnostics")) return text;
-    for (const json& one : answer["diagnostics"]) {
-        if (one.contains("line")) {
-            text += fmt::format("{}{}:{}:{}:{} ", style.strong, word(one["file"]), word(one["line"]),
-                                word(one["column"]), style.end);
-        }
-        text += word(one["message"]) + "\n";
-    }
+    for (const json& one : answer["diagnostics"]) text += diagnostic_text(one, style) + "\n";
     return text;
 }
 
 }  // namespace
+
+std::string diagnostic_text(const json& diagnostic, const TextStyle& style) {
+    if (!diagnostic.contains("line")) return word(diagnostic["message"]);
+    return fmt::format("{}{}:{}:{}:{} {}", style.strong, word(diagnostic["file"]), word(diagnostic["line"]),
+                       word(diagnostic["column"]), style.end, word(diagnostic["message"]));
+}
 
 std::string to_text(ControlCommand command, const json& answer, const TextStyle& style) {
     if (answer.contains("error")) return failure_text(answer, style);
@@ -207,7 +222,7 @@ std::string to_text(ControlCommand command, const json& answer, const TextStyle&
         case ControlCommand::shutdown:
             return "the opener stops\n";
         default:
-            return word(answer["text"]);
+            return printable(answer.value("text", ""));
     }
 }
 

@@ -13,6 +13,9 @@ struct TextStyle {
     std::string strong{}, good{}, bad{}, end{};
 };
 
+// "file:line:column: what is wrong" of one of an answer's diagnostics; not all have a place.
+std::string diagnostic_text(const nlohmann::json& diagnostic, const TextStyle& style = {});
+
 // Lines, each ended by a newline. An answer that has `error` is "error: …", with the places below it.
 std::string to_text(ControlCommand command, const nlohmann::json& answer, const TextStyle& style = {});
 

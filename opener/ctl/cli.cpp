@@ -8,8 +8,10 @@
 #include <functional>
 
 #include "opener/config.hpp"
+#include "opener/ctl/control_commands.hpp"
 #include "opener/ctl/policy_commands.hpp"
 #include "opener/ctl/terminal.hpp"
+#include "proto/address.hpp"
 
 namespace fdbroker::ctl {
 
@@ -17,6 +19,7 @@ namespace {
 
 // What the chosen command does; set while the arguments are read.
 using Action = std::function<ExitStatus()>;
+using opener::ControlCommand;
 
 void add_json(CLI::App& command, bool& json) {
     command.add_flag("--json", json, "write JSON to standard output");
@@ -39,12 +42,12 @@ void add_test(CLI::App& group, Action& action) {
     command->callback([&action, options] { action = [options] { return policy_test(*options); }; });
 }
 
-void add_explain(CLI::App& group, Action& action) {
+void add_explain(CLI::App& group, const std::string& control, Action& action) {
     CLI::App* const command =
         group.add_subcommand("explain", "is a request allowed, by which rule, and what else was looked at");
     const auto options = std::make_shared<ExplainOptions>();
-    CLI::Option* const file =
-        command->add_option("--policy", options->policy, "the policy")->type_name("FILE");
+    command->add_option("--policy", options->policy, "the policy (the one that the running opener serves)")
+        ->type_name("FILE");
     command->add_option("--as", options->user, "who asks: a name or a uid")->type_name("USER")->required();
     CLI::Option* const groups =
         command
@@ -57,27 +60,76 @@ void add_explain(CLI::App& group, Action& action) {
         ->type_name("NAME");
     command->add_option("OP", options->operations, "what is asked for: operations, with commas between them")
         ->required();
+    command->fallthrough();
+    group.fallthrough();
     command->add_option("PATH", options->path, "an absolute path")->required();
     add_json(*command, options->json);
-    command->callback([&action, options, file] {
-        if (file->empty())
-            throw CLI::ValidationError(
-                "--policy", "a policy file is needed: this version cannot ask an opener for the running one");
-        action = [options] { return policy_explain(*options); };
+    command->callback([&action, &control, options] {
+        action = [&control, options] {
+            options->control = control;
+            return policy_explain(*options);
+        };
     });
+}
+
+// A command that asks the running opener. Returns it for what is its own.
+CLI::App& add_question(CLI::App& app, const std::string& control, ControlCommand command,
+                       const char* description, std::shared_ptr<ControlQuestion> question, Action& action) {
+    CLI::App* const added = app.add_subcommand(std::string(to_string(command)), description);
+    question->command = command;
+    added->fallthrough();
+    add_json(*added, question->json);
+    added->callback([&action, &control, question] {
+        action = [&control, question] {
+            question->control = control;
+            return ask_opener(*question);
+        };
+    });
+    return *added;
+}
+
+void add_questions(CLI::App& app, const std::string& control, Action& action) {
+    const auto add = [&](ControlCommand command, const char* description) {
+        auto question = std::make_shared<ControlQuestion>();
+        CLI::App& added = add_question(app, control, command, description, question, action);
+        return std::pair<CLI::App&, std::shared_ptr<ControlQuestion>>(added, question);
+    };
+    add(ControlCommand::status, "what the opener is, serves and is confined to");
+    add(ControlCommand::uptime, "how long it has been running");
+    const auto [echo, text] = add(ControlCommand::echo, "have it say something");
+    echo.add_option("TEXT", text->arguments, "what it shall say")->required();
+    add(ControlCommand::metrics, "its counters, as Prometheus reads them");
+    add(ControlCommand::watch, "every decision from now on, as it is made");
+    add(ControlCommand::reload, "load the policy again, and wait until it is served");
+    add(ControlCommand::shutdown, "finish what is in flight, and stop");
+    const auto [connections, which] = add(ControlCommand::connections, "who is connected");
+    connections.add_flag("--grants", which->grants, "and what was delivered to them, by which rule");
+    const auto [why, number] = add(ControlCommand::why, "what decided a request, and why");
+    why.add_option("RECORD", number->arguments, "the number of its record, which the reply bears")
+        ->expected(1)
+        ->required();
+    const auto [workers, pool] = add(ControlCommand::workers, "the workers that it looks after");
+    workers.add_option("NAME N", pool->arguments, "a pool, and how many workers it shall have")
+        ->type_size(2)
+        ->type_name("");
 }
 
 }  // namespace
 
 opener::ExitStatus run(int argc, const char* const* argv) {
     Action action;
-    CLI::App app("Asks what a policy of fdbroker's opener means.", "openerctl");
+    std::string control(proto::default_control_socket);
+    CLI::App app("Asks and controls fdbroker's opener, and tells what a policy means.", "openerctl");
+    app.add_option("--control", control, "where the opener is controlled")
+        ->type_name("ADDRESS")
+        ->capture_default_str();
     app.set_version_flag("--version", FDBROKER_VERSION);
     app.require_subcommand(1);
+    add_questions(app, control, action);
     CLI::App* const policy = app.add_subcommand("policy", "check, explain and test policies");
     policy->require_subcommand(1);
     add_check(*policy, action);
-    add_explain(*policy, action);
+    add_explain(*policy, control, action);
     add_test(*policy, action);
     try {
         app.parse(argc, argv);

@@ -28,7 +28,8 @@ struct TestOptions {
 ExitStatus policy_test(const TestOptions& options);
 
 struct ExplainOptions {
-    std::string policy{};                 // a file
+    std::string policy{};                 // a file; empty: the policy that the running opener serves
+    std::string control{};                // its control socket
     std::string user{};                   // a name or a uid
     std::optional<std::string> groups{};  // names or gids between commas; none: those of the account
     std::string socket{};                 // the listener's name

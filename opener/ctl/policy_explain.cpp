@@ -8,11 +8,13 @@
 #include <utility>
 
 #include "opener/accounts.hpp"
+#include "opener/ctl/control_commands.hpp"
 #include "opener/ctl/disk.hpp"
 #include "opener/ctl/json.hpp"
 #include "opener/ctl/policy_commands.hpp"
 #include "opener/ctl/read_policy.hpp"
 #include "opener/ctl/terminal.hpp"
+#include "opener/load_policy.hpp"
 #include "policy/explain.hpp"
 #include "policy/peer.hpp"
 
@@ -84,10 +86,9 @@ struct Question {
     policy::RequestPath path;
 };
 
-void print_text(const Question& question, const policy::Explanation& explanation,
-                const std::optional<DiskReport>& disk) {
+// `text` explains what the policy says. `not_looked`: why the disk was not looked at, where the policy allows.
+void print_text(std::string text, const std::optional<DiskReport>& disk, std::string_view not_looked) {
     const bool colour = takes_colour(STDOUT_FILENO);
-    std::string text = policy::to_text(explanation, question.peer, question.operations, question.path);
     if (disk && disk->obstacle) {
         print_raw(painted("refused", Colour::red, colour));
         print(fmt::format(" by what is on disk: {}: {} ({})\n", disk->ended_at, disk->obstacle->text,
@@ -99,10 +100,12 @@ void print_text(const Question& question, const policy::Explanation& explanation
     print(text.substr(first));
     if (disk) {
         print(to_text(*disk));
-    } else if (explanation.decision) {
-        print("on disk: not looked at, which takes root\n");
+    } else if (!not_looked.empty()) {
+        print(fmt::format("on disk: not looked at, {}\n", not_looked));
     }
 }
+
+constexpr std::string_view takes_root = "which takes root";
 
 void print_answer_as_json(const Question& question, const policy::Explanation& explanation,
                           const std::optional<DiskReport>& disk, bool allowed) {
@@ -126,7 +129,77 @@ ExitStatus answer(const policy::Policy& policy, const Question& question, bool a
     if (as_json) {
         print_answer_as_json(question, explanation, disk, allowed);
     } else {
-        print_text(question, explanation, disk);
+        print_text(policy::to_text(explanation, question.peer, question.operations, question.path), disk,
+                   explanation.decision ? takes_root : "");
+    }
+    return allowed ? opener::exit_done : opener::exit_failed;
+}
+
+// ---- the policy that is served -----------------------------------------------------------------------------
+
+// As audit records have it: one character for each byte.
+std::string one_character_a_byte(std::string_view bytes) {
+    std::string text;
+    for (const char byte : bytes) {
+        const auto value = static_cast<unsigned char>(byte);
+        if (value < 0x80) {
+            text += byte;
+        } else {
+            text += static_cast<char>(0xc0U | value >> 6);
+            text += static_cast<char>(0x80U | (value & 0x3fU));
+        }
+    }
+    return text;
+}
+
+nlohmann::json question_for_opener(const policy::PeerIdentity& peer, policy::OperationSet operations,
+                                   policy::RequestPath path) {
+    nlohmann::json question{{"uid", peer.uid},
+                            {"gid", peer.gid},
+                            {"groups", peer.groups},
+                            {"user", peer.user},
+                            {"group", peer.group},
+                            {"socket", peer.listener},
+                            {"operations", to_json(operations)}};
+    question["path"] = one_character_a_byte(path.text());
+    return question;
+}
+
+// The policy that is served, from its files as long as these are the same; else why not.
+std::expected<policy::Policy, std::string_view> served_policy(const nlohmann::json& answer) {
+    if (::geteuid() != 0) return std::unexpected(takes_root);
+    auto loaded = opener::load_policy(answer["policy"]["file"].get<std::string>());
+    if (!loaded || loaded->digest != answer["policy"]["sha256"])
+        return std::unexpected("since the policy's files are not what was loaded");
+    return std::move(loaded->policy);
+}
+
+ExitStatus explain_running(const ExplainOptions& options, const policy::PeerIdentity& peer,
+                           policy::OperationSet operations, policy::RequestPath path) {
+    auto answer = answer_of_opener({.control = options.control,
+                                    .command = opener::ControlCommand::explain,
+                                    .arguments = {question_for_opener(peer, operations, path).dump()}});
+    if (!answer) return answer.error();
+    if (answer->contains("error")) {
+        complain((*answer)["error"].get<std::string>());
+        return static_cast<ExitStatus>(answer->value("status", static_cast<int>(opener::exit_failed)));
+    }
+    const bool decided = (*answer)["allowed"] == true;
+    std::expected<policy::Policy, std::string_view> served = std::unexpected("");
+    if (decided) served = served_policy(*answer);
+    std::optional<DiskReport> disk;
+    if (served) {
+        const auto decision = served->decide(served->identify(peer), operations, path);
+        if (decision) disk = look_on_disk(*served, *decision, peer.uid);
+    }
+    const bool allowed = decided && !(disk && disk->obstacle);
+    if (options.json) {
+        (*answer)["allowed"] = allowed;
+        (*answer)["disk"] = disk ? to_json(*disk) : nlohmann::json();
+        answer->erase("text");
+        print_json(*answer);
+    } else {
+        print_text((*answer)["text"], disk, served ? "" : served.error());
     }
     return allowed ? opener::exit_done : opener::exit_failed;
 }
@@ -145,6 +218,7 @@ ExitStatus policy_explain(const ExplainOptions& options) {
     if (!path) return misused(fmt::format("{}: {}", options.path, to_string(path.error())));
     auto identity = peer_of(options);
     if (!identity) return misused(identity.error());
+    if (options.policy.empty()) return explain_running(options, *identity, *operations, *path);
     const PolicyFiles files = read_policy(options.policy, policy::OwnTests::must_pass);
     if (!files.policy) {
         report_diagnostics(files, options.json);

@@ -39,19 +39,6 @@ std::string painted(std::string_view text, Colour colour, bool with_colour) {
     return fmt::format("\x1b[{}m{}\x1b[0m", code(), text);
 }
 
-std::string printable(std::string_view text) {
-    std::string shown;
-    for (const char byte : text) {
-        const auto value = static_cast<unsigned char>(byte);
-        if ((value < 0x20 && byte != '\n') || value == 0x7f) {
-            shown += fmt::format("\\x{:02x}", value);
-        } else {
-            shown += byte;
-        }
-    }
-    return shown;
-}
-
 void print(std::string_view text) {
     print_raw(printable(text));
 }

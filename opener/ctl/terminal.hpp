@@ -4,6 +4,8 @@
 #include <string>
 #include <string_view>
 
+#include "opener/printable.hpp"
+
 namespace fdbroker::ctl {
 
 // "openerctl: what: why" on standard error.
@@ -17,8 +19,7 @@ bool takes_colour(int stream) noexcept;
 enum class Colour { red, green, bold };
 std::string painted(std::string_view text, Colour colour, bool with_colour);
 
-// Text from files and names on disk ends on terminals: control bytes other than line feeds are shown as \xHH.
-std::string printable(std::string_view text);
+using opener::printable;
 
 // To standard output, made printable. What cannot be written shows at flush_output().
 void print(std::string_view text);

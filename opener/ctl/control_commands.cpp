@@ -1,0 +1,139 @@
+#include "opener/ctl/control_commands.hpp"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "opener/control/text.hpp"
+#include "opener/ctl/json.hpp"
+#include "opener/ctl/opener_connection.hpp"
+#include "opener/ctl/terminal.hpp"
+
+namespace fdbroker::ctl {
+
+using nlohmann::json;
+using opener::ControlCommand;
+using opener::ExitStatus;
+
+namespace {
+
+ExitStatus unreachable(const ControlQuestion& question, std::string_view why) {
+    complain(fmt::format("the opener at {} cannot be reached: {}", question.control, why));
+    return opener::exit_unreachable;
+}
+
+std::string line_of(const ControlQuestion& question, bool as_json) {
+    std::string line(to_string(question.command));
+    if (as_json) line += " --json";
+    if (question.grants) line += " --grants";
+    for (const std::string& argument : question.arguments) line += " " + argument;
+    return line;
+}
+
+// Sends the question off.
+std::expected<OpenerConnection, ExitStatus> ask(const ControlQuestion& question, bool as_json) {
+    const std::string line = line_of(question, as_json);
+    if (line.find('\n') != std::string::npos || line.size() > opener::max_control_line) {
+        complain("what the opener is asked must be one line of at most 65536 bytes");
+        return std::unexpected(opener::exit_usage);
+    }
+    auto opener = OpenerConnection::connect(question.control);
+    if (!opener) return std::unexpected(unreachable(question, opener.error().message()));
+    if (auto asked = opener->ask(line); !asked)
+        return std::unexpected(unreachable(question, asked.error().message()));
+    return std::move(*opener);
+}
+
+// What the opener says in text whatever was asked: that nobody may, or that there are too many who do.
+bool is_refusal(std::string_view text) {
+    constexpr std::string_view start = "error: ";
+    if (!text.starts_with(start)) return false;
+    text.remove_prefix(start.size());
+    complain(text.substr(0, text.find('\n')));
+    return true;
+}
+
+opener::TextStyle style_of_output() {
+    if (!takes_colour(STDOUT_FILENO)) return {};
+    return {.strong = "\x1b[1m", .good = "\x1b[32m", .bad = "\x1b[31m", .end = "\x1b[0m"};
+}
+
+ExitStatus say_what_failed(const json& answer) {
+    complain(answer["error"].get<std::string>());
+    const auto diagnostics = answer.find("diagnostics");
+    if (diagnostics != answer.end()) {
+        for (const json& one : *diagnostics) fmt::print(stderr, "{}\n", opener::diagnostic_text(one));
+    }
+    return static_cast<ExitStatus>(answer.value("status", static_cast<int>(opener::exit_failed)));
+}
+
+// The second word of a decision is what an eye looks for.
+std::string painted_decision(const std::string& line) {
+    for (const auto& [word, colour] :
+         {std::pair(" refused ", Colour::red), std::pair(" allowed ", Colour::green)}) {
+        const std::size_t at = line.find(word);
+        if (at == std::string::npos || at > line.find(' ')) continue;
+        const std::string_view bare = std::string_view(word).substr(1, 7);
+        return printable(line.substr(0, at + 1)) + painted(bare, colour, true) +
+               printable(line.substr(at + 8));
+    }
+    return printable(line);
+}
+
+ExitStatus watch(const ControlQuestion& question) {
+    auto opener = ask(question, question.json);
+    if (!opener) return opener.error();
+    const bool colour = !question.json && takes_colour(STDOUT_FILENO);
+    for (;;) {
+        auto line = opener->next_line();
+        if (!line) return unreachable(question, line.error().message());
+        if (!*line) return unreachable(question, "it has ended the watch");
+        if (is_refusal(**line)) return opener::exit_failed;
+        print_raw((colour ? painted_decision(**line) : printable(**line)) + "\n");
+        if (!opener->has_line() && !flush_output()) return opener::exit_failed;
+    }
+}
+
+// Prometheus's text has no answer in JSON that it is made from.
+ExitStatus metrics(const ControlQuestion& question) {
+    auto opener = ask(question, false);
+    if (!opener) return opener.error();
+    const auto text = opener->rest();
+    if (!text) return unreachable(question, text.error().message());
+    if (text->empty()) return unreachable(question, "it has ended the connection");
+    if (is_refusal(*text)) return opener::exit_failed;
+    print(*text);
+    return opener::exit_done;
+}
+
+}  // namespace
+
+std::expected<json, ExitStatus> answer_of_opener(const ControlQuestion& question) {
+    auto opener = ask(question, true);
+    if (!opener) return std::unexpected(opener.error());
+    const auto text = opener->rest();
+    if (!text) return std::unexpected(unreachable(question, text.error().message()));
+    if (is_refusal(*text)) return std::unexpected(opener::exit_failed);
+    json answer = json::parse(*text, nullptr, false);
+    if (!answer.is_object()) return std::unexpected(unreachable(question, "it has ended the connection"));
+    return answer;
+}
+
+ExitStatus ask_opener(const ControlQuestion& question) {
+    if (question.command == ControlCommand::watch) return watch(question);
+    if (question.command == ControlCommand::metrics && !question.json) return metrics(question);
+    const auto answer = answer_of_opener(question);
+    if (!answer) return answer.error();
+    if (question.json) {
+        print_json(*answer);
+        return static_cast<ExitStatus>(answer->value("status", static_cast<int>(opener::exit_done)));
+    }
+    if (answer->contains("error")) return say_what_failed(*answer);
+    const opener::TextStyle style = style_of_output();
+    print_raw(opener::to_text(question.command, *answer, style));
+    return opener::exit_done;
+}
+
+}  // namespace fdbroker::ctl
