@@ -111,6 +111,7 @@ void add_questions(CLI::App& app, const std::string& control, Action& action) {
     const auto [workers, pool] = add(ControlCommand::workers, "the workers that it looks after");
     workers.add_option("NAME N", pool->arguments, "a pool, and how many workers it shall have")
         ->type_size(2)
+        ->expected(1)
         ->type_name("");
 }
 

@@ -147,10 +147,11 @@ TEST_CASE("policy explain: a path of any bytes is printed without its control by
 TEST_CASE("policy explain: wrong usage is status 2, an invalid policy 3") {
     const TempDir directory;
     const Asker asker(directory);
-    const Outcome no_policy =
-        run({.arguments = {openerctl_program(), "policy", "explain", "--as", "root", "read", "/a"}});
-    CHECK(no_policy.status == 2);
-    CHECK(contains(no_policy.err, "openerctl: --policy: a policy file is needed"));
+    const std::string nowhere = directory / "no.sock";
+    const Outcome no_opener = run({.arguments = {openerctl_program(), "--control", nowhere, "policy",
+                                                 "explain", "--as", "root", "read", "/a"}});
+    CHECK(no_opener.status == 4);
+    CHECK(contains(no_opener.err, "openerctl: the opener at " + nowhere + " cannot be reached: "));
 
     const struct {
         Outcome outcome;
