@@ -18,6 +18,7 @@
 #include "opener/accounts.hpp"
 #include "opener/confinement/capability_names.hpp"
 #include "opener/confinement/confinement.hpp"
+#include "opener/confinement/directory_watch.hpp"
 #include "opener/control/server.hpp"
 #include "opener/event_loop.hpp"
 #include "opener/identity.hpp"
@@ -508,6 +509,9 @@ void run_generation(const GenerationStart& start) {
                                         control->descriptor(),
                                         report.descriptor()};
     if (start.ring != nullptr) std::ranges::copy(start.ring->descriptors(), std::back_inserter(keep));
+    // Before the directories are bound, so that a change after this moment is seen by one or the other.
+    if (auto watching = start_directory_watch(plan, start.changes); !watching)
+        fail(report, exit_failed, watching.error().message());
     auto confined = confine(plan, keep);
     if (!confined) fail(report, exit_failed, "cannot confine the broker: " + confined.error().message());
     if (start.options.require_confinement && !confined->report.complete()) {

@@ -39,7 +39,8 @@ struct GenerationStart : GenerationOrders {
     Link& link;
     Journal& journal;  // its own, empty
     StartReport& report;
-    KeptPolicy& kept;  // what is loaded, or where what is read from the files is kept
+    KeptPolicy& kept;           // what is loaded, or where what is read from the files is kept
+    proto::BorrowedFd changes;  // a byte written here: a directory that rules name has become another
 };
 
 // Runs a generation in the calling process, which the supervisor has just forked: loads the policy, confines the

@@ -32,9 +32,8 @@ ExitStatus check(const Options& options) {
     }
     fmt::print("{}: valid, {} rules\n{}", options.policy, policy.rules().size(), describe(plan, &*report));
     for (const DormantDirectory& directory : dormant) {
-        fmt::print(
-            "dormant: {}: {}; its rules grant nothing until it is there and the policy is loaded again\n",
-            directory.path, std::strerror(directory.errno_value));
+        fmt::print("dormant: {}: {}; its rules grant nothing until it is there\n", directory.path,
+                   std::strerror(directory.errno_value));
     }
     if (options.require_confinement && !report->complete()) {
         fmt::print(stderr, "opener: --require-confinement: {}\n", report->missing());

@@ -1,7 +1,9 @@
 #include "opener/generation.hpp"
 
+#include <fcntl.h>
 #include <unistd.h>
 
+#include <array>
 #include <csignal>
 #include <cstdio>
 #include <utility>
@@ -10,11 +12,13 @@ namespace fdbroker::opener {
 
 using proto::BorrowedFd;
 using proto::Result;
+using proto::UniqueFd;
 
 Generation::Generation(std::uint32_t number, Parts parts, ConnectionTable& connections, EventLoop& loop,
                        void* tag)
     : number_(number),
       link_(std::move(parts.link)),
+      changes_(std::move(parts.changes)),
       journal_(std::make_unique<Journal>(std::move(parts.journal))),
       report_(std::move(parts.report)),
       policy_(std::move(parts.policy)),
@@ -22,7 +26,8 @@ Generation::Generation(std::uint32_t number, Parts parts, ConnectionTable& conne
       loop_(loop),
       tag_(tag) {}
 
-Result<Generation::Parts> Generation::make_parts(const GenerationOrders& orders, Link supervisors_end) {
+Result<Generation::Parts> Generation::make_parts(const GenerationOrders& orders, Link link,
+                                                 UniqueFd changes) {
     auto journal = Journal::create();
     if (!journal) return std::unexpected(journal.error());
     auto report = StartReport::create();
@@ -33,14 +38,19 @@ Result<Generation::Parts> Generation::make_parts(const GenerationOrders& orders,
         if (!empty) return std::unexpected(empty.error());
         policy = std::make_shared<KeptPolicy>(std::move(*empty));
     }
-    return Parts{std::move(supervisors_end), std::move(*journal), std::move(*report), std::move(policy)};
+    return Parts{std::move(link), std::move(changes), std::move(*journal), std::move(*report),
+                 std::move(policy)};
 }
 
 Result<std::unique_ptr<Generation>> Generation::start(GenerationOrders orders, ConnectionTable& connections,
                                                       EventLoop& loop, void* tag) {
     auto pair = Link::make();
     if (!pair) return std::unexpected(pair.error());
-    auto parts = make_parts(orders, std::move(pair->supervisor));
+    int changes[2];
+    if (::pipe2(changes, O_CLOEXEC | O_NONBLOCK) != 0) return proto::system_error("pipe2");
+    UniqueFd changes_read(changes[0]);
+    const UniqueFd changes_write(changes[1]);
+    auto parts = make_parts(orders, std::move(pair->supervisor), std::move(changes_read));
     if (!parts) return std::unexpected(parts.error());
     std::unique_ptr<Generation> generation(
         new Generation(orders.number, std::move(*parts), connections, loop, tag));
@@ -51,7 +61,7 @@ Result<std::unique_ptr<Generation>> Generation::start(GenerationOrders orders, C
     if (generation->pid_ < 0) return proto::system_error("fork");
     if (generation->pid_ == 0) {
         run_generation({std::move(orders), pair->generation, *generation->journal_, generation->report_,
-                        *generation->policy_});
+                        *generation->policy_, changes_write.borrow()});
     }
     return generation;
 }
@@ -60,10 +70,28 @@ void Generation::kill() const noexcept {
     if (pid_ > 0) ::kill(pid_, SIGKILL);
 }
 
-void Generation::activated(void* tag) {
+Generation::~Generation() {
+    loop_.remove(link_.descriptor());
+    if (changes_) loop_.remove(changes_.borrow());
+}
+
+void Generation::activated(void* tag, void* changes_tag) {
     tag_ = tag;
     since_ = std::chrono::steady_clock::now();
     static_cast<void>(loop_.change(link_.descriptor(), EPOLLIN, tag_));
+    static_cast<void>(loop_.add(changes_.borrow(), EPOLLIN, changes_tag));
+}
+
+Generation::Directories Generation::directories() {
+    if (!changes_) return Directories::unknown;
+    // More than one change is told of as one.
+    std::array<char, 256> changes;
+    const ssize_t size = ::read(changes_.number(), changes.data(), changes.size());
+    if (size > 0) return Directories::changed;
+    if (size < 0) return Directories::same;
+    loop_.remove(changes_.borrow());
+    changes_.reset();
+    return Directories::unknown;
 }
 
 void Generation::post(const LinkMessage& message, SharedFile file) {

@@ -33,7 +33,7 @@ class Generation {
 
     Generation(const Generation&) = delete;
     Generation& operator=(const Generation&) = delete;
-    ~Generation() { loop_.remove(link_.descriptor()); }
+    ~Generation();
 
     std::uint32_t number() const noexcept { return number_; }
     bool is(pid_t pid) const noexcept { return pid == pid_; }
@@ -43,8 +43,11 @@ class Generation {
     std::chrono::steady_clock::duration age() const noexcept {
         return std::chrono::steady_clock::now() - since_;
     }
-    // From now on events about it bear `tag`, and its age counts.
-    void activated(void* tag);
+    // From now on events about it bear `tag`, those about directories `changes_tag`, and its age counts.
+    void activated(void* tag, void* changes_tag);
+    // Whether a directory that its rules name has become another. `unknown`: nobody looks any more.
+    enum class Directories : std::uint8_t { same, changed, unknown };
+    Directories directories();
 
     // Queues a message, with a file where one goes with it, and sends what the link has room for. Never waits: what is
     // left goes when epoll tells of room.
@@ -79,11 +82,13 @@ class Generation {
   private:
     struct Parts {
         Link link;
+        proto::UniqueFd changes;
         Journal journal;
         StartReport report;
         std::shared_ptr<KeptPolicy> policy;
     };
-    static proto::Result<Parts> make_parts(const GenerationOrders& orders, Link supervisors_end);
+    static proto::Result<Parts> make_parts(const GenerationOrders& orders, Link link,
+                                           proto::UniqueFd changes);
     Generation(std::uint32_t number, Parts parts, ConnectionTable& connections, EventLoop& loop, void* tag);
 
     struct Queued {
@@ -94,6 +99,7 @@ class Generation {
     std::uint32_t number_;
     pid_t pid_ = 0;  // 0: not running
     Link link_;
+    proto::UniqueFd changes_;  // readable: see Directories
     std::unique_ptr<Journal> journal_;
     StartReport report_;
     std::shared_ptr<KeptPolicy> policy_;

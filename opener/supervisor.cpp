@@ -49,6 +49,11 @@ constexpr std::chrono::seconds kill_after{5};
 constexpr std::chrono::seconds abandon_after{1};
 // Between two reloads that brokers ask for: one that was taken over cannot keep everybody loading policies.
 constexpr std::chrono::seconds reload_interval{1};
+// Between two generations that follow directories which have become others, doubled each time: whoever may rename one
+// cannot keep everybody loading policies. It starts anew when that has been left alone for so long.
+constexpr milliseconds first_follow_delay{1'000};
+constexpr milliseconds longest_follow_delay{30'000};
+constexpr std::chrono::seconds follow_calm{60};
 // What is taken at once from a generation's link: a broker that was taken over does not keep the loop from signals and
 // from the audit.
 constexpr std::size_t messages_per_turn = 64;
@@ -69,8 +74,9 @@ class Supervisor {
   private:
     using Slot = std::unique_ptr<Generation> Supervisor::*;
 
-    // Why a generation is started, which decides what it loads: for a reload the files, else what was kept of them.
-    enum class Start : std::uint8_t { first, reload, restart };
+    // Why a generation is started, which decides what it loads: at first and for a reload the files, else what was kept
+    // of them.
+    enum class Start : std::uint8_t { first, reload, restart, follow };
 
     Result<void> watch();
     void handle(const epoll_event& event);
@@ -86,6 +92,7 @@ class Supervisor {
     void start_failed(Generation& failed, int status);
     void replace(const std::string& cause);
     void restart_later(const std::string& cause);
+    void directories_changed();
     void ask_for_reload(Clock::time_point when);
     void answer(Token asker, CommandResult result, SharedFile text = {});
     void answer_reload(CommandResult result, SharedFile text = {});
@@ -126,6 +133,11 @@ class Supervisor {
         SharedFile text;
     };
     std::vector<Answer> answers_{};  // for when a generation serves
+
+    // When the next generation starts because of directories; null: they are as the active one has bound them.
+    std::optional<Clock::time_point> follow_at_{};
+    Clock::time_point last_follow_{};
+    milliseconds follow_delay_{0};
 
     milliseconds delay_ = first_delay;
     std::string restart_cause_{};
@@ -176,6 +188,8 @@ void Supervisor::handle(const epoll_event& event) {
     } else if (tag == &active_ || tag == &starting_) {
         if ((event.events & EPOLLOUT) != 0 && active_) active_->send_queued();
         serve(tag == &active_ ? &Supervisor::active_ : &Supervisor::starting_, messages_per_turn);
+    } else if (tag == &follow_at_) {
+        directories_changed();
     } else if (reception_.owns(tag)) {
         // What comes before a generation serves waits in the backlog.
         if (active_ && !handing_over_)
@@ -188,7 +202,7 @@ void Supervisor::handle(const epoll_event& event) {
 int Supervisor::patience() const {
     auto soonest = Clock::time_point::max();
     for (const auto& when : {restart_at_, ready_by_, kill_at_, abandon_at_, ping_at_, reception_.again_at(),
-                             starting_ ? std::nullopt : reload_at_})
+                             starting_ ? std::nullopt : reload_at_, starting_ ? std::nullopt : follow_at_})
         soonest = std::min(soonest, when.value_or(soonest));
     const int audit = log_.patience();
     if (soonest == Clock::time_point::max()) return audit;
@@ -206,6 +220,11 @@ void Supervisor::act_on_time() {
             start_generation(Start::reload, "reload");
         } else if (restart_at_ && now >= *restart_at_) {
             start_generation(policy_ ? Start::restart : Start::first, restart_cause_);
+        } else if (follow_at_ && now >= *follow_at_ && active_) {
+            last_follow_ = now;
+            follow_delay_ = std::clamp(2 * follow_delay_, first_follow_delay, longest_follow_delay);
+            follow_at_ = now + follow_delay_;  // should this one fail
+            start_generation(Start::follow, "a directory that rules name is another now");
         }
     }
     if (ping_at_ && now >= *ping_at_) {
@@ -256,7 +275,7 @@ void Supervisor::start_generation(Start why, const std::string& cause) {
                             .ring = log_.ring(),
                             .previous = {},
                             .facts = facts_,
-                            .policy = why == Start::restart ? policy_ : nullptr};
+                            .policy = why == Start::restart || why == Start::follow ? policy_ : nullptr};
     for (const Listener& listener : reception_.listeners())
         orders.listeners.push_back({listener.name(), listener.address(), listener.kind()});
     for (const auto& lost : lost_) orders.previous.push_back(lost.get());
@@ -339,7 +358,9 @@ void Supervisor::generation_ready() {
 void Supervisor::activate() {
     const bool first = policy_ == nullptr;
     active_ = std::move(starting_);
-    active_->activated(&active_);
+    active_->activated(&active_, &follow_at_);
+    follow_at_.reset();
+    if (starting_for_ == Start::follow) ++facts_.facts().followed;
     log_.begin(active_->number());
     log_.rotate_by(active_->limits().rotation);
     active_->report().give_up();
@@ -420,6 +441,8 @@ void Supervisor::start_failed(Generation& failed, int status) {
             active_->post({.type = LinkType::not_reloaded, .value = static_cast<std::uint32_t>(status)});
         service_manager_ready();
     }
+    if (starting_for_ == Start::follow)
+        say("directories that rules name are others now, and no generation could follow; it is tried again");
     if (active_) return;
     const std::string cause = fmt::format("generation {} {}", failed.number(), describe_end(status));
     log_.record("start-failed", cause);
@@ -435,6 +458,18 @@ void Supervisor::restart_later(const std::string& cause) {
     restart_cause_ = cause;
     restart_at_ = Clock::now() + delay_;
     delay_ = std::min(2 * delay_, longest_delay);
+}
+
+void Supervisor::directories_changed() {
+    if (!active_ || stopping_) return;
+    const auto now = Clock::now();
+    const Generation::Directories directories = active_->directories();
+    if (directories == Generation::Directories::same || follow_at_) return;
+    if (now - last_follow_ > follow_calm) follow_delay_ = milliseconds(0);
+    follow_at_ = std::max(now, last_follow_ + follow_delay_);
+    // Who looks ends with its generation: that may be what has happened, and is another matter.
+    if (directories == Generation::Directories::unknown)
+        follow_at_ = std::max(*follow_at_, now + first_follow_delay);
 }
 
 // ---- what is asked for ---------------------------------------------------------------------------------

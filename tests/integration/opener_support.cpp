@@ -114,24 +114,42 @@ void wait_until_stopped(pid_t pid) {
     }
 }
 
+namespace {
+
+// One may stand for several.
+std::size_t count_records(const std::vector<nlohmann::json>& records, std::string_view event,
+                          std::string_view cause) {
+    std::size_t found = 0;
+    for (const nlohmann::json& record : records) {
+        if (record["event"] == event && (cause.empty() || record.value("cause", "") == cause))
+            found += record.value("count", std::size_t{1});
+    }
+    return found;
+}
+
+// A line that is still being written has no end, and is not there yet.
+std::vector<nlohmann::json> parse_records(const std::string& content) {
+    std::vector<nlohmann::json> records;
+    for (std::size_t start = 0, end; (end = content.find('\n', start)) != std::string::npos; start = end + 1)
+        records.push_back(nlohmann::json::parse(content.substr(start, end - start)));
+    return records;
+}
+
+}  // namespace
+
 std::vector<nlohmann::json> RunningOpener::wait_for_event(std::string_view event, std::size_t count,
                                                           std::string_view cause) const {
     std::vector<nlohmann::json> records;
-    wait_for_content(
-        directory_ / "audit.jsonl", std::string(event) + " record", [&](const std::string& content) {
-            records.clear();
-            std::size_t found = 0;
-            // A line that is still being written has no end.
-            for (std::size_t start = 0, end; (end = content.find('\n', start)) != std::string::npos;
-                 start = end + 1) {
-                records.push_back(nlohmann::json::parse(content.substr(start, end - start)));
-                const auto& record = records.back();
-                if (record["event"] == event && (cause.empty() || record.value("cause", "") == cause))
-                    found += record.value("count", std::size_t{1});
-            }
-            return found >= count;
-        });
+    wait_for_content(directory_ / "audit.jsonl", std::string(event) + " record",
+                     [&](const std::string& content) {
+                         records = parse_records(content);
+                         return count_records(records, event, cause) >= count;
+                     });
     return records;
+}
+
+std::size_t RunningOpener::count_events(std::string_view event, std::string_view cause) const {
+    return count_records(parse_records(read_file(directory_ / "audit.jsonl")), event, cause);
 }
 
 int RunningOpener::stop() {

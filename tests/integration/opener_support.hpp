@@ -48,6 +48,8 @@ class RunningOpener {
     // far.
     std::vector<nlohmann::json> wait_for_event(std::string_view event, std::size_t count = 1,
                                                std::string_view cause = "") const;
+    // How many there are by now.
+    std::size_t count_events(std::string_view event, std::string_view cause = "") const;
     // Ends it by SIGTERM; its exit status.
     int stop();
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "opener/confinement/confinement.hpp"
+#include "opener/confinement/directory_watch.hpp"
 
 namespace fdbroker::test {
 
@@ -178,6 +179,22 @@ TEST_CASE("confinement: the description names account, capabilities, directories
     ConfinementReport report;
     report[Layer::private_root].detail = "unshare: no";
     CHECK(describe(plan, &report).find("layer private root: MISSING: unshare: no\n") != std::string::npos);
+}
+
+TEST_CASE("directory watch: a mount counts that is below a directory, not at it, beside it or above it") {
+    const std::string table =
+        "22 1 0:20 / / rw - ext4 /dev/sda rw\n"
+        "30 22 0:30 / /srv rw - tmpfs none rw\n"
+        "31 22 0:31 / /srv/www rw shared:1 - tmpfs none rw\n"
+        "32 31 0:32 / /srv/www/a\\040b rw - tmpfs none rw\n"
+        "33 22 0:33 / /srv/wwwx rw - tmpfs none rw\n"
+        "a line that is none\n";
+    using opener::mounts_below;
+    using Mounts = std::vector<std::string>;
+    CHECK(mounts_below(table, {"/srv/www"}) == Mounts{"32 /srv/www/a b"});
+    CHECK(mounts_below(table, {"/srv/www/a"}).empty());
+    CHECK(mounts_below(table, {"/"}).size() == 4);
+    CHECK(mounts_below("", {"/"}).empty());
 }
 
 }  // namespace fdbroker::test

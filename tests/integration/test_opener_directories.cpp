@@ -1,0 +1,165 @@
+// Directories that rules name and that become others while the opener serves: a new generation follows.
+#include <doctest/doctest.h>
+#include <sys/mount.h>
+
+#include <csignal>
+#include <filesystem>
+
+#include "tests/integration/opener_support.hpp"
+#include "tests/support/child.hpp"
+#include "tests/support/verdict.hpp"
+
+using namespace fdbroker;
+using namespace fdbroker::test;
+
+namespace {
+
+constexpr const char* followed = "a directory that rules name is another now";
+
+struct Fixture {
+    TempDir directory{TempDir::Place::var_tmp};
+    std::string data = (directory / "top/data").string();
+    std::string policy =
+        "version: 1\nrules:\n  - {name: data, allow: [read], paths: [\"" + data + "/**\"]}\n";
+
+    Fixture() {
+        make_directory(directory / "top");
+        make_data("top/data", "first");
+    }
+    void make_data(const char* name, const char* content) const {
+        make_directory(directory / name);
+        write_file(directory / (std::string(name) + "/file"), content, {.mode = 0600});
+    }
+    void rename(const char* from, const char* to) const {
+        std::filesystem::rename(directory / from, directory / to);
+    }
+};
+
+}  // namespace
+
+TEST_CASE("directories: one that was not there appears, and its rules grant") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    fixture.rename("top/data", "top/elsewhere");
+    RunningOpener opener(fixture.directory, fixture.policy);
+    TestPeer peer(opener.socket());
+    CHECK(peer.open(fixture.data + "/file").status == ENOENT);
+    fixture.rename("top/elsewhere", "top/data");
+    opener.wait_for_event("start", 1, followed);
+    CHECK(peer.open(fixture.data + "/file").content() == "first");
+}
+
+TEST_CASE("directories: one that is moved away, with another in its place, is followed by the name") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    RunningOpener opener(fixture.directory, fixture.policy);
+    TestPeer peer(opener.socket());
+    CHECK(peer.open(fixture.data + "/file").content() == "first");
+    fixture.make_data("top/other", "second");
+    SUBCASE("itself") {
+        fixture.rename("top/data", "top/old");
+        fixture.rename("top/other", "top/data");
+    }
+    SUBCASE("the directory above it") {
+        fixture.rename("top", "old");
+        fixture.make_data("new", "");
+        fixture.rename("old/other", "new/data");
+        fixture.rename("new", "top");
+    }
+    opener.wait_for_event("start", 1, followed);
+    // It may have been seen in between as well, when nothing was there.
+    std::string content;
+    while (content != "second") {
+        auto answer = peer.open(fixture.data + "/file");
+        if (answer.status == 0) content = answer.content();
+    }
+}
+
+TEST_CASE("directories: one that vanishes is gone for its rules, too") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    RunningOpener opener(fixture.directory, fixture.policy);
+    TestPeer peer(opener.socket());
+    CHECK(peer.open(fixture.data + "/file").status == 0);
+    fixture.rename("top/data", "top/elsewhere");
+    opener.wait_for_event("start", 1, followed);
+    CHECK(peer.open(fixture.data + "/file").status == ENOENT);
+}
+
+TEST_CASE("directories: what is mounted over one, or below it, and unmounted again is followed") {
+    FDBROKER_SKIP_UNLESS(is_root() && can_make_mount_namespace(), "needs root and mount namespaces");
+    const Fixture fixture;
+    make_directory(fixture.directory / "top/data/sub");
+    std::string place = fixture.data;
+    SUBCASE("over it") {}
+    SUBCASE("below it") {
+        place += "/sub";
+    }
+    run_in_mount_namespace([&] {
+        RunningOpener opener(fixture.directory, fixture.policy);
+        TestPeer peer(opener.socket());
+        CHECK(peer.open(fixture.data + "/file").content() == "first");
+        REQUIRE(::mount("none", place.c_str(), "tmpfs", 0, nullptr) == 0);
+        write_file(place + "/file", "mounted", {.mode = 0600});
+        opener.wait_for_event("start", 1, followed);
+        CHECK(peer.open(place + "/file").content() == "mounted");
+        REQUIRE(::umount2(place.c_str(), MNT_DETACH) == 0);
+        opener.wait_for_event("start", 2, followed);
+        CHECK(peer.open(fixture.data + "/file").content() == "first");
+        CHECK(opener.stop() == 0);
+    });
+}
+
+TEST_CASE("directories: who renames without end does not start generations without end") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    RunningOpener opener(fixture.directory, fixture.policy);
+    TestPeer peer(opener.socket());
+    fixture.make_data("top/other", "second");
+    const auto begin = std::chrono::steady_clock::now();
+    std::size_t starts = 0;
+    while (starts < 3) {
+        fixture.rename("top/data", "top/third");
+        fixture.rename("top/other", "top/data");
+        fixture.rename("top/third", "top/other");
+        // Requests are answered all the while.
+        const int status = peer.open(fixture.data + "/file").status;
+        CHECK((status == 0 || status == ENOENT));
+        starts = opener.count_events("start", followed);
+    }
+    // The second came a second after the first, the third two seconds after that.
+    CHECK(std::chrono::steady_clock::now() - begin >= std::chrono::seconds(3));
+}
+
+TEST_CASE("directories: following brings no edit of the policy into force") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    RunningOpener opener(fixture.directory, fixture.policy);
+    TestPeer peer(opener.socket());
+    CHECK(peer.open(fixture.data + "/file").status == 0);
+    write_file(opener.policy(), "version: 1\nrules: []\n");
+    fixture.make_data("top/other", "second");
+    fixture.rename("top/data", "top/old");
+    fixture.rename("top/other", "top/data");
+    opener.wait_for_event("start", 1, followed);
+    CHECK(peer.open(fixture.data + "/file").status == 0);
+}
+
+TEST_CASE("directories: who looks ends with its generation, and is replaced when it dies") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    RunningOpener opener(fixture.directory, fixture.policy);
+    TestPeer peer(opener.socket());
+    CHECK(peer.open(fixture.data + "/file").status == 0);
+    const pid_t watcher = newest_child(opener.broker());
+    const std::string status = read_file("/proc/" + std::to_string(watcher) + "/status");
+    CHECK(status.find("Uid:\t0\t") == std::string::npos);
+    CHECK(status.find("CapEff:\t0000000000000004") != std::string::npos);  // CAP_DAC_READ_SEARCH
+    CHECK(status.find("Seccomp:\t2") != std::string::npos);
+    ::kill(watcher, SIGKILL);
+    opener.wait_for_event("start", 1, followed);
+    fixture.rename("top/data", "top/elsewhere");
+    opener.wait_for_event("start", 2, followed);
+    CHECK(peer.open(fixture.data + "/file").status == ENOENT);
+    CHECK(opener.stop() == 0);
+}
