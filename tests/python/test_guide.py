@@ -1,0 +1,55 @@
+"""docs/guide-worker.md, word for word, as a new user would type it: in a mount namespace with a /run and a /srv of its own.
+
+A block after "Save as `NAME`:" becomes that file; all blocks of shell run one after the other in one shell; a block
+of text is what the shell block before it has printed.
+"""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import unittest
+
+GUIDE = pathlib.Path(os.environ["FDBROKER_GUIDE"]).read_text(encoding="utf-8")
+BLOCK = re.compile(r"^(?:Save as `([\w.]+)`:\n\n)?```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+MARK = "---- the next block ----"
+
+
+def script_and_expectations():
+    """One shell script for the whole guide, and what each of its shell blocks is to print (None: anything)."""
+    script, expected = ["set -e", "shopt -s expand_aliases 2>/dev/null || :"], []
+    for name, kind, text in BLOCK.findall(GUIDE):
+        if name:
+            script.append(f"cat > {name} <<'END OF FILE'\n{text}END OF FILE")
+        elif kind == "sh":
+            script.append(f"echo '{MARK}'\n{text}")
+            expected.append(None)
+        elif kind == "text":
+            expected[-1] = text
+    return "\n".join(script) + "\n", expected
+
+
+def can_mount():
+    return subprocess.run(["unshare", "--mount", "true"], stderr=subprocess.DEVNULL).returncode == 0
+
+
+@unittest.skipUnless(os.getuid() == 0 and can_mount(), "needs root and a mount namespace")
+@unittest.skipUnless(all(map(shutil.which, ("cc", "pkg-config", "strace", "setpriv"))), "needs a compiler and strace")
+@unittest.skipIf(os.environ["FDBROKER_SANITIZER"] != "none", "the programs of the guide are built without a sanitizer")
+class Guide(unittest.TestCase):
+    def test_every_command_does_what_the_guide_says(self):
+        script, expected = script_and_expectations()
+        prelude = "mount -t tmpfs -o mode=0755 none /srv\nmount -t tmpfs -o mode=0755 none /run\n"
+        done = subprocess.run(["unshare", "--mount", "bash", "-c", prelude + script], stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.assertEqual(done.returncode, 0, done.stdout)
+        printed = done.stdout.split(MARK + "\n")[1:]
+        self.assertEqual(len(printed), len(expected), done.stdout)
+        for text, wanted in zip(printed, expected):
+            if wanted is not None:
+                self.assertEqual(text, wanted)
+
+
+if __name__ == "__main__":
+    unittest.main()
