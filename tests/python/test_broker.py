@@ -14,7 +14,7 @@ from fdbroker import Reply
 from support import RealOpener, ScriptedBroker, open_descriptors
 
 RULES = """
-  - {name: all, allow: [read, stat, list, readlink, modify, mkdir, remove, rename, symlink, setattr, xattr],
+  - {name: all, allow: [read, append, stat, list, readlink, modify, mkdir, remove, rename, symlink, setattr, xattr],
      paths: ["DIR/**"]}
   - {name: secret, deny: all, paths: ["DIR/**/*.key"]}
 """
@@ -39,10 +39,6 @@ class WithRealOpener(unittest.TestCase):
         self.broker.close()
         gc.collect()
         self.assertEqual(open_descriptors(), self.before)
-
-    def serves(self, *calls):
-        if not all(self.broker._channel.limits.calls >> call & 1 for call in calls):
-            self.skipTest("this opener does not serve these calls yet")
 
     def test_text_files_are_ordinary_file_objects(self):
         path = self.opener.write("text", "grüße\nzwei\n")
@@ -148,27 +144,31 @@ with broker.open({path!r}, encoding="utf-8") as file:
 
     def test_files_are_written_and_appended_to(self):
         path = self.data / "written"
-        try:
-            file = self.broker.open(path, "w")
-        except OSError as error:
-            if error.errno != errno.EOPNOTSUPP:
-                raise
-            self.skipTest("this opener does not serve writing yet")
-        with file:
+        with self.broker.open(path, "x") as file:
             file.write("one")
-        self.assertEqual(path.read_text(), "one")
+        with self.broker.open(path, "a") as file:
+            file.write(" two")
+        self.assertEqual(path.read_text(), "one two")
+        with self.assertRaises(FileExistsError):
+            self.broker.open(path, "x")
+        with self.broker.open(path, "r+") as file:
+            file.write("ONE")
+            file.seek(0)
+            self.assertEqual(file.read(), "ONE two")
 
     def test_what_pathlib_does(self):
-        self.serves(fdbroker.STAT, fdbroker.LIST, fdbroker.MKDIR, fdbroker.REMOVE, fdbroker.RENAME,
-                    fdbroker.READLINK, fdbroker.SYMLINK, fdbroker.PUT, fdbroker.COMMIT)
         directory = self.broker.path(self.data) / "directory"
         directory.mkdir()
         self.assertTrue(directory.is_dir())
         file = directory / "file"
         self.assertFalse(file.exists())
-        file.write_text("whole")
-        self.assertEqual((self.data / "directory" / "file").read_text(), "whole")
+        with file.open("w") as stream:
+            stream.write("12345")
         self.assertEqual(file.stat().st_size, 5)
+        file.chmod(0o600)
+        self.assertEqual((self.data / "directory" / "file").stat().st_mode & 0o7777, 0o600)
+        self.broker.utime(file, ns=(10**9, 2 * 10**9 + 5))
+        self.assertEqual((self.data / "directory" / "file").stat().st_mtime_ns, 2 * 10**9 + 5)
         (directory / "link").symlink_to("file")
         self.assertEqual(str((directory / "link").readlink()), "file")
         self.assertEqual(sorted(path.name for path in directory.iterdir()), ["file", "link"])
@@ -176,6 +176,18 @@ with broker.open({path!r}, encoding="utf-8") as file:
         file.rename(directory / "renamed").unlink()
         directory.rmdir()
         self.assertFalse((self.data / "directory").exists())
+
+    def test_a_put_replaces_a_file_whole(self):
+        if not self.broker._channel.limits.calls >> fdbroker.COMMIT & 1:
+            self.skipTest("this opener does not serve put")
+        path = pathlib.Path(self.opener.write("put", "old"))
+        with self.assertRaises(KeyError):
+            with self.broker.put(path) as file:
+                file.write(b"half")
+                raise KeyError
+        self.assertEqual(path.read_text(), "old")
+        self.broker.path(path).write_text("new")
+        self.assertEqual(path.read_text(), "new")
 
 
 def status(**fields):
