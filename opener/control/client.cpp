@@ -68,7 +68,14 @@ void ControlClient::tell_losses() {
 }
 
 void ControlClient::flush() {
-    if (watches()) tell_losses();
+    do {
+        if (watches()) tell_losses();
+        send_backlog();
+    } while (watches() && note_.lost != 0 && out_.empty() && !gone_);
+    if (finished()) ::shutdown(socket_.number(), SHUT_RDWR);
+}
+
+void ControlClient::send_backlog() {
     std::size_t sent = 0;
     while (!gone_ && sent < out_.size()) {
         std::size_t size = std::min(out_.size() - sent, most_at_once);
@@ -85,7 +92,6 @@ void ControlClient::flush() {
         sent += static_cast<std::size_t>(taken);
     }
     out_.erase(0, sent);
-    if (finished()) ::shutdown(socket_.number(), SHUT_RDWR);
 }
 
 void ControlClient::hand_over() {

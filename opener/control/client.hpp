@@ -72,6 +72,7 @@ class ControlClient {
 
   private:
     void tell_losses();
+    void send_backlog();
 
     Token token_;
     proto::UniqueFd socket_;

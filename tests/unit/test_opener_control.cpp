@@ -1,5 +1,6 @@
 // The control socket's language, and the counters in words.
 #include <doctest/doctest.h>
+#include <sys/socket.h>
 
 #include <cerrno>
 #include <map>
@@ -8,6 +9,8 @@
 #include <set>
 #include <sstream>
 
+#include "opener/control/answers.hpp"
+#include "opener/control/client.hpp"
 #include "opener/control/line.hpp"
 #include "opener/control/metrics_report.hpp"
 #include "opener/metrics.hpp"
@@ -207,4 +210,66 @@ TEST_CASE("metrics: neither many rules nor many kinds of requests make the repor
     std::uint64_t requests = report["other_rules"]["requests"];
     for (const auto& rule : report["rules"]) requests += rule["requests"].get<std::uint64_t>();
     CHECK(requests == 5500);
+}
+
+TEST_CASE("control: a record is found by its number, unless its line has lost its beginning") {
+    const std::string records = R"(22Z","seq":7,"path":"/a"})"
+                                "\n"
+                                R"({"time":"x","seq":8,"path":"/\"seq\":9,"})"
+                                "\n"
+                                R"({"time":"x","seq":80,"path":"/b"})"
+                                "\n"
+                                R"({"time":"x","seq":10,"pa)";
+    CHECK(find_record(records, 7) == "");
+    CHECK(find_record(records, 8) == R"({"time":"x","seq":8,"path":"/\"seq\":9,"})");
+    CHECK(find_record(records, 80) == R"({"time":"x","seq":80,"path":"/b"})");
+    CHECK(find_record(records, 9) == "");
+    CHECK(find_record(records, 10) == "");
+    CHECK(find_record("", 1) == "");
+}
+
+TEST_CASE("control: what a failed start said is told place by place where it has places") {
+    const auto answer =
+        answer_not_reloaded(CommandResult::invalid, "/etc/a:b.yaml:14:7: rule \"x\": wrong\nno place\n:::\n");
+    CHECK(answer["status"] == 3);
+    CHECK(answer["diagnostics"][0] ==
+          nlohmann::json(
+              {{"file", "/etc/a:b.yaml"}, {"line", 14}, {"column", 7}, {"message", "rule \"x\": wrong"}}));
+    CHECK(answer["diagnostics"][1] == nlohmann::json({{"message", "no place"}}));
+    CHECK(answer["diagnostics"][2] == nlohmann::json({{"message", ":::"}}));
+    CHECK(answer_not_reloaded(CommandResult::failed, "")["status"] == 1);
+}
+
+TEST_CASE("control: a note tells the next generation what a client waits for, and any number is a note") {
+    const ControlNote note{.waits = ControlNote::Waits::watching, .json = true, .lost = 4711};
+    const ControlNote same = ControlNote::from(note.packed());
+    CHECK(same.waits == note.waits);
+    CHECK(same.json);
+    CHECK(same.lost == 4711);
+    CHECK(ControlNote::from(0).waits == ControlNote::Waits::commands);
+    CHECK(ControlNote::from(UINT64_MAX).waits == ControlNote::Waits::commands);
+}
+
+TEST_CASE("control: what a watcher has no room for is lost in whole lines, and it is told how many") {
+    int ends[2];
+    REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) == 0);
+    const proto::UniqueFd reader(ends[1]);
+    ControlClient client(1, proto::UniqueFd(ends[0]), {.waits = ControlNote::Waits::watching});
+    const std::string line = std::string(999, 'x') + "\n";
+    std::size_t published = 0;
+    for (; client.lost() < 10; ++published) {
+        client.stream(line);
+        client.flush();
+    }
+    CHECK(client.backlog() <= ControlClient::most_backlog);
+    std::string text(1 << 20, '\0');
+    std::string received;
+    for (;;) {
+        client.flush();
+        const ssize_t got = ::recv(reader.number(), text.data(), text.size(), 0);
+        if (got <= 0) break;
+        received.append(text, 0, static_cast<std::size_t>(got));
+    }
+    CHECK(received.ends_with("x\nlost 10 records\n"));
+    CHECK(received.size() == (published - 10) * line.size() + std::string_view("lost 10 records\n").size());
 }

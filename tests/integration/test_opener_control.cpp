@@ -1,0 +1,407 @@
+// The control socket of a real opener: its commands, who may use it, and that it holds nobody up.
+#include <doctest/doctest.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <nlohmann/json.hpp>
+
+#include "proto/address.hpp"
+#include "tests/integration/opener_support.hpp"
+#include "tests/support/child.hpp"
+#include "tests/support/descriptors.hpp"
+#include "tests/support/verdict.hpp"
+#include "tests/support/wait.hpp"
+
+using namespace fdbroker;
+using namespace fdbroker::test;
+using nlohmann::json;
+
+namespace {
+
+struct Fixture {
+    TempDir directory{TempDir::Place::var_tmp};
+
+    Fixture() {
+        make_directory(directory / "data");
+        write_file(directory / "data/a", "content", {.mode = 0600});
+    }
+    std::string file() const { return directory / "data/a"; }
+    std::filesystem::path control() const { return directory / "control.sock"; }
+    std::string policy(const char* rule = "data") const {
+        return "version: 1\nroles:\n  root: {users: [root]}\nrules:\n  - name: " + std::string(rule) +
+               "\n    roles: [root]\n    allow: [read]\n    paths: [\"" + (directory / "data").string() +
+               "/**\"]\n  - {name: gone, allow: [read], paths: [\"" + (directory / "missing").string() +
+               "/**\"]}\n";
+    }
+};
+
+// A client that may also say what openerctl never would.
+class ControlPeer {
+  public:
+    explicit ControlPeer(const std::filesystem::path& path)
+        : socket_(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+        const auto name = proto::Address::parse(path.string())->socket_name();
+        REQUIRE(::connect(socket_.number(), reinterpret_cast<const sockaddr*>(&name.address), name.size) ==
+                0);
+    }
+    void send(std::string_view text) const {
+        while (!text.empty()) {
+            const ssize_t sent = ::send(socket_.number(), text.data(), text.size(), MSG_NOSIGNAL);
+            if (sent < 0) return;  // hung up on: what it said shows
+            text.remove_prefix(static_cast<std::size_t>(sent));
+        }
+    }
+    void end() const { ::shutdown(socket_.number(), SHUT_WR); }
+    // The next line, without its line feed; "" at the end.
+    std::string line() {
+        for (std::size_t feed; (feed = text_.find('\n')) == std::string::npos;) {
+            if (!receive()) return std::exchange(text_, "");
+        }
+        const std::size_t feed = text_.find('\n');
+        std::string line = text_.substr(0, feed);
+        text_.erase(0, feed + 1);
+        return line;
+    }
+    std::string rest() {
+        while (receive()) {
+        }
+        return std::exchange(text_, "");
+    }
+    std::string ask(std::string_view command) {
+        send(std::string(command) + "\n");
+        return line();
+    }
+    json ask_json(std::string_view command) { return json::parse(ask(command)); }
+
+  private:
+    bool receive() {
+        wait_readable(socket_.borrow());
+        char buffer[65536];
+        const ssize_t got = ::recv(socket_.number(), buffer, sizeof buffer, 0);
+        if (got > 0) text_.append(buffer, static_cast<std::size_t>(got));
+        return got > 0;
+    }
+    proto::UniqueFd socket_;
+    std::string text_{};
+};
+
+// One command, as `echo COMMAND | socat - UNIX-CONNECT:…` has it.
+std::string answer(const Fixture& fixture, std::string_view command) {
+    ControlPeer peer(fixture.control());
+    peer.send(std::string(command) + "\n");
+    peer.end();
+    return peer.rest();
+}
+
+Outcome openerctl(const Fixture& fixture, std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), {openerctl_program(), "--control", fixture.control().string()});
+    return run({.arguments = std::move(arguments)});
+}
+
+bool contains(const std::string& text, const std::string& part) {
+    return text.find(part) != std::string::npos;
+}
+
+}  // namespace
+
+TEST_CASE("control: every command answers, in text and in JSON") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    RunningOpener opener(fixture.directory, fixture.policy());
+    const auto descriptors = DescriptorTable::of(opener.broker());
+    {
+        TestPeer worker(opener.socket());
+        const auto delivered = worker.open(fixture.file());
+        CHECK(delivered.status == 0);
+        CHECK(worker.open("/etc/passwd").status == EACCES);
+
+        CHECK(contains(answer(fixture, "status"), "policy.yaml, 2 rules, 1 role"));
+        const json status = json::parse(answer(fixture, "status --json"));
+        CHECK(status["sessions"] == 1);
+        CHECK(status["generation"]["number"] == 1);
+        CHECK(status["dormant"][0]["path"] == (fixture.directory / "missing").string());
+        CHECK(status["confinement"]["layers"].size() > 5);
+        CHECK(contains(answer(fixture, "uptime"), "since 20"));
+        CHECK(json::parse(answer(fixture, "uptime --json"))["uptime_s"].is_number());
+        CHECK(answer(fixture, "echo one  two") == "one  two\n");
+        CHECK(json::parse(answer(fixture, "echo --json x"))["text"] == "x\n");
+        CHECK(contains(answer(fixture, "metrics"),
+                       "fdbroker_requests_total{operation=\"read\",decision=\"allowed\""));
+        CHECK(json::parse(answer(fixture, "metrics --json"))["rules"][0]["requests"] == 1);
+        const json connection = json::parse(answer(fixture, "connections --grants --json"))["connections"][0];
+        CHECK(connection["pid"] == ::getpid());
+        CHECK(connection["requests"] == 2);
+        CHECK(connection["refused"] == 1);
+        CHECK(connection["grants"][0] ==
+              json({{"rule", "data"}, {"delivered", 1}, {"last", connection["last_request"]}}));
+        CHECK(contains(answer(fixture, "connections --grants"), "data\n"));
+        const std::string record = std::to_string(delivered.record);
+        CHECK(contains(answer(fixture, "why " + record), "allowed"));
+        CHECK(json::parse(answer(fixture, "why --json " + record))["rule"] == "data");
+        CHECK(contains(answer(fixture, "why 4711"), "error: why: there is no record 4711 yet\n"));
+        CHECK(contains(answer(fixture, "help"), "connections [--grants]"));
+        const json explained = json::parse(
+            answer(fixture, R"(explain --json {"uid":1,"gid":1,"groups":[],"operations":["read"],"path":")" +
+                                fixture.file() + "\"}"));
+        CHECK(explained["allowed"] == false);
+        CHECK(explained["near_misses"][0]["rule"] == "data");
+    }
+    opener.wait_for_event("session-end");
+    // Each of these has gone without leaving anything behind.
+    ControlPeer last(fixture.control());
+    CHECK(last.ask_json("status --json")["sessions"] == 0);
+    CHECK(DescriptorTable::of(opener.broker()).count() == descriptors.count() + 1);
+}
+
+TEST_CASE("control: several lines of one connection are answered in turn, the last one without a line feed") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    const RunningOpener opener(fixture.directory, fixture.policy());
+    ControlPeer peer(fixture.control());
+    peer.send("echo 1\necho 2\r\nec");
+    peer.send("ho 3\necho 4");
+    peer.end();
+    CHECK(peer.rest() == "1\n2\n3\n4\n");
+}
+
+TEST_CASE(
+    "control: whoever is neither root nor in the control group is told so, whatever the socket's mode") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    const RunningOpener opener(fixture.directory, fixture.policy(), {"--control-group", "daemon"});
+    std::filesystem::permissions(fixture.control(), std::filesystem::perms(0777));
+    const std::string refusal = "error: only root and the members of the control group control the opener\n";
+    const auto ask = [&] {
+        ControlPeer peer(fixture.control());
+        peer.send("echo hello\n");
+        peer.end();
+        return peer.rest();
+    };
+    run_as(some_user, [&] { CHECK(ask() == refusal); });
+    const gid_t daemon = 1;
+    run_as({.uid = some_user, .gid = some_user, .groups = {7, daemon}}, [&] { CHECK(ask() == "hello\n"); });
+    run_as({.uid = some_user, .gid = daemon}, [&] { CHECK(ask() == "hello\n"); });
+}
+
+TEST_CASE("control: what means nothing is refused, and neither ends another client nor the broker") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    RunningOpener opener(fixture.directory, fixture.policy());
+    const pid_t broker = opener.broker();
+    ControlPeer other(fixture.control());
+    CHECK(contains(answer(fixture, std::string("sta\0tus", 7)), "error: a line holds no NUL byte\n"));
+    CHECK(contains(answer(fixture, std::string(200'000, 'x')), "error: a line has at most 65536 bytes\n"));
+    CHECK(contains(answer(fixture, "\xff\x1b[2J"), "is no command"));
+    CHECK(contains(answer(fixture, "explain {\"uid\":"), "error: "));
+    CHECK(contains(answer(fixture, "explain " + std::string(50'000, '[')), "error: "));
+    CHECK(contains(answer(fixture, "why 99999999999999999999999"), "error: "));
+    {
+        const ControlPeer half(fixture.control());
+        half.send("stat");
+    }
+    CHECK(other.ask("echo still here") == "still here");
+    CHECK(opener.broker() == broker);
+}
+
+TEST_CASE("control: a watch shows each decision as it is made, and goes on over a reload and a crash") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    RunningOpener opener(fixture.directory, fixture.policy());
+    ControlPeer text(fixture.control()), as_json(fixture.control());
+    text.send("watch\n");
+    as_json.send("watch --json\n");
+    ControlPeer asker(fixture.control());
+    while (asker.ask_json("metrics --json")["watchers"] != 2) {
+    }
+    TestPeer worker(opener.socket());
+    const auto check = [&] {
+        const auto delivered = worker.open(fixture.file());
+        CHECK(delivered.status == 0);
+        const json seen = json::parse(as_json.line());
+        CHECK(seen["decision"] == "allowed");
+        CHECK(seen["path"] == fixture.file());
+        CHECK(seen["seq"] == delivered.record);
+        CHECK(seen["peer"]["pid"] == ::getpid());
+        const std::string line = text.line();
+        CHECK(contains(line, " allowed read " + fixture.file() + " pid " + std::to_string(::getpid())));
+    };
+    check();
+    CHECK(openerctl(fixture, {"reload"}).status == 0);
+    check();
+    ::kill(opener.broker(), SIGKILL);
+    opener.wait_for_event("start", 3);
+    check();
+}
+
+TEST_CASE("control: a watcher that does not read loses decisions, is told how many, and holds nobody up") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    RunningOpener opener(fixture.directory, fixture.policy());
+    ControlPeer slow(fixture.control()), asker(fixture.control());
+    slow.send("watch --json\n");
+    while (asker.ask_json("metrics --json")["watchers"] != 1) {
+    }
+    TestPeer worker(opener.socket());
+    std::uint64_t sent = 0;
+    while (asker.ask_json("metrics --json")["lost_watch_records"] == 0) {
+        for (int i = 0; i < 100; ++i, ++sent) CHECK(worker.open("/none").status == EACCES);
+    }
+    std::uint64_t seen = 0, lost = 0;
+    while (seen + lost < sent) {
+        const json record = json::parse(slow.line());
+        if (record["event"] == "lost") {
+            lost += record["records"].get<std::uint64_t>();
+        } else {
+            ++seen;
+        }
+    }
+    CHECK(seen + lost == sent);
+    CHECK(lost > 0);
+    CHECK(seen > 100);
+}
+
+TEST_CASE("control: hundreds of connections take no worker's place, and root's are not for others") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    RunningOpener opener(fixture.directory,
+                         fixture.policy() + "limits: {connections: 2, connections_total: 2}\n",
+                         {"--control-group", "daemon"});
+    TestPeer worker(opener.socket());
+    std::vector<ControlPeer> peers;
+    for (int i = 0; i < 300; ++i) peers.emplace_back(fixture.control());
+    CHECK(worker.open(fixture.file()).status == 0);
+    CHECK(TestPeer(opener.socket()).open(fixture.file()).status == 0);
+    std::size_t served = 0;
+    for (ControlPeer& peer : peers) served += peer.ask("echo served") == "served" ? 1U : 0U;
+    CHECK(served == 32);
+    CHECK(peers.back().rest() == "");
+    run_as({.uid = some_user, .gid = 1},
+           [&] { CHECK(ControlPeer(fixture.control()).ask("echo hi") == "hi"); });
+    CHECK(worker.open(fixture.file()).status == 0);
+    peers.clear();
+    // As soon as the broker has noticed.
+    while (ControlPeer(fixture.control()).ask("echo again") != "again") {
+    }
+}
+
+TEST_CASE("control: clients that ask without reading delay no worker for good") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    RunningOpener opener(fixture.directory, fixture.policy());
+    std::vector<ControlPeer> mute;
+    for (int i = 0; i < 8; ++i) {
+        mute.emplace_back(fixture.control());
+        std::string many;
+        for (int line = 0; line < 200; ++line) many += "metrics\n";
+        mute.back().send(many);
+    }
+    TestPeer worker(opener.socket());
+    for (int i = 0; i < 200; ++i) CHECK(worker.open(fixture.file()).status == 0);
+    CHECK(answer(fixture, "echo and others") == "and others\n");
+}
+
+TEST_CASE("control: reload answers when the new policy serves, and with its errors when it does not") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    RunningOpener opener(fixture.directory, fixture.policy());
+    TestPeer worker(opener.socket());
+    CHECK(worker.open(fixture.file()).status == 0);
+    write_file(opener.policy(), fixture.policy("other"));
+    const json served = json::parse(answer(fixture, "reload --json"));
+    CHECK(served["reloaded"] == true);
+    CHECK(served["generation"]["number"] == 2);
+    CHECK(worker.open(fixture.file()).status == 0);
+    CHECK(json::parse(answer(fixture, "metrics --json"))["rules"][0]["rule"] == "other");
+
+    write_file(opener.policy(), "version: 1\nrules: nonsense\n");
+    const json refused = json::parse(answer(fixture, "reload --json"));
+    CHECK(refused["status"] == 3);
+    CHECK(refused["diagnostics"][0]["file"] == opener.policy().string());
+    CHECK(refused["diagnostics"][0]["line"] == 2);
+    CHECK(refused["diagnostics"][0]["column"] == 8);
+    CHECK(contains(answer(fixture, "reload"), opener.policy().string() + ":2:8: "));
+    const Outcome told = openerctl(fixture, {"reload"});
+    CHECK(told.status == 3);
+    CHECK(contains(told.err, opener.policy().string() + ":2:8: "));
+    CHECK(worker.open(fixture.file()).status == 0);
+    CHECK(json::parse(answer(fixture, "status --json"))["supervisor"]["failed_reloads"].get<int>() >= 1);
+}
+
+TEST_CASE("control: commands that come while the broker is replaced are answered by the next one") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    RunningOpener opener(fixture.directory, fixture.policy());
+    ControlPeer peer(fixture.control());
+    CHECK(peer.ask("echo before") == "before");
+    const pid_t broker = opener.broker();
+    ::kill(broker, SIGSTOP);
+    wait_until_stopped(broker);
+    peer.send("echo after\nuptime --json\n");
+    ControlPeer half(fixture.control());
+    half.send("echo ha");
+    ::kill(broker, SIGKILL);
+    CHECK(peer.line() == "after");
+    CHECK(json::parse(peer.line())["generation"]["number"] == 2);
+    half.send("lf\n");
+    CHECK(half.line() == "half");
+    CHECK(json::parse(answer(fixture, "status --json"))["supervisor"]["crashes"] == 1);
+}
+
+TEST_CASE("control: shutdown ends the opener, which then cannot be reached") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    RunningOpener opener(fixture.directory, fixture.policy());
+    const Outcome told = openerctl(fixture, {"shutdown"});
+    CHECK(told.status == 0);
+    CHECK(told.out == "the opener stops\n");
+    CHECK(opener.process().wait().status == 0);
+    CHECK(!std::filesystem::exists(fixture.control()));
+    const Outcome unreachable = openerctl(fixture, {"status"});
+    CHECK(unreachable.status == 4);
+    CHECK(contains(unreachable.err, "cannot be reached"));
+}
+
+TEST_CASE("control: openerctl prints what the opener answers, and explains by the policy that it serves") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    RunningOpener opener(fixture.directory, fixture.policy());
+    CHECK(contains(openerctl(fixture, {"status"}).out, "2 rules"));
+    CHECK(json::parse(openerctl(fixture, {"status", "--json"}).out)["sessions"] == 0);
+    CHECK(openerctl(fixture, {"echo", "a  b"}).out == "a  b\n");
+    CHECK(contains(openerctl(fixture, {"metrics"}).out, "# TYPE fdbroker_sessions gauge\n"));
+    CHECK(openerctl(fixture, {"why", "4711"}).status == 1);
+    CHECK(openerctl(fixture, {"why", "x"}).status == 2);
+
+    const auto explain = [&](const char* user) {
+        return openerctl(fixture, {"policy", "explain", "--as", user, "read", fixture.file()});
+    };
+    const Outcome allowed = explain("root");
+    CHECK(allowed.status == 0);
+    CHECK(contains(allowed.out, "regular file, owner 0, mode 0600"));
+    CHECK(explain("daemon").status == 1);
+    // What the file says by now does not count.
+    write_file(opener.policy(), "version: 1\nrules: []\n");
+    const Outcome still = explain("root");
+    CHECK(still.status == 0);
+    CHECK(contains(still.out, "not looked at, since the policy's files are not what was loaded"));
+}
+
+TEST_CASE("control: with none there is no socket; one that is asked for and cannot be had ends the start") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    write_file(fixture.directory / "policy.yaml", fixture.policy());
+    const auto start = [&](const std::string& control) {
+        return Process::start(
+            {.arguments = {opener_program(), "--policy", fixture.directory / "policy.yaml", "--listen",
+                           fixture.directory / "opener.sock", "--audit", "none", "--control", control}});
+    };
+    Process without = start("none");
+    CHECK(!contains(without.wait_for_error("serving"), "controlled at"));
+    without.signal(SIGTERM);
+    CHECK(without.wait().status == 0);
+    const Outcome impossible = start(fixture.directory / "no-such-directory/control.sock").wait();
+    CHECK(impossible.status == 1);
+    CHECK(contains(impossible.err, "no-such-directory"));
+}
