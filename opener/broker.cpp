@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <csignal>
 #include <ctime>
 #include <iterator>
@@ -21,6 +22,8 @@
 #include "opener/confinement/directory_watch.hpp"
 #include "opener/control/server.hpp"
 #include "opener/event_loop.hpp"
+#include "opener/helpers/helper_pool.hpp"
+#include "opener/helpers/zygote.hpp"
 #include "opener/identity.hpp"
 #include "opener/load_policy.hpp"
 #include "opener/say.hpp"
@@ -43,15 +46,19 @@ using std::chrono::milliseconds;
 constexpr std::chrono::seconds end_timeout{2};
 // The same where a next generation waits, and with it all peers: those that read need no longer.
 constexpr milliseconds hand_over_timeout{100};
+// The same for what helpers have begun: so long everyone is served on, and only then does the broker stop reading.
+constexpr milliseconds helpers_timeout{1000};
 // How long until the broker looks again at sessions that wait for something epoll does not tell, and how long at most when
 // it was in vain again and again.
 constexpr milliseconds first_look{10};
 constexpr milliseconds last_look{160};
 
-class Broker final : public ControlHost {
+class Broker final : public ControlHost, HelperPool::Owner {
   public:
     Broker(const GenerationStart& start, Service& service, const IdentitySource& identities, EventLoop loop)
-        : start_(start), service_(service), identities_(identities), loop_(std::move(loop)) {}
+        : start_(start), service_(service), identities_(identities), loop_(std::move(loop)) {
+        service.helpers.set_owner(*this);
+    }
     Broker(const Broker&) = delete;
     Broker& operator=(const Broker&) = delete;
 
@@ -66,7 +73,7 @@ class Broker final : public ControlHost {
   private:
     enum class Phase {
         serving,
-        handing_over,  // reads nothing, and ends when nothing is parked
+        handing_over,  // reads nothing, and ends when nothing is parked and no helper at work
         retiring,      // takes nothing new, and ends when every session has
     };
 
@@ -86,10 +93,22 @@ class Broker final : public ControlHost {
     void release(Token token);
     void end_session(Session& session);
     void hand_over();
+    void stop_reading();
     void retire();
+
+    proto::BorrowedFd connection_of(const HelperTask& task) override { return task.session->descriptor(); }
+    std::vector<Ruling> reported(HelperTask& task, const Report& report) override {
+        return task.session->task_reported(task, report);
+    }
+    void delivered(HelperTask& task, std::uint32_t descriptors, int errno_value) override;
+    void failed(HelperTask& task, int errno_value, const char* reason) override;
+    void left_behind(std::uint32_t uid, std::size_t stuck) override;
+    void came_back(std::uint32_t uid, std::size_t stuck) override;
+    void zygote_lost() override;
+
     bool finished() const noexcept {
         return (phase_ == Phase::retiring && sessions_.empty()) ||
-               (phase_ == Phase::handing_over && waiting_.empty());
+               (phase_ == Phase::handing_over && waiting_.empty() && service_.helpers.unfinished() == 0);
     }
     int patience() const noexcept;
 
@@ -106,8 +125,9 @@ class Broker final : public ControlHost {
     Turns turns_{};
     bool link_has_something_ = false;
     bool control_has_something_ = false;
+    bool helpers_have_something_ = false;
     std::vector<std::unique_ptr<Session>>
-        lingering_{};  // ended, with descriptors that the peer has not taken
+        lingering_{};  // ended, with descriptors that the peer has not taken, or requests that are with helpers
     // What a session had asked for when an earlier generation died over it.
     struct Lost {
         std::vector<std::uint32_t> ids{};
@@ -115,7 +135,9 @@ class Broker final : public ControlHost {
     };
     std::unordered_map<Token, Lost> lost_{};
     Phase phase_ = Phase::serving;
+    std::optional<Clock::time_point> hand_over_by_{};  // told to, and serving until helpers are done
     Clock::time_point end_by_{};
+    bool ended_ = false;  // whatever is still there
 };
 
 void Broker::activate() {
@@ -138,6 +160,9 @@ void Broker::read_journal(Journal& journal) {
         if (token == 0) continue;
         auto& ids = lost_[token].ids;
         ids.insert(ids.end(), entry.ids.begin(), entry.ids.begin() + static_cast<std::ptrdiff_t>(count));
+    }
+    for (const JournalSlot& slot : journal.slots()) {
+        if (const Token token = slot.token.load(); token != 0) lost_[token].ids.push_back(slot.id);
     }
     const Token token = journal.intake().token.load();
     // A copy: what is checked is what is used, whoever else can write there.
@@ -165,17 +190,19 @@ Result<void> Broker::run() {
                             .keep = policy.audit().keep,
                             .token = policy.audit().max_size};
     if (auto sent = start_.link.send(ready); !sent) return sent;
-    while (!finished()) {
+    if (auto added = loop_.add(service_.helpers.descriptor(), EPOLLIN, &service_.helpers); !added)
+        return added;
+    while (!finished() && !ended_) {
         take_events();
         if (std::exchange(link_has_something_, false)) {
             auto alive = serve_link();
             if (!alive) return std::unexpected(alive.error());
         }
         serve_turns();
+        if (std::exchange(helpers_have_something_, false)) service_.helpers.serve();
         if (std::exchange(control_has_something_, false)) service_.control.serve();
         service_.control.flush_watchers();
         act_on_time();
-        if (phase_ != Phase::serving && Clock::now() >= end_by_) break;
     }
     service_.audit.settle(Clock::time_point::max());
     return {};
@@ -188,6 +215,8 @@ void Broker::take_events() {
             link_has_something_ = true;
         } else if (event.data.ptr == &service_.control) {
             control_has_something_ = true;
+        } else if (event.data.ptr == &service_.helpers) {
+            helpers_have_something_ = true;
         } else {
             turns_.add(*static_cast<Session*>(event.data.ptr));
         }
@@ -201,22 +230,32 @@ void Broker::serve_turns() {
 int Broker::patience() const noexcept {
     auto soonest = Clock::time_point::max();
     if (phase_ != Phase::serving) soonest = end_by_;
-    for (const auto& when :
-         {look_again_at_, resume_at_, service_.audit.settle_at(), service_.control.again_at()})
+    for (const auto& when : {look_again_at_, resume_at_, service_.audit.settle_at(),
+                             service_.control.again_at(), service_.helpers.due(), hand_over_by_})
         soonest = std::min(soonest, when.value_or(soonest));
     if (soonest == Clock::time_point::max()) return -1;
-    return static_cast<int>(
-        std::max<std::int64_t>(0, std::chrono::ceil<milliseconds>(soonest - Clock::now()).count()));
+    const auto left = soonest - std::min(soonest, Clock::now());
+    return static_cast<int>(std::chrono::ceil<milliseconds>(left).count());
 }
 
 void Broker::act_on_time() {
+    HelperPool& helpers = service_.helpers;
     const auto control_at = service_.control.again_at();
-    if (!look_again_at_ && !resume_at_ && !service_.audit.settle_at() && !control_at) return;
+    // Nothing here asks for the time while nothing waits for it.
+    if (!look_again_at_ && !resume_at_ && !service_.audit.settle_at() && !control_at && !helpers.due() &&
+        !hand_over_by_ && phase_ == Phase::serving)
+        return;
     const auto now = Clock::now();
     if (look_again_at_ && now >= *look_again_at_) look_again();
     if (resume_at_ && now >= *resume_at_) resume_paused(now);
     if (service_.audit.settle_at() && now >= *service_.audit.settle_at()) service_.audit.settle(now);
     if (control_at && now >= *control_at) service_.control.serve();
+    if (helpers.due()) helpers.act_on_time(now);
+    if (hand_over_by_ && (helpers.unfinished() == 0 || now >= *hand_over_by_)) stop_reading();
+    if (phase_ == Phase::serving || now < end_by_) return;
+    helpers.abandon(EIO,
+                    "the opener reloads or stops, and the filesystem did not answer; the outcome is unknown");
+    ended_ = true;
 }
 
 Result<bool> Broker::serve_link() {
@@ -306,6 +345,7 @@ std::size_t Broker::handle(Session& session) {
 void Broker::follow(Session& session, Session::State before, Session::State after) {
     if (after == before) return;
     if (before == Session::State::writable) std::erase(waiting_, &session);
+    if (before == Session::State::paused) std::erase(paused_, &session);
     if (after == Session::State::ended) return end_session(session);
     if (after == Session::State::paused) {
         // Not with its events masked: epoll tells of a hang-up all the same, and would do so without end.
@@ -314,6 +354,8 @@ void Broker::follow(Session& session, Session::State before, Session::State afte
         resume_at_ = std::min(resume_at_.value_or(Clock::time_point::max()), session.paused_until());
         return;
     }
+    // The same goes for a peer that sends nothing more.
+    if (after == Session::State::draining) return loop_.remove(session.descriptor());
     if (after == Session::State::writable) {
         waiting_.push_back(&session);
         look_again_soon();
@@ -322,7 +364,9 @@ void Broker::follow(Session& session, Session::State before, Session::State afte
     std::uint32_t events =
         after == Session::State::writable ? std::uint32_t{EPOLLOUT} | EPOLLET : std::uint32_t{EPOLLIN};
     if (phase_ == Phase::handing_over && after == Session::State::readable) events = 0;
-    if (auto changed = loop_.change(session.descriptor(), events, &session); !changed) {
+    auto changed = before == Session::State::draining ? loop_.add(session.descriptor(), events, &session)
+                                                      : loop_.change(session.descriptor(), events, &session);
+    if (!changed) {
         session.end(changed.error().errno_value, "the opener cannot watch the connection");
         end_session(session);
     }
@@ -351,7 +395,7 @@ void Broker::look_again() {
         follow(*session, Session::State::writable, session->flush());
     }
     std::erase_if(lingering_, [this](const std::unique_ptr<Session>& session) {
-        if (session->unread_descriptors() != 0) return false;
+        if (session->unread_descriptors() != 0 || session->tasks() != 0) return false;
         release(session->token());
         return true;
     });
@@ -390,8 +434,9 @@ void Broker::end_session(Session& session) {
     std::erase(paused_, &session);
     turns_.remove(session);
     loop_.remove(session.descriptor());
+    service_.helpers.forget(session);
     auto ended = sessions_.extract(session.token());
-    if (session.unread_descriptors() != 0) {
+    if (session.unread_descriptors() != 0 || session.tasks() != 0) {
         lingering_.push_back(std::move(ended.mapped()));
         look_again_soon();
     } else {
@@ -409,7 +454,13 @@ void Broker::retire() {
     for (auto& [token, session] : sessions_) session->retire();
 }
 
+// What a helper has begun is better answered than lost, and nobody need wait for that.
 void Broker::hand_over() {
+    hand_over_by_ = Clock::now() + helpers_timeout;
+}
+
+void Broker::stop_reading() {
+    hand_over_by_.reset();
     phase_ = Phase::handing_over;
     service_.control.hand_over();
     end_by_ = Clock::now() + hand_over_timeout;
@@ -428,6 +479,36 @@ std::vector<SessionFacts> Broker::sessions() const {
     for (const auto& [token, session] : sessions_) all.push_back(session->facts());
     std::ranges::sort(all, {}, &SessionFacts::token);
     return all;
+}
+
+// ---- helpers -------------------------------------------------------------------------------------------
+
+void Broker::delivered(HelperTask& task, std::uint32_t descriptors, int errno_value) {
+    const Session::State before = task.session->state();
+    follow(*task.session, before, task.session->task_delivered(task, descriptors, errno_value));
+}
+
+void Broker::failed(HelperTask& task, int errno_value, const char* reason) {
+    const Session::State before = task.session->state();
+    follow(*task.session, before, task.session->task_failed(task, errno_value, reason));
+}
+
+void Broker::left_behind(std::uint32_t uid, std::size_t stuck) {
+    service_.audit.event(
+        {.event = "helper-stuck",
+         .cause =
+             fmt::format("a helper for uid {} has not come back from a filesystem; {} in all", uid, stuck)});
+}
+
+void Broker::came_back(std::uint32_t uid, std::size_t stuck) {
+    service_.audit.event(
+        {.event = "helper-back",
+         .cause = fmt::format("a helper for uid {} has come back or ended; {} are stuck", uid, stuck)});
+}
+
+void Broker::zygote_lost() {
+    service_.audit.event({.event = "zygote-lost", .cause = "a process that makes helpers has ended"});
+    static_cast<void>(start_.link.send({.type = LinkType::renew}));
 }
 
 [[noreturn]] void fail(const StartReport& report, ExitStatus status, const std::string& what) {
@@ -472,6 +553,19 @@ LoadedPolicy load(const GenerationStart& start) {
     return std::move(*loaded);
 }
 
+// Two, so that helpers can be made until the supervisor has replaced a generation that has lost one.
+Result<void> start_zygotes(const HelperTools& tools, const ModifyingCalls& calls,
+                           std::vector<UniqueFd>& zygotes) {
+    const std::array streams{proto::BorrowedFd(STDIN_FILENO), proto::BorrowedFd(STDOUT_FILENO),
+                             proto::BorrowedFd(STDERR_FILENO)};
+    while (zygotes.size() < 2) {
+        auto zygote = start_zygote(tools, calls, streams);
+        if (!zygote) return std::unexpected(zygote.error());
+        zygotes.push_back(std::move(*zygote));
+    }
+    return {};
+}
+
 }  // namespace
 
 std::string describe_end(int status) {
@@ -512,7 +606,12 @@ void run_generation(const GenerationStart& start) {
     // Before the directories are bound, so that a change after this moment is seen by one or the other.
     if (auto watching = start_directory_watch(plan, start.changes); !watching)
         fail(report, exit_failed, watching.error().message());
-    auto confined = confine(plan, keep);
+    std::optional<Resolver> resolver;
+    std::vector<UniqueFd> zygotes;
+    auto confined = confine(plan, keep, [&](Confined& so_far) -> Result<void> {
+        resolver.emplace(std::move(so_far.directories));
+        return start_zygotes({policy, *resolver, inspector, identities}, plan.calls, zygotes);
+    });
     if (!confined) fail(report, exit_failed, "cannot confine the broker: " + confined.error().message());
     if (start.options.require_confinement && !confined->report.complete()) {
         fail(report, exit_failed, "--require-confinement: " + confined->report.missing());
@@ -533,13 +632,15 @@ void run_generation(const GenerationStart& start) {
                           .account = *account,
                           .capabilities = capability_names(plan.capabilities),
                           .started = std::chrono::system_clock::now()};
-    for (const BoundDirectory& directory : confined->directories) {
+    for (const BoundDirectory& directory : resolver->directories()) {
         if (directory.errno_value != 0) facts.dormant.push_back({directory.path, directory.errno_value});
     }
-    const Resolver resolver(std::move(confined->directories));
+    auto helpers = HelperPool::create(std::move(zygotes));
+    if (!helpers) fail(report, exit_failed, helpers.error().message());
     Metrics metrics(policy.rules());
     UserShares shares(policy.limits(), confined->most_descriptors);
-    Service service{{policy, resolver, inspector, metrics}, audit, start.journal, *control, shares};
+    Service service{
+        {policy, *resolver, inspector, metrics}, audit, start.journal, *control, **helpers, shares};
     Broker broker(start, service, identities, std::move(*loop));
     control->begin(facts, broker);
     const auto ended = broker.run();

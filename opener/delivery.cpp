@@ -36,13 +36,16 @@ std::size_t Delivery::payload_room(std::size_t others) const noexcept {
     return (writer_.room() - fixed) / 4 * 4;
 }
 
-void Delivery::add(std::uint32_t id, std::uint64_t record, std::optional<DeliverableFile> file,
-                   std::string_view payload) {
-    const bool added = writer_.add(
-        proto::Reply{.id = id, .has_descriptor = file.has_value(), .record = record, .payload = payload});
+void Delivery::add(std::uint32_t id, Outcome outcome, std::uint64_t record, bool may_leave) {
+    if (!may_leave)
+        return add_refusal(id, 0, EIO, proto::Step::record, "the decision could not be put on record");
+    if (outcome.errno_value != 0)
+        return add_refusal(id, record, outcome.errno_value, outcome.step, outcome.reason);
+    const bool added = writer_.add(proto::Reply{
+        .id = id, .has_descriptor = outcome.file.has_value(), .record = record, .payload = outcome.payload});
     if (!added)
         std::abort();  // max_requests replies with the longest reasons fit; more is a bug of the caller's
-    if (file) files_.push_back(std::move(*file));
+    if (outcome.file) files_.push_back(std::move(*outcome.file));
 }
 
 void Delivery::add_refusal(std::uint32_t id, std::uint64_t record, int errno_value, proto::Step step,
@@ -52,10 +55,8 @@ void Delivery::add_refusal(std::uint32_t id, std::uint64_t record, int errno_val
     if (!added) std::abort();
 }
 
-Result<void> Delivery::send(BorrowedFd socket) {
-    auto sent = send_with(socket, writer_.message(), files_);
-    if (sent) clear();
-    return sent;
+Result<void> Delivery::send(BorrowedFd socket) const {
+    return send_with(socket, writer_.message(), files_);
 }
 
 ParkedReplies Delivery::park(JournalEntry* entry) {

@@ -9,14 +9,15 @@
 #include <vector>
 
 #include "opener/journal.hpp"
-#include "opener/resolver.hpp"
+#include "opener/outcome.hpp"
 #include "proto/error.hpp"
 #include "proto/message.hpp"
 #include "proto/unique_fd.hpp"
 
 namespace fdbroker::opener {
 
-// Replies that the peer's socket had no room for. Their journal entry stays theirs until they have left.
+// Replies that the peer's socket had no room for. Their journal entry, where they have one, stays theirs until they have
+// left.
 struct ParkedReplies {
     std::vector<std::byte> message{};
     std::vector<DeliverableFile> files{};
@@ -37,15 +38,14 @@ class Delivery {
     std::size_t payload_room(std::size_t others) const noexcept;
     std::size_t descriptor_count() const noexcept { return files_.size(); }
 
-    // At most max_requests between two calls of send().
-    // A payload that payload_room() has no room for is a bug of the caller's.
-    void add(std::uint32_t id, std::uint64_t record, std::optional<DeliverableFile> file,
-             std::string_view payload);
+    // At most max_requests between two calls of clear(). `may_leave` false: the outcome could not be put on record, and
+    // that is the answer. A payload that payload_room() has no room for is a bug of the caller's.
+    void add(std::uint32_t id, Outcome outcome, std::uint64_t record, bool may_leave);
     void add_refusal(std::uint32_t id, std::uint64_t record, int errno_value, proto::Step step,
                      std::string_view reason);
 
-    // Sends what was gathered without blocking and starts afresh; on an error what was gathered stays, for park() or clear().
-    proto::Result<void> send(proto::BorrowedFd socket);
+    // Sends what was gathered, without blocking. It stays, for clear(), for park(), or to be sent again.
+    proto::Result<void> send(proto::BorrowedFd socket) const;
     ParkedReplies park(JournalEntry* entry);
     void clear() noexcept;
 

@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <cstdlib>
 #include <cstring>
 #include <new>
 
@@ -31,6 +32,19 @@ std::span<std::byte> Journal::begin_intake(Token token) noexcept {
     std::memset(intake.message.data(), 0, std::exchange(intake_used_, intake.message.size()));
     intake.token.store(token, std::memory_order_release);
     return intake.message;
+}
+
+JournalSlot& Journal::note_apart(Token token, std::uint32_t id) noexcept {
+    const auto all = slots();
+    for (std::size_t looked_at = 0; looked_at < slot_count; ++looked_at) {
+        JournalSlot& slot = all[next_slot_];
+        next_slot_ = (next_slot_ + 1) % slot_count;
+        if (slot.token.load(std::memory_order_relaxed) != 0) continue;
+        slot.id = id;
+        slot.token.store(token, std::memory_order_release);
+        return slot;
+    }
+    std::abort();
 }
 
 }  // namespace fdbroker::opener

@@ -19,6 +19,7 @@
 #include <span>
 #include <utility>
 
+#include "opener/helpers/helper_limits.hpp"
 #include "opener/link.hpp"
 #include "proto/error.hpp"
 #include "proto/message.hpp"
@@ -39,12 +40,19 @@ struct JournalIntake {
     alignas(8) std::array<std::byte, proto::max_message_size> message{};
 };
 
+// One request that is with a helper, or waits for one.
+struct JournalSlot {
+    std::atomic<Token> token{0};  // 0: free
+    std::uint32_t id = 0;
+};
+
 class Journal {
   public:
     // Replies that wait until their peer reads: their number bounds what unread replies may hold in memory and in
     // descriptors. Behind them a message of the same session may wait, and one session is being served.
     static constexpr std::size_t most_parked = 64;
     static constexpr std::size_t entry_count = 2 * most_parked + 1;
+    static constexpr std::size_t slot_count = most_helper_requests;
 
     static proto::Result<Journal> create();
     Journal(Journal&& other) noexcept : shared_(std::exchange(other.shared_, nullptr)) {}
@@ -52,6 +60,7 @@ class Journal {
     ~Journal();
 
     std::span<JournalEntry, entry_count> entries() noexcept { return shared_->entries; }
+    std::span<JournalSlot, slot_count> slots() noexcept { return shared_->slots; }
     // An entry that nobody uses; null when all are taken.
     JournalEntry* acquire(Token token) noexcept;
     const JournalIntake& intake() const noexcept { return shared_->intake; }
@@ -67,8 +76,12 @@ class Journal {
     // Of a generation that has ended: all that it left has been answered.
     void clear() noexcept {
         for (JournalEntry& entry : entries()) release(entry);
+        for (JournalSlot& slot : slots()) release(slot);
         end_intake(shared_->intake.message.size());
     }
+    // Notes a request that is answered apart from others. There are as many slots as such requests can be.
+    JournalSlot& note_apart(Token token, std::uint32_t id) noexcept;
+    static void release(JournalSlot& slot) noexcept { slot.token.store(0, std::memory_order_release); }
     static void note(JournalEntry& entry, std::uint32_t id) noexcept {
         const std::uint32_t count = entry.count.load(std::memory_order_relaxed);
         entry.ids[count] = id;
@@ -82,6 +95,7 @@ class Journal {
   private:
     struct Shared {
         std::array<JournalEntry, entry_count> entries{};
+        std::array<JournalSlot, slot_count> slots{};
         JournalIntake intake{};
     };
 
@@ -92,6 +106,7 @@ class Journal {
     explicit Journal(Shared* shared) noexcept : shared_(shared) {}
     Shared* shared_;
     std::size_t intake_used_ = 0;  // bytes that may not be zero
+    std::size_t next_slot_ = 0;    // where to look first for a free one
 };
 
 }  // namespace fdbroker::opener

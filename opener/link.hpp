@@ -45,6 +45,8 @@ enum class LinkType : std::uint32_t {
     shutdown = 20,     // as SIGTERM, which ends all connections: only a refusal is a result
     set_workers = 21,  // value: index of a pool, total: how many it shall have
     note = 22,         // token, note: what the next generation shall know of a control connection
+    // A process that makes helpers has ended: start another generation, of the policy in force, beside this one.
+    renew = 23,
 };
 
 enum class CommandResult : std::uint32_t {

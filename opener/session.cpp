@@ -4,6 +4,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "opener/decide.hpp"
@@ -110,7 +111,7 @@ void Session::receive_failed(const proto::Error& error) {
     if (error.kind != ErrorKind::disconnected) {
         end(EPROTO, error.message());
     } else if (send_replies()) {
-        finish(retiring_ ? "the opener stops" : "the peer closed the connection");
+        drain_or_finish(retiring_ ? "the opener stops" : "the peer closed the connection");
     }
 }
 
@@ -157,9 +158,12 @@ bool Session::handle_requests(std::span<const std::byte> message) {
         return false;
     }
     if (share_.limits_requests()) share_.use_requests(requests->size(), received_at_);
-    // One message of replies holds as many as one of requests, each with the longest reason.
-    const bool fits = service_.delivery.has_room_for(requests->size()) || send_replies();
-    if (!fits && !parked_) return false;
+    // One message of replies holds as many as one of requests, each with the longest reason; and so does one entry.
+    const std::size_t noted = entry_ == nullptr ? 0 : entry_->count.load(std::memory_order_relaxed);
+    const bool fits = (noted + requests->size() <= proto::max_requests &&
+                       service_.delivery.has_room_for(requests->size())) ||
+                      send_replies();
+    if (!fits && parked_.empty()) return false;
     if (entry_ == nullptr) entry_ = service_.journal.acquire(token_);
     if (entry_ == nullptr) std::abort();  // the broker keeps fewer replies parked than there are entries
     for (const proto::Request& request : *requests) Journal::note(*entry_, request.id);
@@ -187,23 +191,30 @@ void Session::answer_deferred() {
 
 // ---- decide, resolve, inspect --------------------------------------------------------------------------
 
-Outcome Session::carry_out(const proto::Request& request, std::size_t others) {
+std::optional<Outcome> Session::carry_out(const proto::Request& request, std::size_t others) {
     auto granted = decide(service_.tools, peer_, request);
     if (!granted) return std::move(granted.error());
     granted->payload_room = service_.delivery.payload_room(others);
     auto outcome = execute(service_.tools, peer_, *granted, Place::loop());
-    if (!outcome) outcome = execute(service_.tools, peer_, *granted, Place::helper(received_at_));
-    return std::move(*outcome);
+    return outcome ? std::move(outcome) : hand_to_helper(*granted);
 }
 
 // ---- record, deliver -----------------------------------------------------------------------------------
 
 void Session::answer(const proto::Request& request, std::size_t others) {
     service_.tools.metrics.begin();
-    Outcome outcome = carry_out(request, others);
+    ++answered_;
+    auto outcome = carry_out(request, others);
+    if (!outcome) return;
+    const Ruling ruling = record(request, *outcome, received_at_);
+    service_.delivery.add(request.id, std::move(*outcome), ruling.record, ruling.may_leave);
+}
+
+Ruling Session::record(const proto::Request& request, const Outcome& outcome,
+                       std::chrono::steady_clock::time_point received_at) {
     const auto now = std::chrono::steady_clock::now();
     DecisionRecord record{
-        .duration = now - received_at_,
+        .duration = now - received_at,
         .request = request.id,
         .operations = outcome.operations,
         .path = request.path,
@@ -220,15 +231,7 @@ void Session::answer(const proto::Request& request, std::size_t others) {
         record.reason = "the decision could not be put on record";
     }
     count(record, recorded.sequence, now);
-    ++answered_;
-    if (!recorded.may_leave) {
-        service_.delivery.add_refusal(request.id, 0, record.errno_value, record.step, record.reason);
-    } else if (outcome.errno_value == 0) {
-        service_.delivery.add(request.id, recorded.sequence, std::move(outcome.file), outcome.payload);
-    } else {
-        service_.delivery.add_refusal(request.id, recorded.sequence, outcome.errno_value, outcome.step,
-                                      outcome.reason);
-    }
+    return {.record = recorded.sequence, .may_leave = recorded.may_leave};
 }
 
 // What became of a request, for those who look on; none of it matters to the peer.
@@ -258,18 +261,20 @@ SessionFacts Session::facts() const {
 }
 
 bool Session::send_replies() {
-    if (service_.delivery.empty()) return true;
-    const std::size_t descriptors = service_.delivery.descriptor_count();
+    if (service_.delivery.empty()) {
+        release_entry();
+        return true;
+    }
     auto sent = service_.delivery.send(socket_.borrow());
     service_.tools.metrics.done(Step::deliver);
     if (sent) {
-        unread_ += descriptors;
-        service_.shares.sent(share_, descriptors);
+        count_unread(service_.delivery.descriptor_count());
+        service_.delivery.clear();
         release_entry();
         return true;
     }
     if (must_wait(sent.error())) {
-        parked_ = service_.delivery.park(std::exchange(entry_, nullptr));
+        parked_.push_back(service_.delivery.park(std::exchange(entry_, nullptr)));
         state_ = State::writable;
     } else {
         service_.delivery.clear();
@@ -279,20 +284,27 @@ bool Session::send_replies() {
     return false;
 }
 
+void Session::count_unread(std::size_t descriptors) noexcept {
+    unread_ += descriptors;
+    service_.shares.sent(share_, descriptors);
+}
+
 Session::State Session::flush() {
-    if (parked_) {
-        auto sent = opener::send(socket_.borrow(), *parked_);
+    const bool had_parked = !parked_.empty();
+    for (; !parked_.empty(); parked_.pop_front()) {
+        const ParkedReplies& replies = parked_.front();
+        auto sent = opener::send(socket_.borrow(), replies);
         if (!sent) {
             if (!must_wait(sent.error())) finish("the peer closed the connection");
             return state_;
         }
-        unread_ += parked_->files.size();
-        service_.shares.sent(share_, parked_->files.size());
-        Journal::release(*parked_->entry);
-        parked_.reset();
+        count_unread(replies.files.size());
+        if (replies.entry != nullptr) Journal::release(*replies.entry);
+    }
+    if (had_parked) {
         answer_owed();
-        if (!parked_) answer_deferred();
-        if (state_ != State::writable || parked_) return state_;
+        if (parked_.empty()) answer_deferred();
+        if (state_ != State::writable || !parked_.empty()) return state_;
     }
     if (may_be_read()) state_ = State::readable;
     return state_;
@@ -351,8 +363,10 @@ void Session::finish(std::string_view cause) {
     // The supervisor holds a duplicate, so closing alone would not tell the peer.
     ::shutdown(socket_.number(), SHUT_RDWR);
     service_.audit.session_event(audit_, "session-end", cause, std::chrono::steady_clock::now());
-    if (parked_) Journal::release(*parked_->entry);
-    parked_.reset();
+    for (const ParkedReplies& replies : parked_) {
+        if (replies.entry != nullptr) Journal::release(*replies.entry);
+    }
+    parked_.clear();
     release_entry();
     state_ = State::ended;
 }

@@ -2,12 +2,14 @@
 //
 //   receive → parse → identify → decide → resolve → inspect → deliver → record
 //
-// session.cpp reads in that order, each step a call into one module. (Identification comes first in time: once per
+// session.cpp reads in that order, each step a call into one module; what may block is resolved, inspected and delivered
+// by a helper, and session_tasks.cpp is this end of that. (Identification comes first in time: once per
 // connection, before the first message. The record of a request is made before its reply leaves.)
 #pragma once
 
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -18,6 +20,7 @@
 #include "opener/decide.hpp"
 #include "opener/delivery.hpp"
 #include "opener/execute.hpp"
+#include "opener/helpers/helper_pool.hpp"
 #include "opener/identity.hpp"
 #include "opener/journal.hpp"
 #include "opener/link.hpp"
@@ -36,6 +39,7 @@ struct Service {
     AuditTrail& audit;
     Journal& journal;
     ControlServer& control;
+    HelperPool& helpers;
 
     UserShares& shares;
 
@@ -50,6 +54,7 @@ class Session {
         readable,  // the peer's next request
         writable,  // the peer to read: replies are parked, or too many descriptors are on their way to it
         paused,    // paused_until(): its user has used more than there is for it
+        draining,  // helpers: the peer sends nothing more, and reads what they answer
         ended,     // nothing: the descriptor has been shut down, the cause recorded
     };
 
@@ -78,6 +83,13 @@ class Session {
     // Descriptors that are on their way to this peer because it has not read them; an upper bound until all are read.
     std::size_t unread_descriptors();
 
+    // Tasks of this session that helpers have not ended yet. The session must live as long as there are some.
+    std::size_t tasks() const noexcept { return tasks_; }
+    // What HelperPool::Owner hears of them.
+    std::vector<Ruling> task_reported(HelperTask& task, const Report& report);
+    State task_delivered(const HelperTask& task, std::uint32_t descriptors, int errno_value);
+    State task_failed(const HelperTask& task, int errno_value, std::string_view reason);
+
     // Answers requests that an earlier generation took and did not live to answer, and serves a message of another kind,
     // when one is given, that it took. More than most_lost ids, which only one that was taken over or several that died
     // in a row can leave, end the session.
@@ -93,8 +105,8 @@ class Session {
     bool has_turn = false;  // of Turns
 
     static constexpr std::size_t requests_per_turn = 32;
-    // Noted, and in one message that was not noted yet.
-    static constexpr std::size_t most_lost = 2 * proto::max_requests;
+    // Noted, with helpers, and in one message that was not noted yet.
+    static constexpr std::size_t most_lost = 2 * proto::max_requests + most_helper_requests_of_user;
     // Above this the session is not read until the peer has taken what is there: two full replies.
     static constexpr std::size_t most_unread_descriptors = 2 * proto::max_requests;
 
@@ -107,10 +119,16 @@ class Session {
     bool handle(std::span<const std::byte> message);
     bool handle_hello(std::span<const std::byte> message);
     bool handle_requests(std::span<const std::byte> message);
-    // `others` of the same message are still to be answered.
-    Outcome carry_out(const proto::Request& request, std::size_t others);
+    // `others` of the same message are still to be answered. nullopt: a helper does it, and answers.
+    std::optional<Outcome> carry_out(const proto::Request& request, std::size_t others);
+    std::optional<Outcome> hand_to_helper(const GrantedRequest& granted);
     void answer(const proto::Request& request, std::size_t others);
     void count(DecisionRecord& record, std::uint64_t sequence, std::chrono::steady_clock::time_point now);
+    Ruling record(const proto::Request& request, const Outcome& outcome,
+                  std::chrono::steady_clock::time_point received_at);
+    void count_unread(std::size_t descriptors) noexcept;
+    void drain_or_finish(std::string_view cause);
+    void finish_if_drained();
     bool send_replies();
     void finish(std::string_view cause);
     void release_entry() noexcept;
@@ -128,11 +146,13 @@ class Session {
     State state_ = State::readable;
     bool retiring_ = false;
     JournalEntry* entry_ = nullptr;  // of the requests whose replies are being gathered
-    std::optional<ParkedReplies> parked_{};
+    std::deque<ParkedReplies> parked_{};
     std::vector<std::uint32_t> owed_{};  // lost ids that are not answered yet
     std::vector<std::byte> deferred_{};  // a message of requests that came before the replies were parked
-    std::size_t answered_ = 0;           // in this turn
-    std::size_t unread_ = 0;  // descriptors sent since the peer was last seen to have read everything
+    std::size_t tasks_ = 0;
+    std::string_view end_cause_{};  // while it is draining
+    std::size_t answered_ = 0;      // in this turn
+    std::size_t unread_ = 0;        // descriptors sent since the peer was last seen to have read everything
     std::chrono::steady_clock::time_point received_at_{};
 
     // Whether the peer keeps several requests under way, so that their replies are worth gathering.

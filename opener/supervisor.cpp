@@ -336,6 +336,12 @@ void Supervisor::serve_message(const LinkMessage& message) {
         case LinkType::shutdown:
             if (connections_.is_control(message.token)) stop();
             break;
+        case LinkType::renew:
+            // More and more slowly, as after crashes: one that was taken over may ask without end.
+            if (!stopping_ && !starting_ && !restart_at_)
+                restart_later(
+                    fmt::format("generation {} lost a process that makes helpers", active_->number()));
+            break;
         default:
             break;
     }

@@ -7,15 +7,14 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <array>
 #include <cerrno>
-#include <limits>
 #include <nlohmann/json.hpp>
 #include <utility>
 
 #include "opener/confinement/ask_child.hpp"
 #include "opener/confinement/capability_names.hpp"
+#include "opener/confinement/close_descriptors.hpp"
 #include "opener/confinement/kernel_calls.hpp"
 #include "opener/confinement/landlock.hpp"
 #include "opener/confinement/private_root.hpp"
@@ -49,25 +48,6 @@ Result<void> check_preconditions(const ConfinementPlan& plan) {
     }
     const UniqueFd root(kernel::openat2(AT_FDCWD, "/", O_PATH | O_CLOEXEC, RESOLVE_NO_SYMLINKS));
     if (!root) return proto::system_error("openat2", "needed to resolve any path; Linux 5.6 has it");
-    return {};
-}
-
-Result<void> close_all_but(std::span<const BorrowedFd> keep) {
-    std::vector<unsigned> numbers;
-    for (const BorrowedFd fd : keep) {
-        if (fd) numbers.push_back(static_cast<unsigned>(fd.number()));
-    }
-    std::ranges::sort(numbers);
-    unsigned first = 0;
-    for (const unsigned number : numbers) {
-        if (number > first && kernel::close_range(first, number - 1, 0) != 0) {
-            return proto::system_error("close_range");
-        }
-        first = number + 1;
-    }
-    if (kernel::close_range(first, std::numeric_limits<unsigned>::max(), 0) != 0) {
-        return proto::system_error("close_range");
-    }
     return {};
 }
 
@@ -120,7 +100,8 @@ void append(std::string& text, std::string_view more) {
 // The steps of confine(), in their order.
 class Confining {
   public:
-    explicit Confining(const ConfinementPlan& plan) : plan_(plan) {}
+    Confining(const ConfinementPlan& plan, const BeforeFilter& before_filter)
+        : plan_(plan), before_filter_(before_filter) {}
 
     Result<void> limit() {
         // First, because Landlock asks for it of who is not root.
@@ -192,14 +173,15 @@ class Confining {
         return {};
     }
 
+    Result<void> let_fork() { return before_filter_ ? before_filter_(confined_) : Result<void>(); }
+
     Result<void> filter() {
-        const auto installed = install_seccomp_filter(plan_.calls);
+        const auto installed = install_seccomp_filter(FilterFor::broker, plan_.calls);
         if (installed) {
             enforced(Layer::seccomp);
             return {};
         }
-        const int why = installed.error().errno_value;
-        if (why != ENOSYS && why != EINVAL && why != EPERM && why != EACCES) return installed;
+        if (!is_missing_seccomp(installed.error())) return installed;
         confined_.report[Layer::seccomp].detail = installed.error().message();
         return {};
     }
@@ -221,6 +203,7 @@ class Confining {
     }
 
     const ConfinementPlan& plan_;
+    const BeforeFilter& before_filter_;
     Confined confined_{};
     UniqueFd root_{};  // stands for / where there is no private root
 };
@@ -269,13 +252,14 @@ Result<ConfinementReport> decode(const std::string& text, std::vector<DormantDir
 
 }  // namespace
 
-Result<Confined> confine(const ConfinementPlan& plan, std::span<const BorrowedFd> keep) {
+Result<Confined> confine(const ConfinementPlan& plan, std::span<const BorrowedFd> keep,
+                         const BeforeFilter& before_filter) {
     if (const auto possible = check_preconditions(plan); !possible) return std::unexpected(possible.error());
     if (const auto closed = close_all_but(keep); !closed) return std::unexpected(closed.error());
-    Confining confining(plan);
+    Confining confining(plan, before_filter);
     using Step = Result<void> (Confining::*)();
     for (const Step step : {&Confining::limit, &Confining::hide_the_filesystem, &Confining::restrict_in_place,
-                            &Confining::drop, &Confining::filter}) {
+                            &Confining::drop, &Confining::let_fork, &Confining::filter}) {
         if (const auto done = (confining.*step)(); !done) return std::unexpected(done.error());
     }
     return std::move(confining).result();

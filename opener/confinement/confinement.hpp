@@ -13,6 +13,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -149,7 +150,12 @@ struct Confined {
 // ended meanwhile, so compare getppid() afterwards. Blocks as long as a rule's directory does. system: E2BIG
 // (too many directories), ENOSYS (no openat2), whatever a layer that this kernel has failed with. A layer
 // that the kernel or the process's rights do not permit is no error but `missing` in the report.
-proto::Result<Confined> confine(const ConfinementPlan& plan, std::span<const proto::BorrowedFd> keep);
+//
+// `before_filter` is called when all is done but the filter of system calls, which lets nothing fork any more; what it
+// forks is confined but for that. It may take the directories out of what it is given. Its error is that of confine().
+using BeforeFilter = std::function<proto::Result<void>(Confined&)>;
+proto::Result<Confined> confine(const ConfinementPlan& plan, std::span<const proto::BorrowedFd> keep,
+                                const BeforeFilter& before_filter = {});
 
 struct DormantDirectory {
     std::string path;

@@ -93,7 +93,8 @@ struct Watch {
     // What it reads is names: to be allowed to walk to them is all.
     const std::uint64_t capabilities = plan.account.changes ? capability_bit(CAP_DAC_READ_SEARCH) : 0;
     if (!drop_privileges(plan.account, capabilities)) ::_exit(1);
-    if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || !install_seccomp_filter({})) ::_exit(1);
+    if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || !install_seccomp_filter(FilterFor::helper, {}))
+        ::_exit(1);
     constexpr timespec interval{
         .tv_sec = 0, .tv_nsec = std::chrono::duration_cast<std::chrono::nanoseconds>(watch_interval).count()};
     for (;;) {

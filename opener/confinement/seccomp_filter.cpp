@@ -3,10 +3,12 @@
 #include <fcntl.h>
 #include <linux/seccomp.h>
 #include <linux/sockios.h>
+#include <sched.h>
 #include <seccomp.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -181,9 +183,26 @@ void allow_modifying(Filter& filter, const ModifyingCalls& calls) {
     }
 }
 
+// fork(3) is clone(2) with these flags alone; the order of clone's arguments is that of all but s390.
+constexpr std::uint64_t fork_flags = CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID | 0xff;
+
+void allow_making_helpers(Filter& filter) {
+    filter.allow(SCMP_SYS(clone), {bits_clear(0, ~fork_flags & low_32_bits)});
+    filter.allow(SCMP_SYS(socketpair), {int_is(0, AF_UNIX)});
+    filter.allow({SCMP_SYS(seccomp), SCMP_SYS(set_robust_list), SCMP_SYS(rseq)});
+    for (const int option : {PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS, PR_GET_SECCOMP, PR_SET_SECCOMP}) {
+        filter.allow(SCMP_SYS(prctl), {int_is(0, option)});
+    }
+}
+
 }  // namespace
 
-Result<void> install_seccomp_filter(const ModifyingCalls& calls) {
+bool is_missing_seccomp(const proto::Error& error) noexcept {
+    const int why = error.errno_value;
+    return why == ENOSYS || why == EINVAL || why == EPERM || why == EACCES;
+}
+
+Result<void> install_seccomp_filter(FilterFor whom, const ModifyingCalls& calls) {
     // EFAULT, since there is no filter at null, where filters are known and permitted: seccomp(2). libseccomp does
     // not say as clearly why it could not load one.
     if (::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, nullptr) != 0 && errno != EFAULT) {
@@ -193,6 +212,7 @@ Result<void> install_seccomp_filter(const ModifyingCalls& calls) {
     filter.allow(always);
     allow_with_conditions(filter);
     allow_modifying(filter, calls);
+    if (whom == FilterFor::zygote) allow_making_helpers(filter);
     return filter.load();
 }
 

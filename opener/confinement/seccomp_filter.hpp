@@ -6,9 +6,18 @@
 
 namespace fdbroker::opener {
 
+enum class FilterFor {
+    broker,
+    zygote,  // may fork, make socket pairs, and install the filter of what it forks
+    helper,
+};
+
 // Installs the filter for the calling process, which must have one thread and no_new_privs. What is not listed
 // fails with EPERM; a call of another architecture, x32 among them, kills the process.
 // system: EINVAL, ENOSYS (a kernel without seccomp filters), EPERM, EACCES (they are forbidden here).
-proto::Result<void> install_seccomp_filter(const ModifyingCalls& calls);
+proto::Result<void> install_seccomp_filter(FilterFor whom, const ModifyingCalls& calls);
+
+// Of an error of the above: there are no filters to be had here, which is for the report.
+bool is_missing_seccomp(const proto::Error& error) noexcept;
 
 }  // namespace fdbroker::opener

@@ -43,7 +43,7 @@ constexpr const char* needs_root = "needs root, so that nothing but the filter r
 
 void filter(const ModifyingCalls& calls = {}) {
     REQUIRE(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
-    const auto installed = opener::install_seccomp_filter(calls);
+    const auto installed = opener::install_seccomp_filter(opener::FilterFor::broker, calls);
     if (!installed) throw std::runtime_error(installed.error().message());
 }
 

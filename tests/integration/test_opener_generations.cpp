@@ -280,7 +280,9 @@ TEST_CASE("generations: reloads under load answer every request once, by one pol
         while (!begun) {
             for (TestPeer& peer : peers) {
                 peer.ask({fixture.path("a"), fixture.path("b")});
-                const auto answers = peer.answers();
+                auto answers = peer.answers();
+                // A mount elsewhere in the system at this moment makes a helper answer one of them.
+                while (answers.size() < 2) std::ranges::move(peer.answers(), std::back_inserter(answers));
                 REQUIRE(answers.size() == 2);
                 // Both were decided by one generation.
                 CHECK((answers[0].status == 0) != (answers[1].status == 0));

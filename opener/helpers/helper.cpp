@@ -1,0 +1,165 @@
+#include "opener/helpers/helper.hpp"
+
+#include <poll.h>
+#include <unistd.h>
+
+#include <array>
+#include <chrono>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "opener/decide.hpp"
+#include "opener/delivery.hpp"
+#include "opener/execute.hpp"
+#include "opener/helpers/helper_limits.hpp"
+#include "opener/helpers/messages.hpp"
+#include "opener/options.hpp"
+#include "proto/channel.hpp"
+
+namespace fdbroker::opener {
+
+using proto::Step;
+using proto::UniqueFd;
+
+namespace {
+
+// A reply that the connection has no room for is tried again this often: nothing tells when descriptors on their way to
+// others have been taken (ETOOMANYREFS).
+constexpr int try_again_after_ms = 10;
+
+class Helper {
+  public:
+    Helper(const HelperTools& tools, UniqueFd channel)
+        : tools_(tools), channel_(std::move(channel)), metrics_(tools.policy.rules()) {}
+
+    // One job, from its message to its end; ends the process when the broker has gone.
+    void serve() {
+        const Job job = receive_job();
+        carry_out(job);
+        report(job);
+        const Verdict verdict = receive_verdict();
+        if (!verdict.rulings.empty()) deliver(job, verdict);
+        outcomes_.clear();
+        connection_.reset();
+        say_to_broker(write_idle());
+    }
+
+  private:
+    [[noreturn]] static void end(ExitStatus status) { ::_exit(status); }
+
+    void say_to_broker(const std::vector<std::byte>& message) {
+        if (!proto::send(channel_.borrow(), message, {}, proto::Wait::block)) end(exit_done);
+    }
+
+    std::span<const std::byte> receive(proto::ReceivedDescriptors& descriptors) {
+        auto message = proto::receive(channel_.borrow(), buffer_, descriptors, proto::Wait::block);
+        if (!message) end(exit_done);
+        return *message;
+    }
+
+    Job receive_job() {
+        proto::ReceivedDescriptors descriptors;
+        const auto job = read_job(receive(descriptors));
+        if (!job || descriptors.count() != 1) end(exit_failed);
+        connection_ = descriptors.take(0);
+        return *job;
+    }
+
+    Verdict receive_verdict() {
+        // Into memory of its own: the reply is made from the job's.
+        std::array<std::byte, 8192> buffer;
+        auto message = proto::receive(channel_.borrow(), buffer, proto::Wait::block);
+        if (!message) end(exit_done);
+        auto verdict = read_verdict(*message);
+        if (!verdict || (!verdict->rulings.empty() && verdict->rulings.size() != outcomes_.size()))
+            end(exit_failed);
+        return std::move(*verdict);
+    }
+
+    void carry_out(const Job& job) {
+        const auto requests = proto::read_requests(job.requests, requests_);
+        if (!requests) end(exit_failed);
+        count_ = requests->size();
+        auto identified = identify(connection_.borrow(), std::string(job.listener), tools_.identities);
+        if (!identified) {
+            for (std::size_t i = 0; i < count_; ++i) {
+                outcomes_.push_back(refused(Step::resolve, EIO, "the peer cannot be identified any more"));
+            }
+            return;
+        }
+        const policy::Peer peer = tools_.policy.identify(std::move(identified->identity));
+        for (std::size_t i = 0; i < count_; ++i) {
+            outcomes_.push_back(carry_out(peer, requests_[i], job.deadline));
+        }
+    }
+
+    Outcome carry_out(const policy::Peer& peer, const proto::Request& request, Place::Deadline deadline) {
+        const Tools tools{tools_.policy, tools_.resolver, tools_.inspector, metrics_};
+        auto granted = decide(tools, peer, request);
+        if (!granted) return std::move(granted.error());
+        granted->payload_room = delivery_.payload_room(count_ - 1);
+        return *execute(tools, peer, *granted, Place::helper(deadline));
+    }
+
+    void report(const Job& job) {
+        Report report{.job = job.number};
+        for (const Outcome& outcome : outcomes_) {
+            ReportedOutcome& reported = report.outcomes.emplace_back();
+            reported.errno_value = outcome.errno_value;
+            reported.step = outcome.recorded_step;
+            reported.operations = outcome.operations;
+            if (outcome.rule != nullptr)
+                reported.rule = static_cast<std::uint32_t>(outcome.rule - tools_.policy.rules().data());
+            reported.reason = outcome.recorded_reason;
+        }
+        say_to_broker(write_report(report));
+    }
+
+    void deliver(const Job& job, const Verdict& verdict) {
+        for (std::size_t i = 0; i < count_; ++i) {
+            delivery_.add(requests_[i].id, std::move(outcomes_[i]), verdict.rulings[i].record,
+                          verdict.rulings[i].may_leave);
+        }
+        const std::size_t descriptors = delivery_.descriptor_count();
+        const int failed = send_replies();
+        say_to_broker(write_sent({.job = job.number,
+                                  .descriptors = static_cast<std::uint32_t>(failed == 0 ? descriptors : 0),
+                                  .errno_value = failed}));
+        // Not before the broker has heard that the reply has left: closing may block as opening may, where a FUSE server
+        // is asked to flush.
+        delivery_.clear();
+    }
+
+    // The errno that the reply could not be sent with, 0: it was.
+    int send_replies() {
+        const auto until = std::chrono::steady_clock::now() + helper_delivery_timeout;
+        for (;;) {
+            auto sent = delivery_.send(connection_.borrow());
+            if (sent) return 0;
+            const int cause = sent.error().errno_value;
+            const bool later = cause == EAGAIN || cause == ETOOMANYREFS;
+            if (!later || std::chrono::steady_clock::now() >= until) return cause == 0 ? EPIPE : cause;
+            ::poll(nullptr, 0, try_again_after_ms);
+        }
+    }
+
+    const HelperTools& tools_;
+    UniqueFd channel_;
+    Metrics metrics_;  // of no one's interest: the broker counts what is reported
+    std::vector<std::byte> buffer_ = std::vector<std::byte>(max_helper_message);
+    std::array<proto::Request, proto::max_requests> requests_{};
+    std::size_t count_ = 0;
+    UniqueFd connection_{};
+    std::vector<Outcome> outcomes_{};
+    Delivery delivery_{};
+};
+
+}  // namespace
+
+void run_helper(const HelperTools& tools, UniqueFd channel) {
+    Helper helper(tools, std::move(channel));
+    for (;;) helper.serve();
+}
+
+}  // namespace fdbroker::opener

@@ -1,0 +1,24 @@
+// A process that carries out requests which may block: one at a time, each on a duplicate of its peer's connection, which
+// it holds no longer than that. It trusts its broker no further than it must: it identifies the peer from the socket
+// and decides again by the policy that it was forked with.
+#pragma once
+
+#include "opener/identity.hpp"
+#include "opener/resolver.hpp"
+#include "policy/policy.hpp"
+#include "proto/unique_fd.hpp"
+
+namespace fdbroker::opener {
+
+// What a helper works with; all of it loaded before the zygote was forked.
+struct HelperTools {
+    const policy::Policy& policy;
+    const Resolver& resolver;
+    const Inspector& inspector;
+    const IdentitySource& identities;
+};
+
+// Serves the broker at the other end of `channel` until that is closed.
+[[noreturn]] void run_helper(const HelperTools& tools, proto::UniqueFd channel);
+
+}  // namespace fdbroker::opener

@@ -1,0 +1,359 @@
+#include "opener/helpers/helper_pool.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "proto/channel.hpp"
+
+namespace fdbroker::opener {
+
+using proto::BorrowedFd;
+using proto::Result;
+using proto::UniqueFd;
+
+namespace {
+
+// The zygote answers with an int; any byte asks for a helper.
+constexpr std::byte order{1};
+
+bool would_block(const proto::Error& error) noexcept {
+    return error.kind == proto::ErrorKind::system && error.errno_value == EAGAIN;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<HelperPool>> HelperPool::create(std::vector<UniqueFd> zygotes) {
+    auto loop = EventLoop::create();
+    if (!loop) return std::unexpected(loop.error());
+    std::unique_ptr<HelperPool> pool(new HelperPool(std::move(zygotes), std::move(*loop)));
+    // Those in reserve are watched as well: whoever is to take over must be there.
+    for (const UniqueFd& zygote : pool->zygotes_) {
+        if (auto added = pool->loop_.add(zygote.borrow(), EPOLLIN, nullptr); !added)
+            return std::unexpected(added.error());
+    }
+    return pool;
+}
+
+// ---- tasks ---------------------------------------------------------------------------------------------
+
+bool HelperPool::has_room(std::uint32_t uid, std::size_t requests) {
+    const auto user = users_.find(uid);
+    const std::size_t of_user = user == users_.end() ? 0 : user->second.requests;
+    if (requests_ + requests <= most_helper_requests && of_user + requests <= most_helper_requests_of_user)
+        return true;
+    ++counters_.refused;
+    return false;
+}
+
+void HelperPool::submit(std::unique_ptr<HelperTask> task) {
+    User& user = users_[task->uid];
+    user.requests += task->parts.size();
+    requests_ += task->parts.size();
+    ++unfinished_;
+    waiting_.emplace(task->deadline, task.get());
+    user.waiting.push_back(std::move(task));
+    due_ = Clock::time_point::min();
+}
+
+// The end of a task, whatever it was, as far as the pool's own counts go.
+void HelperPool::settle(const HelperTask& task) {
+    for (const HelperTask::Part& part : task.parts) Journal::release(*part.slot);
+    const auto user = users_.find(task.uid);
+    user->second.requests -= task.parts.size();
+    requests_ -= task.parts.size();
+    --unfinished_;
+    if (user->second.requests == 0 && user->second.helpers == 0) users_.erase(user);
+}
+
+void HelperPool::end_task(std::unique_ptr<HelperTask> task, int errno_value, const char* reason) {
+    owner_->failed(*task, errno_value, reason);
+    settle(*task);
+}
+
+void HelperPool::forget(const Session& session) {
+    std::vector<std::unique_ptr<HelperTask>> ended;
+    for (auto& [uid, user] : users_) {
+        for (auto& task : user.waiting) {
+            if (task->session != &session) continue;
+            waiting_.erase({task->deadline, task.get()});
+            ended.push_back(std::move(task));
+        }
+        std::erase(user.waiting, nullptr);
+    }
+    for (auto& task : ended)
+        end_task(std::move(task), ECANCELED, "the session ended before a helper was free for it");
+    look_ahead();
+}
+
+void HelperPool::abandon(int errno_value, const char* reason) {
+    while (!waiting_.empty()) {
+        User& user = users_[waiting_.begin()->second->uid];
+        waiting_.erase({user.waiting.front()->deadline, user.waiting.front().get()});
+        auto task = std::move(user.waiting.front());
+        user.waiting.pop_front();
+        end_task(std::move(task), errno_value, reason);
+    }
+    for (auto& helper : helpers_) {
+        if (!helper->task) continue;
+        end_task(std::move(helper->task), errno_value, reason);
+        leave_behind(*helper);
+    }
+    look_ahead();
+}
+
+// ---- who is next ---------------------------------------------------------------------------------------
+
+// Users take turns, so that one who has a thousand tasks delays another's by one of each helper.
+HelperPool::Users::iterator HelperPool::next_user() {
+    const auto may = [](const auto& entry) {
+        return !entry.second.waiting.empty() && entry.second.helpers < most_helpers_of_user;
+    };
+    const auto after = users_.upper_bound(last_served_);
+    const auto found = std::find_if(after, users_.end(), may);
+    return found != users_.end() ? found : std::find_if(users_.begin(), users_.end(), may);
+}
+
+void HelperPool::dispatch() {
+    for (;;) {
+        const auto user = next_user();
+        if (user == users_.end()) return;
+        const auto idle = std::ranges::find(helpers_, Helper::State::idle,
+                                            [](const auto& helper) { return helper->state; });
+        if (idle == helpers_.end()) return order_helpers();
+        last_served_ = user->first;
+        assign(**idle, user->second);
+    }
+}
+
+void HelperPool::assign(Helper& helper, User& user) {
+    HelperTask& task = *user.waiting.front();
+    const BorrowedFd connection = owner_->connection_of(task);
+    const auto sent =
+        proto::send(helper.channel.borrow(), task.message, std::span(&connection, 1), proto::Wait::never);
+    // The task waits for the next one.
+    if (!sent && sent.error().kind == proto::ErrorKind::disconnected) return lose(helper);
+    waiting_.erase({task.deadline, &task});
+    auto owned = std::move(user.waiting.front());
+    user.waiting.pop_front();
+    if (!sent) {
+        return end_task(std::move(owned), EAGAIN,
+                        "too many descriptors are on their way to peers; it was not begun");
+    }
+    helper.state = Helper::State::working;
+    helper.uid = task.uid;
+    helper.due = task.deadline;
+    helper.task = std::move(owned);
+    ++user.helpers;
+    ++counters_.tasks;
+}
+
+void HelperPool::order_helpers() {
+    std::size_t wanted = 0;
+    for (const auto& [uid, user] : users_) {
+        if (user.helpers < most_helpers_of_user)
+            wanted += std::min(user.waiting.size(), most_helpers_of_user - user.helpers);
+    }
+    wanted = std::min(wanted, most_helpers - helpers_.size());
+    while (ordered_ < wanted && !zygotes_.empty()) {
+        if (proto::send(zygotes_.back().borrow(), std::span(&order, 1), {}, proto::Wait::never)) {
+            ++ordered_;
+        } else {
+            // Its end is told by epoll.
+            return;
+        }
+    }
+}
+
+// ---- what comes in -------------------------------------------------------------------------------------
+
+void HelperPool::serve() {
+    for (const epoll_event& event : loop_.wait(0)) {
+        if (event.data.ptr == nullptr) {
+            hear_zygotes();
+        } else if (const auto helper = std::ranges::find(helpers_, event.data.ptr,
+                                                         [](const auto& each) { return each.get(); });
+                   helper != helpers_.end()) {
+            hear(**helper);
+        }
+    }
+    dispatch();
+    look_ahead();
+}
+
+void HelperPool::hear_zygotes() {
+    for (std::size_t i = zygotes_.size(); i-- > 0;) {
+        for (;;) {
+            int status = 0;
+            proto::ReceivedDescriptors descriptors;
+            const auto buffer = std::as_writable_bytes(std::span(&status, 1));
+            auto received = proto::receive(zygotes_[i].borrow(), buffer, descriptors, proto::Wait::never);
+            if (!received && would_block(received.error())) break;
+            if (!received || received->size() != sizeof status) {
+                zygote_ended(i);
+                break;
+            }
+            if (ordered_ > 0) --ordered_;
+            if (status == 0 && descriptors.count() == 1) {
+                add_helper(descriptors.take(0));
+            } else if (helpers_.empty() && ordered_ == 0) {
+                refuse_waiting();
+            }
+        }
+    }
+}
+
+// The one in use is the last; what it was asked for is asked of the next.
+void HelperPool::zygote_ended(std::size_t index) {
+    if (index + 1 == zygotes_.size()) ordered_ = 0;
+    loop_.remove(zygotes_[index].borrow());
+    zygotes_.erase(zygotes_.begin() + static_cast<std::ptrdiff_t>(index));
+    owner_->zygote_lost();
+}
+
+// No helper can be made, and none is there: waiting is of no use.
+void HelperPool::refuse_waiting() {
+    std::vector<std::unique_ptr<HelperTask>> ended;
+    for (auto& [uid, user] : users_) {
+        std::ranges::move(user.waiting, std::back_inserter(ended));
+        user.waiting.clear();
+    }
+    waiting_.clear();
+    for (auto& task : ended) end_task(std::move(task), EAGAIN, "no helper could be made; it was not begun");
+}
+
+void HelperPool::add_helper(UniqueFd channel) {
+    auto helper = std::make_unique<Helper>();
+    helper->channel = std::move(channel);
+    if (!loop_.add(helper->channel.borrow(), EPOLLIN, helper.get())) return;
+    helpers_.push_back(std::move(helper));
+    ++counters_.made;
+}
+
+void HelperPool::hear(Helper& helper) {
+    for (;;) {
+        auto received = proto::receive(helper.channel.borrow(), buffer_, proto::Wait::never);
+        if (!received && would_block(received.error())) return;
+        const auto message = received ? read_from_helper(*received) : std::nullopt;
+        // One that says what no helper says is of no more use either.
+        if (!message || !take(helper, *message)) return lose(helper);
+        if (helper.state == Helper::State::idle) return retire_surplus(helper);
+    }
+}
+
+bool HelperPool::take(Helper& helper, const FromHelper& message) {
+    switch (message.type) {
+        case FromHelper::Type::report:
+            return helper.state == Helper::State::working && take_report(helper, message.report);
+        case FromHelper::Type::sent:
+            return helper.state == Helper::State::delivering && take_sent(helper, message.sent);
+        case FromHelper::Type::idle:
+            if (helper.state != Helper::State::closing) return false;
+            become_idle(helper);
+            return true;
+    }
+    return false;
+}
+
+bool HelperPool::take_report(Helper& helper, const Report& report) {
+    std::vector<Ruling> rulings;
+    if (helper.task) {
+        if (report.job != helper.task->number || report.outcomes.size() != helper.task->parts.size())
+            return false;
+        rulings = owner_->reported(*helper.task, report);
+        helper.task->reported = true;
+    }
+    helper.state = helper.task ? Helper::State::delivering : Helper::State::closing;
+    helper.due = Clock::now() + (helper.task ? 2 * helper_delivery_timeout : helper_close_timeout);
+    return proto::send(helper.channel.borrow(), write_verdict(report.job, rulings), {}, proto::Wait::never)
+        .has_value();
+}
+
+bool HelperPool::take_sent(Helper& helper, const Sent& sent) {
+    if (helper.task) {
+        if (sent.job != helper.task->number) return false;
+        owner_->delivered(*helper.task, sent.descriptors, sent.errno_value);
+        settle(*std::exchange(helper.task, nullptr));
+    }
+    helper.state = Helper::State::closing;
+    helper.due = Clock::now() + helper_close_timeout;
+    return true;
+}
+
+void HelperPool::become_idle(Helper& helper) {
+    helper.state = Helper::State::idle;
+    free_user_of(helper);
+    if (std::exchange(helper.stuck, false)) owner_->came_back(helper.uid, --stuck_);
+}
+
+void HelperPool::free_user_of(Helper& helper) {
+    const auto user = users_.find(helper.uid);
+    if (--user->second.helpers == 0 && user->second.requests == 0) users_.erase(user);
+}
+
+// Those that a burst of work has brought forth go when there is no more.
+void HelperPool::retire_surplus(Helper& helper) {
+    const auto idle =
+        std::ranges::count(helpers_, Helper::State::idle, [](const auto& each) { return each->state; });
+    if (static_cast<std::size_t>(idle) > most_idle_helpers && next_user() == users_.end()) lose(helper);
+}
+
+void HelperPool::lose(Helper& helper) {
+    if (helper.state != Helper::State::idle) free_user_of(helper);
+    if (helper.stuck) owner_->came_back(helper.uid, --stuck_);
+    if (helper.task) {
+        ++counters_.lost;
+        end_task(std::move(helper.task), EIO,
+                 "the helper that worked on it died; what came of it is unknown");
+    }
+    loop_.remove(helper.channel.borrow());
+    std::erase_if(helpers_, [&](const auto& each) { return each.get() == &helper; });
+}
+
+// ---- deadlines -----------------------------------------------------------------------------------------
+
+void HelperPool::act_on_time(Clock::time_point now) {
+    if (!due_ || now < *due_) return;
+    while (!waiting_.empty() && waiting_.begin()->first <= now) time_out_waiting(*waiting_.begin()->second);
+    for (const auto& helper : helpers_) {
+        if (helper->state != Helper::State::idle && !helper->stuck && helper->due <= now) time_out(*helper);
+    }
+    dispatch();
+    look_ahead();
+}
+
+void HelperPool::time_out_waiting(HelperTask& task) {
+    waiting_.erase({task.deadline, &task});
+    auto& waiting = users_[task.uid].waiting;
+    const auto found = std::ranges::find(waiting, &task, &std::unique_ptr<HelperTask>::get);
+    auto owned = std::move(*found);
+    waiting.erase(found);
+    ++counters_.timed_out;
+    end_task(std::move(owned), ETIMEDOUT,
+             "every helper of this user waits for a filesystem; it was not begun before its deadline");
+}
+
+void HelperPool::time_out(Helper& helper) {
+    if (helper.task) {
+        ++counters_.timed_out;
+        end_task(std::move(helper.task), ETIMEDOUT,
+                 "the filesystem did not answer before the rule's deadline; the outcome is unknown");
+    }
+    leave_behind(helper);
+}
+
+void HelperPool::leave_behind(Helper& helper) {
+    if (std::exchange(helper.stuck, true)) return;
+    ++counters_.stuck;
+    owner_->left_behind(helper.uid, ++stuck_);
+}
+
+void HelperPool::look_ahead() {
+    due_.reset();
+    if (!waiting_.empty()) due_ = waiting_.begin()->first;
+    for (const auto& helper : helpers_) {
+        if (helper->state != Helper::State::idle && !helper->stuck)
+            due_ = std::min(due_.value_or(helper->due), helper->due);
+    }
+}
+
+}  // namespace fdbroker::opener

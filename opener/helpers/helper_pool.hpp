@@ -1,0 +1,159 @@
+// The broker's end of its helpers: hands them requests, hears what came of those, and sees to it that none takes longer
+// than its deadline, whatever its helper does.
+//
+// A helper that does not come back is left behind: its requests are answered, nothing waits for it, and it counts as
+// stuck until it reports or dies. No function here blocks.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "opener/event_loop.hpp"
+#include "opener/helpers/helper_limits.hpp"
+#include "opener/helpers/helper_task.hpp"
+#include "opener/helpers/messages.hpp"
+#include "proto/error.hpp"
+#include "proto/unique_fd.hpp"
+
+namespace fdbroker::opener {
+
+// Numbers for whoever watches.
+struct HelperCounters {
+    std::uint64_t made = 0;       // helpers, ever
+    std::uint64_t tasks = 0;      // that were given to one
+    std::uint64_t timed_out = 0;  // tasks whose deadline passed
+    std::uint64_t lost = 0;       // tasks whose helper died
+    std::uint64_t refused = 0;    // tasks for which there was no room
+    std::uint64_t stuck = 0;      // times that a helper was left behind
+};
+
+class HelperPool {
+  public:
+    using Clock = std::chrono::steady_clock;
+
+    // Who hears what becomes of tasks. May not call the pool from within, but for forget().
+    class Owner {
+      public:
+        virtual proto::BorrowedFd connection_of(const HelperTask& task) = 0;
+        // What came of it, an outcome for each request. Puts it on record; the rulings say what may leave.
+        virtual std::vector<Ruling> reported(HelperTask& task, const Report& report) = 0;
+        // The end of a task that was reported: errno_value 0 and the reply, with so many descriptors, is in the connection;
+        // else it could not be put there.
+        virtual void delivered(HelperTask& task, std::uint32_t descriptors, int errno_value) = 0;
+        // The end of a task whose helper does not answer or has died, or that was given to none. `reason` is a literal.
+        virtual void failed(HelperTask& task, int errno_value, const char* reason) = 0;
+        // A helper was left behind, or one that was has come back or ended. `stuck`: how many there are now.
+        virtual void left_behind(std::uint32_t uid, std::size_t stuck) = 0;
+        virtual void came_back(std::uint32_t uid, std::size_t stuck) = 0;
+        // A zygote has gone. With the last one no helper can be made any more.
+        virtual void zygote_lost() = 0;
+
+      protected:
+        ~Owner() = default;
+    };
+
+    // `zygotes`: channels to them (zygote.hpp); the last one is used, the others are in reserve.
+    static proto::Result<std::unique_ptr<HelperPool>> create(std::vector<proto::UniqueFd> zygotes);
+    HelperPool(const HelperPool&) = delete;
+    HelperPool& operator=(const HelperPool&) = delete;
+
+    void set_owner(Owner& owner) noexcept { owner_ = &owner; }
+    // Readable when serve() has something to do.
+    proto::BorrowedFd descriptor() const noexcept { return loop_.descriptor(); }
+
+    // Whether a task with so many requests may be submitted; if not, it counts as refused.
+    bool has_room(std::uint32_t uid, std::size_t requests);
+    // Takes a task for which there is room; act_on_time() gives it to a helper as soon as one is free.
+    void submit(std::unique_ptr<HelperTask> task);
+    // For make_task().
+    std::uint64_t next_number() noexcept { return ++last_number_; }
+
+    // Hears what helpers have to say.
+    void serve();
+    // Gives tasks to helpers, ends those whose deadline has passed.
+    void act_on_time(Clock::time_point now);
+    // When act_on_time() has something to do; nullopt: not before something else happens.
+    std::optional<Clock::time_point> due() const noexcept { return due_; }
+
+    // The session has ended: what was not begun is not.
+    void forget(const Session& session);
+    // Ends all tasks: nobody waits for helpers any longer.
+    void abandon(int errno_value, const char* reason);
+
+    // Tasks of which no end has been told.
+    std::size_t unfinished() const noexcept { return unfinished_; }
+
+    const HelperCounters& counters() const noexcept { return counters_; }
+    std::size_t helpers() const noexcept { return helpers_.size(); }
+    std::size_t stuck() const noexcept { return stuck_; }
+    std::size_t waiting() const noexcept { return waiting_.size(); }
+
+  private:
+    struct Helper {
+        enum class State { idle, working, delivering, closing };
+        proto::UniqueFd channel{};
+        State state = State::idle;
+        bool stuck = false;
+        std::uint32_t uid = 0;               // whom it works for
+        std::unique_ptr<HelperTask> task{};  // until its end has been told
+        Clock::time_point due{};             // by then the next message must have come
+    };
+    struct User {
+        std::deque<std::unique_ptr<HelperTask>> waiting{};
+        std::size_t requests = 0;  // waiting or with a helper, not ended
+        std::size_t helpers = 0;   // at work for it, or stuck
+    };
+    using Users = std::map<std::uint32_t, User>;
+
+    HelperPool(std::vector<proto::UniqueFd> zygotes, EventLoop loop)
+        : zygotes_(std::move(zygotes)), loop_(std::move(loop)) {}
+
+    void hear_zygotes();
+    void zygote_ended(std::size_t index);
+    void refuse_waiting();
+    void add_helper(proto::UniqueFd channel);
+    void hear(Helper& helper);
+    bool take(Helper& helper, const FromHelper& message);
+    bool take_report(Helper& helper, const Report& report);
+    bool take_sent(Helper& helper, const Sent& sent);
+    void become_idle(Helper& helper);
+    void retire_surplus(Helper& helper);
+    void lose(Helper& helper);
+    void leave_behind(Helper& helper);
+    void free_user_of(Helper& helper);
+
+    Users::iterator next_user();
+    void dispatch();
+    void assign(Helper& helper, User& user);
+    void order_helpers();
+    void end_task(std::unique_ptr<HelperTask> task, int errno_value, const char* reason);
+    void settle(const HelperTask& task);
+    void time_out_waiting(HelperTask& task);
+    void time_out(Helper& helper);
+    void look_ahead();
+
+    Owner* owner_ = nullptr;
+    std::vector<proto::UniqueFd> zygotes_;
+    EventLoop loop_;
+    std::vector<std::unique_ptr<Helper>> helpers_{};
+    std::size_t ordered_ = 0;  // helpers that the zygote is about to make
+    Users users_{};
+    std::uint32_t last_served_ = 0;                                  // the user who got a helper last
+    std::set<std::pair<Clock::time_point, HelperTask*>> waiting_{};  // by their deadlines
+    std::size_t requests_ = 0;
+    std::size_t unfinished_ = 0;
+    std::size_t stuck_ = 0;
+    std::uint64_t last_number_ = 0;
+    std::optional<Clock::time_point> due_{};
+    HelperCounters counters_{};
+    std::vector<std::byte> buffer_ = std::vector<std::byte>(max_helper_message);
+};
+
+}  // namespace fdbroker::opener

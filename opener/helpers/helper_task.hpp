@@ -1,0 +1,46 @@
+// Requests of one session that a helper carries out together.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "opener/journal.hpp"
+#include "policy/policy.hpp"
+#include "proto/message.hpp"
+
+namespace fdbroker::opener {
+
+class Session;
+
+struct HelperTask {
+    using Clock = std::chrono::steady_clock;
+
+    struct Part {
+        proto::Request request{};  // as it lies in the message
+        // As the broker has decided.
+        policy::OperationSet operations{};
+        const policy::Rule* rule = nullptr;
+        JournalSlot* slot = nullptr;  // where it is noted
+        std::uint64_t record = 0;     // the number of its audit record, once it is reported
+    };
+
+    Session* session = nullptr;  // outlives the task
+    std::uint32_t uid = 0;
+    std::uint64_t number = 0;
+    Clock::time_point received_at{};
+    Clock::time_point deadline{};
+    std::vector<std::byte> message{};  // the job for the helper
+    std::vector<Part> parts{};         // one for each request
+    bool reported = false;             // it is on record
+};
+
+// `listener`: where the session's peer connected. Copies the requests.
+std::unique_ptr<HelperTask> make_task(std::uint64_t number, std::string_view listener,
+                                      HelperTask::Clock::time_point deadline,
+                                      std::span<const proto::Request> requests);
+
+}  // namespace fdbroker::opener

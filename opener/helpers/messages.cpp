@@ -1,0 +1,191 @@
+#include "opener/helpers/messages.hpp"
+
+#include <cstring>
+#include <type_traits>
+
+namespace fdbroker::opener {
+
+namespace {
+
+class Writer {
+  public:
+    template <typename T>
+        requires(std::is_integral_v<T>)
+    void number(T value) {
+        const auto bytes = std::as_bytes(std::span(&value, 1));
+        message_.insert(message_.end(), bytes.begin(), bytes.end());
+    }
+    void bytes(std::span<const std::byte> bytes) {
+        number(static_cast<std::uint32_t>(bytes.size()));
+        message_.insert(message_.end(), bytes.begin(), bytes.end());
+    }
+    void text(std::string_view text) { bytes(std::as_bytes(std::span(text))); }
+    std::vector<std::byte> take() && { return std::move(message_); }
+
+  private:
+    std::vector<std::byte> message_{};
+};
+
+// After the first thing that does not fit, everything is 0 and finished() is false.
+class Reader {
+  public:
+    explicit Reader(std::span<const std::byte> message) : rest_(message) {}
+
+    template <typename T>
+        requires(std::is_integral_v<T>)
+    T number() {
+        T value{};
+        const auto bytes = take(sizeof value);
+        if (!bytes.empty()) std::memcpy(&value, bytes.data(), sizeof value);
+        return value;
+    }
+    std::span<const std::byte> bytes() { return take(number<std::uint32_t>()); }
+    std::string_view text() {
+        const auto found = bytes();
+        return {reinterpret_cast<const char*>(found.data()), found.size()};
+    }
+    void fail() { sound_ = false; }
+    bool sound() const { return sound_; }
+    bool finished() const { return sound_ && rest_.empty(); }
+
+  private:
+    std::span<const std::byte> take(std::size_t size) {
+        if (!sound_ || size > rest_.size()) {
+            sound_ = false;
+            return {};
+        }
+        const auto taken = rest_.first(size);
+        rest_ = rest_.subspan(size);
+        return taken;
+    }
+
+    std::span<const std::byte> rest_;
+    bool sound_ = true;
+};
+
+std::uint32_t number_of(FromHelper::Type type) {
+    return static_cast<std::uint32_t>(type);
+}
+
+ReportedOutcome read_outcome(Reader& reader) {
+    ReportedOutcome outcome;
+    outcome.errno_value = reader.number<std::int32_t>();
+    const auto step = reader.number<std::uint8_t>();
+    outcome.step = static_cast<proto::Step>(step);
+    outcome.operations = policy::OperationSet::from_bits(reader.number<std::uint16_t>());
+    if (const auto rule = reader.number<std::uint32_t>(); rule != 0) outcome.rule = rule - 1;
+    outcome.reason = reader.text();
+    const bool done = outcome.errno_value == 0;
+    if (outcome.errno_value < 0 || outcome.errno_value > proto::max_errno ||
+        step > static_cast<std::uint8_t>(proto::Step::record) || done != (step == 0) ||
+        outcome.reason.size() > proto::max_reason_length) {
+        reader.fail();
+    }
+    return outcome;
+}
+
+}  // namespace
+
+std::vector<std::byte> write_job(const Job& job) {
+    Writer writer;
+    writer.number(job.number);
+    writer.number(job.deadline.time_since_epoch().count());
+    writer.text(job.listener);
+    writer.bytes(job.requests);
+    return std::move(writer).take();
+}
+
+std::optional<Job> read_job(std::span<const std::byte> message) {
+    Reader reader(message);
+    Job job;
+    job.number = reader.number<std::uint64_t>();
+    job.deadline = std::chrono::steady_clock::time_point(
+        std::chrono::steady_clock::duration(reader.number<std::chrono::steady_clock::rep>()));
+    job.listener = reader.text();
+    job.requests = reader.bytes();
+    if (!reader.finished()) return std::nullopt;
+    return job;
+}
+
+std::vector<std::byte> write_report(const Report& report) {
+    Writer writer;
+    writer.number(number_of(FromHelper::Type::report));
+    writer.number(report.job);
+    writer.number(static_cast<std::uint32_t>(report.outcomes.size()));
+    for (const ReportedOutcome& outcome : report.outcomes) {
+        writer.number(outcome.errno_value);
+        writer.number(static_cast<std::uint8_t>(outcome.step));
+        writer.number(outcome.operations.bits());
+        writer.number(outcome.rule ? *outcome.rule + 1 : std::uint32_t{0});
+        writer.text(outcome.reason.substr(0, proto::max_reason_length));
+    }
+    return std::move(writer).take();
+}
+
+std::vector<std::byte> write_verdict(std::uint64_t job, std::span<const Ruling> rulings) {
+    Writer writer;
+    writer.number(job);
+    writer.number(static_cast<std::uint32_t>(rulings.size()));
+    for (const Ruling& ruling : rulings) {
+        writer.number(ruling.record);
+        writer.number(static_cast<std::uint8_t>(ruling.may_leave));
+    }
+    return std::move(writer).take();
+}
+
+std::optional<Verdict> read_verdict(std::span<const std::byte> message) {
+    Reader reader(message);
+    Verdict verdict{.job = reader.number<std::uint64_t>()};
+    const auto count = reader.number<std::uint32_t>();
+    for (std::uint32_t i = 0; i < count && reader.sound(); ++i) {
+        Ruling ruling{.record = reader.number<std::uint64_t>()};
+        ruling.may_leave = reader.number<std::uint8_t>() != 0;
+        verdict.rulings.push_back(ruling);
+    }
+    if (!reader.finished()) return std::nullopt;
+    return verdict;
+}
+
+std::vector<std::byte> write_sent(const Sent& sent) {
+    Writer writer;
+    writer.number(number_of(FromHelper::Type::sent));
+    writer.number(sent.job);
+    writer.number(sent.descriptors);
+    writer.number(sent.errno_value);
+    return std::move(writer).take();
+}
+
+std::vector<std::byte> write_idle() {
+    Writer writer;
+    writer.number(number_of(FromHelper::Type::idle));
+    return std::move(writer).take();
+}
+
+std::optional<FromHelper> read_from_helper(std::span<const std::byte> message) {
+    Reader reader(message);
+    FromHelper result{.type = static_cast<FromHelper::Type>(reader.number<std::uint32_t>())};
+    switch (result.type) {
+        case FromHelper::Type::report: {
+            result.report.job = reader.number<std::uint64_t>();
+            const auto count = reader.number<std::uint32_t>();
+            for (std::uint32_t i = 0; i < count && reader.sound(); ++i) {
+                result.report.outcomes.push_back(read_outcome(reader));
+            }
+            break;
+        }
+        case FromHelper::Type::sent:
+            result.sent.job = reader.number<std::uint64_t>();
+            result.sent.descriptors = reader.number<std::uint32_t>();
+            result.sent.errno_value = reader.number<std::int32_t>();
+            if (result.sent.descriptors > proto::max_requests) reader.fail();
+            break;
+        case FromHelper::Type::idle:
+            break;
+        default:
+            reader.fail();
+    }
+    if (!reader.finished()) return std::nullopt;
+    return result;
+}
+
+}  // namespace fdbroker::opener

@@ -1,0 +1,81 @@
+// What a broker and its helpers say to each other: one SOCK_SEQPACKET message each.
+//
+//   broker → helper   job      what is to be done, with the peer's connection attached
+//   helper → broker   report   what came of it; nothing of it has reached the peer yet
+//   broker → helper   verdict  it is on record and may leave, or: too late, drop it
+//   helper → broker   sent     the reply is in the connection, or why it is not
+//   helper → broker   idle     the connection and what was opened for it are closed
+//
+// Both ends are the same program, so numbers travel as they lie in memory. A helper may have been taken over by what a
+// hostile filesystem did to the kernel's answers: what it sends is checked like a peer's message.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "policy/operation.hpp"
+#include "proto/message.hpp"
+
+namespace fdbroker::opener {
+
+// Every message fits: a whole one of a peer's, and what goes before it.
+inline constexpr std::size_t max_helper_message = proto::max_message_size + 4096;
+
+struct Job {
+    std::uint64_t number = 0;
+    std::chrono::steady_clock::time_point deadline{};
+    std::string_view listener{};            // where the peer connected
+    std::span<const std::byte> requests{};  // a message of requests as proto/message.hpp has it
+};
+std::vector<std::byte> write_job(const Job& job);
+std::optional<Job> read_job(std::span<const std::byte> message);
+
+// How one request of a job ended, as it goes on record.
+struct ReportedOutcome {
+    std::int32_t errno_value = 0;
+    proto::Step step = proto::Step::none;
+    policy::OperationSet operations{};
+    std::optional<std::uint32_t> rule{};  // index among Policy::rules()
+    std::string_view reason{};            // at most proto::max_reason_length bytes
+};
+struct Report {
+    std::uint64_t job = 0;
+    std::vector<ReportedOutcome> outcomes{};  // one for each request
+};
+std::vector<std::byte> write_report(const Report& report);
+
+struct Ruling {
+    std::uint64_t record = 0;  // the number of its audit record
+    bool may_leave = false;    // else the peer is told that it could not be put on record
+};
+// No rulings: drop it, the peer has been answered.
+std::vector<std::byte> write_verdict(std::uint64_t job, std::span<const Ruling> rulings);
+struct Verdict {
+    std::uint64_t job = 0;
+    std::vector<Ruling> rulings{};
+};
+std::optional<Verdict> read_verdict(std::span<const std::byte> message);
+
+struct Sent {
+    std::uint64_t job = 0;
+    std::uint32_t descriptors = 0;  // that the reply carried
+    std::int32_t errno_value = 0;   // 0: it is in the connection
+};
+std::vector<std::byte> write_sent(const Sent& sent);
+std::vector<std::byte> write_idle();
+
+// A message of a helper's; nullopt: not one that a helper sends.
+struct FromHelper {
+    enum class Type : std::uint32_t { report = 1, sent = 2, idle = 3 };
+    Type type{};
+    Report report{};  // its reasons point into the message
+    Sent sent{};
+};
+std::optional<FromHelper> read_from_helper(std::span<const std::byte> message);
+
+}  // namespace fdbroker::opener

@@ -1,0 +1,116 @@
+#include "opener/helpers/zygote.hpp"
+
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <utility>
+#include <vector>
+
+#include "opener/confinement/close_descriptors.hpp"
+#include "opener/confinement/seccomp_filter.hpp"
+#include "opener/options.hpp"
+#include "proto/channel.hpp"
+
+namespace fdbroker::opener {
+
+using proto::BorrowedFd;
+using proto::Result;
+using proto::UniqueFd;
+
+namespace {
+
+struct Channel {
+    UniqueFd maker;
+    UniqueFd made;
+};
+
+Result<Channel> make_channel() {
+    int ends[2];
+    if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
+        return proto::system_error("socketpair");
+    return Channel{UniqueFd(ends[0]), UniqueFd(ends[1])};
+}
+
+// The child's first act: from now on it dies with `parent`, which may have died already.
+void die_with(pid_t parent) {
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (::getppid() != parent) ::_exit(exit_failed);
+}
+
+// A kernel without filters is reported by the broker, which has found out the same.
+void filter_calls(FilterFor whom, const ModifyingCalls& calls) {
+    const auto installed = install_seccomp_filter(whom, calls);
+    if (!installed && !is_missing_seccomp(installed.error())) ::_exit(exit_failed);
+}
+
+class Zygote {
+  public:
+    Zygote(const HelperTools& tools, const ModifyingCalls& calls, UniqueFd channel)
+        : tools_(tools), calls_(calls), channel_(std::move(channel)) {}
+
+    [[noreturn]] void run() {
+        for (;;) {
+            std::array<std::byte, 2> order;
+            if (!proto::receive(channel_.borrow(), order, proto::Wait::block)) ::_exit(exit_done);
+            answer(make_helper());
+        }
+    }
+
+  private:
+    Result<UniqueFd> make_helper() {
+        auto channel = make_channel();
+        if (!channel) return std::unexpected(channel.error());
+        const pid_t zygote = ::getpid();
+        const pid_t pid = ::fork();
+        if (pid < 0) return proto::system_error("fork");
+        if (pid == 0) {
+            die_with(zygote);
+            channel_.reset();
+            channel->maker.reset();
+            filter_calls(FilterFor::helper, calls_);
+            run_helper(tools_, std::move(channel->made));
+        }
+        return std::move(channel->maker);
+    }
+
+    void answer(const Result<UniqueFd>& helper) {
+        const int status = helper ? 0 : helper.error().errno_value;
+        const BorrowedFd attached = helper ? helper->borrow() : BorrowedFd();
+        const auto sent = proto::send(channel_.borrow(), std::as_bytes(std::span(&status, 1)),
+                                      std::span(&attached, helper ? 1 : 0), proto::Wait::block);
+        if (!sent) ::_exit(exit_done);
+    }
+
+    const HelperTools& tools_;
+    const ModifyingCalls& calls_;
+    UniqueFd channel_;
+};
+
+}  // namespace
+
+Result<UniqueFd> start_zygote(const HelperTools& tools, const ModifyingCalls& calls,
+                              std::span<const BorrowedFd> keep) {
+    auto channel = make_channel();
+    if (!channel) return std::unexpected(channel.error());
+    // Nobody waits for zygotes and helpers: their channels tell of their ends.
+    std::signal(SIGCHLD, SIG_IGN);
+    const pid_t broker = ::getpid();
+    const pid_t pid = ::fork();
+    if (pid < 0) return proto::system_error("fork");
+    if (pid > 0) return std::move(channel->maker);
+
+    die_with(broker);
+    std::vector<BorrowedFd> kept(keep.begin(), keep.end());
+    kept.push_back(channel->made.borrow());
+    for (const BoundDirectory& directory : tools.resolver.directories())
+        kept.push_back(directory.fd.borrow());
+    if (!close_all_but(kept)) ::_exit(exit_failed);
+    filter_calls(FilterFor::zygote, calls);
+    Zygote(tools, calls, std::move(channel->made)).run();
+}
+
+}  // namespace fdbroker::opener

@@ -1,0 +1,24 @@
+// The process that makes helpers. The broker forks it when it has loaded its policy and confined itself but for its
+// filter of system calls; it has one thread, holds nothing but the directories of the rules, and does nothing but fork
+// when it is told to.
+//
+// Whoever dies takes along what it has made: the broker its zygotes, a zygote its helpers (PR_SET_PDEATHSIG).
+#pragma once
+
+#include <span>
+
+#include "opener/confinement/confinement.hpp"
+#include "opener/helpers/helper.hpp"
+#include "proto/error.hpp"
+#include "proto/unique_fd.hpp"
+
+namespace fdbroker::opener {
+
+// Forks one. `keep`: descriptors that helpers need besides those of the resolver's directories. `calls`: as the broker's
+// own filter has them. The result is the broker's end of the channel to it: one byte asks for a helper, and the answer is
+// an int, 0 with the broker's end of a channel to the new helper attached, or the errno that it could not be made with.
+// To be called before the broker's own filter, which lets nothing fork.
+proto::Result<proto::UniqueFd> start_zygote(const HelperTools& tools, const ModifyingCalls& calls,
+                                            std::span<const proto::BorrowedFd> keep);
+
+}  // namespace fdbroker::opener

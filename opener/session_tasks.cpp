@@ -1,0 +1,119 @@
+// The requests of a session that helpers carry out: from where the loop gives them away to what came of them.
+#include <poll.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "opener/session.hpp"
+
+namespace fdbroker::opener {
+
+using proto::Step;
+
+namespace {
+
+// The shortest of what the rules that granted it say.
+std::chrono::milliseconds deadline_of(const policy::Grant& grant) {
+    const auto rules = grant.rules();
+    return (*std::ranges::min_element(rules, {}, [](const policy::Rule* rule) { return rule->deadline; }))
+        ->deadline;
+}
+
+bool has_hung_up(proto::BorrowedFd socket) noexcept {
+    pollfd event{socket.number(), 0, 0};
+    return ::poll(&event, 1, 0) == 1 && (event.revents & POLLHUP) != 0;
+}
+
+Outcome refused_after(const HelperTask::Part& part, Step step, int errno_value, std::string_view reason) {
+    Outcome outcome = refused(step, errno_value, reason);
+    outcome.operations = part.operations;
+    outcome.rule = part.rule;
+    return outcome;
+}
+
+}  // namespace
+
+std::optional<Outcome> Session::hand_to_helper(const GrantedRequest& granted) {
+    HelperPool& helpers = service_.helpers;
+    const policy::Grant& grant = granted.grant;
+    HelperTask::Part decided{.operations = grant.operations(), .rule = &grant.rule()};
+    if (!helpers.has_room(peer_.identity().uid, 1)) {
+        return refused_after(decided, Step::resolve, EAGAIN,
+                             "too many requests of this user wait for a filesystem");
+    }
+    auto task = make_task(helpers.next_number(), peer_.identity().listener, received_at_ + deadline_of(grant),
+                          std::span(&granted.request, 1));
+    task->session = this;
+    task->uid = peer_.identity().uid;
+    task->received_at = received_at_;
+    decided.request = task->parts.front().request;
+    decided.slot = &service_.journal.note_apart(token_, granted.request.id);
+    task->parts.front() = decided;
+    ++tasks_;
+    helpers.submit(std::move(task));
+    return std::nullopt;
+}
+
+std::vector<Ruling> Session::task_reported(HelperTask& task, const Report& report) {
+    const auto rules = service_.tools.policy.rules();
+    std::vector<Ruling> rulings;
+    for (std::size_t i = 0; i < task.parts.size(); ++i) {
+        const ReportedOutcome& reported = report.outcomes[i];
+        const Outcome outcome{
+            .errno_value = reported.errno_value,
+            .operations = reported.operations,
+            .rule = reported.rule && *reported.rule < rules.size() ? &rules[*reported.rule] : nullptr,
+            .recorded_step = reported.step,
+            .recorded_reason = std::string(reported.reason)};
+        rulings.push_back(record(task.parts[i].request, outcome, task.received_at));
+        task.parts[i].record = rulings.back().record;
+    }
+    return rulings;
+}
+
+Session::State Session::task_delivered(const HelperTask&, std::uint32_t descriptors, int errno_value) {
+    --tasks_;
+    count_unread(descriptors);
+    if (state_ == State::ended) return state_;
+    if (errno_value == EPIPE || errno_value == ECONNRESET) {
+        finish("the peer closed the connection");
+    } else if (errno_value != 0) {
+        end(ETIMEDOUT, "the peer does not read its replies");
+    }
+    finish_if_drained();
+    return state_;
+}
+
+Session::State Session::task_failed(const HelperTask& task, int errno_value, std::string_view reason) {
+    --tasks_;
+    const Step step = errno_value == EIO ? Step::deliver : Step::resolve;
+    for (const HelperTask::Part& part : task.parts) {
+        Outcome outcome = refused_after(part, step, errno_value, reason);
+        // What has been reported is on record as what it was; only its reply may not have left.
+        const Ruling ruling = task.reported ? Ruling{.record = part.record, .may_leave = true}
+                                            : record(part.request, outcome, task.received_at);
+        if (state_ != State::ended)
+            service_.delivery.add(part.request.id, std::move(outcome), ruling.record, ruling.may_leave);
+    }
+    if (state_ == State::writable) {
+        // Behind what waits there already, which keeps the entry.
+        parked_.push_back(service_.delivery.park(nullptr));
+    } else if (state_ != State::ended) {
+        send_replies();
+    }
+    finish_if_drained();
+    return state_;
+}
+
+// The peer sends nothing more. One that has only shut down its sending waits for what helpers still answer.
+void Session::drain_or_finish(std::string_view cause) {
+    if (tasks_ == 0 || has_hung_up(socket_.borrow())) return finish(cause);
+    end_cause_ = cause;
+    state_ = State::draining;
+}
+
+void Session::finish_if_drained() {
+    if (state_ == State::draining && tasks_ == 0) finish(end_cause_);
+}
+
+}  // namespace fdbroker::opener
