@@ -19,6 +19,7 @@
 #include "worker/client/c_api.hpp"
 #include "worker/client/internal.hpp"
 #include "worker/commands.hpp"
+#include "worker/sandbox/pid_namespace.hpp"
 #include "worker/sandbox_report.hpp"
 
 namespace fdbroker::worker {
@@ -177,8 +178,11 @@ ExitStatus run(int argc, const char* const* argv) {
     fill_standard_descriptors();
     // A reader of our output that has gone shows as EPIPE.
     std::signal(SIGPIPE, SIG_IGN);
+    // Before the namespace, in which nobody knows that the listener is root's.
     const auto broker = connect(options);
     if (!broker) return broker.error();
+    // Whoever may not have one works without, as with the other namespaces.
+    static_cast<void>(go_on_in_pid_namespace());
     if (!enter_sandbox(options)) return ExitStatus::failed;
     return options.command(broker->get());
 }

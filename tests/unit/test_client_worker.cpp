@@ -3,8 +3,10 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include <csignal>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,6 +15,7 @@
 #include "tests/support/files.hpp"
 #include "tests/support/process.hpp"
 #include "tests/support/verdict.hpp"
+#include "tests/support/wait.hpp"
 #include "tests/unit/test_client_broker.hpp"
 #include "worker/sandbox/sandbox.hpp"
 
@@ -241,6 +244,61 @@ TEST_CASE("worker: put fills a temporary and commits it, or discards what could 
     const Outcome outcome = put(unwritable, proto::Call::discard);
     CHECK(outcome.status == 1);
     CHECK(outcome.err == "worker: /a: Bad file descriptor\n");
+}
+
+namespace {
+
+// A listener of root's, and a `worker` that has connected to it: its connection.
+struct Connected {
+    Connected() {
+        const auto name = proto::Address::parse(path)->socket_name();
+        const proto::UniqueFd listening(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+        REQUIRE(::bind(listening.number(), reinterpret_cast<const sockaddr*>(&name.address), name.size) == 0);
+        REQUIRE(::chmod(path.c_str(), 0666) == 0);
+        REQUIRE(::listen(listening.number(), 1) == 0);
+        process.emplace(Process::start({.arguments = arguments({"--socket", path, "cat", "/a"}),
+                                        .identity = Identity{.uid = some_user, .gid = some_user},
+                                        .environment = environment()}));
+        wait_readable(listening.borrow());
+        socket = proto::UniqueFd(::accept4(listening.number(), nullptr, nullptr, SOCK_CLOEXEC));
+        ucred peer{};
+        socklen_t size = sizeof peer;
+        REQUIRE(::getsockopt(socket.number(), SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0);
+        CHECK(peer.uid == some_user);
+    }
+    TempDir directory{};
+    std::string path = directory / "socket";
+    std::optional<Process> process{};
+    proto::UniqueFd socket{};
+};
+
+}  // namespace
+
+TEST_CASE("worker: it works as the first process of a namespace, and its parent ends as it does") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root to be somebody else");
+    Connected worker;
+    BrokerEnd end(std::move(worker.socket));
+    end.answer_hello();
+    const auto asked = end.receive_requests().at(0);
+    const std::string parent = std::to_string(worker.process->pid());
+    const std::string child = read_file("/proc/" + parent + "/task/" + parent + "/children");
+    FDBROKER_SKIP_UNLESS(!child.empty(), "this process may have no namespaces");
+    std::string numbers = read_file("/proc/" + std::to_string(std::stoi(child)) + "/status");
+    numbers = numbers.substr(numbers.find("NSpid:"));
+    CHECK(numbers.substr(0, numbers.find('\n')).ends_with("\t1"));
+    end.refuse(asked, EACCES);
+    CHECK(worker.process->wait().status == 1);
+}
+
+TEST_CASE("worker: whoever ends its parent ends it") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root to be somebody else");
+    Connected worker;
+    BrokerEnd end(std::move(worker.socket));
+    end.answer_hello();
+    end.receive_requests();
+    worker.process->signal(SIGTERM);
+    CHECK(worker.process->wait().signal == SIGTERM);
+    CHECK_THROWS(end.receive());
 }
 
 TEST_CASE("worker: sandbox-report shows every layer and every attempt stopped, to whoever asks") {

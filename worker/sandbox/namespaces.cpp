@@ -83,12 +83,11 @@ Result<void> enter_namespaces() {
     return enter_empty_root();
 }
 
-Result<void> namespaces_available() {
-    // A fork without SIGCHLD and without pthread_atfork(3), of which the program would learn.
+Result<void> try_in_forked_child(const std::function<Result<void>()>& enter) {
     const long child = ::syscall(SYS_clone, 0, 0, 0, 0, 0);
     if (child < 0) return system_error("namespaces", "clone");
     if (child == 0) {
-        const auto entered = enter_namespaces();
+        const auto entered = enter();
         ::_exit(entered ? 0 : entered.error().errno_value);
     }
     int status = 0;
@@ -96,6 +95,10 @@ Result<void> namespaces_available() {
         if (errno != EINTR) return system_error("namespaces", "waitpid");
     if (status == 0) return {};
     return system_error("namespaces", "", WIFEXITED(status) ? WEXITSTATUS(status) : EPERM);
+}
+
+Result<void> namespaces_available() {
+    return try_in_forked_child(enter_namespaces);
 }
 
 }  // namespace fdbroker::worker

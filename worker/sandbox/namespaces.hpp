@@ -1,6 +1,8 @@
 // Namespaces of a confined worker's own, as far as an unprivileged process may have them.
 #pragma once
 
+#include <functional>
+
 #include "proto/error.hpp"
 
 namespace fdbroker::worker {
@@ -10,7 +12,7 @@ namespace fdbroker::worker {
 // keep their numbers, all others are shown as the overflow ones. For a process with one thread.
 //
 // Not among them is the one for processes, since unshare(2) puts only children there, and no thread could be started
-// afterwards.
+// afterwards: see pid_namespace.hpp.
 //
 // A failure half-way cannot be undone.
 proto::Result<void> enter_namespaces();
@@ -20,6 +22,10 @@ proto::Result<void> enter_namespaces();
 // security module, a filter, or the process runs in a chroot), ENOSPC or EUSERS (there are too many), others as
 // unshare(2), mount(2) and pivot_root(2).
 proto::Result<void> namespaces_available();
+
+// What `enter` would return, tried in a child, since a failure half-way cannot be undone. The child is one that the program
+// does not learn of: no SIGCHLD, no pthread_atfork(3).
+proto::Result<void> try_in_forked_child(const std::function<proto::Result<void>()>& enter);
 
 // user_namespaces(7): a new user namespace in which the caller's user and group have their numbers.
 // `flags`: further namespaces of unshare(2), made together with it and owned by it.
