@@ -88,7 +88,9 @@ class WithRealOpener(unittest.TestCase):
         self.assertEqual(path.read_text(), "content")
         self.assertEqual(path.read_bytes(), b"content")
         self.assertEqual(path.parent.joinpath("pathlib").with_name("pathlib").read_text(), "content")
-        self.assertIsInstance(path.parent, fdbroker.BrokeredPath)
+        for derived in (path.parent, path.parents[0], path.parent / "x", path.with_suffix(".y"), path.with_stem("z")):
+            self.assertIsInstance(derived, fdbroker.BrokeredPath)
+            self.assertIs(derived.broker, self.broker)
 
     def test_asyncio_asks_for_hundreds_at_once(self):
         paths = [self.opener.write(f"async{index}", str(index)) for index in range(300)]

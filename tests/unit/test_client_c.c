@@ -1,11 +1,13 @@
 /* libfdbroker from C11: the header compiles as C, and a file travels through the library into a C program. The broker
  * is a socket in which its answers lie ready. */
+#define _GNU_SOURCE /* struct statx, AT_REMOVEDIR */
 #include <errno.h>
 #include <fcntl.h>
 #include <fdbroker.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define REQUIRE(condition)                                                  \
@@ -41,6 +43,56 @@ static int send_with_descriptor(int socket, const void* bytes, size_t size, int 
     return sendmsg(socket, &message, MSG_NOSIGNAL) == (ssize_t)size;
 }
 
+static int count_entries(void* count, const struct fdbroker_entry* entry) {
+    if (entry->size >= sizeof *entry && entry->name[0] != '\0') ++*(int*)count;
+    return 0;
+}
+
+/* Everything that changes files, and requests that are not waited for, against the library's own fake. */
+static int with_fake(void) {
+    struct fdbroker_fake* fake = NULL;
+    struct fdbroker* broker = NULL;
+    struct statx status;
+    struct fdbroker_completion completion;
+    struct fdbroker_request request;
+    struct fdbroker_attributes attributes;
+    uint64_t put = 0;
+    int entries = 0;
+    int fd = -1;
+
+    REQUIRE(fdbroker_fake_new(&fake, NULL) == 0);
+    REQUIRE(fdbroker_fake_connect(fake, &broker) == 0);
+    REQUIRE(fdbroker_fake_file(fake, "/d/a", "hello", 5) == 0);
+    REQUIRE(fdbroker_stat(broker, "/d/a", 0, &status) == 0 && status.stx_size == 5);
+    REQUIRE(fdbroker_mkdir(broker, "/d/e", 0700) == 0);
+    REQUIRE(fdbroker_list(broker, "/d", count_entries, &entries) == 0 && entries == 2);
+    REQUIRE(fdbroker_remove(broker, "/d/e", AT_REMOVEDIR) == 0);
+    memset(&attributes, 0, sizeof attributes);
+    attributes.size = sizeof attributes;
+    attributes.set = FDBROKER_SET_MODE;
+    attributes.mode = 0600;
+    REQUIRE(fdbroker_setattr(broker, "/d/a", &attributes) == 0);
+    fd = fdbroker_put(broker, "/d/a", 0600, &put);
+    REQUIRE(fd >= 0 && write(fd, "new", 3) == 3 && close(fd) == 0);
+    REQUIRE(fdbroker_commit(broker, "/d/a", put, 0) == 0);
+
+    memset(&request, 0, sizeof request);
+    request.size = sizeof request;
+    request.path = "/d/a";
+    request.tag = 4711;
+    REQUIRE(fdbroker_descriptor(broker) >= 0);
+    REQUIRE(fdbroker_submit(broker, &request, 1) == 1);
+    completion.size = sizeof completion;
+    REQUIRE(fdbroker_complete(broker, &completion, 1, -1) == 1);
+    REQUIRE(completion.tag == 4711 && completion.result >= 0 && completion.call == FDBROKER_CALL_OPEN);
+    close(completion.result);
+    REQUIRE(fdbroker_fake_fail(fake, "/d/a", EIO, NULL, 1) == 0);
+    REQUIRE(fdbroker_open(broker, "/d/a", O_RDONLY, 0) == -EIO);
+    fdbroker_disconnect(broker);
+    fdbroker_fake_free(fake);
+    return 0;
+}
+
 int main(void) {
     struct fdbroker* broker = NULL;
     int ends[2];
@@ -50,6 +102,7 @@ int main(void) {
     int fd = -1;
     struct fdbroker_request request = {.size = sizeof request, .path = "/b", .flags = O_RDONLY, .mode = 0};
 
+    REQUIRE(with_fake() == 0);
     REQUIRE(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends) == 0);
     REQUIRE(pipe(file) == 0);
     REQUIRE(write(file[1], "hello", 5) == 5);

@@ -972,7 +972,7 @@ def open(path: StrPath, mode: str = "r", buffering: int = -1, encoding: Optional
 class BrokeredPath(pathlib.PurePosixPath):
     """pathlib.Path, done by a broker: that of `broker`, or the default one. Paths derived from it have the same."""
 
-    _broker: Optional[Broker]
+    _broker: Optional[Broker] = None
 
     def __new__(cls, *segments: Any, broker: Optional[Broker] = None) -> BrokeredPath:
         self = super().__new__(cls, *segments)
@@ -987,6 +987,10 @@ class BrokeredPath(pathlib.PurePosixPath):
 
     def _with(self, path: pathlib.PurePath) -> BrokeredPath:
         return BrokeredPath(path, broker=self._broker)
+
+    def with_segments(self, *segments: Any) -> BrokeredPath:
+        """What Python 3.12 and later make every derived path with; the methods below do it for older ones."""
+        return BrokeredPath(*segments, broker=self._broker)
 
     def __truediv__(self, other: Any) -> BrokeredPath:
         return self._with(super().__truediv__(other))
@@ -1003,6 +1007,10 @@ class BrokeredPath(pathlib.PurePosixPath):
     @property
     def parent(self) -> BrokeredPath:  # type: ignore[override]
         return self._with(super().parent)
+
+    @property
+    def parents(self) -> list[BrokeredPath]:  # type: ignore[override]
+        return [self._with(path) for path in super().parents]
 
     @property
     def broker(self) -> Broker:
