@@ -58,6 +58,8 @@ const char* explain_open_failure(int errno_value) noexcept {
             return "a component on the way is not a directory";
         case EAGAIN:
             return "another process holds a lease on it";
+        case ETIMEDOUT:
+            return "another process holds a lease on it, or its server does not answer";
         case EACCES:
         case EPERM:
             return "the opener itself may not open it";

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <poll.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
@@ -36,6 +37,23 @@ UniqueFd open_anywhere(BorrowedFd directory, const char* relative, std::uint64_t
     if (fd || errno != EXDEV) return fd;
     crossed_mount = true;
     return open_beneath(directory, relative, flags, 0);
+}
+
+// The kernel has told the holder of the lease to let go (fcntl(2), F_SETLEASE), and nothing tells when it has. To open
+// without O_NONBLOCK would tell, but that waits for the other end of a FIFO as well, should one stand there by now.
+constexpr int ask_again_after_ms = 10;
+
+UniqueFd open_in_helper(BorrowedFd directory, const char* relative, std::uint64_t flags, bool& crossed_mount,
+                        Place::Deadline deadline) {
+    for (;;) {
+        UniqueFd fd = open_anywhere(directory, relative, flags, crossed_mount);
+        if (fd || errno != EAGAIN) return fd;
+        if (std::chrono::steady_clock::now() >= deadline) {
+            errno = ETIMEDOUT;
+            return fd;
+        }
+        ::poll(nullptr, 0, ask_again_after_ms);
+    }
 }
 
 std::unexpected<Obstacle> open_failed(int cause) {
@@ -74,7 +92,7 @@ Attempt<ResolvedFile> Resolver::resolve(const policy::Grant& grant, std::uint64_
     bool crossed_mount = false;
     UniqueFd fd;
     if (place.may_block()) {
-        fd = open_anywhere(start, found->relative, flags, crossed_mount);
+        fd = open_in_helper(start, found->relative, flags, crossed_mount, place.deadline());
     } else {
         if (!found->directory->local) return std::unexpected(only_in_a_helper);
         // What is in the cache of one local mount cannot block: no disk, no network, no FUSE server is asked.

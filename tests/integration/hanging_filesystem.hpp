@@ -1,0 +1,30 @@
+// A FUSE filesystem that hangs on demand: in the look-up of the file `lookup`, when `open` is opened, when a descriptor of
+// `flush` is closed. `fine` never hangs. All four hold the text "fine".
+#pragma once
+
+#include <filesystem>
+#include <memory>
+
+namespace fdbroker::test {
+
+class HangingFilesystem {
+  public:
+    // Mounted in the calling process's mount namespace, for all users; served by a thread of its own. The process must be
+    // root, and /dev/fuse must be there. Errors are exceptions (std::runtime_error).
+    explicit HangingFilesystem(const std::filesystem::path& mount_point);
+    HangingFilesystem(const HangingFilesystem&) = delete;
+    HangingFilesystem& operator=(const HangingFilesystem&) = delete;
+    // Whatever still hangs ends with an error.
+    ~HangingFilesystem();
+
+    // Until so many requests hang, counted since the last release().
+    void wait_for_hanging(unsigned count);
+    // Answers those that hang. What comes later hangs again.
+    void release();
+
+  private:
+    class Server;
+    std::unique_ptr<Server> server_;
+};
+
+}  // namespace fdbroker::test

@@ -1,0 +1,322 @@
+// What the broker's loop does not do itself: it must hurt nobody but whoever asks for it.
+#include <doctest/doctest.h>
+#include <fcntl.h>
+#include <sys/mount.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <fstream>
+#include <map>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "tests/integration/hanging_filesystem.hpp"
+#include "tests/integration/opener_support.hpp"
+#include "tests/support/child.hpp"
+#include "tests/support/descriptors.hpp"
+#include "tests/support/verdict.hpp"
+#include "tests/support/wait.hpp"
+
+using namespace fdbroker;
+using namespace fdbroker::test;
+
+namespace {
+
+struct Fixture {
+    TempDir directory{TempDir::Place::var_tmp, 0755};
+    std::string data = directory / "data";
+    std::string hanging = data + "/hanging";
+
+    Fixture() {
+        make_directory(data);
+        make_directory(hanging);
+        write_file(data + "/local", "local");
+    }
+    std::string policy(const std::string& deadline) const {
+        return "version: 1\nrules:\n  - {name: data, allow: [read], paths: [\"" + data +
+               "/**\"], deadline: " + deadline + "}\n";
+    }
+};
+
+std::vector<pid_t> children_of(pid_t pid) {
+    const std::string number = std::to_string(pid);
+    std::ifstream file("/proc/" + number + "/task/" + number + "/children");
+    std::vector<pid_t> children;
+    for (pid_t child = 0; file >> child;) children.push_back(child);
+    return children;
+}
+
+// The zygotes are the broker's children, the helpers theirs.
+std::vector<pid_t> helpers_of(pid_t broker) {
+    std::vector<pid_t> helpers;
+    for (const pid_t zygote : children_of(broker)) {
+        for (const pid_t helper : children_of(zygote)) helpers.push_back(helper);
+    }
+    return helpers;
+}
+
+proto::UniqueFd end_of(pid_t pid) {
+    proto::UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+    REQUIRE(process);
+    return process;
+}
+
+bool has_fuse() {
+    return is_root() && can_make_mount_namespace() && ::access("/dev/fuse", R_OK | W_OK) == 0;
+}
+
+std::vector<TestPeer::Answer> answers_of(TestPeer& peer, std::size_t count) {
+    std::vector<TestPeer::Answer> all;
+    while (all.size() < count) std::ranges::move(peer.answers(), std::back_inserter(all));
+    return all;
+}
+
+}  // namespace
+
+TEST_CASE(
+    "helpers: a filesystem that hangs in LOOKUP or OPEN delays nobody else, and its requests end in time") {
+    FDBROKER_SKIP_UNLESS(has_fuse(), "needs root, a mount namespace and /dev/fuse");
+    run_in_mount_namespace([] {
+        const Fixture fixture;
+        HangingFilesystem filesystem(fixture.hanging);
+        RunningOpener opener(fixture.directory, fixture.policy("500ms"));
+        TestPeer peer(opener.socket()), other(opener.socket());
+        CHECK(peer.open(fixture.hanging + "/fine").content() == "fine");
+        std::size_t left_behind = 0;
+        for (const std::string name : {"/lookup", "/open"}) {
+            CAPTURE(name);
+            peer.ask({fixture.hanging + name});
+            filesystem.wait_for_hanging(1);
+            CHECK(peer.open(fixture.data + "/local").content() == "local");
+            CHECK(other.open(fixture.data + "/local").content() == "local");
+            CHECK(other.open(fixture.hanging + "/fine").content() == "fine");
+            CHECK_FALSE(is_readable_now(peer.socket()));
+            const auto answers = peer.answers();
+            REQUIRE(answers.size() == 1);
+            CHECK(answers[0].status == ETIMEDOUT);
+            CHECK(answers[0].reason.find("unknown") != std::string::npos);
+            opener.wait_for_event("helper-stuck", ++left_behind);
+            filesystem.release();
+            opener.wait_for_event("helper-back", left_behind);
+            // What came back late was not delivered, and what asks now is answered.
+            peer.ask({fixture.hanging + name});
+            filesystem.wait_for_hanging(1);
+            filesystem.release();
+            CHECK(peer.answers().front().content() == "fine");
+        }
+        CHECK(opener.stop() == 0);
+    });
+}
+
+TEST_CASE("helpers: closing what was delivered may hang as well, after it was delivered") {
+    FDBROKER_SKIP_UNLESS(has_fuse(), "needs root, a mount namespace and /dev/fuse");
+    run_in_mount_namespace([] {
+        const Fixture fixture;
+        HangingFilesystem filesystem(fixture.hanging);
+        RunningOpener opener(fixture.directory, fixture.policy("5s"));
+        TestPeer peer(opener.socket());
+        auto answer = peer.open(fixture.hanging + "/flush");
+        CHECK(answer.status == 0);
+        filesystem.wait_for_hanging(1);
+        CHECK(peer.open(fixture.data + "/local").status == 0);
+        CHECK(peer.open(fixture.hanging + "/fine").content() == "fine");
+        opener.wait_for_event("helper-stuck");
+        filesystem.release();
+        opener.wait_for_event("helper-back");
+        // This process's own descriptor hangs in the same way.
+        proto::UniqueFd last = std::move(answer.fd);
+        std::thread closing([&] { last.reset(); });
+        filesystem.wait_for_hanging(1);
+        filesystem.release();
+        closing.join();
+        CHECK(opener.stop() == 0);
+    });
+}
+
+TEST_CASE("helpers: one user's are bounded, what waits for them ends in time, and all end with the opener") {
+    FDBROKER_SKIP_UNLESS(has_fuse(), "needs root, a mount namespace and /dev/fuse");
+    run_in_mount_namespace([] {
+        const Fixture fixture;
+        HangingFilesystem filesystem(fixture.hanging);
+        RunningOpener opener(fixture.directory, fixture.policy("500ms"));
+        TestPeer peer(opener.socket());
+        peer.ask(std::vector<std::string>(20, fixture.hanging + "/open"));
+        filesystem.wait_for_hanging(4);
+        const auto helpers = helpers_of(opener.broker());
+        CHECK(helpers.size() == 4);
+        run_as(other_user,
+               [&] { CHECK(TestPeer(opener.socket()).open(fixture.hanging + "/fine").content() == "fine"); });
+        std::map<std::string, int> reasons;
+        for (const auto& answer : answers_of(peer, 20)) {
+            CHECK(answer.status == ETIMEDOUT);
+            ++reasons[answer.reason];
+        }
+        CHECK(reasons.size() == 2);
+        CHECK(std::ranges::any_of(reasons, [](const auto& reason) { return reason.second == 4; }));
+        opener.wait_for_event("helper-stuck", 4);
+        // The fifth of this user waits, and the user's other requests do not.
+        CHECK(peer.open(fixture.hanging + "/fine").status == ETIMEDOUT);
+        CHECK(peer.open(fixture.data + "/local").status == 0);
+        filesystem.release();
+        opener.wait_for_event("helper-back", 4);
+        CHECK(peer.open(fixture.hanging + "/fine").content() == "fine");
+
+        std::vector<proto::UniqueFd> ends;
+        for (const pid_t helper : helpers_of(opener.broker())) ends.push_back(end_of(helper));
+        CHECK(ends.size() <= 5);
+        CHECK(opener.stop() == 0);
+        for (const auto& end : ends) wait_readable(end.borrow());
+    });
+}
+
+TEST_CASE("helpers: one that is killed has its request answered, and a zygote is replaced") {
+    FDBROKER_SKIP_UNLESS(has_fuse(), "needs root, a mount namespace and /dev/fuse");
+    run_in_mount_namespace([] {
+        const Fixture fixture;
+        HangingFilesystem filesystem(fixture.hanging);
+        RunningOpener opener(fixture.directory, fixture.policy("20s"));
+        TestPeer peer(opener.socket());
+        peer.ask({fixture.hanging + "/lookup"});
+        filesystem.wait_for_hanging(1);
+        const auto helpers = helpers_of(opener.broker());
+        REQUIRE(helpers.size() == 1);
+        ::kill(helpers.front(), SIGKILL);
+        filesystem.release();
+        CHECK(peer.answers().front().status == EIO);
+        CHECK(peer.open(fixture.hanging + "/fine").content() == "fine");
+
+        const auto zygotes = children_of(opener.broker());
+        REQUIRE(zygotes.size() >= 2);
+        for (const pid_t zygote : zygotes) {
+            const auto made = children_of(zygote);
+            if (made.empty()) continue;
+            const proto::UniqueFd end = end_of(made.front());
+            ::kill(zygote, SIGKILL);
+            wait_readable(end.borrow());
+        }
+        CHECK(peer.open(fixture.hanging + "/fine").content() == "fine");
+        opener.wait_for_event("zygote-lost");
+        opener.wait_for_event("start", 2);
+        CHECK(peer.open(fixture.hanging + "/fine").content() == "fine");
+        CHECK(opener.stop() == 0);
+    });
+}
+
+TEST_CASE("helpers: a broker that dies takes them along, and the next one answers what they had") {
+    FDBROKER_SKIP_UNLESS(has_fuse(), "needs root, a mount namespace and /dev/fuse");
+    run_in_mount_namespace([] {
+        const Fixture fixture;
+        HangingFilesystem filesystem(fixture.hanging);
+        RunningOpener opener(fixture.directory, fixture.policy("20s"));
+        TestPeer peer(opener.socket());
+        peer.ask(std::vector<std::string>(10, fixture.hanging + "/open"));
+        filesystem.wait_for_hanging(4);
+        std::vector<proto::UniqueFd> ends;
+        for (const pid_t helper : helpers_of(opener.broker())) ends.push_back(end_of(helper));
+        CHECK(ends.size() == 4);
+        ::kill(opener.broker(), SIGKILL);
+        for (const auto& answer : answers_of(peer, 10)) CHECK(answer.status == EIO);
+        filesystem.release();
+        for (const auto& end : ends) wait_readable(end.borrow());
+        CHECK(opener.stop() == 0);
+    });
+}
+
+TEST_CASE("helpers: a reload does not wait for a filesystem that hangs") {
+    FDBROKER_SKIP_UNLESS(has_fuse(), "needs root, a mount namespace and /dev/fuse");
+    run_in_mount_namespace([] {
+        const Fixture fixture;
+        HangingFilesystem filesystem(fixture.hanging);
+        RunningOpener opener(fixture.directory, fixture.policy("60s"));
+        TestPeer peer(opener.socket()), other(opener.socket());
+        peer.ask({fixture.hanging + "/lookup"});
+        filesystem.wait_for_hanging(1);
+        opener.process().signal(SIGHUP);
+        CHECK(peer.answers().front().status == EIO);
+        opener.wait_for_event("start", 2);
+        CHECK(other.open(fixture.data + "/local").status == 0);
+        filesystem.release();
+        CHECK(opener.stop() == 0);
+    });
+}
+
+TEST_CASE("helpers: a lease is waited for until the rule's deadline, by nobody else") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    const std::string leased = fixture.data + "/leased";
+    write_file(leased, "leased");
+    RunningOpener opener(fixture.directory, fixture.policy("500ms"));
+    TestPeer peer(opener.socket());
+    run_in_child([&] {
+        sigset_t told;
+        ::sigemptyset(&told);
+        ::sigaddset(&told, SIGIO);
+        ::sigprocmask(SIG_BLOCK, &told, nullptr);
+        const proto::UniqueFd signals(::signalfd(-1, &told, SFD_CLOEXEC));
+        proto::UniqueFd holder(::open(leased.c_str(), O_RDWR | O_CLOEXEC));
+        REQUIRE(::fcntl(holder.number(), F_SETLEASE, F_WRLCK) == 0);
+        peer.ask({leased});
+        wait_readable(signals.borrow());
+        CHECK(peer.open(fixture.data + "/local").status == 0);
+        CHECK(answers_of(peer, 1).front().status == ETIMEDOUT);
+        // One that lets go in time.
+        peer.ask({leased});
+        REQUIRE(::fcntl(holder.number(), F_SETLEASE, F_UNLCK) == 0);
+        CHECK(answers_of(peer, 1).front().content() == "leased");
+    });
+    CHECK(opener.stop() == 0);
+}
+
+TEST_CASE("helpers: what is not in the kernel's cache is opened by one, the next time by the loop") {
+    FDBROKER_SKIP_UNLESS(is_root() && can_make_mount_namespace(), "needs root and a mount namespace");
+    FDBROKER_SKIP_UNLESS(::access("/dev/loop-control", R_OK | W_OK) == 0, "needs loop devices");
+    run_in_mount_namespace([] {
+        const Fixture fixture;
+        const std::string image = fixture.directory / "image", disk = fixture.data + "/disk";
+        make_directory(disk);
+        write_file(image, "");
+        std::filesystem::resize_file(image, std::size_t{8} << 20);
+        REQUIRE(run({.arguments = {"/sbin/mkfs.ext4", "-q", image}}).status == 0);
+        const auto mount = [&] {
+            REQUIRE(run({.arguments = {"/bin/mount", "-o", "loop", image, disk}}).status == 0);
+        };
+        mount();
+        write_file(disk + "/cold", "cold");
+        REQUIRE(::umount(disk.c_str()) == 0);
+        mount();
+        RunningOpener opener(
+            fixture.directory,
+            "version: 1\nrules:\n  - {name: disk, allow: [read], paths: [\"" + disk + "/**\"]}\n");
+        TestPeer peer(opener.socket());
+        CHECK(peer.open(disk + "/cold").content() == "cold");
+        const auto helpers = helpers_of(opener.broker());
+        REQUIRE(helpers.size() == 1);
+        ::kill(helpers.front(), SIGKILL);
+        wait_readable(end_of(helpers.front()).borrow());
+        CHECK(peer.open(disk + "/cold").content() == "cold");
+        CHECK(helpers_of(opener.broker()).empty());
+        CHECK(opener.stop() == 0);
+        REQUIRE(::umount(disk.c_str()) == 0);
+    });
+}
+
+TEST_CASE("helpers: a mount below a rule's directory is reached by one, wherever it came from") {
+    FDBROKER_SKIP_UNLESS(is_root() && can_make_mount_namespace(), "needs root and a mount namespace");
+    run_in_mount_namespace([] {
+        const Fixture fixture;
+        RunningOpener opener(fixture.directory, fixture.policy("5s"));
+        TestPeer peer(opener.socket());
+        CHECK(peer.open(fixture.hanging + "/new").status == ENOENT);
+        REQUIRE(::mount("none", fixture.hanging.c_str(), "tmpfs", 0, nullptr) == 0);
+        write_file(fixture.hanging + "/new", "new");
+        opener.wait_for_event("start", 2);
+        CHECK(peer.open(fixture.hanging + "/new").content() == "new");
+        CHECK(helpers_of(opener.broker()).size() == 1);
+        CHECK(opener.stop() == 0);
+        REQUIRE(::umount(fixture.hanging.c_str()) == 0);
+    });
+}
