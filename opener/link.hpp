@@ -43,7 +43,7 @@ enum class LinkType : std::uint32_t {
     reload =
         19,  // read the policy again. One such start a second at most: those who wait get the same result
     shutdown = 20,     // as SIGTERM, which ends all connections: only a refusal is a result
-    set_workers = 21,  // value: index of a pool, total: how many it shall have
+    set_workers = 21,  // total: how many workers there shall be
     note = 22,         // token, note: what the next generation shall know of a control connection
     // A process that makes helpers has ended: start another generation, of the policy in force, beside this one.
     renew = 23,
@@ -52,7 +52,7 @@ enum class LinkType : std::uint32_t {
 enum class CommandResult : std::uint32_t {
     done = 0,
     failed = 1,   // the file tells why
-    refused = 2,  // the opener stops, there is no such pool, or more workers than there may be
+    refused = 2,  // the opener stops, looks after no workers, or not after so many
     invalid = 3,  // of a reload: the policy is; the file tells why
 };
 

@@ -8,6 +8,7 @@
 #include <cstdio>
 
 #include "opener/config.hpp"
+#include "opener/supervisor_facts.hpp"
 
 namespace fdbroker::opener {
 
@@ -60,6 +61,29 @@ void parse_control(const std::string& text, Options& options) {
     auto address = proto::Address::parse(text.empty() ? proto::default_control_socket : text);
     if (!address) throw CLI::ValidationError("--control", address.error().message());
     options.control.address = std::move(*address);
+}
+
+WorkerOptions parse_workers(const std::string& text) {
+    auto [name, number] = split_name(text);
+    WorkerOptions workers;
+    if (!name.empty()) workers.name = name;
+    const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), workers.count);
+    if (error != std::errc{} || end != number.data() + number.size() || workers.count > max_workers) {
+        throw CLI::ValidationError("--workers",
+                                   fmt::format("\"{}\" is not a number from 0 to {}", number, max_workers));
+    }
+    return workers;
+}
+
+void check_workers(const Options& options) {
+    if (options.workers->command.empty())
+        throw CLI::ValidationError("--workers", "the command is missing: write -- COMMAND at the end");
+    if (std::ranges::any_of(options.listen, [&](const ListenOption& listen) {
+            return listen.name == options.workers->name;
+        })) {
+        throw CLI::ValidationError("--workers",
+                                   fmt::format("a socket is called \"{}\", too", options.workers->name));
+    }
 }
 
 void check_names(const Options& options) {
@@ -124,6 +148,23 @@ std::variant<Options, ExitStatus> parse_options(int argc, char** argv) {
                    "how long a broker may take to load the policy and be confined (60)")
         ->type_name("SECONDS")
         ->check(CLI::Range(1U, 86400U));
+    std::string workers, worker_user;
+    unsigned worker_watchdog = 0;
+    std::vector<std::string> command;
+    auto* const workers_option =
+        app.add_option("--workers", workers,
+                       "how many workers to start and look after, and their name (workers)")
+            ->type_name("[NAME=]N");
+    app.add_option("--worker-user", worker_user, "whom the workers run as; needed when the opener is root's")
+        ->type_name("USER")
+        ->needs(workers_option);
+    app.add_option("--worker-watchdog", worker_watchdog,
+                   "workers are asked on FDBROKER_WATCHDOG_FD whether they live, and killed when they do not "
+                   "answer for so long (they are not asked)")
+        ->type_name("SECONDS")
+        ->check(CLI::Range(1U, 86400U))
+        ->needs(workers_option);
+    app.add_option("COMMAND", command, "after --: what each worker runs")->needs(workers_option);
     app.add_flag("--check", options.check,
                  "load the policy, say what the broker would be confined to, and exit");
     app.add_flag("--require-confinement", options.require_confinement,
@@ -140,6 +181,13 @@ std::variant<Options, ExitStatus> parse_options(int argc, char** argv) {
         if (!audit.empty()) parse_audit(audit, options);
         options.start_timeout = std::chrono::seconds(start_timeout);
         check_names(options);
+        if (!workers.empty()) {
+            options.workers = parse_workers(workers);
+            options.workers->user = worker_user;
+            options.workers->watchdog = std::chrono::seconds(worker_watchdog);
+            options.workers->command = std::move(command);
+            check_workers(options);
+        }
     } catch (const CLI::Success& success) {
         app.exit(success);
         return exit_done;

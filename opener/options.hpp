@@ -39,6 +39,15 @@ struct ControlOptions {
     std::optional<std::string> group{};  // whose members may control; none: root alone
 };
 
+// Workers that the opener starts and looks after.
+struct WorkerOptions {
+    std::string name = "workers";  // as `sockets:` in roles refers to them
+    unsigned count = 0;
+    std::string user{};  // empty: the opener's own, who is not root
+    std::vector<std::string> command{};
+    std::chrono::seconds watchdog{0};  // within which a worker answers when asked; 0: it is not asked
+};
+
 enum class AuditDestination { file, standard_output, journal, none };
 
 struct Options {
@@ -47,6 +56,7 @@ struct Options {
     std::vector<ListenMode> listen_modes{};
     std::vector<ListenGroup> listen_groups{};
     ControlOptions control{};
+    std::optional<WorkerOptions> workers{};
     AuditDestination audit = AuditDestination::file;
     std::string audit_file = "/var/log/fdbroker/audit.jsonl";
     std::optional<std::string> user{};

@@ -26,6 +26,7 @@
 #include "opener/say.hpp"
 #include "opener/service_manager.hpp"
 #include "opener/supervisor_facts.hpp"
+#include "opener/worker_pool.hpp"
 
 namespace fdbroker::opener {
 
@@ -61,8 +62,9 @@ constexpr std::size_t messages_per_turn = 64;
 class Supervisor {
   public:
     Supervisor(const Options& options, std::vector<Listener> listeners, AuditLog log, EventLoop loop,
-               UniqueFd signals, FactsPage facts)
+               UniqueFd signals, FactsPage facts, const rlimit& files)
         : options_(options),
+          worker_files_(files),
           log_(std::move(log)),
           loop_(std::move(loop)),
           signals_(std::move(signals)),
@@ -92,6 +94,9 @@ class Supervisor {
     void start_failed(Generation& failed, int status);
     void replace(const std::string& cause);
     void restart_later(const std::string& cause);
+    void serve_worker(const void* tag);
+    void set_workers(const LinkMessage& message);
+    void retire();
     void directories_changed();
     void ask_for_reload(Clock::time_point when);
     void answer(Token asker, CommandResult result, SharedFile text = {});
@@ -101,15 +106,18 @@ class Supervisor {
     void act_on_time();
     void end_what_takes_too_long(Clock::time_point now);
     int patience() const;
-    bool stopped() const { return stopping_ && !active_ && !starting_; }
+    bool workers_ended() const { return !workers_ || workers_->stopped(); }
+    bool stopped() const { return stopping_ && !active_ && !starting_ && workers_ended(); }
 
     const Options& options_;
+    rlimit worker_files_;
     AuditLog log_;
     EventLoop loop_;
     UniqueFd signals_;
     FactsPage facts_;
     ConnectionTable connections_{};
     Reception reception_;
+    std::unique_ptr<WorkerPool> workers_{};  // null: --workers is not given
 
     std::unique_ptr<Generation> active_{};    // serves
     std::unique_ptr<Generation> starting_{};  // loads, or waits for the active one to hand over
@@ -120,6 +128,7 @@ class Supervisor {
     std::uint32_t last_number_ = 0;
     bool handing_over_ = false;
     bool stopping_ = false;
+    bool retiring_ = false;  // the generations have been told to stop; workers end before that
     ExitStatus exit_status_ = exit_done;
 
     // As soon as no generation starts any more: one that does may have read the policy before it became what the
@@ -158,6 +167,13 @@ Result<void> Supervisor::watch() {
     if (log_.ring() != nullptr) {
         if (auto added = loop_.add(log_.ring()->wakeup(), EPOLLIN, &log_); !added) return added;
     }
+    if (options_.workers) {
+        const auto index = static_cast<std::uint32_t>(reception_.listeners().size());
+        auto pool =
+            WorkerPool::create(*options_.workers, index, worker_files_, connections_, loop_, facts_.facts());
+        if (!pool) return std::unexpected(pool.error());
+        workers_ = std::move(*pool);
+    }
     return reception_.watch();
 }
 
@@ -188,6 +204,8 @@ void Supervisor::handle(const epoll_event& event) {
     } else if (tag == &active_ || tag == &starting_) {
         if ((event.events & EPOLLOUT) != 0 && active_) active_->send_queued();
         serve(tag == &active_ ? &Supervisor::active_ : &Supervisor::starting_, messages_per_turn);
+    } else if (workers_ && workers_->owns(tag)) {
+        serve_worker(tag);
     } else if (tag == &follow_at_) {
         directories_changed();
     } else if (reception_.owns(tag)) {
@@ -202,7 +220,8 @@ void Supervisor::handle(const epoll_event& event) {
 int Supervisor::patience() const {
     auto soonest = Clock::time_point::max();
     for (const auto& when : {restart_at_, ready_by_, kill_at_, abandon_at_, ping_at_, reception_.again_at(),
-                             starting_ ? std::nullopt : reload_at_, starting_ ? std::nullopt : follow_at_})
+                             starting_ ? std::nullopt : reload_at_, starting_ ? std::nullopt : follow_at_,
+                             workers_ ? workers_->again_at() : std::nullopt})
         soonest = std::min(soonest, when.value_or(soonest));
     const int audit = log_.patience();
     if (soonest == Clock::time_point::max()) return audit;
@@ -233,6 +252,8 @@ void Supervisor::act_on_time() {
         if (active_ && !active_->has_queued()) active_->post({.type = LinkType::ping});
     }
     reception_.act_on_time(now);
+    if (workers_) workers_->act_on_time(now);
+    if (stopping_ && !retiring_ && workers_ended()) retire();
 }
 
 void Supervisor::end_what_takes_too_long(Clock::time_point now) {
@@ -278,6 +299,8 @@ void Supervisor::start_generation(Start why, const std::string& cause) {
                             .policy = why == Start::restart || why == Start::follow ? policy_ : nullptr};
     for (const Listener& listener : reception_.listeners())
         orders.listeners.push_back({listener.name(), listener.address(), listener.kind()});
+    if (workers_)
+        orders.listeners.push_back({workers_->name(), "workers of the opener", Listener::Kind::workers});
     for (const auto& lost : lost_) orders.previous.push_back(lost.get());
     if (active_) orders.previous.push_back(&active_->journal());
     ++facts_.facts().generations;
@@ -319,6 +342,7 @@ void Supervisor::serve_message(const LinkMessage& message) {
         case LinkType::release:
             connections_.release(message.token);
             reception_.has_room();
+            if (workers_) workers_->connection_ended(message.token);
             break;
         case LinkType::pong:
             if (watchdog_) service_manager_alive();
@@ -332,6 +356,9 @@ void Supervisor::serve_message(const LinkMessage& message) {
             break;
         case LinkType::note:
             connections_.note(message.token, message.note);
+            break;
+        case LinkType::set_workers:
+            if (connections_.is_control(message.token)) set_workers(message);
             break;
         case LinkType::shutdown:
             if (connections_.is_control(message.token)) stop();
@@ -387,11 +414,11 @@ void Supervisor::activate() {
                             listener.kind() == Listener::Kind::control ? "controlled at" : "serving",
                             listener.address(), listener.name()));
     }
+    if (first && workers_) workers_->start();
     service_manager_ready();
     if (watchdog_) ping_at_ = Clock::now();
     if (stopping_) {
-        kill_at_ = Clock::now() + kill_after;
-        active_->post({.type = LinkType::retire});
+        if (retiring_) retire();
         return;
     }
     reception_.resume();
@@ -402,6 +429,7 @@ void Supervisor::reap() {
         int status = 0;
         const pid_t pid = ::waitpid(-1, &status, WNOHANG);
         if (pid <= 0) return;
+        if (workers_ && workers_->reaped(pid, status)) continue;
         for (const Slot slot : {&Supervisor::active_, &Supervisor::starting_}) {
             if (!(this->*slot) || !(this->*slot)->is(pid)) continue;
             (this->*slot)->reaped();
@@ -466,6 +494,20 @@ void Supervisor::restart_later(const std::string& cause) {
     delay_ = std::min(2 * delay_, longest_delay);
 }
 
+// A worker's connection goes the way of all others; a generation that takes over at this moment gets it with those.
+void Supervisor::serve_worker(const void* tag) {
+    const auto token = workers_->serve(tag);
+    if (!token || !active_ || handing_over_) return;
+    LinkMessage message = connections_.adoption(*token);
+    message.total = 1;  // a new one
+    active_->post(message);
+}
+
+void Supervisor::set_workers(const LinkMessage& message) {
+    const bool done = workers_ && workers_->set_count(message.total);
+    answer(message.token, done ? CommandResult::done : CommandResult::refused);
+}
+
 void Supervisor::directories_changed() {
     if (!active_ || stopping_) return;
     const auto now = Clock::now();
@@ -527,6 +569,13 @@ void Supervisor::stop() {
     reception_.close();
     restart_at_.reset();
     reload_at_.reset();
+    // Those who are asked for files last are the last to end.
+    if (workers_) workers_->stop();
+    if (workers_ended()) retire();
+}
+
+void Supervisor::retire() {
+    retiring_ = true;
     // The one that takes over connections at this moment is told when it has them.
     if (handing_over_) return;
     if (starting_) {
@@ -539,17 +588,19 @@ void Supervisor::stop() {
     }
 }
 
-void raise_descriptor_limit() {
-    rlimit limit{};
-    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-    limit.rlim_cur = limit.rlim_max;
-    ::setrlimit(RLIMIT_NOFILE, &limit);
+// Returns what it was.
+rlimit raise_descriptor_limit() {
+    rlimit before{};
+    if (::getrlimit(RLIMIT_NOFILE, &before) != 0) return {.rlim_cur = 1024, .rlim_max = 1024};
+    const rlimit raised{.rlim_cur = before.rlim_max, .rlim_max = before.rlim_max};
+    ::setrlimit(RLIMIT_NOFILE, &raised);
+    return before;
 }
 
 }  // namespace
 
 ExitStatus supervise(const Options& options, std::vector<Listener> listeners) {
-    raise_descriptor_limit();
+    const rlimit files = raise_descriptor_limit();
     sigset_t handled;
     ::sigemptyset(&handled);
     for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGCHLD, SIGPIPE})
@@ -569,7 +620,7 @@ ExitStatus supervise(const Options& options, std::vector<Listener> listeners) {
     auto facts = FactsPage::create();
     if (!facts) return fail(facts.error());
     return Supervisor(options, std::move(listeners), std::move(*log), std::move(*loop), std::move(signals),
-                      std::move(*facts))
+                      std::move(*facts), files)
         .run();
 }
 

@@ -13,11 +13,10 @@
 
 namespace fdbroker::opener {
 
-inline constexpr std::size_t max_workers = 256;  // of all pools (--workers)
+inline constexpr std::size_t max_workers = 256;  // --workers
 
-// A place of a pool. Fields change one by one: a reader may see a pid with the start count of the one before.
+// A place of the pool. Fields change one by one: a reader may see a pid with the start count of the one before.
 struct WorkerFacts {
-    std::atomic<std::uint32_t> pool{0};     // the index of its pool among the options
     std::atomic<std::int32_t> pid{0};       // 0: not running, waits to be started again
     std::atomic<std::uint32_t> starts{0};   // 0: there is no such place (any more)
     std::atomic<std::int64_t> started{0};   // the last time, as started_at below
@@ -32,6 +31,7 @@ struct SupervisorFacts {
     std::atomic<std::uint32_t> failed_reloads{0};
     std::atomic<std::uint32_t> followed{0};     // generations started since a rule's directory became another
     std::atomic<std::uint32_t> connections{0};  // that the supervisor holds
+    std::atomic<std::uint32_t> workers_wanted{0};
     std::array<WorkerFacts, max_workers> workers{};
 };
 
