@@ -4,9 +4,12 @@
 
 #include <csignal>
 #include <filesystem>
+#include <sstream>
+#include <stdexcept>
 
 #include "tests/integration/opener_support.hpp"
 #include "tests/support/child.hpp"
+#include "tests/support/descriptors.hpp"
 #include "tests/support/verdict.hpp"
 
 using namespace fdbroker;
@@ -34,6 +37,18 @@ struct Fixture {
         std::filesystem::rename(directory / from, directory / to);
     }
 };
+
+// Of the broker's children the one that holds the table of mounts.
+pid_t watcher_of(pid_t broker) {
+    const std::string number = std::to_string(broker);
+    std::istringstream children(read_file("/proc/" + number + "/task/" + number + "/children"));
+    for (pid_t child = 0; children >> child;) {
+        const DescriptorTable table = DescriptorTable::of(child);
+        for (const auto& [fd, what] : table.entries())
+            if (what.ends_with("/mountinfo")) return child;
+    }
+    throw std::runtime_error("nobody looks after the directories");
+}
 
 }  // namespace
 
@@ -151,7 +166,7 @@ TEST_CASE("directories: who looks ends with its generation, and is replaced when
     RunningOpener opener(fixture.directory, fixture.policy);
     TestPeer peer(opener.socket());
     CHECK(peer.open(fixture.data + "/file").status == 0);
-    const pid_t watcher = newest_child(opener.broker());
+    const pid_t watcher = watcher_of(opener.broker());
     const std::string status = read_file("/proc/" + std::to_string(watcher) + "/status");
     CHECK(status.find("Uid:\t0\t") == std::string::npos);
     CHECK(status.find("CapEff:\t0000000000000004") != std::string::npos);  // CAP_DAC_READ_SEARCH
