@@ -58,8 +58,8 @@ class Examples(unittest.TestCase):
         large = self.opener.write("large", "0123456789" * 500000)
         small = self.opener.write("small", "small")
         address = str(self.opener.directory / "server.sock")
-        self.start(os.environ["FDBROKER_EXAMPLE_SERVER"], address)
-        self.wait_for(lambda: self.ask(address, small))
+        server = self.start(os.environ["FDBROKER_EXAMPLE_SERVER"], address)
+        self.assertEqual(server.stdout.readline(), f"serving {address}\n".encode())
         slow = self.ask(address, large)  # reads nothing for now
         half = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         half.connect(address)
@@ -70,14 +70,6 @@ class Examples(unittest.TestCase):
         half.close()
         self.assertEqual(self.ask(address, "/etc/shadow").makefile("rb").read(), b"")
         self.assertEqual(slow.makefile("rb").read(), b"0123456789" * 500000)
-
-    def wait_for(self, attempt):
-        """Until the program listens: that its socket appears is no event that a test could wait for otherwise."""
-        while True:
-            try:
-                return attempt()
-            except (FileNotFoundError, ConnectionRefusedError):
-                os.sched_yield()
 
     @unittest.skipIf(os.environ.get("FDBROKER_SANITIZER", "none") != "none", "a sanitizer does not load into python3")
     def test_follow_prints_every_line_across_rotations_and_truncations(self):

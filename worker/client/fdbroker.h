@@ -238,7 +238,7 @@ const char* fdbroker_reason(const struct fdbroker* broker);
 #define FDBROKER_CONFINE_BEST_EFFORT 1u /* goes on without what this kernel lacks */
 #define FDBROKER_CONFINE_DESCRIPTORS 2u /* also closes all descriptors but 0, 1, 2 and the connections' */
 /* Also user, mount, network, IPC, host name and cgroup namespaces of its own and an empty root directory, where this
- * process may have them; silently none where it may not. */
+ * process may have them; silently none where it may not. All users but its own are shown as 65534 from then on. */
 #define FDBROKER_CONFINE_NAMESPACES 4u
 /* Also no core dump, no further process or thread, no locked memory, no message queue, no real-time priority. */
 #define FDBROKER_CONFINE_LIMITS 8u

@@ -149,5 +149,7 @@ int main(int argc, char** argv) {
     // After the sockets are made, before the first client is heard.
     const auto confined = fdb::confine(FDBROKER_CONFINE_LIMITS | FDBROKER_CONFINE_BEST_EFFORT);
     if (!confined) give_up("the sandbox", confined.error().message());
+    std::printf("serving %s\n", argv[1]);
+    std::fflush(stdout);
     server.run();
 }
