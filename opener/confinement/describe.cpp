@@ -101,6 +101,7 @@ std::string describe(const ConfinementPlan& plan, const ConfinementReport* repor
     std::string text = fmt::format("runs as: {}\n", describe_account(plan.account));
     text += fmt::format("capabilities: {}\n", capabilities.empty() ? "none" : capabilities);
     text += fmt::format("system calls: {}\n", describe_calls(plan.calls));
+    text += "helpers: confined in the same way; what makes them may also fork and make socket pairs\n";
     if (plan.directories.empty()) text += "directories: none\n";
     for (const PlannedDirectory& directory : plan.directories) {
         text += fmt::format("directory {}\n", describe_directory(directory));

@@ -7,7 +7,7 @@ namespace fdbroker::opener {
 
 namespace {
 
-class Writer {
+class FieldWriter {
   public:
     template <typename T>
         requires(std::is_integral_v<T>)
@@ -27,9 +27,9 @@ class Writer {
 };
 
 // After the first thing that does not fit, everything is 0 and finished() is false.
-class Reader {
+class FieldReader {
   public:
-    explicit Reader(std::span<const std::byte> message) : rest_(message) {}
+    explicit FieldReader(std::span<const std::byte> message) : rest_(message) {}
 
     template <typename T>
         requires(std::is_integral_v<T>)
@@ -67,7 +67,7 @@ std::uint32_t number_of(FromHelper::Type type) {
     return static_cast<std::uint32_t>(type);
 }
 
-ReportedOutcome read_outcome(Reader& reader) {
+ReportedOutcome read_outcome(FieldReader& reader) {
     ReportedOutcome outcome;
     outcome.errno_value = reader.number<std::int32_t>();
     const auto step = reader.number<std::uint8_t>();
@@ -87,7 +87,7 @@ ReportedOutcome read_outcome(Reader& reader) {
 }  // namespace
 
 std::vector<std::byte> write_job(const Job& job) {
-    Writer writer;
+    FieldWriter writer;
     writer.number(job.number);
     writer.number(job.deadline.time_since_epoch().count());
     writer.text(job.listener);
@@ -96,7 +96,7 @@ std::vector<std::byte> write_job(const Job& job) {
 }
 
 std::optional<Job> read_job(std::span<const std::byte> message) {
-    Reader reader(message);
+    FieldReader reader(message);
     Job job;
     job.number = reader.number<std::uint64_t>();
     job.deadline = std::chrono::steady_clock::time_point(
@@ -108,7 +108,7 @@ std::optional<Job> read_job(std::span<const std::byte> message) {
 }
 
 std::vector<std::byte> write_report(const Report& report) {
-    Writer writer;
+    FieldWriter writer;
     writer.number(number_of(FromHelper::Type::report));
     writer.number(report.job);
     writer.number(static_cast<std::uint32_t>(report.outcomes.size()));
@@ -123,7 +123,7 @@ std::vector<std::byte> write_report(const Report& report) {
 }
 
 std::vector<std::byte> write_verdict(std::uint64_t job, std::span<const Ruling> rulings) {
-    Writer writer;
+    FieldWriter writer;
     writer.number(job);
     writer.number(static_cast<std::uint32_t>(rulings.size()));
     for (const Ruling& ruling : rulings) {
@@ -134,7 +134,7 @@ std::vector<std::byte> write_verdict(std::uint64_t job, std::span<const Ruling> 
 }
 
 std::optional<Verdict> read_verdict(std::span<const std::byte> message) {
-    Reader reader(message);
+    FieldReader reader(message);
     Verdict verdict{.job = reader.number<std::uint64_t>()};
     const auto count = reader.number<std::uint32_t>();
     for (std::uint32_t i = 0; i < count && reader.sound(); ++i) {
@@ -147,7 +147,7 @@ std::optional<Verdict> read_verdict(std::span<const std::byte> message) {
 }
 
 std::vector<std::byte> write_sent(const Sent& sent) {
-    Writer writer;
+    FieldWriter writer;
     writer.number(number_of(FromHelper::Type::sent));
     writer.number(sent.job);
     writer.number(sent.descriptors);
@@ -156,13 +156,13 @@ std::vector<std::byte> write_sent(const Sent& sent) {
 }
 
 std::vector<std::byte> write_idle() {
-    Writer writer;
+    FieldWriter writer;
     writer.number(number_of(FromHelper::Type::idle));
     return std::move(writer).take();
 }
 
 std::optional<FromHelper> read_from_helper(std::span<const std::byte> message) {
-    Reader reader(message);
+    FieldReader reader(message);
     FromHelper result{.type = static_cast<FromHelper::Type>(reader.number<std::uint32_t>())};
     switch (result.type) {
         case FromHelper::Type::report: {

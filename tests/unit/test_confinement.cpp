@@ -114,8 +114,8 @@ TEST_CASE("confinement: the capabilities are those that the rules need") {
          {Operation::read, Operation::stat, Operation::list, Operation::readlink, Operation::execute}) {
         CHECK(capabilities_of({operation}) == search);
     }
-    for (const Operation operation : {Operation::write, Operation::append, Operation::truncate,
-                                      Operation::symlink, Operation::xattr}) {
+    for (const Operation operation :
+         {Operation::write, Operation::append, Operation::truncate, Operation::symlink, Operation::xattr}) {
         CHECK(capabilities_of({operation}) == bits({CAP_DAC_OVERRIDE}));
     }
     CHECK(capabilities_of({Operation::create}) == bits({CAP_DAC_READ_SEARCH, CAP_DAC_OVERRIDE}));
@@ -174,6 +174,7 @@ TEST_CASE("confinement: the description names account, capabilities, directories
           "runs as: uid 61200, gid 61200 (no account)\n"
           "capabilities: dac_override, dac_read_search\n"
           "system calls: those of a reader\n"
+          "helpers: confined in the same way; what makes them may also fork and make socket pairs\n"
           "directory /srv: read-only, nosuid, nodev, noexec\n"
           "directory /srv/spool: writable, nosuid, nodev, noexec\n");
     ConfinementReport report;

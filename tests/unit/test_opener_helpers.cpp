@@ -1,0 +1,108 @@
+#include <doctest/doctest.h>
+
+#include <string>
+
+#include "opener/helpers/helper_task.hpp"
+#include "opener/helpers/messages.hpp"
+
+using namespace fdbroker;
+using namespace fdbroker::opener;
+using policy::Operation;
+using policy::OperationSet;
+using proto::Step;
+
+namespace {
+
+std::vector<std::byte> a_report() {
+    Report report{.job = 7};
+    report.outcomes.push_back({.operations = {Operation::read}, .rule = 0});
+    report.outcomes.push_back(
+        {.errno_value = ENOENT, .step = Step::resolve, .operations = {Operation::list}, .reason = "gone"});
+    return write_report(report);
+}
+
+}  // namespace
+
+TEST_CASE("helper messages: a task's job holds its requests, in memory of its own") {
+    std::unique_ptr<HelperTask> task;
+    const HelperTask::Clock::time_point deadline(std::chrono::seconds(5));
+    {
+        const std::string path = "/srv/a", payload("/srv/b\0", 7);
+        const proto::Request request{.id = 3, .call = proto::Call::rename, .path = path, .payload = payload};
+        task = make_task(9, "web", deadline, std::span(&request, 1));
+    }
+    REQUIRE(task->parts.size() == 1);
+    CHECK(task->parts[0].request.path == "/srv/a");
+    const auto job = read_job(task->message);
+    REQUIRE(job);
+    CHECK(job->number == 9);
+    CHECK(job->deadline == deadline);
+    CHECK(job->listener == "web");
+    std::array<proto::Request, proto::max_requests> room;
+    const auto requests = proto::read_requests(job->requests, room);
+    REQUIRE(requests);
+    REQUIRE(requests->size() == 1);
+    CHECK(requests->front().id == 3);
+    CHECK(requests->front().call == proto::Call::rename);
+    CHECK(requests->front().payload == std::string("/srv/b\0", 7));
+}
+
+TEST_CASE("helper messages: a report tells what became of each request") {
+    const auto message = a_report();
+    const auto read = read_from_helper(message);
+    REQUIRE(read);
+    CHECK(read->type == FromHelper::Type::report);
+    CHECK(read->report.job == 7);
+    REQUIRE(read->report.outcomes.size() == 2);
+    CHECK(read->report.outcomes[0].errno_value == 0);
+    CHECK(read->report.outcomes[0].rule == 0);
+    CHECK(read->report.outcomes[1].errno_value == ENOENT);
+    CHECK(read->report.outcomes[1].step == Step::resolve);
+    CHECK(read->report.outcomes[1].operations == OperationSet{Operation::list});
+    CHECK_FALSE(read->report.outcomes[1].rule);
+    CHECK(read->report.outcomes[1].reason == "gone");
+}
+
+TEST_CASE("helper messages: verdicts and what follows them arrive as they were sent") {
+    const Ruling rulings[] = {{.record = 12, .may_leave = true}, {.record = 0, .may_leave = false}};
+    const auto verdict = read_verdict(write_verdict(7, rulings));
+    REQUIRE(verdict);
+    CHECK(verdict->job == 7);
+    REQUIRE(verdict->rulings.size() == 2);
+    CHECK(verdict->rulings[0].record == 12);
+    CHECK(verdict->rulings[0].may_leave);
+    CHECK_FALSE(verdict->rulings[1].may_leave);
+    CHECK(read_verdict(write_verdict(7, {}))->rulings.empty());
+
+    const auto sent = read_from_helper(write_sent({.job = 7, .descriptors = 2, .errno_value = EPIPE}));
+    REQUIRE(sent);
+    CHECK(sent->sent.descriptors == 2);
+    CHECK(sent->sent.errno_value == EPIPE);
+    CHECK(read_from_helper(write_idle())->type == FromHelper::Type::idle);
+}
+
+TEST_CASE("helper messages: one that is cut short, too long or says what cannot be is none") {
+    const auto whole = a_report();
+    for (std::size_t size = 0; size < whole.size(); ++size) {
+        CAPTURE(size);
+        CHECK_FALSE(read_from_helper(std::span(whole).first(size)));
+    }
+    auto longer = whole;
+    longer.push_back(std::byte{0});
+    CHECK_FALSE(read_from_helper(longer));
+    const auto with = [](const ReportedOutcome& outcome) {
+        Report report;
+        report.outcomes.push_back(outcome);
+        return read_from_helper(write_report(report)).has_value();
+    };
+    CHECK(with({.errno_value = EIO, .step = Step::deliver}));
+    CHECK_FALSE(with({.errno_value = -1, .step = Step::deliver}));
+    CHECK_FALSE(with({.errno_value = proto::max_errno + 1, .step = Step::deliver}));
+    CHECK_FALSE(with({.errno_value = EIO}));
+    CHECK_FALSE(with({.step = Step::deliver}));
+    CHECK_FALSE(with({.errno_value = EIO, .step = static_cast<Step>(99)}));
+    CHECK_FALSE(read_from_helper(write_sent({.descriptors = proto::max_requests + 1})));
+    auto unknown = write_idle();
+    unknown[0] = std::byte{9};
+    CHECK_FALSE(read_from_helper(unknown));
+}
