@@ -48,7 +48,8 @@ def calls_made(opener, worker, directory):
     policy.chmod(0o600)
     # The shell tells the pid that the opener then has.
     command = ["strace", "-f", "-qq", "-o", trace, "sh", "-c", 'echo "pid $$" >&2; exec "$@"', "sh", opener]
-    command += ["--policy", policy, "--listen", socket, "--listen-mode", "0666", "--audit", directory / "audit.jsonl"]
+    command += ["--policy", policy, "--listen", socket, "--listen-mode", "0666"]
+    command += ["--control", directory / "control.sock", "--audit", directory / "audit.jsonl"]
     environment = os.environ | {"NOTIFY_SOCKET": str(directory / "notify")}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
         pid = int(wait_for(process.stderr, "pid").split()[1])

@@ -51,8 +51,9 @@ struct Tree {
 };
 
 Process start_opener(const Tree& tree) {
-    Process opener = Process::start({.arguments = {opener_program(), "--policy", tree.policy, "--listen",
-                                                   tree.socket, "--listen-mode", "0666", "--audit", "none"}});
+    Process opener =
+        Process::start({.arguments = {opener_program(), "--control", "none", "--policy", tree.policy,
+                                      "--listen", tree.socket, "--listen-mode", "0666", "--audit", "none"}});
     opener.wait_for_error("serving");
     return opener;
 }

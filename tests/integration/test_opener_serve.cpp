@@ -332,10 +332,10 @@ TEST_CASE("opener: a grant that cannot be recorded is refused, and served again 
         make_directory(fixture.directory / "log");
         REQUIRE(::mount("tmpfs", (fixture.directory / "log").c_str(), "tmpfs", 0, "size=64k") == 0);
         write_file(fixture.directory / "policy.yaml", fixture.policy);
-        Process process =
-            Process::start({.arguments = {opener_program(), "--policy", fixture.directory / "policy.yaml",
-                                          "--listen", fixture.directory / "opener.sock", "--audit",
-                                          fixture.directory / "log/audit.jsonl"}});
+        Process process = Process::start(
+            {.arguments = {opener_program(), "--control", "none", "--policy",
+                           fixture.directory / "policy.yaml", "--listen", fixture.directory / "opener.sock",
+                           "--audit", fixture.directory / "log/audit.jsonl"}});
         process.wait_for_error("serving");
         TestPeer peer(fixture.directory / "opener.sock");
         TestPeer::Answer answer;

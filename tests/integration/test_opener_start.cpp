@@ -26,7 +26,7 @@ rules:
 )";
 
 Outcome run_opener(std::vector<std::string> arguments) {
-    arguments.insert(arguments.begin(), opener_program());
+    arguments.insert(arguments.begin(), {opener_program(), "--control", "none"});
     return run({.arguments = std::move(arguments)});
 }
 
@@ -175,11 +175,11 @@ TEST_CASE("opener: the socket has the mode and group that were asked for") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const TempDir directory;
     write_file(directory / "policy.yaml", release_policy);
-    Process process =
-        Process::start({.arguments = {opener_program(), "--policy", directory / "policy.yaml", "--audit",
-                                      "none", "--listen", "a=" + (directory / "a.sock").string(), "--listen",
-                                      "b=" + (directory / "b.sock").string(), "--listen-mode", "0600",
-                                      "--listen-mode", "b=0660", "--listen-group", "b=adm"}});
+    Process process = Process::start(
+        {.arguments = {opener_program(), "--control", "none", "--policy", directory / "policy.yaml",
+                       "--audit", "none", "--listen", "a=" + (directory / "a.sock").string(), "--listen",
+                       "b=" + (directory / "b.sock").string(), "--listen-mode", "0600", "--listen-mode",
+                       "b=0660", "--listen-group", "b=adm"}});
     process.wait_for_error("b.sock");
     struct stat a{}, b{};
     REQUIRE(::stat((directory / "a.sock").c_str(), &a) == 0);
@@ -204,10 +204,10 @@ TEST_CASE("opener: it serves an abstract name and an inherited socket, and takes
             0);
     REQUIRE(::listen(listener.number(), 5) == 0);
 
-    Process process =
-        Process::start({.arguments = {opener_program(), "--policy", directory / "policy.yaml", "--audit",
-                                      "none", "--listen", "abstract=" + name, "--listen", "inherited=fd:7"},
-                        .descriptors = {{7, listener.borrow()}}});
+    Process process = Process::start(
+        {.arguments = {opener_program(), "--control", "none", "--policy", directory / "policy.yaml",
+                       "--audit", "none", "--listen", "abstract=" + name, "--listen", "inherited=fd:7"},
+         .descriptors = {{7, listener.borrow()}}});
     process.wait_for_error("fd:7");
     CHECK(TestPeer(name).open("/usr/lib/os-release").status == 0);
     CHECK(TestPeer(directory / "inherited.sock").open("/usr/lib/os-release").status == 0);
@@ -215,8 +215,8 @@ TEST_CASE("opener: it serves an abstract name and an inherited socket, and takes
     CHECK(process.wait().status == 0);
     CHECK(std::filesystem::exists(directory / "inherited.sock"));  // not the opener's to remove
 
-    const Outcome not_listening =
-        run({.arguments = {opener_program(), "--policy", directory / "policy.yaml", "--listen", "fd:0"}});
+    const Outcome not_listening = run({.arguments = {opener_program(), "--control", "none", "--policy",
+                                                     directory / "policy.yaml", "--listen", "fd:0"}});
     CHECK(not_listening.status == 1);
     CHECK(contains(not_listening.err, "fd:0"));
 }

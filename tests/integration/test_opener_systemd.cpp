@@ -76,7 +76,7 @@ TEST_CASE("systemd: sockets that it passes are served under their names") {
     const std::string first = fixture.directory / "first.sock", second = fixture.directory / "second.sock";
     Process process = Process::start(
         {.arguments = {"/usr/bin/systemd-socket-activate", "--seqpacket", "-l", first, "-l", second,
-                       "--fdname=first:second", opener_program(), "--policy",
+                       "--fdname=first:second", opener_program(), "--control", "none", "--policy",
                        fixture.directory / "policy.yaml", "--audit", fixture.directory / "audit.jsonl"}});
     process.wait_for_error("Listening on " + second);
     TestPeer of_second(second), of_first(first);

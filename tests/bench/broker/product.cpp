@@ -19,8 +19,9 @@ namespace {
 
 test::Command command_of(const std::string& program, const std::string& base, const std::string& policy,
                          Audit audit) {
-    return {.arguments = {program, "--policy", policy, "--listen", base + ".sock", "--listen-mode", "0666",
-                          "--audit", audit == Audit::file ? base + ".jsonl" : "none"}};
+    return {.arguments = {program, "--control", "none", "--policy", policy, "--listen", base + ".sock",
+                          "--listen-mode", "0666", "--audit",
+                          audit == Audit::file ? base + ".jsonl" : "none"}};
 }
 
 [[noreturn]] void give_up(const char* path, int error, const char* reason) {
