@@ -20,7 +20,10 @@ AuditTrail::Recorded AuditTrail::decision(SessionAudit& session, DecisionRecord 
     record.session = session.session;
     record.peer = session.peer;
     if (!refused) return write(record);
-    if (is_counted(session, record, now)) return {};
+    if (is_counted(session, record, now)) {
+        ++counts_.counted;
+        return {};
+    }
     const Recorded recorded = write(record);
     session.share.use_record_bytes(line_.size(), now);
     return recorded;
@@ -30,7 +33,11 @@ AuditTrail::Recorded AuditTrail::write(const DecisionRecord& record) {
     DecisionRecord whole = record;
     whole.head = head(ring_->next_sequence());
     write_line(line_, whole);
-    if (ring_->append(line_)) return {whole.head.sequence, true};
+    if (ring_->append(line_)) {
+        ++counts_.written;
+        return {whole.head.sequence, true};
+    }
+    ++counts_.failed;
     return {0, record.errno_value != 0 || !settings_.refuse_unrecorded};
 }
 

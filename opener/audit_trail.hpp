@@ -17,6 +17,14 @@
 
 namespace fdbroker::opener {
 
+// Of one generation's decisions.
+struct AuditCounts {
+    std::uint64_t written = 0;  // records
+    std::uint64_t counted =
+        0;  // refusals that have no record of their own, but are counted with others like them
+    std::uint64_t failed = 0;  // that could not be put on record
+};
+
 class AuditTrail {
   public:
     using Clock = std::chrono::steady_clock;
@@ -51,6 +59,8 @@ class AuditTrail {
     // When settle() is next of use.
     std::optional<Clock::time_point> settle_at() const noexcept { return settle_at_; }
 
+    const AuditCounts& counts() const noexcept { return counts_; }
+
     // Of a record with that number, now.
     RecordHead head(std::uint64_t sequence) const;
 
@@ -59,12 +69,12 @@ class AuditTrail {
     bool is_counted(SessionAudit& session, const DecisionRecord& record, Clock::time_point now);
     void record_counted(SessionAudit& session, RepeatedRefusal& refusal, Clock::time_point now);
 
-  private:
     AuditRing* ring_;
     std::uint32_t generation_;
     std::string policy_digest_;
     policy::AuditSettings settings_{};
     std::string line_{};
+    AuditCounts counts_{};
     std::vector<SessionAudit*> counting_{};
     std::optional<Clock::time_point> settle_at_{};
 };

@@ -66,6 +66,8 @@ class Broker final : public ControlHost, HelperPool::Owner {
     std::size_t session_count() const override { return sessions_.size(); }
     std::size_t descriptors_in_flight() const override { return service_.shares.unread(); }
     const Metrics& metrics() const override { return service_.tools.metrics; }
+    const AuditCounts& audit_counts() const override { return service_.audit.counts(); }
+    const HelperPool& helpers() const override { return service_.helpers; }
     void tell(const LinkMessage& message) override { static_cast<void>(start_.link.send(message)); }
 
     Result<void> run();

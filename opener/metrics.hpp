@@ -106,6 +106,9 @@ class Metrics {
         step_began_ = now;
     }
 
+    // The rest of the steps of this request is not measured.
+    void end() noexcept { sampling_ = false; }
+
     void session_began() noexcept { ++sessions_begun_; }
 
     // ---- what was counted ----

@@ -205,8 +205,9 @@ void Session::answer(const proto::Request& request, std::size_t others) {
     service_.tools.metrics.begin();
     ++answered_;
     auto outcome = carry_out(request, others);
-    if (!outcome) return;
+    if (!outcome) return service_.tools.metrics.end();
     const Ruling ruling = record(request, *outcome, received_at_);
+    service_.tools.metrics.done(Step::record);
     service_.delivery.add(request.id, std::move(*outcome), ruling.record, ruling.may_leave);
 }
 
@@ -224,7 +225,6 @@ Ruling Session::record(const proto::Request& request, const Outcome& outcome,
         .reason = outcome.recorded_reason,
     };
     const AuditTrail::Recorded recorded = service_.audit.decision(audit_, record, now);
-    service_.tools.metrics.done(Step::record);
     if (!recorded.may_leave) {
         record.errno_value = EIO;
         record.step = Step::record;
@@ -267,6 +267,7 @@ bool Session::send_replies() {
     }
     auto sent = service_.delivery.send(socket_.borrow());
     service_.tools.metrics.done(Step::deliver);
+    service_.tools.metrics.end();
     if (sent) {
         count_unread(service_.delivery.descriptor_count());
         service_.delivery.clear();

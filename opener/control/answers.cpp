@@ -121,11 +121,19 @@ json answer_status(const GenerationFacts& facts, const ControlHost& host) {
     answer["sessions"] = host.session_count();
     answer["descriptors_in_flight"] = host.descriptors_in_flight();
     answer["confinement"] = confinement_to_json(facts);
+    answer["helpers"] = {{"helpers", host.helpers().helpers()},
+                         {"stuck", host.helpers().stuck()},
+                         {"waiting", host.helpers().waiting()},
+                         {"tasks", host.helpers().counters().tasks},
+                         {"timed_out", host.helpers().counters().timed_out}};
     answer["dormant"] = json::array();
     for (const DormantDirectory& directory : facts.dormant)
         answer["dormant"].push_back(
             {{"path", directory.path}, {"why", std::strerror(directory.errno_value)}});
     answer["audit"] = {{"destination", audit_destination(facts.start.options)},
+                       {"records", host.audit_counts().written},
+                       {"counted", host.audit_counts().counted},
+                       {"failed", host.audit_counts().failed},
                        {"next_record", facts.start.ring != nullptr ? facts.start.ring->next_sequence() : 0}};
     return answer;
 }
@@ -319,6 +327,11 @@ Gauges gauges_of(const GenerationFacts& facts, const ControlHost& host) {
             .crashes = facts.start.facts.facts().crashes.load(),
             .reloads = facts.start.facts.facts().reloads.load(),
             .failed_reloads = facts.start.facts.facts().failed_reloads.load(),
+            .helpers = host.helpers().helpers(),
+            .stuck_helpers = host.helpers().stuck(),
+            .waiting_tasks = host.helpers().waiting(),
+            .helper_counts = host.helpers().counters(),
+            .audit_counts = host.audit_counts(),
             .next_record = facts.start.ring != nullptr ? facts.start.ring->next_sequence() : 0};
 }
 

@@ -9,9 +9,11 @@
 #include <vector>
 
 #include "opener/audit_ring.hpp"
+#include "opener/audit_trail.hpp"
 #include "opener/broker.hpp"
 #include "opener/confinement/confinement.hpp"
 #include "opener/control/metrics_report.hpp"
+#include "opener/helpers/helper_pool.hpp"
 #include "opener/link.hpp"
 #include "opener/metrics.hpp"
 #include "opener/session_use.hpp"
@@ -49,6 +51,8 @@ class ControlHost {
     virtual std::size_t session_count() const = 0;
     virtual std::size_t descriptors_in_flight() const = 0;
     virtual const Metrics& metrics() const = 0;
+    virtual const AuditCounts& audit_counts() const = 0;
+    virtual const HelperPool& helpers() const = 0;
     // To the supervisor; may block while it is slow.
     virtual void tell(const LinkMessage& message) = 0;
 };

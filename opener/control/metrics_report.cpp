@@ -184,8 +184,23 @@ std::string to_prometheus(const Metrics& metrics, const Gauges& gauges) {
             gauges.descriptors_in_flight);
     add_requests(out, metrics);
     add_rules(out, metrics);
+    out.family("audit_records_total", "counter",
+               "Audit records of decisions: written, counted with others alike, or impossible to write.");
+    out.sample(gauges.audit_counts.written, "result=\"written\"");
+    out.sample(gauges.audit_counts.counted, "result=\"counted\"");
+    out.sample(gauges.audit_counts.failed, "result=\"failed\"");
     out.one("audit_next_record", "gauge",
             "The number that the next audit record bears; 0: nothing is recorded.", gauges.next_record);
+    out.one("helpers", "gauge", "Processes for what may block.", gauges.helpers);
+    out.one("helpers_stuck", "gauge", "Of these, those that a filesystem holds.", gauges.stuck_helpers);
+    out.one("helpers_made_total", "counter", "Helpers made.", gauges.helper_counts.made);
+    out.one("helper_tasks_waiting", "gauge", "Tasks that no helper has begun.", gauges.waiting_tasks);
+    out.one("helper_tasks_total", "counter", "Tasks that were given to a helper.",
+            gauges.helper_counts.tasks);
+    out.family("helper_tasks_failed_total", "counter", "Tasks that came to nothing.");
+    out.sample(gauges.helper_counts.timed_out, "reason=\"deadline\"");
+    out.sample(gauges.helper_counts.lost, "reason=\"helper_died\"");
+    out.sample(gauges.helper_counts.refused, "reason=\"no_room\"");
     out.one("control_clients", "gauge", "Connections to the control socket.", gauges.control_clients);
     out.one("watchers", "gauge", "Of these, those that watch.", gauges.watchers);
     out.one("watch_records_lost_total", "counter", "Decisions that a watcher was too slow for.",
@@ -262,6 +277,19 @@ json to_json(const Metrics& metrics, const Gauges& gauges) {
             {"step_sampling", Metrics::sample_every},
             {"rules", rules_to_json(metrics, uses)},
             {"other_rules", {{"rules", uses.others}, {"requests", uses.requests_of_others}}},
+            {"audit_records",
+             {{"written", gauges.audit_counts.written},
+              {"counted", gauges.audit_counts.counted},
+              {"failed", gauges.audit_counts.failed}}},
+            {"helpers",
+             {{"helpers", gauges.helpers},
+              {"stuck", gauges.stuck_helpers},
+              {"made", gauges.helper_counts.made},
+              {"waiting", gauges.waiting_tasks},
+              {"tasks", gauges.helper_counts.tasks},
+              {"timed_out", gauges.helper_counts.timed_out},
+              {"lost", gauges.helper_counts.lost},
+              {"refused", gauges.helper_counts.refused}}},
             {"next_record", gauges.next_record},
             {"control_clients", gauges.control_clients},
             {"watchers", gauges.watchers},

@@ -6,6 +6,8 @@
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 
+#include "opener/audit_trail.hpp"
+#include "opener/helpers/helper_pool.hpp"
 #include "opener/metrics.hpp"
 
 namespace fdbroker::opener {
@@ -21,6 +23,11 @@ struct Gauges {
     std::uint64_t crashes = 0;
     std::uint64_t reloads = 0;
     std::uint64_t failed_reloads = 0;
+    std::size_t helpers = 0;
+    std::size_t stuck_helpers = 0;
+    std::size_t waiting_tasks = 0;
+    HelperCounters helper_counts{};
+    AuditCounts audit_counts{};
     std::uint64_t control_clients = 0;
     std::uint64_t watchers = 0;
     std::uint64_t lost_watch_records = 0;

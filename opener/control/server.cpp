@@ -62,7 +62,7 @@ std::string watch_line(const WatchedDecision& decision) {
                     printable(record.path, LineFeeds::escaped), decision.pid, decision.peer.uid);
     if (!decision.peer.user.empty())
         line += fmt::format(" ({})", printable(decision.peer.user, LineFeeds::escaped));
-    if (record.rule != nullptr)
+    if (!refused && record.rule != nullptr)
         line += fmt::format(" rule {}", printable(record.rule->name, LineFeeds::escaped));
     if (refused) line += fmt::format(": {} ({})", record.reason, ::strerrorname_np(record.errno_value));
     if (record.head.sequence != 0) line += fmt::format(" [{}]", record.head.sequence);
