@@ -278,6 +278,41 @@ json answer_explain(const GenerationFacts& facts, std::string_view text) {
     return answer;
 }
 
+// ---- workers -------------------------------------------------------------------------------------------
+
+json answer_workers(const GenerationFacts& facts) {
+    const auto& options = facts.start.options.workers;
+    if (!options) return failure("workers: this opener looks after none (--workers)");
+    json workers = json::array();
+    for (const WorkerFacts& worker : facts.start.facts.facts().workers) {
+        if (worker.starts == 0) continue;
+        const auto started = SessionUse::Clock::time_point(std::chrono::nanoseconds(worker.started.load()));
+        const int last_end = worker.last_end;
+        workers.push_back(
+            {{"pid", worker.pid != 0 ? json(worker.pid.load()) : json()},
+             {"started", time_text(time_of_day(started))},
+             {"starts", worker.starts.load()},
+             {"last_end", worker.starts > 1 || worker.pid == 0 ? json(describe_end(last_end)) : json()}});
+    }
+    return {{"pool", options->name},
+            {"wanted", facts.start.facts.facts().workers_wanted.load()},
+            {"workers", std::move(workers)}};
+}
+
+std::expected<unsigned, json> worker_count(const GenerationFacts& facts, const std::string& pool,
+                                           const std::string& text) {
+    const auto& options = facts.start.options.workers;
+    if (!options) return std::unexpected(answer_workers(facts));
+    if (pool != options->name)
+        return std::unexpected(
+            failure(fmt::format("workers: no pool is called {}; there is {}", pool, options->name)));
+    const auto count = number(text);
+    if (!count || *count > max_workers)
+        return std::unexpected(
+            failure(fmt::format("workers: {} is no number from 0 to {}", text, max_workers), exit_usage));
+    return static_cast<unsigned>(*count);
+}
+
 // ---- reload --------------------------------------------------------------------------------------------
 
 json answer_reloaded(const GenerationFacts& facts) {

@@ -4,7 +4,9 @@
 // One that has `error` tells what went wrong, and in `status` how openerctl exits.
 #pragma once
 
+#include <expected>
 #include <nlohmann/json_fwd.hpp>
+#include <string>
 #include <string_view>
 
 #include "opener/control/host.hpp"
@@ -21,6 +23,10 @@ nlohmann::json answer_uptime(const GenerationFacts& facts);
 nlohmann::json answer_connections(const ControlHost& host, bool grants);
 nlohmann::json answer_why(const GenerationFacts& facts, std::string_view number);
 nlohmann::json answer_explain(const GenerationFacts& facts, std::string_view question);
+nlohmann::json answer_workers(const GenerationFacts& facts);
+// How many workers the pool of this name shall have; else the answer.
+std::expected<unsigned, nlohmann::json> worker_count(const GenerationFacts& facts, const std::string& pool,
+                                                     const std::string& count);
 // The new policy serves.
 nlohmann::json answer_reloaded(const GenerationFacts& facts);
 // It does not; `said` is what was said while the generation that should have served it was started (start_report.hpp).

@@ -21,7 +21,8 @@ struct ControlNote {
     enum class Waits : std::uint8_t {
         commands,  // for the client's next line
         watching,  // decisions are streamed
-        result,    // the supervisor does what the client asked for
+        reload,    // the policy is loaded again
+        workers,   // the number of workers is changed
     };
     Waits waits = Waits::commands;
     bool json = false;
@@ -31,7 +32,7 @@ struct ControlNote {
         return lost << 8 | (json ? 128U : 0U) | static_cast<std::uint64_t>(waits);
     }
     static ControlNote from(std::uint64_t packed) noexcept {
-        return {static_cast<Waits>((packed & 127U) <= 2 ? packed & 127U : 0), (packed & 128U) != 0,
+        return {static_cast<Waits>((packed & 127U) <= 3 ? packed & 127U : 0), (packed & 128U) != 0,
                 packed >> 8};
     }
 };

@@ -159,15 +159,23 @@ void ControlServer::obey(ControlClient& client, std::string_view text) {
         case ControlCommand::watch:
             return wait(client, {.waits = ControlNote::Waits::watching, .json = line->json});
         case ControlCommand::reload:
-            wait(client, {.waits = ControlNote::Waits::result, .json = line->json});
+            wait(client, {.waits = ControlNote::Waits::reload, .json = line->json});
             return host_->tell({.type = LinkType::reload, .token = client.token()});
         case ControlCommand::shutdown:
             answer({{"stopping", true}});
             client.flush();
             return host_->tell({.type = LinkType::shutdown, .token = client.token()});
         case ControlCommand::workers:
-            return answer(failure("workers: this opener looks after none"));
+            if (line->arguments.empty()) return answer(answer_workers(*facts_));
+            return set_workers(client, *line);
     }
+}
+
+void ControlServer::set_workers(ControlClient& client, const ControlLine& line) {
+    const auto count = worker_count(*facts_, line.arguments[0], line.arguments[1]);
+    if (!count) return client.answer(in_words(line.command, count.error(), line.json));
+    wait(client, {.waits = ControlNote::Waits::workers, .json = line.json});
+    host_->tell({.type = LinkType::set_workers, .total = *count, .token = client.token()});
 }
 
 void ControlServer::answer_metrics(ControlClient& client, bool as_json) {
@@ -189,13 +197,24 @@ void ControlServer::wait(ControlClient& client, const ControlNote& note) {
 
 void ControlServer::settle(Token token, CommandResult result, UniqueFd said) {
     const auto found = std::ranges::find(clients_, token, [](const auto& client) { return client->token(); });
-    if (found == clients_.end() || (*found)->note().waits != ControlNote::Waits::result) return;
+    if (found == clients_.end()) return;
     ControlClient& client = **found;
-    const bool as_json = client.note().json;
+    const ControlNote note = client.note();
+    const bool done = result == CommandResult::done;
+    json answer;
+    if (note.waits == ControlNote::Waits::reload) {
+        answer = done ? answer_reloaded(*facts_) : answer_not_reloaded(result, text_of(said.borrow()));
+    } else if (note.waits == ControlNote::Waits::workers) {
+        answer = done ? answer_workers(*facts_)
+                      : failure(fmt::format(
+                            "workers: there may be {} at most, and none when the opener stops", max_workers));
+    } else {
+        return;
+    }
     wait(client, {});
-    const json answer = result == CommandResult::done ? answer_reloaded(*facts_)
-                                                      : answer_not_reloaded(result, text_of(said.borrow()));
-    client.answer(in_words(ControlCommand::reload, answer, as_json));
+    client.answer(
+        in_words(note.waits == ControlNote::Waits::reload ? ControlCommand::reload : ControlCommand::workers,
+                 answer, note.json));
     client.flush();
     ready_.push_back(&client);
 }

@@ -164,6 +164,14 @@ std::string connections_text(const json& answer, const TextStyle& style) {
     return text + "\n" + delivered.text(style);
 }
 
+std::string workers_text(const json& answer, const TextStyle& style) {
+    Table table({"pid", "started", "starts", "the one before"});
+    for (const json& worker : answer["workers"])
+        table.add(
+            {word(worker["pid"]), word(worker["started"]), word(worker["starts"]), word(worker["last_end"])});
+    return fmt::format("{}: {} wanted\n", word(answer["pool"]), word(answer["wanted"])) + table.text(style);
+}
+
 std::string why_text(const json& record, const TextStyle& style) {
     Lines lines(style);
     const bool refused = record.value("decision", "") == "refused";
@@ -220,6 +228,8 @@ std::string to_text(ControlCommand command, const json& answer, const TextStyle&
             return connections_text(answer, style);
         case ControlCommand::why:
             return why_text(answer, style);
+        case ControlCommand::workers:
+            return workers_text(answer, style);
         case ControlCommand::reload:
             return fmt::format("generation {}\n{}\n", generation_text(answer["generation"]),
                                policy_text(answer["policy"]));

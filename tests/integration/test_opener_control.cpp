@@ -4,6 +4,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <nlohmann/json.hpp>
 
@@ -386,6 +387,35 @@ TEST_CASE("control: openerctl prints what the opener answers, and explains by th
     const Outcome still = explain("root");
     CHECK(still.status == 0);
     CHECK(contains(still.out, "not looked at, since the policy's files are not what was loaded"));
+}
+
+TEST_CASE("control: workers are listed, and their number is changed") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    {
+        const RunningOpener none(fixture.directory, fixture.policy());
+        CHECK(contains(answer(fixture, "workers"), "error: workers: this opener looks after none"));
+        CHECK(contains(answer(fixture, "workers web 2"), "error: workers: this opener looks after none"));
+    }
+    const RunningOpener opener(fixture.directory, fixture.policy(),
+                               {"--workers", "web=1", "--worker-user", "nobody", "--", "sleep", "1000"});
+    const auto running = [&] {
+        const json all = json::parse(answer(fixture, "workers --json"));
+        CHECK(all["pool"] == "web");
+        return std::ranges::count_if(all["workers"], [](const json& one) { return one["pid"].is_number(); });
+    };
+    while (running() != 1) {
+    }
+    CHECK(contains(answer(fixture, "workers"), "web: 1 wanted\n"));
+    CHECK(openerctl(fixture, {"workers", "web", "3"}).status == 0);
+    while (running() != 3) {
+    }
+    CHECK(openerctl(fixture, {"workers", "mail", "3"}).status == 1);
+    CHECK(openerctl(fixture, {"workers", "web", "many"}).status == 2);
+    CHECK(openerctl(fixture, {"workers", "web"}).status == 2);
+    CHECK(openerctl(fixture, {"workers", "web", "0"}).status == 0);
+    while (running() != 0) {
+    }
 }
 
 TEST_CASE("control: with none there is no socket; one that is asked for and cannot be had ends the start") {
