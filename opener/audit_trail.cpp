@@ -118,4 +118,10 @@ void AuditTrail::session_event(SessionAudit& session, std::string_view name, std
     session.share.use_record_bytes(line_.size(), now);
 }
 
+void AuditTrail::session_refused(std::uint64_t session, std::string_view cause, Clock::time_point now) {
+    if (ring_ == nullptr || refused_sessions_.usable_at() > now) return;
+    event({.event = "session-refused", .session = session, .cause = cause});
+    refused_sessions_.use(line_.size(), now);
+}
+
 }  // namespace fdbroker::opener

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -13,6 +14,7 @@
 #include "opener/audit_record.hpp"
 #include "opener/audit_ring.hpp"
 #include "opener/session_audit.hpp"
+#include "opener/token_bucket.hpp"
 #include "policy/policy.hpp"
 
 namespace fdbroker::opener {
@@ -53,6 +55,10 @@ class AuditTrail {
     void session_event(SessionAudit& session, std::string_view event, std::string_view cause,
                        Clock::time_point now);
 
+    // A connection of which nobody can say whose it is. Those who make them share one budget, above which none is
+    // recorded.
+    void session_refused(std::uint64_t session, std::string_view cause, Clock::time_point now);
+
     // Records what was counted and whose second is over; of one session, whatever its second: before that ends.
     void settle(Clock::time_point now);
     void settle(SessionAudit& session, Clock::time_point now);
@@ -76,6 +82,7 @@ class AuditTrail {
     std::string line_{};
     AuditCounts counts_{};
     std::vector<SessionAudit*> counting_{};
+    TokenBucket refused_sessions_{record_bytes_per_second, record_bytes_at_once};
     std::optional<Clock::time_point> settle_at_{};
 };
 

@@ -311,7 +311,7 @@ void Broker::adopt(const LinkMessage& message, UniqueFd socket) {
     if (!socket || message.value >= start_.listeners.size()) return let_go();
     auto peer = identify(socket.borrow(), start_.listeners[message.value].name, identities_);
     if (!peer) {
-        service_.audit.event({.event = "session-refused", .session = token, .cause = peer.error().message()});
+        service_.audit.session_refused(token, peer.error().message(), Clock::now());
         return let_go();
     }
     service_.tools.metrics.session_began();
@@ -360,6 +360,7 @@ void Broker::follow(Session& session, Session::State before, Session::State afte
     if (after == Session::State::draining) return loop_.remove(session.descriptor());
     if (after == Session::State::writable) {
         waiting_.push_back(&session);
+        session.waiting_since = Clock::now();
         look_again_soon();
     }
     // Edge-triggered: a socket with room tells so again each time the peer has read something.
@@ -393,8 +394,15 @@ bool Broker::make_room_for_waiting() {
 void Broker::look_again() {
     const std::size_t before = waiting_.size() + lingering_.size();
     for (const auto& [token, session] : sessions_) session->unread_descriptors();
+    const auto oldest = Clock::now() - service_.tools.policy.limits().reply_timeout;
     for (Session* session : std::vector(waiting_)) {
-        follow(*session, Session::State::writable, session->flush());
+        Session::State after = session->flush();
+        // Not one that waits for other sessions of its user, or for other users.
+        if (after == Session::State::writable && session->waiting_since < oldest && session->has_unread()) {
+            session->end(ETIMEDOUT, "the peer does not read its replies");
+            after = session->state();
+        }
+        follow(*session, Session::State::writable, after);
     }
     std::erase_if(lingering_, [this](const std::unique_ptr<Session>& session) {
         if (session->unread_descriptors() != 0 || session->tasks() != 0) return false;

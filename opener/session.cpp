@@ -83,11 +83,15 @@ Session::State Session::serve() {
     return state_;
 }
 
-bool Session::peer_has_read() {
+bool Session::has_unread() const noexcept {
     int bytes = 0;
     // unix(7): what the other end has not received yet, as the kernel accounts for it. While a message is being taken off
     // the queue a byte or two may linger; a message is hundreds.
-    if (::ioctl(socket_.number(), SIOCOUTQ, &bytes) != 0 || bytes > 64) return false;
+    return ::ioctl(socket_.number(), SIOCOUTQ, &bytes) != 0 || bytes > 64;
+}
+
+bool Session::peer_has_read() {
+    if (has_unread()) return false;
     service_.shares.taken(share_, std::exchange(unread_, 0));
     return true;
 }

@@ -80,6 +80,10 @@ class Session {
     // Looks whether the peer has read; sends what was parked.
     State flush();
 
+    // Whether there is anything that the peer has not read.
+    bool has_unread() const noexcept;
+    // Since when it has been in State::writable.
+    std::chrono::steady_clock::time_point waiting_since{};  // the broker's
     // Descriptors that are on their way to this peer because it has not read them; an upper bound until all are read.
     std::size_t unread_descriptors();
 

@@ -167,6 +167,8 @@ struct Limits {
     unsigned connections = 64;  // per uid
     unsigned connections_total = 4096;
     std::optional<RequestRate> requests_per_second;  // per uid; none: unlimited
+    std::chrono::milliseconds reply_timeout{
+        60'000};  // how long replies that keep others waiting may be left unread
 };
 
 struct AuditSettings {

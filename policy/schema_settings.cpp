@@ -42,6 +42,10 @@ constexpr Key<LoadContext, Limits> limits_keys[] = {
          read_mapping(context, node, "requests_per_second", rate_keys, rate);
          limits.requests_per_second = rate;
      }},
+    {"reply_timeout",
+     [](LoadContext& context, const Node& node, Limits& limits) {
+         if (const auto time = context.reader.time(node, "reply_timeout")) limits.reply_timeout = *time;
+     }},
 };
 
 constexpr Key<LoadContext, AuditSettings> audit_keys[] = {

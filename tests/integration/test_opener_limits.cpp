@@ -209,6 +209,22 @@ TEST_CASE("limits: a user who is refused without end fills his share of the log,
     CHECK(std::filesystem::file_size(log) < (std::uintmax_t{9} << 20));
 }
 
+TEST_CASE(
+    "limits: a peer that leaves its replies unread is cut off, which is on record, and others are not") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    RunningOpener opener(fixture.directory, fixture.policy + "limits: {reply_timeout: 500ms}\n");
+    auto mute = peers_of(some_user, opener, 1);
+    TestPeer idle(opener.socket());
+    CHECK(idle.open(fixture.file).status == 0);
+    // More than it may leave unread.
+    for (int i = 0; i < 4; ++i) mute.front().ask(std::vector<std::string>(proto::max_requests, fixture.file));
+    const auto records = opener.wait_for_event("session-end", 1, "the peer does not read its replies");
+    CHECK(records.back()["peer"]["uid"] == some_user);
+    CHECK(idle.open(fixture.file).status == 0);
+    CHECK(mute.front().wait_for_end() == "the peer does not read its replies");
+}
+
 TEST_CASE("limits: a refusal that repeats is counted, and the log says so when its peer goes") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;

@@ -163,6 +163,21 @@ TEST_CASE(
     CHECK(records[21]["event"] == "session-end");
 }
 
+TEST_CASE("audit trail: connections of nobody knows whom fill no more of the log than one user") {
+    Fixture fixture;
+    std::size_t bytes = 0;
+    for (std::uint64_t session = 1; session <= 200'000; ++session) {
+        fixture.trail.session_refused(session, "nobody can say who this is", start);
+        std::string text;
+        if (fixture.ring.take(text) == 0) break;
+        bytes += text.size();
+    }
+    CHECK(bytes > record_bytes_at_once / 2);
+    CHECK(bytes <= record_bytes_at_once + 1000);
+    fixture.trail.session_refused(1, "a second later", start + seconds(1));
+    CHECK(fixture.records().size() == 1);
+}
+
 TEST_CASE(
     "audit trail: refusals, long paths, comings and goings are paid for by their user, grants are not") {
     Fixture fixture;
