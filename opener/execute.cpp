@@ -65,11 +65,13 @@ std::optional<Outcome> execute(const Tools& tools, const policy::Peer& peer, con
     if (done) {
         outcome.file = std::move(done->file);
         outcome.payload = std::move(done->payload);
+        outcome.final_path = std::move(done->final_path);
         return outcome;
     }
     outcome.errno_value = done.error().errno_value;
     outcome.step = outcome.recorded_step = done.error().step;
     outcome.reason = outcome.recorded_reason = std::move(done.error().reason);
+    outcome.final_path = std::move(done.error().final_path);
     return outcome;
 }
 

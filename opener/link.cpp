@@ -20,7 +20,10 @@ Result<Link::Pair> Link::make() {
     if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0) {
         return proto::system_error("socketpair");
     }
-    return Pair{Link(UniqueFd(ends[0])), Link(UniqueFd(ends[1]))};
+    Pair pair{Link(UniqueFd(ends[0])), Link(UniqueFd(ends[1]))};
+    // Else a generation that was taken over could hand the supervisor one whose close() waits for a dead server.
+    proto::refuse_descriptors(pair.supervisor.descriptor());
+    return pair;
 }
 
 Result<void> Link::try_send(const LinkMessage& message, BorrowedFd attached) {

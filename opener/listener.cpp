@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "opener/config.hpp"
+#include "proto/channel.hpp"
 
 #if FDBROKER_SYSTEMD
 #include <systemd/sd-daemon.h>
@@ -22,17 +23,6 @@ using proto::Result;
 using proto::UniqueFd;
 
 namespace {
-
-#ifndef SO_PASSRIGHTS
-constexpr int SO_PASSRIGHTS = 83;  // asm-generic/socket.h since 6.16
-#endif
-
-// Where the kernel has it, a peer cannot even send descriptors here, and accepted sockets inherit that. Elsewhere what
-// comes is dropped by the receiver.
-void refuse_descriptors(BorrowedFd socket) {
-    const int off = 0;
-    static_cast<void>(::setsockopt(socket.number(), SOL_SOCKET, SO_PASSRIGHTS, &off, sizeof off));
-}
 
 Result<int> socket_option(BorrowedFd socket, int option) {
     int value = 0;
@@ -119,7 +109,7 @@ Result<Listener> Listener::adopt(std::string name, std::string address, Kind kin
         ::fcntl(socket.number(), F_SETFL, O_NONBLOCK) != 0) {
         return proto::system_error("fcntl", address);
     }
-    refuse_descriptors(socket.borrow());
+    proto::refuse_descriptors(socket.borrow());
     return Listener(std::move(name), std::move(address), kind, std::move(socket));
 }
 
@@ -132,7 +122,7 @@ Result<Listener> Listener::open(const ListenOption& option, mode_t mode,
     Listener listener(option.name, text, kind,
                       UniqueFd(::socket(AF_UNIX, socket_type(kind) | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)));
     if (!listener.socket_) return proto::system_error("socket");
-    refuse_descriptors(listener.descriptor());
+    proto::refuse_descriptors(listener.descriptor());
     const auto name = option.address.socket_name();
     if (const auto* path = std::get_if<proto::PathAddress>(&option.address.value())) {
         if (auto bound = listener.bind_path(name, path->path, mode, group); !bound)

@@ -25,6 +25,7 @@ struct Outcome {
     // something else (`reveal: ENOENT`).
     policy::OperationSet operations{};
     const policy::Rule* rule = nullptr;
+    std::string final_path{};  // where links that were followed led; empty: none was
     proto::Step recorded_step = proto::Step::none;
     std::string recorded_reason{};
 };

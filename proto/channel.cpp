@@ -8,6 +8,10 @@
 namespace fdbroker::proto {
 namespace {
 
+#ifndef SO_PASSRIGHTS
+constexpr int SO_PASSRIGHTS = 83;  // asm-generic/socket.h since 6.16
+#endif
+
 std::unexpected<Error> failed(const char* operation) {
     const bool gone = errno == EPIPE || errno == ECONNRESET;
     return std::unexpected(Error{gone ? ErrorKind::disconnected : ErrorKind::system, errno, operation});
@@ -147,6 +151,11 @@ Result<std::span<const std::byte>> receive(BorrowedFd socket, std::span<std::byt
     if ((header.msg_flags & MSG_TRUNC) != 0)
         return protocol_error("receive", "the message does not fit the buffer");
     return buffer.first(static_cast<std::size_t>(size));
+}
+
+void refuse_descriptors(BorrowedFd socket) noexcept {
+    const int off = 0;
+    static_cast<void>(::setsockopt(socket.number(), SOL_SOCKET, SO_PASSRIGHTS, &off, sizeof off));
 }
 
 }  // namespace fdbroker::proto

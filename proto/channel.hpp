@@ -62,6 +62,10 @@ Result<std::span<const std::byte>> receive(BorrowedFd socket, std::span<std::byt
                                            ReceivedDescriptors& descriptors, Wait wait,
                                            FullTable full_table = FullTable::fail);
 
+// From now on whoever sends descriptors to this socket, or to one that this listener accepts, gets EPERM. Where the kernel
+// has no SO_PASSRIGHTS (before 6.16) nothing changes.
+void refuse_descriptors(BorrowedFd socket) noexcept;
+
 // As above for an end that takes no descriptors: a message that brings any is a protocol error, and they
 // never enter our table.
 Result<std::span<const std::byte>> receive(BorrowedFd socket, std::span<std::byte> buffer, Wait wait);

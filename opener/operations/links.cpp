@@ -51,7 +51,10 @@ Done<Answer> with_links(const Work& work, LastLink last, const Attempted& attemp
     std::string text;  // what `grant` borrows, once a link has been followed
     for (unsigned followed = 0;; ++followed) {
         auto done = attempt(grant);
-        if (done || !met_a_link(done.error())) return done;
+        if (done || !met_a_link(done.error())) {
+            (done ? done->final_path : done.error().final_path) = std::move(text);
+            return done;
+        }
         const auto link = work.tools.resolver.find_link(grant, work.place);
         if (!link) return done;
         if (link->magic)
@@ -74,7 +77,8 @@ Done<Answer> with_links(const Work& work, LastLink last, const Attempted& attemp
             // lies behind it is not looked at.
             return std::unexpected(
                 Stop{Step::decide, decision.error().errno_value,
-                     fmt::format("\"{}\" is a symbolic link that leads to what no rule allows", link->path)});
+                     fmt::format("\"{}\" is a symbolic link that leads to what no rule allows", link->path),
+                     std::move(text)});
         grant = *decision;
     }
 }

@@ -34,6 +34,7 @@ struct Stop {
     proto::Step step = proto::Step::none;
     int errno_value = 0;
     std::string reason{};
+    std::string final_path{};  // as in Outcome
 
     // Nothing has been done, and a helper has to do it.
     bool needs_helper() const noexcept { return errno_value == 0; }
@@ -43,6 +44,7 @@ struct Stop {
 struct Answer {
     std::optional<DeliverableFile> file{};
     std::string payload{};
+    std::string final_path{};  // as in Outcome
 };
 
 template <typename T>

@@ -293,6 +293,28 @@ TEST_CASE("audit: a policy that does not load is on record, and the log names ea
     CHECK((*start)["policy_sha256"] == sum.out.substr(0, 64));
 }
 
+TEST_CASE("audit: where links led stands in the record, also where that is refused") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    const std::string data = fixture.directory / "data";
+    std::filesystem::create_symlink("file", data + "/link");
+    std::filesystem::create_symlink("key", data + "/forbidden");
+    RunningOpener opener(fixture.directory,
+                         "version: 1\nrules:\n  - {name: all, allow: [read], symlinks: follow, paths: [\"" +
+                             data + "/**\"]}\n  - {name: key, deny: all, paths: [\"" + data + "/key\"]}\n");
+    TestPeer peer(opener.socket());
+    CHECK(peer.open(data + "/file").status == 0);
+    CHECK(peer.open(data + "/link").status == 0);
+    CHECK(peer.open(data + "/forbidden").status == EACCES);
+    auto records = opener.wait_for_event("request", 3);
+    std::erase_if(records, [](const json& record) { return record["event"] != "request"; });
+    CHECK(!records[0].contains("final_path"));
+    CHECK(records[1]["path"] == data + "/link");
+    CHECK(records[1]["final_path"] == data + "/file");
+    CHECK(records[2]["final_path"] == data + "/key");
+    CHECK(records[2]["decision"] == "refused");
+}
+
 TEST_CASE(
     "audit: every record is an entry of the journal, with its fields, and none is lost while that restarts") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");

@@ -1,13 +1,20 @@
 // What one peer or one user can take from the others: turns, requests a second, room in the log.
 #include <doctest/doctest.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <csignal>
+#include <map>
+#include <optional>
 #include <set>
 #include <sstream>
 
+#include "tests/integration/missing_calls.hpp"
 #include "tests/integration/opener_support.hpp"
+#include "tests/support/child.hpp"
+#include "tests/support/descriptors.hpp"
 #include "tests/support/verdict.hpp"
 #include "tests/support/wait.hpp"
 
@@ -58,6 +65,52 @@ class Stopped {
   private:
     pid_t pid_;
 };
+
+bool has_strace() {
+    return ::access("/usr/bin/strace", X_OK) == 0;
+}
+
+// How often a process went to sleep in its loop meanwhile.
+template <typename Body>
+std::size_t sleeps_while(const Fixture& fixture, pid_t pid, Body body) {
+    make_directory(fixture.directory / "traces", {.mode = 0777});
+    const std::string trace = fixture.directory / "traces/trace";
+    Process strace = Process::start(
+        {.arguments = {"/usr/bin/strace", "-p", std::to_string(pid), "-o", trace, "-e", "trace=epoll_wait"}});
+    strace.wait_for_error("attached");
+    body();
+    strace.signal(SIGINT);
+    strace.wait();
+    std::istringstream lines(read_file(trace));
+    std::size_t count = 0;
+    for (std::string line; std::getline(lines, line);) count += line.starts_with("epoll_wait(");
+    return count;
+}
+
+// The limit that a process keeps to; none: what it may raise it to. Whoever has the process's own ids may set it, and
+// else only CAP_SYS_RESOURCE, which a container's root may lack.
+void limit_descriptors(pid_t pid, std::optional<rlim_t> limit) {
+    std::map<std::string, uid_t> ids;
+    std::istringstream lines(read_file("/proc/" + std::to_string(pid) + "/status"));
+    for (std::string line; std::getline(lines, line);) {
+        if (line.starts_with("Uid:") || line.starts_with("Gid:"))
+            ids[line.substr(0, 3)] = static_cast<uid_t>(std::stoul(line.substr(5)));
+    }
+    run_as({.uid = ids["Uid"], .gid = ids["Gid"]}, [&] {
+        rlimit now{};
+        REQUIRE(::prlimit(pid, RLIMIT_NOFILE, nullptr, &now) == 0);
+        now.rlim_cur = limit.value_or(now.rlim_max);
+        REQUIRE(::prlimit(pid, RLIMIT_NOFILE, &now, nullptr) == 0);
+    });
+}
+
+// So that it can open nothing more: a new descriptor gets the lowest number that is free, below the limit.
+void exhaust_descriptors(pid_t pid) {
+    const auto open = DescriptorTable::of(pid);
+    int lowest_free = 0;
+    while (open.entries().contains(lowest_free)) ++lowest_free;
+    limit_descriptors(pid, static_cast<rlim_t>(lowest_free));
+}
 
 // How many requests of other users were served before the first of this one.
 std::ptrdiff_t served_before(const std::vector<nlohmann::json>& records, uid_t uid) {
@@ -163,28 +216,111 @@ TEST_CASE("limits: requests above a user's rate are late and never an error, and
 }
 
 TEST_CASE("limits: a broker whose peers are paused sleeps, also when one of them hangs up") {
-    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
-    FDBROKER_SKIP_UNLESS(::access("/usr/bin/strace", X_OK) == 0, "needs strace");
+    FDBROKER_SKIP_UNLESS(is_root() && has_strace(), "needs root and strace");
     const Fixture fixture;
     RunningOpener opener(fixture.directory,
                          fixture.policy + "limits: {requests_per_second: {rate: 50, burst: 1}}\n");
     auto eager = peers_of(some_user, opener, 3);
-    make_directory(fixture.directory / "traces", {.mode = 0777});
-    const std::string trace = fixture.directory / "traces/trace";
-    Process strace = Process::start({.arguments = {"/usr/bin/strace", "-p", std::to_string(opener.broker()),
-                                                   "-o", trace, "-e", "trace=epoll_wait"}});
-    strace.wait_for_error("attached");
-    for (TestPeer& peer : eager) {
-        for (int i = 0; i < 20; ++i) peer.ask({fixture.file});
+    const std::size_t sleeps = sleeps_while(fixture, opener.broker(), [&] {
+        for (TestPeer& peer : eager) {
+            for (int i = 0; i < 20; ++i) peer.ask({fixture.file});
+        }
+        eager.pop_back();
+        opener.wait_for_event("request", 40);
+    });
+    CHECK(sleeps < 400);
+}
+
+TEST_CASE(
+    "limits: a supervisor that can take no connection waits until it can, and does all else meanwhile") {
+    FDBROKER_SKIP_UNLESS(is_root() && has_strace(), "needs root and strace");
+    const Fixture fixture;
+    RunningOpener opener(fixture.directory, fixture.policy);
+    TestPeer before(opener.socket());
+    CHECK(before.open(fixture.file).status == 0);
+    exhaust_descriptors(opener.process().pid());
+    TestPeer late(opener.socket());
+    late.ask({fixture.file});
+    const auto begun = std::chrono::steady_clock::now();
+    const std::size_t sleeps = sleeps_while(fixture, opener.process().pid(), [&] {
+        for (int i = 0; i < 50; ++i) CHECK(before.open(fixture.file).status == 0);
+        opener.wait_for_event("request", 51);
+    });
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begun;
+    // For each interval of the log, each try to accept, each child's signal.
+    CHECK(static_cast<double>(sleeps) < 100 + took.count() * 200);
+    limit_descriptors(opener.process().pid(), {});
+    CHECK(late.answers().front().status == 0);
+}
+
+TEST_CASE("limits: a broker without a descriptor left refuses what needs one, and ends nobody else") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    RunningOpener opener(fixture.directory, fixture.policy);
+    TestPeer before(opener.socket());
+    CHECK(before.open(fixture.file).status == 0);
+    // What was delivered is closed by the time the next request is served.
+    CHECK(before.open("/etc/shadow").status == EACCES);
+    exhaust_descriptors(opener.broker());
+    CHECK(before.open(fixture.file).status == EMFILE);
+    TestPeer late(opener.socket());
+    late.wait_for_end();
+    limit_descriptors(opener.broker(), {});
+    CHECK(before.open(fixture.file).status == 0);
+    CHECK(TestPeer(opener.socket()).open(fixture.file).status == 0);
+}
+
+TEST_CASE("limits: whatever the kernel lacks for another connection, the opener goes on without it") {
+    FDBROKER_SKIP_UNLESS(is_root() && has_strace(), "needs root and strace");
+    for (const int error : {ENFILE, ENOMEM, ENOBUFS}) {
+        CAPTURE(error);
+        const Fixture fixture;
+        run_in_child([&] {
+            take_away({{SCMP_SYS(accept4), error}});
+            RunningOpener opener(fixture.directory, fixture.policy);
+            const TestPeer peer(opener.socket());
+            const auto begun = std::chrono::steady_clock::now();
+            const std::size_t sleeps = sleeps_while(fixture, opener.process().pid(), [&] {
+                opener.process().signal(SIGHUP);
+                opener.wait_for_event("start", 2);
+            });
+            const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begun;
+            CHECK(static_cast<double>(sleeps) < 100 + took.count() * 200);
+            CHECK(opener.stop() == 0);
+        });
     }
-    eager.pop_back();
-    opener.wait_for_event("request", 40);
-    strace.signal(SIGINT);
-    strace.wait();
-    std::istringstream lines(read_file(trace));
-    std::size_t waited = 0;
-    for (std::string line; std::getline(lines, line);) waited += line.starts_with("epoll_wait(");
-    CHECK(waited < 400);
+}
+
+TEST_CASE("limits: a flood of connections leaves nothing behind, and others are served") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    RunningOpener opener(fixture.directory, fixture.policy + "limits: {connections: 20}\n");
+    TestPeer other(opener.socket());
+    CHECK(other.open(fixture.file).status == 0);
+    CHECK(other.open("/etc/shadow").status == EACCES);
+    const auto of_broker = DescriptorTable::of(opener.broker());
+    const auto of_supervisor = DescriptorTable::of(opener.process().pid());
+    REQUIRE(::seteuid(some_user) == 0);
+    for (int round = 0; round < 100; ++round) {
+        std::vector<TestPeer> crowd;
+        // More than the user may have: some are told so and let go.
+        for (int i = 0; i < 30; ++i) crowd.emplace_back(opener.socket());
+    }
+    REQUIRE(::seteuid(0) == 0);
+    for (int i = 0; i < 50; ++i) CHECK(other.open(fixture.file).status == 0);
+    CHECK(other.open("/etc/shadow").status == EACCES);
+    opener.wait_for_event("session-end", 1);
+    const Deadline deadline = in_good_time();
+    while (DescriptorTable::of(opener.process().pid()).count() > of_supervisor.count() ||
+           DescriptorTable::of(opener.broker()).count() > of_broker.count())
+        REQUIRE(std::chrono::steady_clock::now() < deadline);
+    const auto records = opener.wait_for_event("session-end", 1);
+    std::set<std::uint64_t> begun, ended;
+    for (const auto& record : records) {
+        if (record["event"] == "session-start") begun.insert(record["session"].get<std::uint64_t>());
+        if (record["event"] == "session-end") ended.insert(record["session"].get<std::uint64_t>());
+    }
+    for (const std::uint64_t session : ended) CHECK(begun.contains(session));
 }
 
 TEST_CASE("limits: a user who is refused without end fills his share of the log, and others go on") {

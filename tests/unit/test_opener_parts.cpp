@@ -16,6 +16,7 @@
 #include "opener/open_flags.hpp"
 #include "tests/support/child.hpp"
 #include "tests/support/descriptors.hpp"
+#include "tests/support/verdict.hpp"
 
 using namespace fdbroker;
 using namespace fdbroker::opener;
@@ -195,6 +196,19 @@ TEST_CASE("link: a message arrives with its descriptor, and the end of the other
         CHECK(pair->generation.receive().error().kind == proto::ErrorKind::disconnected);
     }
     CHECK(test::DescriptorTable::now().changes_since(before) == "");
+}
+
+TEST_CASE("link: a generation cannot hand its supervisor a descriptor where the kernel has SO_PASSRIGHTS") {
+    auto pair = Link::make();
+    REQUIRE(pair);
+    const int on = 1;
+    FDBROKER_SKIP_UNLESS(
+        ::setsockopt(pair->generation.descriptor().number(), SOL_SOCKET, 83, &on, sizeof on) == 0,
+        "needs SO_PASSRIGHTS (Linux 6.16)");
+    const auto sent = pair->generation.try_send({.type = LinkType::pong}, proto::BorrowedFd(STDIN_FILENO));
+    REQUIRE(!sent);
+    CHECK(sent.error().errno_value == EPERM);
+    CHECK(pair->supervisor.try_send({.type = LinkType::ping}, proto::BorrowedFd(STDIN_FILENO)));
 }
 
 TEST_CASE("link: a full descriptor table loses the descriptor, not the message") {
