@@ -72,7 +72,8 @@ void AuditLog::check(std::size_t from) {
         const std::string_view rest = std::string_view(pending_).substr(from);
         const std::size_t length = rest.find('\n') + 1;
         const std::string_view line = rest.substr(0, length);
-        if (length == 0 || !line.starts_with(line_beginning(next_, generation_)) || !line.ends_with("}\n")) {
+        if (length == 0 || length > max_line || !line.starts_with(line_beginning(next_, generation_)) ||
+            !line.ends_with("}\n")) {
             const std::size_t bytes = rest.size();
             pending_.resize(from);
             foul_ = true;

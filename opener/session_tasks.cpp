@@ -63,6 +63,7 @@ std::vector<Ruling> Session::task_reported(HelperTask& task, const Report& repor
             .errno_value = reported.errno_value,
             .operations = reported.operations,
             .rule = reported.rule && *reported.rule < rules.size() ? &rules[*reported.rule] : nullptr,
+            .final_path = std::string(reported.final_path),
             .recorded_step = reported.step,
             .recorded_reason = std::string(reported.reason)};
         rulings.push_back(record(task.parts[i].request, outcome, task.received_at));

@@ -112,6 +112,7 @@ class Helper {
             if (outcome.rule != nullptr)
                 reported.rule = static_cast<std::uint32_t>(outcome.rule - tools_.policy.rules().data());
             reported.reason = outcome.recorded_reason;
+            reported.final_path = outcome.final_path;
         }
         say_to_broker(write_report(report));
     }

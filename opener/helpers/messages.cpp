@@ -75,10 +75,12 @@ ReportedOutcome read_outcome(FieldReader& reader) {
     outcome.operations = policy::OperationSet::from_bits(reader.number<std::uint16_t>());
     if (const auto rule = reader.number<std::uint32_t>(); rule != 0) outcome.rule = rule - 1;
     outcome.reason = reader.text();
+    outcome.final_path = reader.text();
     const bool done = outcome.errno_value == 0;
     if (outcome.errno_value < 0 || outcome.errno_value > proto::max_errno ||
         step > static_cast<std::uint8_t>(proto::Step::record) || done != (step == 0) ||
-        outcome.reason.size() > proto::max_reason_length) {
+        outcome.reason.size() > proto::max_reason_length ||
+        outcome.final_path.size() > proto::max_path_length) {
         reader.fail();
     }
     return outcome;
@@ -112,12 +114,16 @@ std::vector<std::byte> write_report(const Report& report) {
     writer.number(number_of(FromHelper::Type::report));
     writer.number(report.job);
     writer.number(static_cast<std::uint32_t>(report.outcomes.size()));
+    std::size_t room = most_final_paths;
     for (const ReportedOutcome& outcome : report.outcomes) {
         writer.number(outcome.errno_value);
         writer.number(static_cast<std::uint8_t>(outcome.step));
         writer.number(outcome.operations.bits());
         writer.number(outcome.rule ? *outcome.rule + 1 : std::uint32_t{0});
         writer.text(outcome.reason.substr(0, proto::max_reason_length));
+        const std::string_view final_path = outcome.final_path.substr(0, room);
+        room -= final_path.size();
+        writer.text(final_path);
     }
     return std::move(writer).take();
 }

@@ -42,7 +42,11 @@ struct ReportedOutcome {
     policy::OperationSet operations{};
     std::optional<std::uint32_t> rule{};  // index among Policy::rules()
     std::string_view reason{};            // at most proto::max_reason_length bytes
+    // As in Outcome. The last ones of a batch are cut short where all together are longer than most_final_paths.
+    std::string_view final_path{};
 };
+// What a message has room for besides as many outcomes as there can be, each with the longest reason.
+inline constexpr std::size_t most_final_paths = std::size_t{12} << 10;
 struct Report {
     std::uint64_t job = 0;
     std::vector<ReportedOutcome> outcomes{};  // one for each request
@@ -73,7 +77,7 @@ std::vector<std::byte> write_idle();
 struct FromHelper {
     enum class Type : std::uint32_t { report = 1, sent = 2, idle = 3 };
     Type type{};
-    Report report{};  // its reasons point into the message
+    Report report{};  // its texts point into the message
     Sent sent{};
 };
 std::optional<FromHelper> read_from_helper(std::span<const std::byte> message);

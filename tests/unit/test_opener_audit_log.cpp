@@ -85,7 +85,8 @@ TEST_CASE("audit log: what is no record of this generation, or no record at all,
     for (const std::string& bad :
          {line_beginning(3, 1) + "\"event\":\"early\"}\n", line_beginning(1, 1) + "\"event\":\"again\"}\n",
           line_beginning(2, 7) + "\"event\":\"another's\"}\n", line_beginning(2, 1) + "\"event\":\"half\"",
-          std::string(5000, '\0'), std::string("\n"), std::string("{}\n")}) {
+          std::string(5000, '\0'), std::string("\n"), std::string("{}\n"),
+          line_beginning(2, 1) + std::string(max_line, ' ') + "}\n"}) {
         CAPTURE(bad);
         const Fixture fixture;
         AuditLog log = fixture.log();
