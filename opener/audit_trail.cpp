@@ -44,7 +44,7 @@ AuditTrail::Recorded AuditTrail::write(const DecisionRecord& record) {
 // ---- refusals that repeat ------------------------------------------------------------------------------
 
 bool AuditTrail::is_counted(SessionAudit& session, const DecisionRecord& record, Clock::time_point now) {
-    const auto known =
+    auto* const known =
         std::ranges::find_if(session.repeated, [&](const auto& refusal) { return refusal.is_like(record); });
     if (known != session.repeated.end() && !known->is_over(now)) {
         if (known->one_by_one(record)) return false;

@@ -143,7 +143,7 @@ std::variant<Options, ExitStatus> parse_options(int argc, char** argv) {
         ->type_name("DEST");
     app.add_option("--user", options.user, "whom the broker runs as (fdbroker, else an unused uid)")
         ->type_name("NAME");
-    unsigned start_timeout = static_cast<unsigned>(options.start_timeout.count());
+    auto start_timeout = static_cast<unsigned>(options.start_timeout.count());
     app.add_option("--start-timeout", start_timeout,
                    "how long a broker may take to load the policy and be confined (60)")
         ->type_name("SECONDS")

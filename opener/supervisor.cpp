@@ -100,7 +100,7 @@ class Supervisor {
     void directories_changed();
     void ask_for_reload(Clock::time_point when);
     void answer(Token asker, CommandResult result, SharedFile text = {});
-    void answer_reload(CommandResult result, SharedFile text = {});
+    void answer_reload(CommandResult result, const SharedFile& text = {});
     void stop();
     void drain_audit();
     void act_on_time();
@@ -536,7 +536,7 @@ void Supervisor::answer(Token asker, CommandResult result, SharedFile text) {
     for (Answer& answer : std::exchange(answers_, {})) active_->post(answer.message, std::move(answer.text));
 }
 
-void Supervisor::answer_reload(CommandResult result, SharedFile text) {
+void Supervisor::answer_reload(CommandResult result, const SharedFile& text) {
     for (const Token asker : std::exchange(starting_for_askers_, {})) answer(asker, result, text);
 }
 

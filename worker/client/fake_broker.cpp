@@ -114,7 +114,8 @@ proto::Result<std::unique_ptr<FakeBroker>> FakeBroker::make(const std::string& r
 
 int FakeBroker::write(std::string_view path, std::string_view content) const {
     if (!is_canonical(path) || path == "/") return -EINVAL;
-    for (std::size_t slash = path.find('/', 1); slash != path.npos; slash = path.find('/', slash + 1)) {
+    for (std::size_t slash = path.find('/', 1); slash != std::string_view::npos;
+         slash = path.find('/', slash + 1)) {
         const Place place = place_of(root_.borrow(), path.substr(0, slash));
         if (!place.directory) return -errno;
         if (::mkdirat(place.directory.number(), place.name.c_str(), 0755) != 0 && errno != EEXIST)
@@ -216,7 +217,9 @@ bool FakeBroker::is_to_fail(std::string_view path, Outcome& outcome) {
     outcome.error = failure.error;
     outcome.step = proto::Step::decide;
     outcome.reason = failure.reason;
-    if (failure.times != 0 && --failure.times == 0) failures_.erase(found);
+    const bool was_last = failure.times == 1;
+    if (failure.times != 0) --failure.times;
+    if (was_last) failures_.erase(found);
     return true;
 }
 
@@ -252,7 +255,8 @@ int FakeBroker::perform_here(const Request& request, Outcome& outcome) {
         case Call::stat: {
             const UniqueFd file = open_below(root, request.path, O_PATH | O_NOFOLLOW);
             struct statx status{};
-            if (!file || ::statx(file.number(), "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME, &status))
+            if (!file ||
+                ::statx(file.number(), "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME, &status) != 0)
                 return -1;
             outcome.payload = write_statx(status);
             return 0;
