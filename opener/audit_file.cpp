@@ -16,7 +16,7 @@ using proto::UniqueFd;
 
 namespace {
 
-Result<UniqueFd> open_file(const std::string& path) {
+Result<UniqueFd> open_log(const std::string& path) {
     // O_NONBLOCK: a FIFO that nobody reads shall not hold the supervisor up, at this open or at a write.
     UniqueFd file(::open(
         path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW, 0600));
@@ -125,7 +125,7 @@ void AuditFile::rotate() {
 }
 
 Result<void> AuditFile::reopen() {
-    auto file = open_file(path_);
+    auto file = open_log(path_);
     if (!file) return std::unexpected(file.error());
     file_ = std::move(*file);
     return begin();
@@ -134,7 +134,7 @@ Result<void> AuditFile::reopen() {
 }  // namespace
 
 Result<std::unique_ptr<AuditSink>> open_audit_file(const std::string& path) {
-    auto opened = open_file(path);
+    auto opened = open_log(path);
     if (!opened) return std::unexpected(opened.error());
     auto file = std::make_unique<AuditFile>(path, std::move(*opened));
     if (auto begun = file->begin(); !begun) return std::unexpected(begun.error());

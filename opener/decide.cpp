@@ -72,7 +72,6 @@ constexpr CallFlags calls[] = {
 
 constexpr std::uint32_t mode_bits = 07777;
 constexpr std::uint32_t set_id_bits = 06000;
-constexpr std::string_view user_namespace = "user.";  // xattr(7)
 
 bool is_time(const proto::Timestamp& time) {
     return time.nanoseconds < 1'000'000'000 || time.nanoseconds == UTIME_NOW ||
@@ -109,7 +108,7 @@ const char* fault_of(const proto::Request& request, const CallFlags& known) {
         case Call::xattr_read:
         case Call::xattr_write:
         case Call::xattr_remove:
-            if (!request.payload.starts_with(user_namespace))
+            if (!request.payload.starts_with(attribute_namespace))
                 return "an attribute that is not of the namespace user";
             break;
         default:

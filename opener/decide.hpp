@@ -3,6 +3,7 @@
 
 #include <expected>
 #include <optional>
+#include <string_view>
 
 #include "opener/open_flags.hpp"
 #include "opener/outcome.hpp"
@@ -12,6 +13,10 @@
 #include "proto/message.hpp"
 
 namespace fdbroker::opener {
+
+// Where extended attributes may be asked for: the one namespace that has no meaning to the kernel (xattr(7)). The others
+// are modes, capabilities and labels.
+inline constexpr std::string_view attribute_namespace = "user.";
 
 // A request that the policy allows. Borrows the request, whose path must stay where it is, and the policy.
 struct GrantedRequest {

@@ -17,7 +17,7 @@ namespace {
 //
 //   name, text of the policy; how many patterns; for each: pattern, how many files; for each: name, text
 
-class Writer {
+class PolicyWriter {
   public:
     void number(std::uint64_t value) { bytes_.append(reinterpret_cast<const char*>(&value), sizeof value); }
     void text(std::string_view value) {
@@ -34,9 +34,9 @@ class Writer {
     std::string bytes_{};
 };
 
-class Reader {
+class PolicyReader {
   public:
-    explicit Reader(std::string_view bytes) : rest_(bytes) {}
+    explicit PolicyReader(std::string_view bytes) : rest_(bytes) {}
 
     std::uint64_t number() {
         const std::string_view bytes = take(sizeof(std::uint64_t));
@@ -82,7 +82,7 @@ Result<KeptPolicy> KeptPolicy::create() {
 }
 
 Result<void> KeptPolicy::keep(const PolicyText& text) {
-    Writer writer;
+    PolicyWriter writer;
     writer.source(text.main);
     writer.number(text.fragments.size());
     for (const PolicyText::Fragments& fragments : text.fragments) {
@@ -98,7 +98,7 @@ Result<void> KeptPolicy::keep(const PolicyText& text) {
 Result<PolicyText> KeptPolicy::read() const {
     auto bytes = read_sealed(file_.borrow());
     if (!bytes) return std::unexpected(bytes.error());
-    Reader reader(*bytes);
+    PolicyReader reader(*bytes);
     PolicyText text;
     text.main = reader.source();
     for (std::uint64_t patterns = reader.count(); patterns > 0; --patterns) {

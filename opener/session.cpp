@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "opener/decide.hpp"
+#include "opener/would_block.hpp"
 
 namespace fdbroker::opener {
 
@@ -16,10 +17,6 @@ using proto::MessageType;
 using proto::Step;
 
 namespace {
-
-bool would_block(const proto::Error& error) noexcept {
-    return error.kind == ErrorKind::system && error.errno_value == EAGAIN;
-}
 
 // Later it may go: the peer must read, or others must, whose unread descriptors the kernel counts together with these.
 bool must_wait(const proto::Error& error) noexcept {

@@ -31,12 +31,12 @@ using std::chrono::milliseconds;
 namespace {
 
 // One that ends is started again, more and more slowly when it ends again and again.
-constexpr milliseconds first_delay{100};
-constexpr milliseconds longest_delay{30'000};
+constexpr milliseconds first_restart_delay{100};
+constexpr milliseconds longest_restart_delay{30'000};
 // One that has run this long starts the count anew.
-constexpr std::chrono::seconds proven_after{10};
+constexpr std::chrono::seconds proven_worker_after{10};
 // Between SIGTERM and SIGKILL.
-constexpr std::chrono::seconds end_timeout{5};
+constexpr std::chrono::seconds worker_end_timeout{5};
 
 // The numbers that a worker's descriptors have.
 constexpr int socket_number = 3;
@@ -182,8 +182,9 @@ void WorkerPool::start_later(Worker& worker) {
     worker.ask_at.reset();
     worker.answer_by.reset();
     worker.kill_at.reset();
-    const bool proven = Clock::now() - worker.started > proven_after;
-    worker.delay = proven ? first_delay : std::clamp(2 * worker.delay, first_delay, longest_delay);
+    const bool proven = Clock::now() - worker.started > proven_worker_after;
+    worker.delay = proven ? first_restart_delay
+                          : std::clamp(2 * worker.delay, first_restart_delay, longest_restart_delay);
     worker.start_at = Clock::now() + worker.delay;
 }
 
@@ -257,7 +258,7 @@ void WorkerPool::end(Worker& worker) {
     worker.start_at.reset();
     if (worker.pid == 0 || worker.kill_at) return;
     ::kill(worker.pid, SIGTERM);
-    worker.kill_at = Clock::now() + end_timeout;
+    worker.kill_at = Clock::now() + worker_end_timeout;
 }
 
 void WorkerPool::forget_channel(Worker& worker) {

@@ -169,7 +169,7 @@ nlohmann::json question_for_opener(const policy::PeerIdentity& peer, policy::Ope
 std::expected<policy::Policy, std::string_view> served_policy(const nlohmann::json& answer) {
     if (::geteuid() != 0) return std::unexpected(takes_root);
     auto loaded = opener::load_policy(answer["policy"]["file"].get<std::string>());
-    if (!loaded || loaded->digest != answer["policy"]["sha256"])
+    if (!loaded || loaded->digest != answer["policy"]["sha256"].get<std::string>())
         return std::unexpected("since the policy's files are not what was loaded");
     return std::move(loaded->policy);
 }

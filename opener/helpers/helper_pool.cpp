@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "opener/would_block.hpp"
 #include "proto/channel.hpp"
 
 namespace fdbroker::opener {
@@ -15,10 +16,6 @@ namespace {
 
 // The zygote answers with an int; any byte asks for a helper.
 constexpr std::byte order{1};
-
-bool nothing_there_now(const proto::Error& error) noexcept {
-    return error.kind == proto::ErrorKind::system && error.errno_value == EAGAIN;
-}
 
 }  // namespace
 
@@ -187,7 +184,7 @@ void HelperPool::hear_zygotes() {
             proto::ReceivedDescriptors descriptors;
             const auto buffer = std::as_writable_bytes(std::span(&status, 1));
             auto received = proto::receive(zygotes_[i].borrow(), buffer, descriptors, proto::Wait::never);
-            if (!received && nothing_there_now(received.error())) break;
+            if (!received && would_block(received.error())) break;
             if (!received || received->size() != sizeof status) {
                 zygote_ended(i);
                 break;
@@ -232,7 +229,7 @@ void HelperPool::add_helper(UniqueFd channel) {
 void HelperPool::hear(Helper& helper) {
     for (;;) {
         auto received = proto::receive(helper.channel.borrow(), buffer_, proto::Wait::never);
-        if (!received && nothing_there_now(received.error())) return;
+        if (!received && would_block(received.error())) return;
         const auto message = received ? read_from_helper(*received) : std::nullopt;
         // One that says what no helper says is of no more use either.
         if (!message || !take(helper, *message)) return lose(helper);

@@ -18,9 +18,6 @@ using proto::Step;
 
 namespace {
 
-// The one namespace that has no meaning to the kernel (xattr(7)): the others are modes, capabilities and labels.
-constexpr std::string_view user_namespace = "user.";
-
 proto::Timestamp time_of(const statx_timestamp& time) {
     return {.seconds = time.tv_sec, .nanoseconds = time.tv_nsec};
 }
@@ -100,7 +97,7 @@ Done<Answer> list_attributes(const Work& work, const policy::Grant& grant) {
     if (size < 0) return call_failed(Step::inspect);
     std::string names;
     for (const char* name = all.data(); name < all.data() + size; name += std::strlen(name) + 1)
-        if (std::string_view(name).starts_with(user_namespace)) names.append(name).push_back('\0');
+        if (std::string_view(name).starts_with(attribute_namespace)) names.append(name).push_back('\0');
     return Answer{.payload = std::move(names)};
 }
 
