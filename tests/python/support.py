@@ -1,4 +1,4 @@
-"""What the tests of fdbroker.py share: a real opener, and a peer that answers as it is told."""
+"""What the tests of the Python module share: a real opener, and a peer that answers as it is told."""
 
 import os
 import pathlib
@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import threading
 
-import fdbroker
+from fdbroker import protocol
 
 OPENER = os.environ.get("FDBROKER_OPENER", "opener")
 
@@ -63,8 +63,8 @@ class ScriptedBroker:
 
     def _run(self, script, calls):
         try:
-            fdbroker.read_hello(self.socket.recv(65536))
-            self.socket.send(fdbroker.write_hello_reply(fdbroker.HelloReply(1, 1, 253, 65536, calls)))
+            protocol.read_hello(self.socket.recv(65536))
+            self.socket.send(protocol.write_hello_reply(protocol.HelloReply(1, 1, 253, 65536, calls)))
             script(self)
         except Exception as error:  # shown by join()
             self.trouble = error
@@ -77,14 +77,14 @@ class ScriptedBroker:
             raise self.trouble
 
     def requests(self):
-        return fdbroker.read_requests(self.socket.recv(65536))[0]
+        return protocol.read_requests(self.socket.recv(65536))[0]
 
     def request(self):
         (request,) = self.requests()
         return request
 
     def reply(self, *replies, descriptors=()):
-        message = fdbroker.write_replies(replies)
+        message = protocol.write_replies(replies)
         if descriptors:
             socket.send_fds(self.socket, [message], list(descriptors))
         else:

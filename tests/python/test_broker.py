@@ -1,4 +1,4 @@
-"""fdbroker.py against a real opener, with real files; and against a scripted one for what that must see and say."""
+"""The Python module against a real opener, with real files; and against a scripted one for what that must see and say."""
 
 import asyncio
 import errno
@@ -10,7 +10,8 @@ import sys
 import unittest
 
 import fdbroker
-from fdbroker import Reply
+from fdbroker import protocol
+from fdbroker.protocol import Reply
 from support import RealOpener, ScriptedBroker, open_descriptors
 
 RULES = """
@@ -180,7 +181,7 @@ with broker.open({path!r}, encoding="utf-8") as file:
         self.assertFalse((self.data / "directory").exists())
 
     def test_a_put_replaces_a_file_whole(self):
-        if not self.broker._channel.limits.calls >> fdbroker.COMMIT & 1:
+        if not self.broker._channel.limits.calls >> protocol.COMMIT & 1:
             self.skipTest("this opener does not serve put")
         path = pathlib.Path(self.opener.write("put", "old"))
         with self.assertRaises(KeyError):
@@ -196,7 +197,7 @@ def status(**fields):
     order = ("mask block attributes links uid gid mode reserved inode size blocks known access birth change modification "
              "rdev_major rdev_minor dev_major dev_minor").split()
     values = {name: bytes(16) if name in ("access", "birth", "change", "modification") else 0 for name in order}
-    return fdbroker._STATUS.pack(*(values | fields).values())
+    return protocol.STATUS.pack(*(values | fields).values())
 
 
 class WithScriptedBroker(unittest.TestCase):
@@ -221,24 +222,24 @@ class WithScriptedBroker(unittest.TestCase):
         return (seen[0].call, seen[0].path, seen[0].flags, seen[0].mode, seen[0].payload), result
 
     def test_each_call_asks_for_what_it_was_told(self):
-        times = fdbroker._TIME.pack(1, 5, 0) + fdbroker._TIME.pack(-1, 999999999, 0)
+        times = protocol.TIME.pack(1, 5, 0) + protocol.TIME.pack(-1, 999999999, 0)
         for expected, call in [
-            ((fdbroker.MKDIR, b"/d", 0, 0o700, b""), lambda broker: broker.mkdir("/d", 0o700)),
-            ((fdbroker.REMOVE, b"/a", 0, 0, b""), lambda broker: broker.unlink("/a")),
-            ((fdbroker.REMOVE, b"/d", 0x200, 0, b""), lambda broker: broker.rmdir(pathlib.Path("/d"))),
-            ((fdbroker.RENAME, b"/a", 1, 0, b"/b\0"), lambda broker: broker.rename("/a", "/b", replace=False)),
-            ((fdbroker.SYMLINK, b"/l", 0, 0, b"t\0"), lambda broker: broker.symlink("t", "/l")),
-            ((fdbroker.SETATTR, b"/a", 1, 0o600, b""), lambda broker: broker.chmod("/a", 0o600)),
-            ((fdbroker.SETATTR, b"/a", 2, 0, times), lambda broker: broker.utime("/a", ns=(1000000005, -1))),
-            ((fdbroker.XATTR_WRITE, b"/a", 1, 0, b"user.k\0v\0w"),
+            ((protocol.MKDIR, b"/d", 0, 0o700, b""), lambda broker: broker.mkdir("/d", 0o700)),
+            ((protocol.REMOVE, b"/a", 0, 0, b""), lambda broker: broker.unlink("/a")),
+            ((protocol.REMOVE, b"/d", 0x200, 0, b""), lambda broker: broker.rmdir(pathlib.Path("/d"))),
+            ((protocol.RENAME, b"/a", 1, 0, b"/b\0"), lambda broker: broker.rename("/a", "/b", replace=False)),
+            ((protocol.SYMLINK, b"/l", 0, 0, b"t\0"), lambda broker: broker.symlink("t", "/l")),
+            ((protocol.SETATTR, b"/a", 1, 0o600, b""), lambda broker: broker.chmod("/a", 0o600)),
+            ((protocol.SETATTR, b"/a", 2, 0, times), lambda broker: broker.utime("/a", ns=(1000000005, -1))),
+            ((protocol.XATTR_WRITE, b"/a", 1, 0, b"user.k\0v\0w"),
              lambda broker: broker.setxattr("/a", "user.k", b"v\0w", os.XATTR_CREATE)),
-            ((fdbroker.XATTR_REMOVE, b"/a", 0, 0, b"user.k\0"), lambda broker: broker.removexattr("/a", "user.k")),
+            ((protocol.XATTR_REMOVE, b"/a", 0, 0, b"user.k\0"), lambda broker: broker.removexattr("/a", "user.k")),
         ]:
             self.assertEqual(self.once(call), (expected, None))
 
     def test_answers_are_what_python_has_for_them(self):
         asked, told = self.once(lambda broker: broker.lstat("/a"),
-                                status(mode=0o100640, size=4711, modification=fdbroker._TIME.pack(-1, 5, 0)))
+                                status(mode=0o100640, size=4711, modification=protocol.TIME.pack(-1, 5, 0)))
         self.assertEqual(asked[2], 0x100)
         self.assertEqual((told.st_mode, told.st_size, told.st_mtime_ns), (0o100640, 4711, -999999995))
         self.assertIsNone(told.st_birthtime_ns)
@@ -260,15 +261,15 @@ class WithScriptedBroker(unittest.TestCase):
 
     def test_a_directory_is_listed_page_by_page(self):
         def page(cursor, *names):
-            entries = [fdbroker._pad(fdbroker._ENTRY.pack(5, 8, len(name)) + name + b"\0") for name in names]
-            return fdbroker._NUMBER.pack(cursor) + b"".join(entries)
+            entries = [protocol.pad(protocol.ENTRY.pack(5, 8, len(name)) + name + b"\0") for name in names]
+            return protocol.NUMBER.pack(cursor) + b"".join(entries)
 
         cursors = []
 
         def script(peer):
             for answer in (page(7, b"a", b"bb"), page(9), page(0, b"\xff")):
                 request = peer.request()
-                cursors.append(fdbroker._NUMBER.unpack(request.payload)[0])
+                cursors.append(protocol.NUMBER.unpack(request.payload)[0])
                 peer.reply(Reply(request.id, payload=answer))
 
         peer = ScriptedBroker(script)
@@ -282,7 +283,7 @@ class WithScriptedBroker(unittest.TestCase):
             last = []
 
             def script(peer):
-                number = fdbroker._NUMBER.pack(7)
+                number = protocol.NUMBER.pack(7)
                 with open("/dev/null", "w") as file:
                     request = peer.request()
                     peer.reply(Reply(request.id, descriptor=True, payload=number), descriptors=[file.fileno()])
@@ -301,12 +302,12 @@ class WithScriptedBroker(unittest.TestCase):
                 except KeyError:
                     pass
             peer.join()
-            self.assertEqual(last, [(fdbroker.DISCARD if fails else fdbroker.COMMIT, True, 0 if fails else 1)])
+            self.assertEqual(last, [(protocol.DISCARD if fails else protocol.COMMIT, True, 0 if fails else 1)])
             self.assertEqual(open_descriptors(), before)
 
     def test_all_or_nothing_is_said_in_the_header(self):
         def script(peer):
-            requests, whole, _ = fdbroker.read_requests(peer.socket.recv(65536))
+            requests, whole, _ = protocol.read_requests(peer.socket.recv(65536))
             self.assertTrue(whole)
             peer.reply(Reply(requests[0].id, errno.ECANCELED, step=5), Reply(requests[1].id, errno.EACCES, step=2))
 
@@ -337,7 +338,7 @@ class WithScriptedBroker(unittest.TestCase):
     def test_the_end_of_the_connection_tells_why(self):
         def script(peer):
             peer.request()
-            peer.socket.send(fdbroker.write_end(errno.ESHUTDOWN, "the opener stops"))
+            peer.socket.send(protocol.write_end(errno.ESHUTDOWN, "the opener stops"))
 
         peer = ScriptedBroker(script)
         with fdbroker.Broker(peer.address) as broker:

@@ -1,25 +1,25 @@
-"""fdbroker.py reads and writes the messages of tests/data/vectors: PROTOCOL.md has two implementations that agree."""
+"""The Python module reads and writes the messages of tests/data/vectors: PROTOCOL.md has two implementations that agree."""
 
 import json
 import os
 import pathlib
 import unittest
 
-import fdbroker
+from fdbroker import protocol
 
 VECTORS = json.loads((pathlib.Path(os.environ["FDBROKER_TEST_DATA"]) / "vectors" / "messages.json").read_text())
 READERS = {
-    "hello": fdbroker.read_hello,
-    "hello_reply": fdbroker.read_hello_reply,
-    "requests": fdbroker.read_requests,
-    "replies": fdbroker.read_replies,
-    "end": fdbroker.read_end,
+    "hello": protocol.read_hello,
+    "hello_reply": protocol.read_hello_reply,
+    "requests": protocol.read_requests,
+    "replies": protocol.read_replies,
+    "end": protocol.read_end,
 }
 
 
 def requests_of(vector):
     return [
-        fdbroker.Request(one["id"], one["call"], one["path"].encode(), one["flags"], one["mode"],
+        protocol.Request(one["id"], one["call"], one["path"].encode(), one["flags"], one["mode"],
                          bytes.fromhex(one.get("payload", "")))
         for one in vector["requests"]
     ]
@@ -27,7 +27,7 @@ def requests_of(vector):
 
 def replies_of(vector):
     return [
-        fdbroker.Reply(one["id"], one["status"], one["descriptor"], one["step"], one["record"], one["reason"],
+        protocol.Reply(one["id"], one["status"], one["descriptor"], one["step"], one["record"], one["reason"],
                        bytes.fromhex(one.get("payload", "")))
         for one in vector["replies"]
     ]
@@ -37,18 +37,18 @@ def fields_and_bytes(vector):
     """What reading must yield, and what writing it must."""
     kind = vector["type"]
     if kind == "hello":
-        return None, fdbroker.write_hello()
+        return None, protocol.write_hello()
     if kind == "hello_reply":
-        reply = fdbroker.HelloReply(vector["oldest_version"], vector["newest_version"], vector["max_requests"],
+        reply = protocol.HelloReply(vector["oldest_version"], vector["newest_version"], vector["max_requests"],
                                     vector["max_message"], vector["calls"])
-        return reply, fdbroker.write_hello_reply(reply)
+        return reply, protocol.write_hello_reply(reply)
     if kind == "requests":
         requests, whole = requests_of(vector), vector.get("all_or_nothing", False)
-        return (requests, whole, vector["cpu"]), fdbroker.write_requests(requests, whole, vector["cpu"])
+        return (requests, whole, vector["cpu"]), protocol.write_requests(requests, whole, vector["cpu"])
     if kind == "replies":
         replies = replies_of(vector)
-        return replies, fdbroker.write_replies(replies)
-    return (vector["errno"], vector["reason"]), fdbroker.write_end(vector["errno"], vector["reason"])
+        return replies, protocol.write_replies(replies)
+    return (vector["errno"], vector["reason"]), protocol.write_end(vector["errno"], vector["reason"])
 
 
 class Vectors(unittest.TestCase):
@@ -62,7 +62,7 @@ class Vectors(unittest.TestCase):
     def test_an_invalid_message_is_refused(self):
         for vector in VECTORS["invalid"]:
             with self.subTest(vector["name"]):
-                with self.assertRaises(fdbroker.ProtocolError):
+                with self.assertRaises(protocol.ProtocolError):
                     READERS[vector["type"]](bytes.fromhex(vector["hex"]))
 
     def test_there_are_vectors(self):

@@ -1,0 +1,172 @@
+"""A connection whose calls wait for their answer, and the one that a process has by default."""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import errno
+import os
+import threading
+import time
+from typing import IO, TYPE_CHECKING, Any, Iterable, Iterator, Optional, Union
+
+from .calls import Calls, apply
+from .connection import Answer, Ask, Channel, failure
+from .payload import Entry, StrPath
+from .protocol import HEADER_SIZE, OPEN, Request, write_request, write_requests
+
+if TYPE_CHECKING:
+    from .path import BrokeredPath
+
+
+class Broker(Calls):
+    """A connection whose calls wait for their answer. Threads may share it; they take turns. A forked child finds it
+    closed (EBADF) and connects anew.
+
+    `address`: a path, @NAME, or fd:N for an inherited socket; None: FDBROKER_SOCKET, else FDBROKER_FD, else
+    /run/fdbroker/opener.sock. The listener must be root's unless `any_owner`. `timeout`: seconds that a call waits
+    for the broker at most; what was asked for may be done nevertheless.
+    """
+
+    def __init__(self, address: Optional[str] = None, *, any_owner: bool = False,
+                 timeout: Optional[float] = None) -> None:
+        self._lock = threading.Lock()
+        self.timeout = timeout
+        self._channel = Channel(address, any_owner, timeout)
+
+    def __enter__(self) -> Broker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Files that were opened stay open."""
+        self._channel.close()
+
+    def fileno(self) -> int:
+        return self._channel.socket.fileno()
+
+    def open(self, path: StrPath, mode: str = "r", buffering: int = -1, encoding: Optional[str] = None,
+             errors: Optional[str] = None, newline: Optional[str] = None, *, permissions: int = 0o666) -> IO[Any]:
+        """As builtins.open()."""
+        return builtins.open(path, mode, buffering, encoding, errors, newline,
+                             opener=lambda name, flags: self.open_fd(name, flags, permissions))
+
+    def open_many(self, paths: Iterable[StrPath], flags: int = os.O_RDONLY, mode: int = 0o666, *,
+                  all_or_nothing: bool = False) -> list[Union[int, OSError]]:
+        """Many at once: for each path a descriptor, which is the caller's, or the error."""
+        asks = [Ask(OPEN, path, flags, mode) for path in paths]
+        with self._lock:
+            answers = self._exchange(asks, all_or_nothing)
+        results: list[Union[int, OSError]] = []
+        for ask, answer in zip(asks, answers):
+            try:
+                results.append(answer.result(ask).take())
+            except OSError as error:
+                results.append(error)
+        return results
+
+    def scandir(self, path: StrPath) -> Iterator[Entry]:
+        cursor = 0
+        while True:
+            cursor, entries = self._page(path, cursor)
+            yield from entries
+            if not cursor:
+                return
+
+    def listdir(self, path: StrPath) -> list[str]:
+        return [entry.name for entry in self.scandir(path)]
+
+    @contextlib.contextmanager
+    def put(self, path: StrPath, mode: str = "wb", *, permissions: int = 0o666, replace: bool = True,
+            encoding: Optional[str] = None) -> Iterator[IO[Any]]:
+        """Replaces a file whole: it gets its name when the block ends, and not at all when that raises."""
+        if mode not in ("w", "wt", "wb"):
+            raise ValueError(f"a put is written from its beginning: {mode!r}")
+        number, descriptor = self._put(path, permissions)
+        try:
+            with builtins.open(descriptor, mode, encoding=encoding) as file:
+                yield file
+        except BaseException:
+            self._discard(path, number)
+            raise
+        self._commit(path, number, 0 if replace else 1)
+
+    def path(self, *segments: StrPath) -> BrokeredPath:
+        from .path import BrokeredPath  # which needs this module
+
+        return BrokeredPath(*segments, broker=self)
+
+    def _ask(self, ask: Ask, then: Any) -> Any:
+        with self._lock:
+            (answer,) = self._exchange([ask])
+        return apply(self._channel, ask, answer, then)
+
+    def _exchange(self, asks: list[Ask], all_or_nothing: bool = False) -> list[Answer]:
+        deadline = None if self.timeout is None else time.monotonic() + self.timeout
+        answers: dict[int, Answer] = {}
+        ids: list[int] = []
+        try:
+            for message, numbers in self._messages(asks, all_or_nothing):
+                self._channel.send(message, deadline)
+                ids += numbers
+                waiting = set(numbers)
+                while waiting:
+                    for answer in self._channel.answers(*self._channel.receive(deadline)):
+                        if answer.reply.id in waiting:
+                            waiting.remove(answer.reply.id)
+                            answers[answer.reply.id] = answer
+                        else:  # to a request that was given up, or twice around a crash
+                            answer.close()
+        except BaseException:
+            for answer in answers.values():
+                answer.close()
+            raise
+        return [answers[number] for number in ids]
+
+    def _messages(self, asks: list[Ask], all_or_nothing: bool) -> Iterator[tuple[bytes, list[int]]]:
+        """As few as the broker's limits allow."""
+        limits = self._channel.limits
+        batch: list[Request] = []
+        size = HEADER_SIZE
+        for ask in asks:
+            self._channel.check(ask)
+            request = ask.request(self._channel.next_id())
+            more = len(write_request(request))
+            full = len(batch) == limits.max_requests or size + more > limits.max_message
+            if batch and (full or request.id < batch[-1].id):
+                if all_or_nothing:
+                    raise failure(errno.E2BIG, "the requests do not fit one message")
+                yield write_requests(batch), [one.id for one in batch]
+                batch, size = [], HEADER_SIZE
+            batch.append(request)
+            size += more
+        if size > limits.max_message:
+            raise failure(errno.E2BIG, "the request does not fit a message")
+        if batch:
+            yield write_requests(batch, all_or_nothing), [one.id for one in batch]
+
+
+_default: Optional[Broker] = None
+_default_lock = threading.Lock()
+
+
+def connect(address: Optional[str] = None, *, any_owner: bool = False, timeout: Optional[float] = None) -> Broker:
+    return Broker(address, any_owner=any_owner, timeout=timeout)
+
+
+def default_broker() -> Broker:
+    """The connection of open() and BrokeredPath: made when it is needed first. A program that confines itself calls
+    this before."""
+    global _default
+    with _default_lock:
+        if _default is None or _default.fileno() < 0:
+            _default = Broker()
+        return _default
+
+
+def open(path: StrPath, mode: str = "r", buffering: int = -1, encoding: Optional[str] = None,
+         errors: Optional[str] = None, newline: Optional[str] = None, *, permissions: int = 0o666) -> IO[Any]:
+    """builtins.open() by the default broker."""
+    return default_broker().open(path, mode, buffering, encoding, errors, newline, permissions=permissions)

@@ -1,0 +1,146 @@
+"""Paths that a broker opens."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import stat as stat_module
+from typing import IO, Any, Iterator, Optional
+
+from .broker import Broker, default_broker
+from .payload import Status, StrPath
+
+
+class BrokeredPath(pathlib.PurePosixPath):
+    """pathlib.Path, done by a broker: that of `broker`, or the default one. Paths derived from it have the same."""
+
+    _broker: Optional[Broker] = None
+
+    def __new__(cls, *segments: Any, broker: Optional[Broker] = None) -> BrokeredPath:
+        self = super().__new__(cls, *segments)
+        self._broker = broker
+        return self
+
+    def __init__(self, *segments: Any, broker: Optional[Broker] = None) -> None:
+        # Python 3.12 reads the segments here, older ones in __new__.
+        if pathlib.PurePath.__init__ is not object.__init__:
+            super().__init__(*segments)
+        self._broker = broker
+
+    def _with(self, path: pathlib.PurePath) -> BrokeredPath:
+        return BrokeredPath(path, broker=self._broker)
+
+    def with_segments(self, *segments: Any) -> BrokeredPath:
+        """What Python 3.12 and later make every derived path with; the methods below do it for older ones."""
+        return BrokeredPath(*segments, broker=self._broker)
+
+    def __truediv__(self, other: Any) -> BrokeredPath:
+        return self._with(super().__truediv__(other))
+
+    def joinpath(self, *others: Any) -> BrokeredPath:
+        return self._with(super().joinpath(*others))
+
+    def with_name(self, name: str) -> BrokeredPath:
+        return self._with(super().with_name(name))
+
+    def with_suffix(self, suffix: str) -> BrokeredPath:
+        return self._with(super().with_suffix(suffix))
+
+    @property
+    def parent(self) -> BrokeredPath:  # type: ignore[override]
+        return self._with(super().parent)
+
+    @property
+    def parents(self) -> list[BrokeredPath]:  # type: ignore[override]
+        return [self._with(path) for path in super().parents]
+
+    @property
+    def broker(self) -> Broker:
+        return self._broker if self._broker is not None else default_broker()
+
+    def open(self, mode: str = "r", buffering: int = -1, encoding: Optional[str] = None, errors: Optional[str] = None,
+             newline: Optional[str] = None) -> IO[Any]:
+        return self.broker.open(self, mode, buffering, encoding, errors, newline)
+
+    def read_bytes(self) -> bytes:
+        with self.open("rb") as file:
+            return bytes(file.read())
+
+    def read_text(self, encoding: Optional[str] = None, errors: Optional[str] = None) -> str:
+        with self.open("r", encoding=encoding, errors=errors) as file:
+            return str(file.read())
+
+    def write_bytes(self, data: bytes) -> int:
+        """Whole or not at all."""
+        with self.broker.put(self) as file:
+            return int(file.write(data))
+
+    def write_text(self, data: str, encoding: Optional[str] = None) -> int:
+        """Whole or not at all."""
+        with self.broker.put(self, "w", encoding=encoding) as file:
+            return int(file.write(data))
+
+    def stat(self, *, follow_symlinks: bool = True) -> Status:
+        return self.broker.stat(self, follow_symlinks=follow_symlinks)
+
+    def lstat(self) -> Status:
+        return self.stat(follow_symlinks=False)
+
+    def _has_type(self, kind: Any, follow_symlinks: bool = True) -> bool:
+        try:
+            return bool(kind(self.stat(follow_symlinks=follow_symlinks).st_mode))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
+    def exists(self) -> bool:
+        """What the policy refuses raises PermissionError: nobody knows."""
+        return self._has_type(lambda _: True)
+
+    def is_file(self) -> bool:
+        return self._has_type(stat_module.S_ISREG)
+
+    def is_dir(self) -> bool:
+        return self._has_type(stat_module.S_ISDIR)
+
+    def is_symlink(self) -> bool:
+        return self._has_type(stat_module.S_ISLNK, follow_symlinks=False)
+
+    def iterdir(self) -> Iterator[BrokeredPath]:
+        for entry in self.broker.scandir(self):
+            yield self / entry.name
+
+    def mkdir(self, mode: int = 0o777, exist_ok: bool = False) -> None:
+        try:
+            self.broker.mkdir(self, mode)
+        except FileExistsError:
+            if not exist_ok:
+                raise
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        try:
+            self.broker.unlink(self)
+        except FileNotFoundError:
+            if not missing_ok:
+                raise
+
+    def rmdir(self) -> None:
+        self.broker.rmdir(self)
+
+    def rename(self, target: StrPath) -> BrokeredPath:
+        self.broker.rename(self, target)
+        return BrokeredPath(os.fsdecode(target), broker=self._broker)
+
+    replace = rename
+
+    def symlink_to(self, target: StrPath) -> None:
+        self.broker.symlink(target, self)
+
+    def readlink(self) -> BrokeredPath:
+        return BrokeredPath(self.broker.readlink(self), broker=self._broker)
+
+    def chmod(self, mode: int) -> None:
+        self.broker.chmod(self, mode)
+
+    def touch(self, mode: int = 0o666, exist_ok: bool = True) -> None:
+        flags = os.O_CREAT | os.O_WRONLY | (0 if exist_ok else os.O_EXCL)
+        os.close(self.broker.open_fd(self, flags, mode))
