@@ -151,6 +151,7 @@ void WorkerPool::become_worker(BorrowedFd channel) const {
     if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) fail("socketpair");
     const std::array<std::byte, 1> message{};
     const BorrowedFd brokers_end(ends[0]);
+    proto::refuse_descriptors(brokers_end);
     if (!proto::send(channel, message, std::span(&brokers_end, 1), proto::Wait::block)) fail("no channel");
     // Out of the way of the numbers that they get.
     const int socket = ::fcntl(ends[1], F_DUPFD, channel_number + 1);
