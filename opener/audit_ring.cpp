@@ -53,6 +53,10 @@ AuditRing::~AuditRing() {
     if (shared_ != nullptr) ::munmap(shared_, sizeof(Shared));
 }
 
+void AuditRing::keep_from_children() noexcept {
+    ::madvise(shared_, sizeof(Shared), MADV_DONTFORK);
+}
+
 void AuditRing::wake() noexcept {
     if (shared_->consumer_sleeps.exchange(false)) signal_event(wakeup_.borrow());
 }

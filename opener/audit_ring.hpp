@@ -42,6 +42,9 @@ class AuditRing {
         return {wakeup_.borrow(), room_.borrow()};
     }
 
+    // A process that is forked from now on does not have it.
+    void keep_from_children() noexcept;
+
     // ---- producer ----
 
     // One process at a time may be the producer.

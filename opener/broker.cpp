@@ -620,6 +620,10 @@ void run_generation(const GenerationStart& start) {
     std::vector<UniqueFd> zygotes;
     auto confined = confine(plan, keep, [&](Confined& so_far) -> Result<void> {
         resolver.emplace(std::move(so_far.directories));
+        // A helper that was taken over shall neither forge records nor answer for the broker.
+        start.journal.keep_from_children();
+        for (Journal* journal : start.previous) journal->keep_from_children();
+        if (start.ring != nullptr) start.ring->keep_from_children();
         return start_zygotes({policy, *resolver, inspector, identities}, plan.calls, zygotes);
     });
     if (!confined) fail(report, exit_failed, "cannot confine the broker: " + confined.error().message());

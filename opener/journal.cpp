@@ -18,6 +18,10 @@ Journal::~Journal() {
     if (shared_ != nullptr) ::munmap(shared_, sizeof(Shared));
 }
 
+void Journal::keep_from_children() noexcept {
+    ::madvise(shared_, sizeof(Shared), MADV_DONTFORK);
+}
+
 JournalEntry* Journal::acquire(Token token) noexcept {
     for (JournalEntry& entry : entries()) {
         if (entry.token.load(std::memory_order_relaxed) != 0) continue;

@@ -59,6 +59,9 @@ class Journal {
     Journal& operator=(Journal&&) = delete;
     ~Journal();
 
+    // A process that is forked from now on does not have it.
+    void keep_from_children() noexcept;
+
     std::span<JournalEntry, entry_count> entries() noexcept { return shared_->entries; }
     std::span<JournalSlot, slot_count> slots() noexcept { return shared_->slots; }
     // An entry that nobody uses; null when all are taken.

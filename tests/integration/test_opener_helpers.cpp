@@ -148,6 +148,14 @@ TEST_CASE("helpers: one user's are bounded, what waits for them ends in time, an
         filesystem.wait_for_hanging(4);
         const auto helpers = helpers_of(opener.broker());
         CHECK(helpers.size() == 4);
+        for (const pid_t helper : helpers) {
+            // The one connection that it answers, and no memory that others trust.
+            const auto held = DescriptorTable::of(helper).entries();
+            CHECK(std::ranges::count_if(
+                      held, [](const auto& entry) { return entry.second.starts_with("socket:"); }) == 2);
+            CHECK(read_file("/proc/" + std::to_string(helper) + "/maps").find("/dev/zero") ==
+                  std::string::npos);
+        }
         run_as(other_user,
                [&] { CHECK(TestPeer(opener.socket()).open(fixture.hanging + "/fine").content() == "fine"); });
         std::map<std::string, int> reasons;
