@@ -25,11 +25,12 @@ namespace {
 // No link of any kind is followed, and a RequestPath has no `..`, so that a walk can only go down: RESOLVE_BENEATH would
 // have nothing to refuse, and costs a look at every directory above the file.
 constexpr std::uint64_t always = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
-constexpr std::uint64_t always_flags = O_NOFOLLOW | O_CLOEXEC;
 
 UniqueFd open_beneath(BorrowedFd directory, const char* relative, std::uint64_t flags,
                       std::uint64_t resolve) {
-    return UniqueFd(kernel::openat2(directory.number(), relative, flags | always_flags, always | resolve));
+    // With O_DIRECTORY beside it, O_NOFOLLOW would call a link no directory (ENOTDIR) instead of a link (ELOOP).
+    flags = (flags & O_DIRECTORY) != 0 ? flags & ~std::uint64_t{O_NOFOLLOW} : flags | O_NOFOLLOW;
+    return UniqueFd(kernel::openat2(directory.number(), relative, flags | O_CLOEXEC, always | resolve));
 }
 
 UniqueFd open_anywhere(BorrowedFd directory, const char* relative, std::uint64_t flags, bool& crossed_mount) {

@@ -1,5 +1,6 @@
 #include "opener/session.hpp"
 
+#include <fcntl.h>
 #include <linux/sockios.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -17,6 +18,27 @@ using proto::MessageType;
 using proto::Step;
 
 namespace {
+
+// What may be done and then not delivered, as if it had not been.
+bool changes_nothing(const proto::Request& request) noexcept {
+    switch (request.call) {
+        case proto::Call::open:
+            return (request.flags & (O_CREAT | O_TRUNC)) == 0;
+        case proto::Call::stat:
+        case proto::Call::readlink:
+            return true;
+        default:
+            return false;
+    }
+}
+
+void cancel(Outcome& outcome) {
+    outcome.file.reset();
+    outcome.payload.clear();
+    outcome.errno_value = ECANCELED;
+    outcome.step = outcome.recorded_step = Step::deliver;
+    outcome.reason = outcome.recorded_reason = "another request of the batch was refused";
+}
 
 // Later it may go: the peer must read, or others must, whose unread descriptors the kernel counts together with these.
 bool must_wait(const proto::Error& error) noexcept {
@@ -174,9 +196,34 @@ bool Session::handle_requests(std::span<const std::byte> message) {
         deferred_.assign(message.begin(), message.end());
         return false;
     }
-    for (std::size_t left = requests->size(); const proto::Request& request : *requests)
-        answer(request, --left);
+    answer_all(message, *requests);
     return true;
+}
+
+void Session::answer_all(std::span<const std::byte> message, std::span<const proto::Request> requests) {
+    const bool together =
+        proto::read_header(message)->flags == static_cast<std::uint16_t>(proto::Batch::all_or_nothing);
+    if (together) return answer_together(requests);
+    for (std::size_t left = requests.size(); const proto::Request& request : requests)
+        answer(request, --left);
+}
+
+// No helper takes part: what it has done could not be taken back when another request is refused.
+void Session::answer_together(std::span<const proto::Request> requests) {
+    std::vector<Outcome> outcomes;
+    for (std::size_t left = requests.size(); const proto::Request& request : requests) {
+        service_.tools.metrics.begin();
+        ++answered_;
+        outcomes.push_back(carry_out_here(request, --left));
+    }
+    const bool failed =
+        std::ranges::any_of(outcomes, [](const Outcome& one) { return one.errno_value != 0; });
+    for (std::size_t index = 0; index < requests.size(); ++index) {
+        Outcome& outcome = outcomes[index];
+        if (failed && outcome.errno_value == 0) cancel(outcome);
+        const Ruling ruling = record(requests[index], outcome, received_at_);
+        service_.delivery.add(requests[index].id, std::move(outcome), ruling.record, ruling.may_leave);
+    }
 }
 
 // What was noted when it was deferred.
@@ -185,8 +232,7 @@ void Session::answer_deferred() {
     const std::vector<std::byte> message = std::exchange(deferred_, {});
     const auto requests = proto::read_requests(message, service_.requests);
     if (!requests) std::abort();  // it was read when it came
-    for (std::size_t left = requests->size(); const proto::Request& request : *requests)
-        answer(request, --left);
+    answer_all(message, *requests);
     send_replies();
 }
 
@@ -198,6 +244,17 @@ std::optional<Outcome> Session::carry_out(const proto::Request& request, std::si
     granted->payload_room = service_.delivery.payload_room(others);
     auto outcome = execute(service_.tools, peer_, *granted, Place::loop());
     return outcome ? std::move(outcome) : hand_to_helper(*granted);
+}
+
+Outcome Session::carry_out_here(const proto::Request& request, std::size_t others) {
+    if (!changes_nothing(request))
+        return refused(Step::parse, EINVAL, "all or nothing is for open without changes, stat and readlink");
+    auto granted = decide(service_.tools, peer_, request);
+    if (!granted) return std::move(granted.error());
+    granted->payload_room = service_.delivery.payload_room(others);
+    auto outcome = execute(service_.tools, peer_, *granted, Place::loop());
+    if (outcome) return std::move(*outcome);
+    return refused(Step::resolve, EAGAIN, "it is not at hand, and all or nothing does not wait");
 }
 
 // ---- record, deliver -----------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ class Directories {
         needs.operations = needs.operations | rule.operations;
         needs.makes_parents =
             needs.makes_parents || (rule.create.parents && rule.operations.intersects(creating_operations));
+        needs.snapshots = needs.snapshots || rule.delivery == Delivery::snapshot;
         needs.devices = needs.devices || (rule.files.types & device_types) != 0;
     }
 
@@ -24,7 +25,8 @@ class Directories {
         directories.reserve(needs_.size());
         for (const auto& [path, needs] : needs_)
             directories.push_back({path, needs.operations, needs.devices,
-                                   needs.operations.intersects(creating_operations), needs.makes_parents});
+                                   needs.operations.intersects(creating_operations), needs.snapshots,
+                                   needs.makes_parents});
         return directories;
     }
 
@@ -32,6 +34,7 @@ class Directories {
     struct Needs {
         OperationSet operations{};
         bool devices = false;
+        bool snapshots = false;
         bool makes_parents = false;
     };
     std::map<std::string, Needs> needs_{};

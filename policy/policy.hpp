@@ -155,6 +155,7 @@ struct Directory {
     OperationSet operations;     // of all allow rules that name it
     bool devices = false;        // a rule's files.types has a device
     bool create_owners = false;  // a rule creates here: what is created is given to its owner (needs CHOWN)
+    bool snapshots = false;      // a rule delivers copies of what is here
     bool makes_parents = false;  // a rule makes missing directories on the way of what it creates
 };
 

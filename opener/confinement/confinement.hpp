@@ -72,7 +72,8 @@ struct ModifyingCalls {
     bool give_away = false;  // fchown
     bool set_attributes = false;
     bool make_directories = false;
-    bool list = false;  // getdents64
+    bool list = false;      // getdents64
+    bool snapshot = false;  // memfd_create, leases, seals
     bool remove = false;
     bool rename = false;
     bool symlink = false;

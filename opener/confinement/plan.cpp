@@ -72,7 +72,7 @@ std::uint64_t capabilities_for(OperationSet operations, bool create_owners) noex
     return capabilities;
 }
 
-ModifyingCalls calls_for(OperationSet operations, bool create_owners) noexcept {
+ModifyingCalls calls_for(OperationSet operations, bool create_owners, bool snapshots) noexcept {
     return {
         .truncate = operations.intersects({Operation::truncate, Operation::create}),
         .create = operations.contains(Operation::create),
@@ -80,6 +80,7 @@ ModifyingCalls calls_for(OperationSet operations, bool create_owners) noexcept {
         .set_attributes = operations.intersects({Operation::setattr, Operation::create, Operation::mkdir}),
         .make_directories = operations.contains(Operation::mkdir),
         .list = operations.contains(Operation::list),
+        .snapshot = snapshots,
         .remove = operations.intersects({Operation::remove, Operation::create, Operation::mkdir}),
         .rename = operations.intersects({Operation::rename, Operation::create, Operation::mkdir}),
         .symlink = operations.contains(Operation::symlink),
@@ -110,8 +111,11 @@ ConfinementPlan plan_confinement(std::span<const policy::Directory> directories,
         }
     }
     const bool create_owners = std::ranges::any_of(directories, &policy::Directory::create_owners);
+    const bool snapshots = std::ranges::any_of(directories, &policy::Directory::snapshots);
     if (account.changes) plan.capabilities = capabilities_for(operations, create_owners);
-    plan.calls = calls_for(operations, create_owners);
+    // A lease on what is another's (fcntl(2), F_SETLEASE).
+    if (account.changes && snapshots) plan.capabilities |= capability_bit(CAP_LEASE);
+    plan.calls = calls_for(operations, create_owners, snapshots);
     return plan;
 }
 

@@ -173,6 +173,11 @@ void allow_modifying(Filter& filter, const ModifyingCalls& calls) {
         filter.allow(SCMP_SYS(utimensat), {is_null(1)});  // futimens(3)
     }
     if (calls.list) filter.allow({SCMP_SYS(getdents64)});
+    if (calls.snapshot) {
+        filter.allow({SCMP_SYS(memfd_create)});
+        for (const int command : {F_ADD_SEALS, F_SETLEASE, F_GETLEASE})
+            filter.allow(SCMP_SYS(fcntl), {int_is(1, command)});
+    }
     if (calls.make_directories) filter.allow({SCMP_SYS(mkdirat)});
     if (calls.remove) filter.allow({SCMP_SYS(unlinkat)});
     if (calls.rename) filter.allow({SCMP_SYS(renameat2)});

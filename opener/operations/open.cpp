@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "opener/operations/names.hpp"
+#include "opener/operations/snapshot.hpp"
 
 namespace fdbroker::opener {
 
@@ -23,6 +24,8 @@ std::optional<Obstacle> refuse_delivery(const InspectedFile& file, const policy:
 
 Done<Answer> open_existing(const Work& work, const policy::Grant& grant) {
     const OpenFlags flags = work.granted.flags;
+    const bool copied = grant.rule().delivery == policy::Delivery::snapshot;
+    if (copied && !work.place.may_block()) return not_here();
     // What is truncated waits for its disk.
     if (flags.wants(O_TRUNC) && !work.place.may_block()) return not_here();
     auto file = open_inspected(work, grant, flags.for_openat2());
@@ -32,6 +35,7 @@ Done<Answer> open_existing(const Work& work, const policy::Grant& grant) {
     if (flags.wants(O_TRUNC) && file->status().type == FileType::regular &&
         ::ftruncate(file->descriptor().number(), 0) != 0)
         return call_failed(Step::deliver);
+    if (copied && file->status().type == FileType::regular) return deliver_snapshot(*file, grant.rule());
     auto deliverable = Inspector::deliver(std::move(*file), flags);
     if (!deliverable) return stop_at(Step::inspect, deliverable.error());
     return Answer{.file = std::move(*deliverable)};
@@ -53,6 +57,8 @@ Done<Answer> create(const Work& work, const policy::Grant& grant) {
 
 Done<Answer> open_file(const Work& work, const policy::Grant& grant) {
     const OpenFlags flags = work.granted.flags;
+    if (grant.rule().delivery == policy::Delivery::stream)
+        return stop_at(Step::deliver, {EOPNOTSUPP, "this version has no deliver: stream"});
     if (!flags.wants(O_CREAT)) return open_existing(work, grant);
     const bool exclusive = flags.wants(O_EXCL);
     for (unsigned tries = 1;; ++tries) {

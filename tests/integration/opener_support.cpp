@@ -216,6 +216,31 @@ TestPeer::Answer TestPeer::call(const proto::Request& request) {
     return std::move(answers().at(0));
 }
 
+std::vector<TestPeer::Answer> TestPeer::call_all(const std::vector<proto::Request>& requests,
+                                                 proto::Batch batch) {
+    proto::RequestWriter writer(buffer_, proto::unknown_cpu, batch);
+    for (proto::Request request : requests) {
+        request.id = next_id_++;
+        if (!writer.add(request)) throw std::runtime_error("the requests are too long");
+    }
+    send(writer.message());
+    std::vector<Answer> all;
+    while (all.size() < requests.size())
+        for (Answer& answer : answers()) all.push_back(std::move(answer));
+    return all;
+}
+
+std::vector<TestPeer::Answer> TestPeer::call_together(const std::vector<proto::Request>& requests) {
+    return call_all(requests, proto::Batch::all_or_nothing);
+}
+
+std::vector<TestPeer::Answer> TestPeer::call_often(const std::vector<proto::Request>& requests,
+                                                   std::size_t count) {
+    std::vector<proto::Request> all;
+    for (std::size_t number = 0; number < count; ++number) all.push_back(requests[number % requests.size()]);
+    return call_all(all, proto::Batch::each_for_itself);
+}
+
 TestPeer::Answer TestPeer::open(const std::string& path, std::uint32_t flags) {
     const std::uint32_t id = next_id_;
     ask({path}, flags);

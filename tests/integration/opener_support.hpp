@@ -83,6 +83,10 @@ class TestPeer {
              proto::Wait wait = proto::Wait::block);
     // One request of any call, and its answer.
     Answer call(const proto::Request& request);
+    // In one message of all or nothing.
+    std::vector<Answer> call_together(const std::vector<proto::Request>& requests);
+    // These requests, one after the other and again from the first, until there are `count` in one message.
+    std::vector<Answer> call_often(const std::vector<proto::Request>& requests, std::size_t count);
     // The next message, which must be replies.
     std::vector<Answer> answers();
     // One request and its answer.
@@ -91,6 +95,7 @@ class TestPeer {
     std::string wait_for_end();
 
   private:
+    std::vector<Answer> call_all(const std::vector<proto::Request>& requests, proto::Batch batch);
     proto::UniqueFd socket_;
     std::uint32_t next_id_ = 1;
     std::vector<std::byte> buffer_ = std::vector<std::byte>(proto::max_message_size);

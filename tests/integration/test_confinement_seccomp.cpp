@@ -394,6 +394,7 @@ TEST_CASE("seccomp filter: each group of modifying calls opens its own calls and
         {&ModifyingCalls::set_attributes, {"fchmod", "futimens"}},
         {&ModifyingCalls::make_directories, {"mkdirat"}},
         {&ModifyingCalls::list, {"getdents64"}},
+        {&ModifyingCalls::snapshot, {"memfd_create", "fcntl lease"}},
         {&ModifyingCalls::remove, {"unlinkat"}},
         {&ModifyingCalls::rename, {"renameat2"}},
         {&ModifyingCalls::symlink, {"symlinkat"}},

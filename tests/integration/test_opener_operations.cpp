@@ -30,7 +30,8 @@ constexpr gid_t spool_group = 30012;
 class Fixture {
   public:
     Fixture() {
-        for (const char* name : {"", "read", "all", "all/sub", "moved", "owned", "links"})
+        for (const char* name :
+             {"", "read", "all", "all/sub", "moved", "owned", "links", "copied", "streamed", "directories"})
             make_directory(at(name), {.mode = 0700});
     }
     std::string at(std::string_view name) const { return (data_ / name).string(); }
@@ -66,6 +67,9 @@ rules:
     paths: ["DATA/owned/**"]
     create: {mode: "0604", owner: "30011", group: "30012"}
   - {name: followed, allow: [read, stat], paths: ["DATA/links/**", "DATA/read/target"], symlinks: follow}
+  - {name: copied, allow: [read], paths: ["DATA/copied/**"], deliver: snapshot, files: {max_size: 1MiB}}
+  - {name: streamed, allow: [read], paths: ["DATA/streamed/**"], deliver: stream}
+  - {name: directories, allow: [list, stat], paths: ["DATA/directories/**"], deliver: directory}
   - {name: hidden, deny: all, paths: ["DATA/**/hidden"], reveal: ENOENT}
   - {name: keys, deny: [write], paths: ["DATA/**/*.key"]}
 )";
@@ -202,6 +206,71 @@ TEST_CASE("open: a directory is delivered only by a rule that says so") {
         CHECK(peer.open(fixture.at("all/sub")).status == EISDIR);
         CHECK(peer.open(fixture.at("all/sub"), O_WRONLY).status == EISDIR);
     });
+}
+
+TEST_CASE("open: a rule with deliver: directory delivers directories, for looking into alone") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    make_directory(fixture.at("directories/sub"));
+    fixture.file("directories/sub/file");
+    with_peer(fixture, [&](TestPeer& peer) {
+        const auto directory = peer.open(fixture.at("directories/sub"), O_DIRECTORY);
+        REQUIRE(directory.status == 0);
+        CHECK(::faccessat(directory.fd.number(), "file", F_OK, 0) == 0);
+        CHECK(peer.open(fixture.at("directories/sub/file"), O_DIRECTORY).status == ENOTDIR);
+        CHECK(peer.open(fixture.at("directories/sub/file")).step == Step::decide);
+    });
+}
+
+TEST_CASE("snapshot: a sealed copy, and none while somebody may write to the file") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    const std::string path = fixture.file("copied/file", "before");
+    const std::string large = fixture.file("copied/large", std::string((1 << 20) + 1, 'x'));
+    with_peer(fixture, [&](TestPeer& peer) {
+        const auto copy = peer.open(path);
+        REQUIRE(copy.status == 0);
+        CHECK(copy.content() == "before");
+        CHECK(::fcntl(copy.fd.number(), F_GET_SEALS) ==
+              (F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL));
+        CHECK_FALSE(write_to(copy, "x"));
+        CHECK(::lseek(copy.fd.number(), 0, SEEK_CUR) == 0);
+        CHECK(peer.open(large).status == EFBIG);
+        CHECK(peer.open(fixture.at("streamed/file")).status == EOPNOTSUPP);
+    });
+    const proto::UniqueFd writer(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+    with_peer(fixture, [&](TestPeer& peer) {
+        const auto refused = peer.open(path);
+        CHECK(refused.status == EAGAIN);
+        CHECK(refused.step == Step::deliver);
+    });
+}
+
+TEST_CASE("batch: all or nothing delivers none unless all succeed, and is for what changes nothing") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    const std::string path = fixture.file("all/file");
+    const std::string other = fixture.file("owned/file");
+    const std::string made = fixture.at("all/made");
+    with_peer(fixture, [&](TestPeer& peer) {
+        const auto together = [&](const std::vector<proto::Request>& requests) {
+            std::vector<int> statuses;
+            for (const auto& answer : peer.call_together(requests)) {
+                CHECK(static_cast<bool>(answer.fd) == (answer.status == 0 && answer.payload.empty()));
+                statuses.push_back(answer.status);
+            }
+            return statuses;
+        };
+        const proto::Request there{.path = path};
+        const proto::Request status{.call = Call::stat, .path = path};
+        CHECK(together({there, status}) == std::vector{0, 0});
+        CHECK(together({there, {.path = other}, status}) == std::vector{ECANCELED, EACCES, ECANCELED});
+        CHECK(together({there, {.flags = O_WRONLY | O_CREAT, .path = made}}) ==
+              std::vector{ECANCELED, EINVAL});
+        CHECK(together({{.call = Call::remove, .path = path}}) == std::vector{EINVAL});
+    });
+    CHECK(fixture.exists("all/file"));
+    CHECK_FALSE(fixture.exists("all/made"));
 }
 
 TEST_CASE("stat: tells of the object, or of the link itself; a mount's number stays with the opener") {

@@ -140,6 +140,15 @@ TEST_CASE("confinement: to make the directories above a file takes what making o
     CHECK((plan.capabilities & bits({CAP_FOWNER})) != 0);
 }
 
+TEST_CASE("confinement: leases and memory files are for rules that deliver snapshots") {
+    policy::Directory settings = directory("/etc/app", {Operation::read});
+    CHECK_FALSE(plan_confinement({{settings}}, broker).calls.snapshot);
+    CHECK((plan_confinement({{settings}}, broker).capabilities & bits({CAP_LEASE})) == 0);
+    settings.snapshots = true;
+    CHECK(plan_confinement({{settings}}, broker).calls.snapshot);
+    CHECK((plan_confinement({{settings}}, broker).capabilities & bits({CAP_LEASE})) != 0);
+}
+
 TEST_CASE("confinement: a policy that only reads gets no call that modifies") {
     const ConfinementPlan plan =
         plan_confinement({{directory("/srv", {Operation::read, Operation::stat, Operation::list,

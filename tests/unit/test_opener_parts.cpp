@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -109,6 +110,35 @@ TEST_CASE("open flags: each combination needs the operations that it uses") {
     CHECK(needs(O_RDONLY | O_CREAT) == OperationSet{Operation::read, Operation::create});
     CHECK(needs(O_WRONLY | O_TRUNC) == OperationSet{Operation::write, Operation::truncate});
     CHECK(needs(O_RDONLY | O_DIRECTORY) == OperationSet{Operation::list});
+}
+
+TEST_CASE("open flags: whatever the flags, what is opened needs the operation that allows it") {
+    constexpr std::uint32_t combined[] = {O_APPEND,    O_CREAT,    O_EXCL,    O_TRUNC,
+                                          O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK};
+    for (unsigned chosen = 0; chosen < 1U << std::size(combined); ++chosen) {
+        for (const std::uint32_t access : {O_RDONLY, O_WRONLY, O_RDWR}) {
+            std::uint32_t flags = access;
+            for (unsigned bit = 0; bit < std::size(combined); ++bit)
+                if ((chosen >> bit & 1U) != 0) flags |= combined[bit];
+            CAPTURE(flags);
+            const auto parsed = OpenFlags::parse(flags);
+            const bool nonsense = (access == O_RDONLY && (flags & O_TRUNC) != 0) ||
+                                  ((flags & O_CREAT) != 0 && (flags & O_DIRECTORY) != 0);
+            REQUIRE(parsed.has_value() == !nonsense);
+            if (!parsed) continue;
+            const auto needs = [&](Operation operation) { return parsed->operations().contains(operation); };
+            if (access != O_WRONLY)
+                CHECK(needs((flags & O_DIRECTORY) != 0 ? Operation::list : Operation::read));
+            if (access != O_RDONLY)
+                CHECK(needs((flags & O_APPEND) != 0 ? Operation::append : Operation::write));
+            CHECK(needs(Operation::create) == ((flags & O_CREAT) != 0));
+            CHECK(needs(Operation::truncate) == ((flags & O_TRUNC) != 0));
+            CHECK(parsed->writes() == (access != O_RDONLY));
+            // Nothing comes to be, and nothing is truncated, by looking what is there.
+            CHECK((parsed->for_openat2() & (O_CREAT | O_EXCL | O_TRUNC)) == 0);
+            CHECK((parsed->for_new_file() & O_NONBLOCK) == (flags & O_NONBLOCK));
+        }
+    }
 }
 
 TEST_CASE("open flags: what is opened never blocks, follows a last link, takes a terminal or survives exec") {

@@ -1,0 +1,81 @@
+#include "opener/operations/snapshot.hpp"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <vector>
+
+namespace fdbroker::opener {
+
+using proto::BorrowedFd;
+using proto::Step;
+using proto::UniqueFd;
+
+namespace {
+
+constexpr unsigned most_tries = 3;
+
+// While it is held nobody opens the file for writing without its being noticed.
+class ReadLease {
+  public:
+    explicit ReadLease(BorrowedFd file) : file_(file) {
+        // Who breaks a lease has its holder sent SIGIO, which would end it.
+        ::signal(SIGIO, SIG_IGN);
+        if (::fcntl(file.number(), F_SETLEASE, F_RDLCK) != 0) errno_value_ = errno;
+    }
+    ReadLease(const ReadLease&) = delete;
+    ReadLease& operator=(const ReadLease&) = delete;
+    ~ReadLease() {
+        if (errno_value_ == 0) ::fcntl(file_.number(), F_SETLEASE, F_UNLCK);
+    }
+    int errno_value() const noexcept { return errno_value_; }
+    // F_GETLEASE tells what a lease that is being broken has to become.
+    bool unbroken() const noexcept { return ::fcntl(file_.number(), F_GETLEASE) == F_RDLCK; }
+
+  private:
+    BorrowedFd file_;
+    int errno_value_ = 0;
+};
+
+Done<UniqueFd> copy(BorrowedFd file, std::uint64_t most) {
+    UniqueFd memory(::memfd_create("snapshot", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+    if (!memory) return call_failed(Step::deliver);
+    std::vector<char> buffer(std::size_t{1} << 16);
+    for (std::uint64_t done = 0;;) {
+        const ssize_t size = ::pread(file.number(), buffer.data(), buffer.size(), static_cast<off_t>(done));
+        if (size < 0) return call_failed(Step::deliver);
+        if (size == 0) return memory;
+        done += static_cast<std::uint64_t>(size);
+        if (done > most) return stop_at(Step::inspect, {EFBIG, "it is larger than a snapshot may be"});
+        for (ssize_t written = 0; written < size;) {
+            const ssize_t now =
+                ::write(memory.number(), buffer.data() + written, static_cast<std::size_t>(size - written));
+            if (now < 0) return call_failed(Step::deliver);
+            written += now;
+        }
+    }
+}
+
+}  // namespace
+
+Done<Answer> deliver_snapshot(const InspectedFile& file, const policy::Rule& rule) {
+    const std::uint64_t most = rule.files.max_size.value_or(max_snapshot_size);
+    for (unsigned tries = 0; tries < most_tries; ++tries) {
+        const ReadLease lease(file.descriptor());
+        if (lease.errno_value() == EAGAIN) continue;
+        if (lease.errno_value() != 0)
+            return stop_at(Step::deliver, {lease.errno_value(), "a lease on it cannot be had"});
+        auto memory = copy(file.descriptor(), most);
+        if (!memory) return std::unexpected(memory.error());
+        if (!lease.unbroken()) continue;
+        constexpr int seals = F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL;
+        if (::fcntl(memory->number(), F_ADD_SEALS, seals) != 0 || ::lseek(memory->number(), 0, SEEK_SET) != 0)
+            return call_failed(Step::deliver);
+        return Answer{.file = DeliverableFile::made_here(std::move(*memory))};
+    }
+    return stop_at(Step::deliver, {EAGAIN, "somebody has it open for writing"});
+}
+
+}  // namespace fdbroker::opener

@@ -1,0 +1,16 @@
+// deliver: snapshot. A sealed copy in memory, which nobody can change, the owner of the file included.
+#pragma once
+
+#include "opener/operations/operation.hpp"
+
+namespace fdbroker::opener {
+
+// The largest file of which there are snapshots where the rule says no `max_size`: the copy is in the opener's memory until
+// the peer has closed it.
+inline constexpr std::uint64_t max_snapshot_size = std::uint64_t{16} << 20;
+
+// Copies while a read lease shows that nobody has the file open for writing (fcntl(2), F_SETLEASE); EAGAIN when somebody had
+// each of three times. A write through a mapping that was there before leaves no other trace.
+Done<Answer> deliver_snapshot(const InspectedFile& file, const policy::Rule& rule);
+
+}  // namespace fdbroker::opener
