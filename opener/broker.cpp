@@ -1,45 +1,21 @@
 #include "opener/broker.hpp"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <array>
-#include <csignal>
-#include <ctime>
 #include <iterator>
-#include <memory>
-#include <optional>
-#include <unordered_map>
-#include <utility>
 
-#include "opener/accounts.hpp"
-#include "opener/confinement/capability_names.hpp"
-#include "opener/confinement/confinement.hpp"
-#include "opener/confinement/directory_watch.hpp"
 #include "opener/control/server.hpp"
-#include "opener/event_loop.hpp"
-#include "opener/helpers/helper_pool.hpp"
-#include "opener/helpers/zygote.hpp"
-#include "opener/identity.hpp"
-#include "opener/load_policy.hpp"
-#include "opener/say.hpp"
-#include "opener/session.hpp"
-#include "opener/turns.hpp"
+#include "opener/process_end.hpp"
 #include "opener/user_share.hpp"
 
 namespace fdbroker::opener {
 
 using proto::Result;
 using proto::UniqueFd;
+using std::chrono::milliseconds;
 
 namespace {
-
-using Clock = std::chrono::steady_clock;
-using std::chrono::milliseconds;
 
 // How long a peer that does not read its replies can hold up the end of a generation. What is parked after that is
 // answered from the journal by the next one.
@@ -53,94 +29,7 @@ constexpr milliseconds helpers_timeout{1000};
 constexpr milliseconds first_look{10};
 constexpr milliseconds last_look{160};
 
-class Broker final : public ControlHost, HelperPool::Owner {
-  public:
-    Broker(const GenerationStart& start, Service& service, const IdentitySource& identities, EventLoop loop)
-        : start_(start), service_(service), identities_(identities), loop_(std::move(loop)) {
-        service.helpers.set_owner(*this);
-    }
-    Broker(const Broker&) = delete;
-    Broker& operator=(const Broker&) = delete;
-
-    std::vector<SessionFacts> sessions() const override;
-    std::size_t session_count() const override { return sessions_.size(); }
-    std::size_t descriptors_in_flight() const override { return service_.shares.unread(); }
-    const Metrics& metrics() const override { return service_.tools.metrics; }
-    const AuditCounts& audit_counts() const override { return service_.audit.counts(); }
-    const HelperPool& helpers() const override { return service_.helpers; }
-    void tell(const LinkMessage& message) override { static_cast<void>(start_.link.send(message)); }
-
-    Result<void> run();
-
-  private:
-    enum class Phase {
-        serving,
-        handing_over,  // reads nothing, and ends when nothing is parked and no helper at work
-        retiring,      // takes nothing new, and ends when every session has
-    };
-
-    void activate();
-    void read_journal(Journal& journal);
-    Result<bool> serve_link();
-    void adopt(const LinkMessage& message, UniqueFd socket);
-    void take_events();
-    void serve_turns();
-    std::size_t handle(Session& session);
-    void follow(Session& session, Session::State before, Session::State after);
-    bool make_room_for_waiting();
-    void look_again();
-    void look_again_soon();
-    void resume_paused(Clock::time_point now);
-    void act_on_time();
-    void release(Token token);
-    void end_session(Session& session);
-    void hand_over();
-    void stop_reading();
-    void retire();
-
-    proto::BorrowedFd connection_of(const HelperTask& task) override { return task.session->descriptor(); }
-    std::vector<Ruling> reported(HelperTask& task, const Report& report) override {
-        return task.session->task_reported(task, report);
-    }
-    void delivered(HelperTask& task, std::uint32_t descriptors, int errno_value) override;
-    void failed(HelperTask& task, int errno_value, const char* reason) override;
-    void left_behind(std::uint32_t uid, std::size_t stuck) override;
-    void came_back(std::uint32_t uid, std::size_t stuck) override;
-    void zygote_lost() override;
-
-    bool finished() const noexcept {
-        return (phase_ == Phase::retiring && sessions_.empty()) ||
-               (phase_ == Phase::handing_over && waiting_.empty() && service_.helpers.unfinished() == 0);
-    }
-    int patience() const noexcept;
-
-    const GenerationStart& start_;
-    Service& service_;
-    const IdentitySource& identities_;
-    EventLoop loop_;
-    std::unordered_map<Token, std::unique_ptr<Session>> sessions_{};
-    std::vector<Session*> waiting_{};  // in State::writable, longest first
-    std::vector<Session*> paused_{};   // in State::paused, and not in the loop
-    std::optional<Clock::time_point> resume_at_{};
-    std::optional<Clock::time_point> look_again_at_{};
-    milliseconds look_again_after_ = first_look;
-    Turns turns_{};
-    bool link_has_something_ = false;
-    bool control_has_something_ = false;
-    bool helpers_have_something_ = false;
-    std::vector<std::unique_ptr<Session>>
-        lingering_{};  // ended, with descriptors that the peer has not taken, or requests that are with helpers
-    // What a session had asked for when an earlier generation died over it.
-    struct Lost {
-        std::vector<std::uint32_t> ids{};
-        std::vector<std::byte> message{};  // that was no requests
-    };
-    std::unordered_map<Token, Lost> lost_{};
-    Phase phase_ = Phase::serving;
-    std::optional<Clock::time_point> hand_over_by_{};  // told to, and serving until helpers are done
-    Clock::time_point end_by_{};
-    bool ended_ = false;  // whatever is still there
-};
+}  // namespace
 
 void Broker::activate() {
     service_.audit.start(start_.cause);
@@ -519,150 +408,6 @@ void Broker::came_back(std::uint32_t uid, std::size_t stuck) {
 void Broker::zygote_lost() {
     service_.audit.event({.event = "zygote-lost", .cause = "a process that makes helpers has ended"});
     static_cast<void>(start_.link.send({.type = LinkType::renew}));
-}
-
-[[noreturn]] void fail(const StartReport& report, ExitStatus status, const std::string& what) {
-    report.say(what);
-    ::_exit(status);
-}
-
-// Standard input and output become /dev/null: a broker that was taken over shall not type into a terminal. Their
-// numbers stay in use, so that no connection ever bears one.
-void detach_standard_streams(const StartReport& report) {
-    const UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
-    if (!null || ::dup2(null.number(), STDIN_FILENO) < 0 || ::dup2(null.number(), STDOUT_FILENO) < 0) {
-        fail(report, exit_failed, proto::system_error("/dev/null").error().message());
-    }
-}
-
-// Asked before the confinement, behind which there is no account database.
-ControlAccess control_access(const GenerationStart& start) {
-    ControlAccess access{.opener_uid = ::geteuid()};
-    if (start.options.control.group) access.group = SystemAccounts().gid_of(*start.options.control.group);
-    return access;
-}
-
-// From what was kept when there is something, else from the files, and then that is kept.
-LoadedPolicy load(const GenerationStart& start) {
-    PolicyText text;
-    const bool read_files = start.policy == nullptr;
-    if (!read_files) {
-        auto kept = start.kept.read();
-        if (!kept) fail(start.report, exit_failed, kept.error().message());
-        text = std::move(*kept);
-    }
-    auto loaded = read_files ? load_policy(start.options.policy, &text) : load_policy(text);
-    if (!loaded) {
-        for (const policy::Diagnostic& diagnostic : loaded.error())
-            start.report.say_plainly(diagnostic.what());
-        ::_exit(exit_policy);
-    }
-    if (read_files) {
-        if (auto kept = start.kept.keep(text); !kept) fail(start.report, exit_failed, kept.error().message());
-    }
-    return std::move(*loaded);
-}
-
-// Two, so that helpers can be made until the supervisor has replaced a generation that has lost one.
-Result<void> start_zygotes(const HelperTools& tools, const ModifyingCalls& calls,
-                           std::vector<UniqueFd>& zygotes) {
-    const std::array streams{proto::BorrowedFd(STDIN_FILENO), proto::BorrowedFd(STDOUT_FILENO),
-                             proto::BorrowedFd(STDERR_FILENO)};
-    while (zygotes.size() < 2) {
-        auto zygote = start_zygote(tools, calls, streams);
-        if (!zygote) return std::unexpected(zygote.error());
-        zygotes.push_back(std::move(*zygote));
-    }
-    return {};
-}
-
-}  // namespace
-
-std::string describe_end(int status) {
-    if (WIFSIGNALED(status)) return fmt::format("killed by signal {}", WTERMSIG(status));
-    return fmt::format("exited with status {}", WEXITSTATUS(status));
-}
-
-void run_generation(const GenerationStart& start) {
-    // A generation without its supervisor gets no connections and writes no records.
-    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-    const StartReport& report = start.report;
-    detach_standard_streams(report);
-    if (auto reader = start.facts.become_reader(); !reader)
-        fail(report, exit_failed, reader.error().message());
-
-    const LoadedPolicy loaded = load(start);
-    const policy::Policy& policy = loaded.policy;
-    const auto account = choose_account(start.options.user);
-    if (!account) fail(report, exit_failed, account.error().message());
-    const ConfinementPlan plan = plan_confinement(policy.directories(), *account);
-    const IdentitySource identities = IdentitySource::take(!account->changes);
-    const Inspector inspector(read_link_protection());
-    // gmtime(3) reads the time zone file when it is first needed, and there will be none to read.
-    ::tzset();
-
-    auto loop = EventLoop::create();
-    auto control = ControlServer::create(control_access(start));
-    if (!control) fail(report, exit_failed, control.error().message());
-    if (!loop) fail(report, exit_failed, loop.error().message());
-    std::vector<proto::BorrowedFd> keep{proto::BorrowedFd(STDIN_FILENO),
-                                        proto::BorrowedFd(STDOUT_FILENO),
-                                        proto::BorrowedFd(STDERR_FILENO),
-                                        start.link.descriptor(),
-                                        loop->descriptor(),
-                                        control->descriptor(),
-                                        report.descriptor()};
-    if (start.ring != nullptr) std::ranges::copy(start.ring->descriptors(), std::back_inserter(keep));
-    // Before the directories are bound, so that a change after this moment is seen by one or the other.
-    if (auto watching = start_directory_watch(plan, start.changes); !watching)
-        fail(report, exit_failed, watching.error().message());
-    std::optional<Resolver> resolver;
-    std::vector<UniqueFd> zygotes;
-    auto confined = confine(plan, keep, [&](Confined& so_far) -> Result<void> {
-        resolver.emplace(std::move(so_far.directories));
-        // A helper that was taken over shall neither forge records nor answer for the broker.
-        start.journal.keep_from_children();
-        for (Journal* journal : start.previous) journal->keep_from_children();
-        if (start.ring != nullptr) start.ring->keep_from_children();
-        return start_zygotes({policy, *resolver, inspector, identities}, plan.calls, zygotes);
-    });
-    if (!confined) fail(report, exit_failed, "cannot confine the broker: " + confined.error().message());
-    if (start.options.require_confinement && !confined->report.complete()) {
-        fail(report, exit_failed, "--require-confinement: " + confined->report.missing());
-    }
-
-    if (!confined->report.complete()) {
-        report.say("the broker is confined less than it could be: " + confined->report.missing());
-    }
-
-    // Before anything a peer sent is read.
-    start.report.give_up();
-    AuditTrail audit(start.ring, start.number, loaded.digest);
-    audit.apply(policy.audit());
-    GenerationFacts facts{.policy = policy,
-                          .policy_digest = loaded.digest,
-                          .start = start,
-                          .confinement = std::move(confined->report),
-                          .account = *account,
-                          .capabilities = capability_names(plan.capabilities),
-                          .started = std::chrono::system_clock::now()};
-    for (const BoundDirectory& directory : resolver->directories()) {
-        if (directory.errno_value != 0) facts.dormant.push_back({directory.path, directory.errno_value});
-    }
-    auto helpers = HelperPool::create(std::move(zygotes));
-    if (!helpers) fail(report, exit_failed, helpers.error().message());
-    Metrics metrics(policy.rules());
-    UserShares shares(policy.limits(), confined->most_descriptors);
-    Service service{
-        {policy, *resolver, inspector, metrics}, audit, start.journal, *control, **helpers, shares};
-    Broker broker(start, service, identities, std::move(*loop));
-    control->begin(facts, broker);
-    const auto ended = broker.run();
-    if (!ended && ended.error().kind != proto::ErrorKind::disconnected) {
-        say(ended.error().message());
-        ::_exit(exit_failed);
-    }
-    ::_exit(exit_done);
 }
 
 }  // namespace fdbroker::opener

@@ -1,54 +1,119 @@
-// A generation: one process, one policy, from loading it to the last reply.
+// What a generation does once it has loaded its policy and is confined: serves sessions in one loop, with the helpers'
+// and the control clients' part of it, until the supervisor tells it to hand over or to retire.
 #pragma once
 
+#include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <string>
+#include <optional>
+#include <unordered_map>
+#include <utility>
 #include <vector>
 
-#include "opener/audit_ring.hpp"
-#include "opener/journal.hpp"
-#include "opener/kept_policy.hpp"
-#include "opener/link.hpp"
-#include "opener/listener.hpp"
-#include "opener/options.hpp"
-#include "opener/start_report.hpp"
-#include "opener/supervisor_facts.hpp"
+#include "opener/control/host.hpp"
+#include "opener/event_loop.hpp"
+#include "opener/generation_start.hpp"
+#include "opener/helpers/helper_pool.hpp"
+#include "opener/identity.hpp"
+#include "opener/session.hpp"
+#include "opener/turns.hpp"
+#include "proto/error.hpp"
+#include "proto/unique_fd.hpp"
 
 namespace fdbroker::opener {
 
-// A listening socket of the supervisor's, as its generations know it.
-struct ListenerFacts {
-    std::string name;
-    std::string address;
-    Listener::Kind kind;
+class Broker final : public ControlHost, HelperPool::Owner {
+  public:
+    // What is passed must outlive it.
+    Broker(const GenerationStart& start, Service& service, const IdentitySource& identities, EventLoop loop)
+        : start_(start), service_(service), identities_(identities), loop_(std::move(loop)) {
+        service.helpers.set_owner(*this);
+    }
+    Broker(const Broker&) = delete;
+    Broker& operator=(const Broker&) = delete;
+
+    std::vector<SessionFacts> sessions() const override;
+    std::size_t session_count() const override { return sessions_.size(); }
+    std::size_t descriptors_in_flight() const override { return service_.shares.unread(); }
+    const Metrics& metrics() const override { return service_.tools.metrics; }
+    const AuditCounts& audit_counts() const override { return service_.audit.counts(); }
+    const HelperPool& helpers() const override { return service_.helpers; }
+    void tell(const LinkMessage& message) override { static_cast<void>(start_.link.send(message)); }
+
+    // Until it has been told to end and has ended what it had begun. disconnected: the supervisor is gone.
+    proto::Result<void> run();
+
+  private:
+    using Clock = std::chrono::steady_clock;
+
+    enum class Phase {
+        serving,
+        handing_over,  // reads nothing, and ends when nothing is parked and no helper at work
+        retiring,      // takes nothing new, and ends when every session has
+    };
+
+    void activate();
+    void read_journal(Journal& journal);
+    proto::Result<bool> serve_link();
+    void adopt(const LinkMessage& message, proto::UniqueFd socket);
+    void take_events();
+    void serve_turns();
+    std::size_t handle(Session& session);
+    void follow(Session& session, Session::State before, Session::State after);
+    bool make_room_for_waiting();
+    void look_again();
+    void look_again_soon();
+    void resume_paused(Clock::time_point now);
+    void act_on_time();
+    void release(Token token);
+    void end_session(Session& session);
+    void hand_over();
+    void stop_reading();
+    void retire();
+
+    proto::BorrowedFd connection_of(const HelperTask& task) override { return task.session->descriptor(); }
+    std::vector<Ruling> reported(HelperTask& task, const Report& report) override {
+        return task.session->task_reported(task, report);
+    }
+    void delivered(HelperTask& task, std::uint32_t descriptors, int errno_value) override;
+    void failed(HelperTask& task, int errno_value, const char* reason) override;
+    void left_behind(std::uint32_t uid, std::size_t stuck) override;
+    void came_back(std::uint32_t uid, std::size_t stuck) override;
+    void zygote_lost() override;
+
+    bool finished() const noexcept {
+        return (phase_ == Phase::retiring && sessions_.empty()) ||
+               (phase_ == Phase::handing_over && waiting_.empty() && service_.helpers.unfinished() == 0);
+    }
+    int patience() const noexcept;
+
+    const GenerationStart& start_;
+    Service& service_;
+    const IdentitySource& identities_;
+    EventLoop loop_;
+    std::unordered_map<Token, std::unique_ptr<Session>> sessions_{};
+    std::vector<Session*> waiting_{};  // in State::writable, longest first
+    std::vector<Session*> paused_{};   // in State::paused, and not in the loop
+    std::optional<Clock::time_point> resume_at_{};
+    std::optional<Clock::time_point> look_again_at_{};
+    std::chrono::milliseconds look_again_after_{};
+    Turns turns_{};
+    bool link_has_something_ = false;
+    bool control_has_something_ = false;
+    bool helpers_have_something_ = false;
+    // Ended, with descriptors that the peer has not taken, or requests that are with helpers.
+    std::vector<std::unique_ptr<Session>> lingering_{};
+    // What a session had asked for when an earlier generation died over it.
+    struct Lost {
+        std::vector<std::uint32_t> ids{};
+        std::vector<std::byte> message{};  // that was no requests
+    };
+    std::unordered_map<Token, Lost> lost_{};
+    Phase phase_ = Phase::serving;
+    std::optional<Clock::time_point> hand_over_by_{};  // told to, and serving until helpers are done
+    Clock::time_point end_by_{};
+    bool ended_ = false;  // whatever is still there
 };
-
-struct GenerationOrders {
-    const Options& options;
-    std::vector<ListenerFacts> listeners;  // in the order that `adopt` messages count
-    std::uint32_t number;
-    std::string cause;               // why it is started, for the record
-    AuditRing* ring;                 // null: nothing is recorded
-    std::vector<Journal*> previous;  // whose requests may be unanswered. Read when this one is activated.
-    FactsPage& facts;
-    std::shared_ptr<KeptPolicy> policy;  // to load; null: its files are read, and kept
-};
-
-struct GenerationStart : GenerationOrders {
-    Link& link;
-    Journal& journal;  // its own, empty
-    StartReport& report;
-    KeptPolicy& kept;           // what is loaded, or where what is read from the files is kept
-    proto::BorrowedFd changes;  // a byte written here: a directory that rules name has become another
-};
-
-// Runs a generation in the calling process, which the supervisor has just forked: loads the policy, confines the
-// process from it, tells the supervisor that it is ready and serves until it is told to retire. What is wrong with the
-// policy or the confinement is in the report.
-[[noreturn]] void run_generation(const GenerationStart& start);
-
-// How a generation ended, from waitpid(2): "exited with status 3".
-std::string describe_end(int status);
 
 }  // namespace fdbroker::opener

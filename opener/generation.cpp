@@ -8,6 +8,8 @@
 #include <cstdio>
 #include <utility>
 
+#include "opener/run_generation.hpp"
+
 namespace fdbroker::opener {
 
 using proto::BorrowedFd;

@@ -10,9 +10,9 @@
 #include <optional>
 
 #include "opener/audit_sink.hpp"
-#include "opener/broker.hpp"
 #include "opener/connection_table.hpp"
 #include "opener/event_loop.hpp"
+#include "opener/generation_start.hpp"
 #include "opener/journal.hpp"
 #include "opener/kept_policy.hpp"
 #include "opener/link.hpp"

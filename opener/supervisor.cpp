@@ -17,11 +17,11 @@
 #include <vector>
 
 #include "opener/audit_log.hpp"
-#include "opener/broker.hpp"
 #include "opener/connection_table.hpp"
 #include "opener/event_loop.hpp"
 #include "opener/generation.hpp"
 #include "opener/journal.hpp"
+#include "opener/process_end.hpp"
 #include "opener/reception.hpp"
 #include "opener/say.hpp"
 #include "opener/service_manager.hpp"

@@ -16,8 +16,8 @@
 #include <utility>
 
 #include "opener/accounts.hpp"
-#include "opener/broker.hpp"
 #include "opener/confinement/kernel_calls.hpp"
+#include "opener/process_end.hpp"
 #include "opener/say.hpp"
 #include "proto/channel.hpp"
 

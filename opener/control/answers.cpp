@@ -12,6 +12,7 @@
 #include "opener/config.hpp"
 #include "opener/control/time_of_day.hpp"
 #include "opener/policy_json.hpp"
+#include "opener/process_end.hpp"
 #include "policy/explain.hpp"
 #include "policy/peer.hpp"
 

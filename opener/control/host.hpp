@@ -10,9 +10,9 @@
 
 #include "opener/audit_ring.hpp"
 #include "opener/audit_trail.hpp"
-#include "opener/broker.hpp"
 #include "opener/confinement/confinement.hpp"
 #include "opener/control/metrics_report.hpp"
+#include "opener/generation_start.hpp"
 #include "opener/helpers/helper_pool.hpp"
 #include "opener/link.hpp"
 #include "opener/metrics.hpp"
