@@ -335,7 +335,7 @@ rules:
             {"owned/others", "EACCES"},
             {"here/mount/a", "EXDEV"},
             {"any/fifo", ""},
-            {"any/d", ""},
+            {"any/d", "EISDIR"},
             {"any/socket", "ENXIO"},
             {"linked/a", "ELOOP"},
             {"gone/a", "ENOENT"},
