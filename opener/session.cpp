@@ -211,10 +211,13 @@ void Session::answer_all(std::span<const std::byte> message, std::span<const pro
 // No helper takes part: what it has done could not be taken back when another request is refused.
 void Session::answer_together(std::span<const proto::Request> requests) {
     std::vector<Outcome> outcomes;
-    for (std::size_t left = requests.size(); const proto::Request& request : requests) {
+    // None of the answers is in the message before all are known.
+    std::size_t room = service_.delivery.payload_room(requests.size() - 1);
+    for (const proto::Request& request : requests) {
         service_.tools.metrics.begin();
         ++answered_;
-        outcomes.push_back(carry_out_here(request, --left));
+        outcomes.push_back(carry_out_here(request, room));
+        room -= std::min(room, (outcomes.back().payload.size() + 3) / 4 * 4);
     }
     const bool failed =
         std::ranges::any_of(outcomes, [](const Outcome& one) { return one.errno_value != 0; });
@@ -246,12 +249,12 @@ std::optional<Outcome> Session::carry_out(const proto::Request& request, std::si
     return outcome ? std::move(outcome) : hand_to_helper(*granted);
 }
 
-Outcome Session::carry_out_here(const proto::Request& request, std::size_t others) {
+Outcome Session::carry_out_here(const proto::Request& request, std::size_t payload_room) {
     if (!changes_nothing(request))
         return refused(Step::parse, EINVAL, "all or nothing is for open without changes, stat and readlink");
     auto granted = decide(service_.tools, peer_, request);
     if (!granted) return std::move(granted.error());
-    granted->payload_room = service_.delivery.payload_room(others);
+    granted->payload_room = payload_room;
     auto outcome = execute(service_.tools, peer_, *granted, Place::loop());
     if (outcome) return std::move(*outcome);
     return refused(Step::resolve, EAGAIN, "it is not at hand, and all or nothing does not wait");

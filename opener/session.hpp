@@ -126,8 +126,8 @@ class Session {
     // `others` of the same message are still to be answered. nullopt: a helper does it, and answers.
     std::optional<Outcome> carry_out(const proto::Request& request, std::size_t others);
     std::optional<Outcome> hand_to_helper(const GrantedRequest& granted);
-    // The same without a helper.
-    Outcome carry_out_here(const proto::Request& request, std::size_t others);
+    // The same without a helper, with a payload of at most so many bytes.
+    Outcome carry_out_here(const proto::Request& request, std::size_t payload_room);
     void answer_all(std::span<const std::byte> message, std::span<const proto::Request> requests);
     void answer_together(std::span<const proto::Request> requests);
     void answer(const proto::Request& request, std::size_t others);
