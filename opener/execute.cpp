@@ -62,16 +62,22 @@ std::optional<Outcome> execute(const Tools& tools, const policy::Peer& peer, con
     if (!done && done.error().needs_helper()) return std::nullopt;
     if (done && done->payload.size() > granted.payload_room)
         done = stop_at(Step::deliver, {EMSGSIZE, "the batch leaves no room for the answer"});
+    LedTo& led_to = done ? done->led_to : done.error().led_to;
+    if (!led_to.path.empty()) outcome.rule = led_to.rule;
+    outcome.final_path = std::move(led_to.path);
     if (done) {
         outcome.file = std::move(done->file);
         outcome.payload = std::move(done->payload);
-        outcome.final_path = std::move(done->final_path);
         return outcome;
     }
     outcome.errno_value = done.error().errno_value;
     outcome.step = outcome.recorded_step = done.error().step;
     outcome.reason = outcome.recorded_reason = std::move(done.error().reason);
-    outcome.final_path = std::move(done.error().final_path);
+    // As where the name that was asked for is told not to exist.
+    if (outcome.step == Step::decide && outcome.errno_value == ENOENT) {
+        outcome.step = Step::resolve;
+        outcome.reason = explain_open_failure(ENOENT);
+    }
     return outcome;
 }
 

@@ -35,7 +35,8 @@ const char* refused_type(FileType type) noexcept {
     return "";
 }
 
-constexpr OperationSet writing{Operation::write, Operation::append, Operation::truncate, Operation::create};
+constexpr OperationSet writing{Operation::write, Operation::append, Operation::truncate, Operation::create,
+                               Operation::setattr};
 
 std::optional<Obstacle> hold_links_against(const ObjectStatus& object, const policy::Rule& rule,
                                            LinkProtection protection) noexcept {

@@ -64,7 +64,9 @@ std::string watch_line(const WatchedDecision& decision) {
         line += fmt::format(" ({})", printable(decision.peer.user, LineFeeds::escaped));
     if (!refused && record.rule != nullptr)
         line += fmt::format(" rule {}", printable(record.rule->name, LineFeeds::escaped));
-    if (refused) line += fmt::format(": {} ({})", record.reason, ::strerrorname_np(record.errno_value));
+    if (refused)
+        line += fmt::format(": {} ({})", printable(record.reason, LineFeeds::escaped),
+                            ::strerrorname_np(record.errno_value));
     if (record.head.sequence != 0) line += fmt::format(" [{}]", record.head.sequence);
     return line + "\n";
 }

@@ -19,6 +19,20 @@ bool follows(const policy::Grant& grant) {
         grant.rules(), [](const policy::Rule* rule) { return rule->symlinks == policy::Symlinks::follow; });
 }
 
+// A reason is text for records and terminals, whatever bytes a name is made of.
+std::string shown(std::string_view path) {
+    std::string text;
+    for (const char byte : path) {
+        const auto value = static_cast<unsigned char>(byte);
+        if (value < 0x20 || value >= 0x7f) {
+            text += fmt::format("\\x{:02x}", value);
+        } else {
+            text += byte;
+        }
+    }
+    return text;
+}
+
 Stop loop(std::string reason) {
     return {Step::resolve, ELOOP, std::move(reason)};
 }
@@ -43,7 +57,7 @@ bool met_a_link(const Stop& stop) {
 std::unexpected<Stop> name_link(const Work& work, const policy::Grant& grant, std::unexpected<Stop> stop) {
     if (!met_a_link(stop.error())) return stop;
     const auto link = work.tools.resolver.find_link(grant, work.place);
-    return link ? std::unexpected(loop(fmt::format("\"{}\" is a symbolic link", link->path))) : stop;
+    return link ? std::unexpected(loop(fmt::format("\"{}\" is a symbolic link", shown(link->path)))) : stop;
 }
 
 Done<Answer> with_links(const Work& work, LastLink last, const Attempted& attempt) {
@@ -52,16 +66,16 @@ Done<Answer> with_links(const Work& work, LastLink last, const Attempted& attemp
     for (unsigned followed = 0;; ++followed) {
         auto done = attempt(grant);
         if (done || !met_a_link(done.error())) {
-            (done ? done->final_path : done.error().final_path) = std::move(text);
+            if (followed != 0) (done ? done->led_to : done.error().led_to) = {std::move(text), &grant.rule()};
             return done;
         }
         const auto link = work.tools.resolver.find_link(grant, work.place);
         if (!link) return done;
         if (link->magic)
-            return std::unexpected(loop(fmt::format("\"{}\" is a magic link of procfs", link->path)));
+            return std::unexpected(loop(fmt::format("\"{}\" is a magic link of procfs", shown(link->path))));
         const bool is_last = link->path.size() == grant.path().text().size();
         if ((is_last && last == LastLink::keep) || !follows(grant))
-            return std::unexpected(loop(fmt::format("\"{}\" is a symbolic link", link->path)));
+            return std::unexpected(loop(fmt::format("\"{}\" is a symbolic link", shown(link->path))));
         if (!work.place.may_block()) return not_here();
         if (followed == most_links)
             return std::unexpected(loop("more than 40 symbolic links are on the way"));
@@ -70,15 +84,16 @@ Done<Answer> with_links(const Work& work, LastLink last, const Attempted& attemp
         const auto path = policy::RequestPath::parse(text);
         if (!path)
             return std::unexpected(loop(fmt::format("\"{}\" is a symbolic link, where it leads {}",
-                                                    link->path, policy::to_string(path.error()))));
+                                                    shown(link->path), policy::to_string(path.error()))));
         const policy::Decision decision = work.tools.policy.decide(work.peer, grant.operations(), *path);
         if (!decision)
             // Where it leads is told to those who may see it: the link can be read by whoever lists the directory, what
             // lies behind it is not looked at.
-            return std::unexpected(
-                Stop{Step::decide, decision.error().errno_value,
-                     fmt::format("\"{}\" is a symbolic link that leads to what no rule allows", link->path),
-                     std::move(text)});
+            return std::unexpected(Stop{
+                Step::decide,
+                decision.error().errno_value,
+                fmt::format("\"{}\" is a symbolic link that leads to what no rule allows", shown(link->path)),
+                {std::move(text), decision.error().denied_by}});
         grant = *decision;
     }
 }

@@ -29,12 +29,18 @@ struct Work {
     std::uint32_t uid() const noexcept { return peer.identity().uid; }
 };
 
+// Where links that were followed led.
+struct LedTo {
+    std::string path{};                  // empty: none was followed
+    const policy::Rule* rule = nullptr;  // that decided about it; null: none
+};
+
 // Why an operation ended without being done, and at which step.
 struct Stop {
     proto::Step step = proto::Step::none;
     int errno_value = 0;
     std::string reason{};
-    std::string final_path{};  // as in Outcome
+    LedTo led_to{};
 
     // Nothing has been done, and a helper has to do it.
     bool needs_helper() const noexcept { return errno_value == 0; }
@@ -44,7 +50,7 @@ struct Stop {
 struct Answer {
     std::optional<DeliverableFile> file{};
     std::string payload{};
-    std::string final_path{};  // as in Outcome
+    LedTo led_to{};
 };
 
 template <typename T>

@@ -293,15 +293,18 @@ TEST_CASE("audit: a policy that does not load is on record, and the log names ea
     CHECK((*start)["policy_sha256"] == sum.out.substr(0, 64));
 }
 
-TEST_CASE("audit: where links led stands in the record, also where that is refused") {
+TEST_CASE(
+    "audit: where links led stands in the record, with the rule that decided about it, also where that is "
+    "refused") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;
     const std::string data = fixture.directory / "data";
     std::filesystem::create_symlink("file", data + "/link");
     std::filesystem::create_symlink("key", data + "/forbidden");
     RunningOpener opener(fixture.directory,
-                         "version: 1\nrules:\n  - {name: all, allow: [read], symlinks: follow, paths: [\"" +
-                             data + "/**\"]}\n  - {name: key, deny: all, paths: [\"" + data + "/key\"]}\n");
+                         "version: 1\nrules:\n  - {name: file, allow: [read], paths: [\"" + data +
+                             "/file\"]}\n  - {name: all, allow: [read], symlinks: follow, paths: [\"" + data +
+                             "/**\"]}\n  - {name: key, deny: all, paths: [\"" + data + "/key\"]}\n");
     TestPeer peer(opener.socket());
     CHECK(peer.open(data + "/file").status == 0);
     CHECK(peer.open(data + "/link").status == 0);
@@ -313,6 +316,8 @@ TEST_CASE("audit: where links led stands in the record, also where that is refus
     CHECK(records[1]["final_path"] == data + "/file");
     CHECK(records[2]["final_path"] == data + "/key");
     CHECK(records[2]["decision"] == "refused");
+    CHECK(records[1]["rule"] == "file");
+    CHECK(records[2]["rule"] == "key");
 }
 
 TEST_CASE(

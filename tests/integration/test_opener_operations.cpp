@@ -30,8 +30,8 @@ constexpr gid_t spool_group = 30012;
 class Fixture {
   public:
     Fixture() {
-        for (const char* name :
-             {"", "read", "all", "all/sub", "moved", "owned", "links", "copied", "streamed", "directories"})
+        for (const char* name : {"", "read", "all", "all/sub", "moved", "owned", "links", "modes", "copied",
+                                 "streamed", "directories"})
             make_directory(at(name), {.mode = 0700});
     }
     std::string at(std::string_view name) const { return (data_ / name).string(); }
@@ -70,6 +70,7 @@ rules:
   - {name: copied, allow: [read], paths: ["DATA/copied/**"], deliver: snapshot, files: {max_size: 1MiB}}
   - {name: streamed, allow: [read], paths: ["DATA/streamed/**"], deliver: stream}
   - {name: directories, allow: [list, stat], paths: ["DATA/directories/**"], deliver: directory}
+  - {name: modes, allow: [setattr], paths: ["DATA/modes/**"]}
   - {name: hidden, deny: all, paths: ["DATA/**/hidden"], reveal: ENOENT}
   - {name: keys, deny: [write], paths: ["DATA/**/*.key"]}
 )";
@@ -271,6 +272,29 @@ TEST_CASE("batch: all or nothing delivers none unless all succeed, and is for wh
     });
     CHECK(fixture.exists("all/file"));
     CHECK_FALSE(fixture.exists("all/made"));
+}
+
+TEST_CASE(
+    "batch: answers of all or nothing that no message has room for are refused, and the opener goes on") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    std::filesystem::create_symlink(std::string(3000, 'x'), fixture.at("read/long"));
+    RunningOpener opener(fixture.directory(), fixture.policy());
+    const pid_t broker = opener.broker();
+    run_as(some_user, [&] {
+        TestPeer peer(opener.socket());
+        const std::string path = fixture.at("read/long");
+        const auto all = [&](std::size_t count) {
+            return peer.call_together(
+                std::vector<proto::Request>(count, {.call = Call::readlink, .path = path}));
+        };
+        for (const auto& answer : all(20)) CHECK(answer.payload.size() == 3000);
+        const auto answers = all(40);
+        CHECK(answers.front().status == ECANCELED);
+        CHECK(answers.back().status == EMSGSIZE);
+    });
+    CHECK(opener.broker() == broker);
+    CHECK(opener.stop() == 0);
 }
 
 TEST_CASE("stat: tells of the object, or of the link itself; a mount's number stays with the opener") {
@@ -488,6 +512,19 @@ TEST_CASE("setattr: mode without set-id and times, of the object that was inspec
     CHECK(fixture.status("all/sub").st_mode == (S_IFDIR | 0711));
 }
 
+TEST_CASE("setattr: a file with another name is left alone by a rule that allows setattr and no writing") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    const std::string path = fixture.file("modes/file");
+    std::filesystem::create_hard_link(path, fixture.at("read/other"));
+    with_peer(fixture, [&](TestPeer& peer) {
+        const auto refused = peer.call({.call = Call::setattr, .flags = 1, .mode = 0777, .path = path});
+        CHECK(refused.status == EACCES);
+        CHECK(refused.step == Step::inspect);
+    });
+    CHECK(fixture.status("modes/file").st_mode == (S_IFREG | 0600));
+}
+
 TEST_CASE(
     "xattr: attributes of users are read, listed, written and removed; others do not exist for a peer") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
@@ -535,6 +572,8 @@ TEST_CASE(
     link("../read/file", "links/refusing");
     link("itself", "links/itself");
     link("hidden", "links/to-hidden");
+    link("missing", "links/to-missing");
+    link("/etc/shadow", "links/na\nme\xff");
     for (unsigned number = 0; number < 41; ++number)
         link(number == 0 ? "file" : "chain" + std::to_string(number - 1),
              ("links/chain" + std::to_string(number)).c_str());
@@ -551,7 +590,14 @@ TEST_CASE(
         CHECK(open("links/chain40").status == ELOOP);
         CHECK(open("links/itself").status == ELOOP);
         CHECK(open("links/beside", O_NOFOLLOW).status == ELOOP);
-        CHECK(open("links/to-hidden").status == ENOENT);
+        const auto hidden = open("links/to-hidden");
+        const auto missing = open("links/to-missing");
+        CHECK(hidden.status == ENOENT);
+        CHECK(hidden.step == missing.step);
+        CHECK(hidden.reason == missing.reason);
+        CHECK(open("links/na\nme\xff").reason ==
+              "\"" + fixture.at("links/na") +
+                  "\\x0ame\\xff\" is a symbolic link that leads to what no rule allows");
         const auto shadow = open("links/shadow");
         CHECK(shadow.status == EACCES);
         CHECK(shadow.step == Step::decide);
