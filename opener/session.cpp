@@ -403,6 +403,8 @@ void Session::answer_owed() {
 // ---- the end -------------------------------------------------------------------------------------------
 
 Session::~Session() {
+    // What helpers had of it may have been refused after its end.
+    service_.audit.settle(audit_, std::chrono::steady_clock::now());
     service_.shares.taken(share_, unread_);
     --share_.sessions;
 }

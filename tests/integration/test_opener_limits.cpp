@@ -1,5 +1,6 @@
 // What one peer or one user can take from the others: turns, requests a second, room in the log.
 #include <doctest/doctest.h>
+#include <fcntl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -387,4 +388,30 @@ TEST_CASE("limits: a refusal that repeats is counted, and the log says so when i
     }
     CHECK(requests == 1000);
     CHECK(lines < 500);
+}
+
+TEST_CASE("limits: what is counted of a session that has ended is on record before nothing of it is left") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    std::string policy = fixture.policy;
+    policy.replace(policy.find("allow:"), 0, "deadline: 200ms, ");
+    // Whoever breaks the lease waits in a helper.
+    ::signal(SIGIO, SIG_IGN);
+    const proto::UniqueFd held(::open(fixture.file.c_str(), O_RDWR | O_CLOEXEC));
+    REQUIRE(::fcntl(held.number(), F_SETLEASE, F_WRLCK) == 0);
+    // What is freed holds nothing that could still be used.
+    REQUIRE(::setenv("MALLOC_PERTURB_", "85", 1) == 0);
+    RunningOpener opener(fixture.directory, policy);
+    REQUIRE(::unsetenv("MALLOC_PERTURB_") == 0);
+    TestPeer(opener.socket()).ask(std::vector<std::string>(200, fixture.file));
+    opener.wait_for_event("session-end");
+    wait_for_content(fixture.directory / "audit.jsonl", "counted record", [](const std::string& content) {
+        return content.find("\"count\":") != std::string::npos;
+    });
+    CHECK(opener.stop() == 0);
+    CHECK(opener.count_events("start") == 1);
+    std::size_t requests = 0;
+    for (const auto& record : opener.wait_for_event("request"))
+        if (record["event"] == "request") requests += record.value("count", std::size_t{1});
+    CHECK(requests == 200);
 }
