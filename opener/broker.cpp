@@ -256,8 +256,8 @@ void Broker::follow(Session& session, Session::State before, Session::State afte
     std::uint32_t events =
         after == Session::State::writable ? std::uint32_t{EPOLLOUT} | EPOLLET : std::uint32_t{EPOLLIN};
     if (phase_ == Phase::handing_over && after == Session::State::readable) events = 0;
-    auto changed = before == Session::State::draining ? loop_.add(session.descriptor(), events, &session)
-                                                      : loop_.change(session.descriptor(), events, &session);
+    // One that was paused, drained or is being handed over has been taken out.
+    auto changed = loop_.set(session.descriptor(), events, &session);
     if (!changed) {
         session.end(changed.error().errno_value, "the opener cannot watch the connection");
         end_session(session);
@@ -266,16 +266,17 @@ void Broker::follow(Session& session, Session::State before, Session::State afte
 
 // Every session being served needs a journal entry; one whose replies are parked keeps its own. When there are as many
 // of those as may be, a peer that does not read has to go: of those of its user, the one that waits longest.
-bool Broker::make_room_for_waiting() {
-    if (waiting_.size() < Journal::most_parked) return false;
-    // Of the user who has the most of them: else one user's peers could drive out another's.
-    std::unordered_map<const UserShare*, std::size_t> of_user;
-    for (const Session* session : waiting_) ++of_user[&session->share()];
-    Session& longest = **std::ranges::max_element(
-        waiting_, {}, [&](const Session* session) { return of_user[&session->share()]; });
-    longest.end(ETIMEDOUT, "the peer does not read its replies, and others need their place");
-    end_session(longest);
-    return true;
+void Broker::make_room_for_waiting() {
+    // More than one, where answers of helpers have joined those that wait.
+    while (waiting_.size() >= Journal::most_parked) {
+        // Of the user who has the most of them: else one user's peers could drive out another's.
+        std::unordered_map<const UserShare*, std::size_t> of_user;
+        for (const Session* session : waiting_) ++of_user[&session->share()];
+        Session& longest = **std::ranges::max_element(
+            waiting_, {}, [&](const Session* session) { return of_user[&session->share()]; });
+        longest.end(ETIMEDOUT, "the peer does not read its replies, and others need their place");
+        end_session(longest);
+    }
 }
 
 // What epoll cannot tell: that a user's other sessions have been read, that the kernel takes descriptors again, that a

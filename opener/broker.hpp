@@ -61,7 +61,7 @@ class Broker final : public ControlHost, HelperPool::Owner {
     void serve_turns();
     std::size_t handle(Session& session);
     void follow(Session& session, Session::State before, Session::State after);
-    bool make_room_for_waiting();
+    void make_room_for_waiting();
     void look_again();
     void look_again_soon();
     void resume_paused(Clock::time_point now);

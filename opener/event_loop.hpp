@@ -30,6 +30,11 @@ class EventLoop {
     proto::Result<void> change(proto::BorrowedFd fd, std::uint32_t events, void* tag) {
         return control(EPOLL_CTL_MOD, fd, events, tag);
     }
+    // change(), or add() where `fd` is not there.
+    proto::Result<void> set(proto::BorrowedFd fd, std::uint32_t events, void* tag) {
+        auto changed = change(fd, events, tag);
+        return changed || changed.error().errno_value != ENOENT ? changed : add(fd, events, tag);
+    }
     // Must come before the last descriptor of `fd`'s file is closed here: another process may hold it open, and then its
     // events would go on.
     void remove(proto::BorrowedFd fd) noexcept {

@@ -56,7 +56,7 @@ class Generation {
         outbox_.push_back({message, std::move(file)});
     }
     void send_queued();
-    bool has_queued() const noexcept { return !outbox_.empty(); }
+    std::size_t queued() const noexcept { return outbox_.size(); }
 
     // As Link::receive(). After an error there is nothing more to hear: it has ended, or behaves as only one that was
     // taken over does, and is killed; SIGCHLD tells the rest.

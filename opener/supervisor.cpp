@@ -59,6 +59,9 @@ constexpr std::chrono::seconds follow_calm{60};
 // from the audit.
 constexpr std::size_t messages_per_turn = 64;
 
+// Besides one for each connection, what a generation may leave unread and ask for more.
+constexpr std::size_t most_unread_messages = 1024;
+
 class Supervisor {
   public:
     Supervisor(const Options& options, std::vector<Listener> listeners, AuditLog log, EventLoop loop,
@@ -249,7 +252,7 @@ void Supervisor::act_on_time() {
     if (ping_at_ && now >= *ping_at_) {
         ping_at_ = now + *watchdog_;
         // One that does not even read is not asked again and again.
-        if (active_ && !active_->has_queued()) active_->post({.type = LinkType::ping});
+        if (active_ && active_->queued() == 0) active_->post({.type = LinkType::ping});
     }
     reception_.act_on_time(now);
     if (workers_) workers_->act_on_time(now);
@@ -338,6 +341,7 @@ void Supervisor::serve(Slot slot, std::size_t most) {
 
 // Of the active generation, which may have been taken over.
 void Supervisor::serve_message(const LinkMessage& message) {
+    if (active_->queued() > connections_.all().size() + most_unread_messages) return active_->kill();
     switch (message.type) {
         case LinkType::release:
             connections_.release(message.token);
@@ -351,7 +355,8 @@ void Supervisor::serve_message(const LinkMessage& message) {
         case LinkType::reload:
             if (!connections_.is_control(message.token)) break;
             if (stopping_) return answer(message.token, CommandResult::refused);
-            reload_askers_.push_back(message.token);
+            if (std::ranges::find(reload_askers_, message.token) == reload_askers_.end())
+                reload_askers_.push_back(message.token);
             ask_for_reload(std::max(Clock::now(), last_reload_ + reload_interval));
             break;
         case LinkType::note:

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -20,6 +21,7 @@
 
 #include "opener/journal.hpp"
 #include "opener/link.hpp"
+#include "proto/address.hpp"
 #include "tests/integration/opener_support.hpp"
 #include "tests/support/descriptors.hpp"
 #include "tests/support/syscall_injector.hpp"
@@ -97,6 +99,15 @@ std::uint64_t find_journal(pid_t pid) {
     }
     REQUIRE(newest != 0);
     return newest;
+}
+
+// Before anybody connects it is the last of the broker's sockets.
+int link_of(pid_t broker) {
+    int link = -1;
+    const DescriptorTable table = DescriptorTable::of(broker);
+    for (const auto& [number, what] : table.entries())
+        if (what.find("socket:") != std::string::npos) link = number;
+    return link;
 }
 
 }  // namespace
@@ -266,11 +277,7 @@ TEST_CASE(
     const Fixture fixture;
     RunningOpener opener(fixture.directory, fixture.policy);
     const pid_t broker = opener.broker();
-    // Before anybody connects the link is its only socket.
-    int link = -1;
-    const DescriptorTable table = DescriptorTable::of(broker);
-    for (const auto& [number, what] : table.entries())
-        if (what.find("socket:") != std::string::npos) link = number;
+    const int link = link_of(broker);
     TestPeer peer(opener.socket());
     CHECK(peer.open(fixture.file).status == 0);
     const auto session = opener.wait_for_event("request").back()["session"].get<std::uint64_t>();
@@ -293,6 +300,36 @@ TEST_CASE(
     opener.wait_for_event("session-end");
     CHECK(TestPeer(opener.socket()).open(fixture.file).status == 0);
     CHECK(opener.broker() == broker);
+    CHECK(opener.stop() == 0);
+}
+
+TEST_CASE("hostile: a broker that asks and asks and reads no answer is ended") {
+    FDBROKER_SKIP_UNLESS(is_root() && SyscallInjector::is_supported(),
+                         "needs root, and registers known to the test");
+    const Fixture fixture;
+    RunningOpener opener(fixture.directory, fixture.policy);
+    const pid_t broker = opener.broker();
+    const int link = link_of(broker);
+    const proto::UniqueFd control(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    const auto address = proto::Address::parse((fixture.directory / "control.sock").string())->socket_name();
+    REQUIRE(::connect(control.number(), reinterpret_cast<const sockaddr*>(&address.address), address.size) ==
+            0);
+    const std::string_view command = "uptime\n";
+    REQUIRE(::write(control.number(), command.data(), command.size()) > 0);
+    wait_readable(control.borrow());
+    bool ended = false;
+    try {
+        SyscallInjector taken(broker);
+        for (int i = 0; i < 20'000; ++i) {
+            const opener::LinkMessage message{.type = opener::LinkType::set_workers, .token = 1};
+            taken.call(SYS_sendto, {link, InjectedArgument::bytes_of(message), sizeof message, 0, 0, 0});
+        }
+    } catch (const std::runtime_error&) {
+        ended = true;
+    }
+    CHECK(ended);
+    opener.wait_for_event("crash");
+    CHECK(TestPeer(opener.socket()).open(fixture.file).status == 0);
     CHECK(opener.stop() == 0);
 }
 

@@ -12,6 +12,7 @@
 
 #include "opener/connection_table.hpp"
 #include "opener/directory_table.hpp"
+#include "opener/event_loop.hpp"
 #include "opener/journal.hpp"
 #include "opener/link.hpp"
 #include "opener/open_flags.hpp"
@@ -296,4 +297,21 @@ TEST_CASE("connection table: connections are counted per uid, and an unknown tok
         CHECK(table.all().size() == 1);
     }
     CHECK(test::DescriptorTable::now().changes_since(before) == "");
+}
+
+TEST_CASE("event loop: what is set is watched, whether it was there before or not") {
+    auto loop = EventLoop::create();
+    REQUIRE(loop);
+    int ends[2];
+    REQUIRE(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) == 0);
+    const proto::UniqueFd one(ends[0]), other(ends[1]);
+    int tag = 0;
+    for (const bool removed : {true, false, true}) {
+        if (removed) loop->remove(one.borrow());
+        REQUIRE(loop->set(one.borrow(), EPOLLOUT, &tag));
+        REQUIRE(loop->wait(0).size() == 1);
+        CHECK(loop->wait(0)[0].data.ptr == &tag);
+    }
+    const proto::UniqueFd file(::open("/", O_RDONLY | O_CLOEXEC));
+    CHECK(loop->set(file.borrow(), EPOLLOUT, &tag).error().errno_value == EPERM);
 }
