@@ -16,6 +16,9 @@ using proto::Step;
 
 namespace {
 
+// How often something may take the new name between the look at it and the rename.
+constexpr unsigned most_tries = 16;
+
 int rename_by_name(const ResolvedParent& from, const ResolvedParent& to, unsigned flags) {
     return static_cast<int>(::syscall(SYS_renameat2, from.descriptor().number(), from.name(),
                                       to.descriptor().number(), to.name(), flags));
@@ -55,8 +58,26 @@ Done<unsigned> flags_for(const Work& work, const policy::RenameGrant& grant, con
     const auto removal = work.tools.policy.decide(work.peer, {Operation::remove}, grant.to.path());
     if (!removal) return unsigned{RENAME_NOREPLACE};
     const auto replaced = open_inspected_in(work, *removal, to, O_PATH);
-    if (!replaced && replaced.error().errno_value != ENOENT) return std::unexpected(replaced.error());
+    // What takes the name from now on nobody has looked at.
+    if (!replaced && replaced.error().errno_value == ENOENT) return unsigned{RENAME_NOREPLACE};
+    if (!replaced) return std::unexpected(replaced.error());
     return 0U;
+}
+
+Done<void> move(const Work& work, const policy::RenameGrant& grant, const ResolvedParent& from,
+                const ResolvedParent& to) {
+    const bool may_replace = grant.may_replace && (work.request().flags & RENAME_NOREPLACE) == 0;
+    for (unsigned tries = 1;; ++tries) {
+        const auto flags = flags_for(work, grant, to);
+        if (!flags) return std::unexpected(flags.error());
+        if (rename_by_name(from, to, *flags) == 0) return {};
+        // A filesystem that knows no flags (rename(2)).
+        if (errno == EINVAL && may_replace && *flags != 0 && rename_by_name(from, to, 0) == 0) return {};
+        if (errno == EEXIST && !grant.may_replace && (work.request().flags & RENAME_NOREPLACE) == 0)
+            return stop_at(Step::inspect, {EACCES, "no rule allows remove at its new name, which is taken"});
+        if (errno != EEXIST || !may_replace || *flags == 0 || tries == most_tries)
+            return call_failed(Step::deliver);
+    }
 }
 
 // Between the look at the object and its rename another may have taken its name. It goes back, unless its old name is
@@ -84,14 +105,7 @@ Done<Answer> rename_object(const Work& work) {
     if (!object) return std::unexpected(object.error());
     if (const auto obstacle = refuse_object(work, grant, object->status()))
         return stop_at(Step::inspect, *obstacle);
-    const auto flags = flags_for(work, grant, *to);
-    if (!flags) return std::unexpected(flags.error());
-    if (rename_by_name(*from, *to, *flags) != 0) {
-        const bool asked = (work.request().flags & RENAME_NOREPLACE) != 0;
-        if (errno == EEXIST && !asked && !grant.may_replace)
-            return stop_at(Step::inspect, {EACCES, "no rule allows remove at its new name, which is taken"});
-        return call_failed(Step::deliver);
-    }
+    if (const auto moved = move(work, grant, *from, *to); !moved) return std::unexpected(moved.error());
     if (const auto same = verify(work, grant, object->status(), *from, *to); !same)
         return std::unexpected(same.error());
     return Answer{};

@@ -8,8 +8,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <filesystem>
 #include <set>
+#include <thread>
 
 #include "proto/payload.hpp"
 #include "tests/integration/opener_support.hpp"
@@ -30,8 +32,8 @@ constexpr gid_t spool_group = 30012;
 class Fixture {
   public:
     Fixture() {
-        for (const char* name : {"", "read", "all", "all/sub", "moved", "owned", "links", "modes", "copied",
-                                 "streamed", "directories"})
+        for (const char* name : {"", "read", "all", "all/sub", "moved", "owned", "links", "modes", "kept",
+                                 "copied", "streamed", "directories"})
             make_directory(at(name), {.mode = 0700});
     }
     std::string at(std::string_view name) const { return (data_ / name).string(); }
@@ -71,6 +73,7 @@ rules:
   - {name: streamed, allow: [read], paths: ["DATA/streamed/**"], deliver: stream}
   - {name: directories, allow: [list, stat], paths: ["DATA/directories/**"], deliver: directory}
   - {name: modes, allow: [setattr], paths: ["DATA/modes/**"]}
+  - {name: kept, allow: [manage], paths: ["DATA/kept/**"], files: {owners: ["${user}"]}}
   - {name: hidden, deny: all, paths: ["DATA/**/hidden"], reveal: ENOENT}
   - {name: keys, deny: [write], paths: ["DATA/**/*.key"]}
 )";
@@ -483,6 +486,38 @@ TEST_CASE("rename: gives a name and takes one, and gains nothing") {
     CHECK(read_file(fixture.at("moved/other")) == "moved/other");
     for (const char* name : {"all/directory", "moved/renamed", "moved/file", "all/tls.key"})
         CHECK(fixture.exists(name));
+}
+
+TEST_CASE(
+    "rename: what another puts at the new name meanwhile is not replaced unless the peer may remove it") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    const std::string from = fixture.at("kept/from"), to = fixture.at("kept/to");
+    std::atomic<bool> over = false;
+    std::size_t replaced = 0;
+    std::thread other([&] {
+        while (!over) {
+            const proto::UniqueFd made(::open(to.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+            if (!made) continue;
+            struct stat own{}, there{};
+            ::fstat(made.number(), &own);
+            for (int i = 0; i < 20 && ::lstat(to.c_str(), &there) == 0 && there.st_ino == own.st_ino;) ++i;
+            if (there.st_ino != own.st_ino)
+                ++replaced;
+            else
+                ::unlink(to.c_str());
+        }
+    });
+    with_peer(fixture, [&](TestPeer& peer) {
+        for (int i = 0; i < 2000; ++i) {
+            peer.open(from, O_WRONLY | O_CREAT);
+            peer.call({.call = Call::rename, .path = from, .payload = with_nul(to)});
+            peer.call({.call = Call::remove, .path = to});
+        }
+    });
+    over = true;
+    other.join();
+    CHECK(replaced == 0);
 }
 
 TEST_CASE("setattr: mode without set-id and times, of the object that was inspected") {
