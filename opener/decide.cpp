@@ -143,7 +143,7 @@ std::expected<GrantedRequest, Outcome> granted_rename(const Tools& tools, const 
     tools.metrics.done(Step::decide);
     if (decision) {
         const policy::Grant grant = decision->from;
-        return GrantedRequest{request, OpenFlags::parse(0).value(), grant, std::move(*decision)};
+        return GrantedRequest{request, OpenFlags::parse(0).value(), grant, *decision};
     }
     const policy::RenameRefusal& refusal = decision.error();
     constexpr OperationSet renaming{Operation::rename};

@@ -33,7 +33,8 @@ std::string duration_text(std::int64_t seconds) {
 }
 
 std::string plural(const json& count, std::string_view thing) {
-    return fmt::format("{} {}{}", word(count), thing, count == 1 ? "" : thing.ends_with('h') ? "es" : "s");
+    const std::string_view ending = thing.ends_with('h') ? "es" : "s";
+    return fmt::format("{} {}{}", word(count), thing, count == 1 ? "" : ending);
 }
 
 // Columns as wide as their widest word; the first row is the heading. The last column is not filled up.

@@ -74,7 +74,8 @@ void add_explain(CLI::App& group, const std::string& control, Action& action) {
 
 // A command that asks the running opener. Returns it for what is its own.
 CLI::App& add_question(CLI::App& app, const std::string& control, ControlCommand command,
-                       const char* description, std::shared_ptr<ControlQuestion> question, Action& action) {
+                       const char* description, const std::shared_ptr<ControlQuestion>& question,
+                       Action& action) {
     CLI::App* const added = app.add_subcommand(std::string(to_string(command)), description);
     question->command = command;
     added->fallthrough();

@@ -106,8 +106,8 @@ HelperPool::Users::iterator HelperPool::next_user() {
         return !entry.second.waiting.empty() && entry.second.helpers < most_helpers_of_user;
     };
     const auto after = users_.upper_bound(last_served_);
-    const auto found = std::find_if(after, users_.end(), may);
-    return found != users_.end() ? found : std::find_if(users_.begin(), users_.end(), may);
+    const auto found = std::ranges::find_if(after, users_.end(), may);
+    return found != users_.end() ? found : std::ranges::find_if(users_, may);
 }
 
 void HelperPool::dispatch() {

@@ -5,6 +5,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstring>
@@ -42,11 +43,11 @@ KernelEntry read_entry(const std::byte* from) {
 bool hidden(const Work& work, const std::string& path) {
     const auto parsed = policy::RequestPath::parse(path);
     if (!parsed) return false;  // longer than any path that could be asked for
-    for (const Operation operation : {Operation::stat, Operation::read, Operation::list}) {
+    constexpr std::array looks{Operation::stat, Operation::read, Operation::list};
+    return std::ranges::any_of(looks, [&](Operation operation) {
         const auto decision = work.tools.policy.decide(work.peer, {operation}, *parsed);
-        if (!decision && decision.error().errno_value == ENOENT) return true;
-    }
-    return false;
+        return !decision && decision.error().errno_value == ENOENT;
+    });
 }
 
 }  // namespace

@@ -15,7 +15,7 @@ using proto::UniqueFd;
 
 namespace {
 
-constexpr unsigned most_tries = 3;
+constexpr unsigned most_copies = 3;
 
 // While it is held nobody opens the file for writing without its being noticed.
 class ReadLease {
@@ -62,7 +62,7 @@ Done<UniqueFd> copy(BorrowedFd file, std::uint64_t most) {
 
 Done<Answer> deliver_snapshot(const InspectedFile& file, const policy::Rule& rule) {
     const std::uint64_t most = rule.files.max_size.value_or(max_snapshot_size);
-    for (unsigned tries = 0; tries < most_tries; ++tries) {
+    for (unsigned tries = 0; tries < most_copies; ++tries) {
         const ReadLease lease(file.descriptor());
         if (lease.errno_value() == EAGAIN) continue;
         if (lease.errno_value() != 0)

@@ -26,7 +26,6 @@
 using namespace fdbroker;
 using namespace fdbroker::test;
 using proto::Call;
-using proto::Step;
 
 namespace {
 

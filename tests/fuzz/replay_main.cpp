@@ -16,7 +16,7 @@ int main(int argc, char** argv) {
     }
     int count = 0;
     for (const auto& entry : std::filesystem::directory_iterator(argv[1])) {
-        std::cout << entry.path().filename().string() << std::endl;
+        std::cout << entry.path().filename().string() << '\n' << std::flush;
         std::ifstream file(entry.path(), std::ios::binary);
         const std::vector<char> bytes{std::istreambuf_iterator<char>(file), {}};
         if (!file) {

@@ -31,8 +31,6 @@ namespace {
 using opener::BoundDirectory;
 using opener::confine;
 using opener::Confined;
-using opener::ConfinementPlan;
-using opener::ConfinementReport;
 using opener::Layer;
 using opener::LayerState;
 using opener::probe_confinement;

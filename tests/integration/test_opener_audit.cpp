@@ -190,7 +190,6 @@ TEST_CASE(
     Fixture fixture;
     fixture.policy += "audit: {max_size: 64KiB, keep: 40}\n";
     const std::string log = fixture.directory / "audit.jsonl";
-    std::string renamed;
     {
         RunningOpener opener(fixture.directory, fixture.policy);
         std::vector<TestPeer> peers;

@@ -77,7 +77,7 @@ std::vector<Sample> samples() {
                                            .flags = 1,
                                            .mode = 0640,
                                            .path = "/srv/a",
-                                           .payload = std::string_view("/srv/b", 7)}})},
+                                           .payload = std::string_view("/srv/b\0", 7)}})},
         {MessageType::replies,
          replies(
              {{.id = 2, .has_descriptor = true, .record = 7, .payload = "answer"},

@@ -38,7 +38,6 @@ namespace {
 
 using proto::BorrowedFd;
 using proto::UniqueFd;
-using test::errno_of;
 using test::in_child;
 
 constexpr ConfineOptions best_effort{.missing_layer = MissingLayer::go_on};

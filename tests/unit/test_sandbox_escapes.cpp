@@ -18,7 +18,6 @@
 namespace fdbroker::test {
 namespace {
 
-using worker::ConfineOptions;
 using worker::Escape;
 using worker::EscapeGroup;
 using worker::EscapeScene;

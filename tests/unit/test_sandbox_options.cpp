@@ -30,7 +30,6 @@ namespace fdbroker::worker {
 namespace {
 
 using test::by_signal;
-using test::errno_of;
 using test::in_child;
 
 constexpr unsigned best_effort = FDBROKER_CONFINE_BEST_EFFORT;

@@ -148,6 +148,7 @@ class Broker {
 
     ::fdbroker* get() const noexcept { return broker_.get(); }
     // Negative: no bound.
+    // NOLINTNEXTLINE(readability-make-member-function-const): it changes the connection
     void set_timeout(std::chrono::milliseconds timeout) {
         fdbroker_set_timeout(get(), static_cast<int>(timeout.count()));
     }
