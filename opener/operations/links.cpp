@@ -20,7 +20,7 @@ bool follows(const policy::Grant& grant) {
 }
 
 // A reason is text for records and terminals, whatever bytes a name is made of.
-std::string shown(std::string_view path) {
+std::string as_ascii(std::string_view path) {
     std::string text;
     for (const char byte : path) {
         const auto value = static_cast<unsigned char>(byte);
@@ -57,7 +57,8 @@ bool met_a_link(const Stop& stop) {
 std::unexpected<Stop> name_link(const Work& work, const policy::Grant& grant, std::unexpected<Stop> stop) {
     if (!met_a_link(stop.error())) return stop;
     const auto link = work.tools.resolver.find_link(grant, work.place);
-    return link ? std::unexpected(loop(fmt::format("\"{}\" is a symbolic link", shown(link->path)))) : stop;
+    return link ? std::unexpected(loop(fmt::format("\"{}\" is a symbolic link", as_ascii(link->path))))
+                : stop;
 }
 
 Done<Answer> with_links(const Work& work, LastLink last, const Attempted& attempt) {
@@ -72,10 +73,11 @@ Done<Answer> with_links(const Work& work, LastLink last, const Attempted& attemp
         const auto link = work.tools.resolver.find_link(grant, work.place);
         if (!link) return done;
         if (link->magic)
-            return std::unexpected(loop(fmt::format("\"{}\" is a magic link of procfs", shown(link->path))));
+            return std::unexpected(
+                loop(fmt::format("\"{}\" is a magic link of procfs", as_ascii(link->path))));
         const bool is_last = link->path.size() == grant.path().text().size();
         if ((is_last && last == LastLink::keep) || !follows(grant))
-            return std::unexpected(loop(fmt::format("\"{}\" is a symbolic link", shown(link->path))));
+            return std::unexpected(loop(fmt::format("\"{}\" is a symbolic link", as_ascii(link->path))));
         if (!work.place.may_block()) return not_here();
         if (followed == most_links)
             return std::unexpected(loop("more than 40 symbolic links are on the way"));
@@ -84,16 +86,17 @@ Done<Answer> with_links(const Work& work, LastLink last, const Attempted& attemp
         const auto path = policy::RequestPath::parse(text);
         if (!path)
             return std::unexpected(loop(fmt::format("\"{}\" is a symbolic link, where it leads {}",
-                                                    shown(link->path), policy::to_string(path.error()))));
+                                                    as_ascii(link->path), policy::to_string(path.error()))));
         const policy::Decision decision = work.tools.policy.decide(work.peer, grant.operations(), *path);
         if (!decision)
             // Where it leads is told to those who may see it: the link can be read by whoever lists the directory, what
             // lies behind it is not looked at.
-            return std::unexpected(Stop{
-                Step::decide,
-                decision.error().errno_value,
-                fmt::format("\"{}\" is a symbolic link that leads to what no rule allows", shown(link->path)),
-                {std::move(text), decision.error().denied_by}});
+            return std::unexpected(
+                Stop{Step::decide,
+                     decision.error().errno_value,
+                     fmt::format("\"{}\" is a symbolic link that leads to what no rule allows",
+                                 as_ascii(link->path)),
+                     {std::move(text), decision.error().denied_by}});
         grant = *decision;
     }
 }

@@ -117,7 +117,7 @@ TEST_CASE("open flags: whatever the flags, what is opened needs the operation th
     constexpr std::uint32_t combined[] = {O_APPEND,    O_CREAT,    O_EXCL,    O_TRUNC,
                                           O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK};
     for (unsigned chosen = 0; chosen < 1U << std::size(combined); ++chosen) {
-        for (const std::uint32_t access : {O_RDONLY, O_WRONLY, O_RDWR}) {
+        for (const std::uint32_t access : {0U + O_RDONLY, 0U + O_WRONLY, 0U + O_RDWR}) {
             std::uint32_t flags = access;
             for (unsigned bit = 0; bit < std::size(combined); ++bit)
                 if ((chosen >> bit & 1U) != 0) flags |= combined[bit];
