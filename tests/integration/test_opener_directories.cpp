@@ -11,6 +11,7 @@
 #include "tests/support/child.hpp"
 #include "tests/support/descriptors.hpp"
 #include "tests/support/verdict.hpp"
+#include "tests/support/wait.hpp"
 
 using namespace fdbroker;
 using namespace fdbroker::test;
@@ -167,10 +168,10 @@ TEST_CASE("directories: who looks ends with its generation, and is replaced when
     TestPeer peer(opener.socket());
     CHECK(peer.open(fixture.data + "/file").status == 0);
     const pid_t watcher = watcher_of(opener.broker());
-    const std::string status = read_file("/proc/" + std::to_string(watcher) + "/status");
+    // The filter is the last thing that it puts on, which may be after the broker serves.
+    const std::string status = wait_for_text("/proc/" + std::to_string(watcher) + "/status", "Seccomp:\t2");
     CHECK(status.find("Uid:\t0\t") == std::string::npos);
     CHECK(status.find("CapEff:\t0000000000000004") != std::string::npos);  // CAP_DAC_READ_SEARCH
-    CHECK(status.find("Seccomp:\t2") != std::string::npos);
     ::kill(watcher, SIGKILL);
     opener.wait_for_event("start", 1, followed);
     fixture.rename("top/data", "top/elsewhere");
