@@ -95,11 +95,16 @@ struct Watch {
     if (!drop_privileges(plan.account, capabilities)) ::_exit(1);
     if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || !install_seccomp_filter(FilterFor::helper, {}))
         ::_exit(1);
-    constexpr timespec interval{
-        .tv_sec = 0, .tv_nsec = std::chrono::duration_cast<std::chrono::nanoseconds>(watch_interval).count()};
+    std::chrono::nanoseconds rest = watch_interval;
     for (;;) {
+        const timespec interval{.tv_sec = rest.count() / 1'000'000'000,
+                                .tv_nsec = rest.count() % 1'000'000'000};
         ::clock_nanosleep(CLOCK_MONOTONIC, 0, &interval, nullptr);
+        const auto began = std::chrono::steady_clock::now();
         auto now = DirectorySnapshot::take(watch.root.borrow(), watch.mounts.borrow(), watch.paths);
+        // So many directories that a look takes long are looked at less often, not all the time.
+        rest = std::max<std::chrono::nanoseconds>(watch_interval,
+                                                  9 * (std::chrono::steady_clock::now() - began));
         if (!now || *now == watch.last) continue;
         watch.last = std::move(*now);
         const char changed = 1;
