@@ -235,6 +235,8 @@ void Session::answer_deferred() {
     const std::vector<std::byte> message = std::exchange(deferred_, {});
     const auto requests = proto::read_requests(message, service_.requests);
     if (!requests) std::abort();  // it was read when it came
+    // How long the peer left its replies unread is not held against what it asked for.
+    received_at_ = std::chrono::steady_clock::now();
     answer_all(message, *requests);
     send_replies();
 }

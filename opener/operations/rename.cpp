@@ -17,7 +17,7 @@ using proto::Step;
 namespace {
 
 // How often something may take the new name between the look at it and the rename.
-constexpr unsigned most_tries = 16;
+constexpr unsigned most_renames = 16;
 
 int rename_by_name(const ResolvedParent& from, const ResolvedParent& to, unsigned flags) {
     return static_cast<int>(::syscall(SYS_renameat2, from.descriptor().number(), from.name(),
@@ -75,7 +75,7 @@ Done<void> move(const Work& work, const policy::RenameGrant& grant, const Resolv
         if (errno == EINVAL && may_replace && *flags != 0 && rename_by_name(from, to, 0) == 0) return {};
         if (errno == EEXIST && !grant.may_replace && (work.request().flags & RENAME_NOREPLACE) == 0)
             return stop_at(Step::inspect, {EACCES, "no rule allows remove at its new name, which is taken"});
-        if (errno != EEXIST || !may_replace || *flags == 0 || tries == most_tries)
+        if (errno != EEXIST || !may_replace || *flags == 0 || tries == most_renames)
             return call_failed(Step::deliver);
     }
 }
