@@ -168,6 +168,7 @@ TEST_CASE("worker: standard output that nobody reads, or that is closed, exits 1
                                                    "set -o pipefail; " + worker_program() +
                                                        " --socket fd:7 cat /a /b " + redirection},
                                      .identity = Identity{.uid = some_user, .gid = some_user},
+                                     .environment = environment(),
                                      .descriptors = {{7, end.borrow()}}});
         CHECK(outcome.status == 1);
         CHECK(outcome.err == std::string("worker: standard output: ") + error + "\n");
