@@ -67,7 +67,8 @@ Done<Answer> with_links(const Work& work, LastLink last, const Attempted& attemp
     for (unsigned followed = 0;; ++followed) {
         auto done = attempt(grant);
         if (done || !met_a_link(done.error())) {
-            if (followed != 0) (done ? done->led_to : done.error().led_to) = {std::move(text), &grant.rule()};
+            LedTo& led_to = done ? done->led_to : done.error().led_to;
+            if (followed != 0) led_to = LedTo{std::move(text), &grant.rule()};
             return done;
         }
         const auto link = work.tools.resolver.find_link(grant, work.place);
