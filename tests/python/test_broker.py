@@ -404,7 +404,7 @@ class WithScriptedBroker(unittest.TestCase):
                     peer.reply(Reply(request.id, descriptor=True), descriptors=[file.fileno()])
 
         async def main():
-            async with fdbroker.AsyncBroker(peer.address, timeout=0.001) as broker:
+            async with fdbroker.AsyncBroker(peer.address, timeout=0.5) as broker:
                 with self.assertRaises(TimeoutError):
                     await broker.open_fd("/late", 0)
                 broker.timeout = None
