@@ -109,11 +109,14 @@ void add_questions(CLI::App& app, const std::string& control, Action& action) {
     why.add_option("RECORD", number->arguments, "the number of its record, which the reply bears")
         ->expected(1)
         ->required();
-    const auto [workers, pool] = add(ControlCommand::workers, "the workers that it looks after");
-    workers.add_option("NAME N", pool->arguments, "a pool, and how many workers it shall have")
-        ->type_size(2)
-        ->expected(1)
-        ->type_name("");
+    const auto [workers, wanted] = add(ControlCommand::workers, "the workers that it looks after");
+    // One option each: a name may not hold a space, and the two are one or none.
+    const auto append = [wanted](const std::string& word) { wanted->arguments.push_back(word); };
+    CLI::Option* const pool = workers.add_option_function<std::string>("NAME", append, "of a pool");
+    CLI::Option* const how_many =
+        workers.add_option_function<std::string>("N", append, "how many workers it shall have");
+    pool->needs(how_many);
+    how_many->needs(pool);
 }
 
 }  // namespace

@@ -65,6 +65,8 @@ TEST_CASE("openerctl: wrong usage is status 2, and says what is wrong") {
         {{"policy", "check", "/a", "/b"}, "/b"},
         {{"policy", "test", "--no-such-option", "/a"}, "--no-such-option"},
         {{"no-such-command"}, "subcommand"},
+        {{"workers", "crew"}, "NAME requires N"},
+        {{"workers", "crew", "2", "3"}, "3"},
     };
     for (const auto& one : cases) {
         const Outcome outcome = openerctl(one.arguments);
