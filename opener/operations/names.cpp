@@ -94,10 +94,9 @@ NewObject new_object(const policy::Rule& rule, const policy::Peer& peer, FileTyp
             .group = create.group.value_or(peer.identity().gid)};
 }
 
-std::string temporary_name() {
+Done<std::string> temporary_name() {
     std::uint64_t number = 0;
-    // Never fails for so few bytes once the system has started; a name that is taken is EEXIST.
-    static_cast<void>(::getrandom(&number, sizeof number, 0));
+    if (::getrandom(&number, sizeof number, 0) != sizeof number) return call_failed(Step::resolve);
     return fmt::format(".fdbroker-{:016x}", number);
 }
 
@@ -139,7 +138,9 @@ Done<UniqueFd> create_file(const Work& work, const policy::Grant& grant, const R
 Done<void> create_directory(const Work& work, const policy::Rule& rule, BorrowedFd parent, const char* name) {
     // Under another name until it is whole. mkdir(2) has no descriptor to give, so that somebody who may write to the
     // parent could have put another directory there: what is not ours is never given away.
-    const std::string temporary = temporary_name();
+    const auto unused = temporary_name();
+    if (!unused) return std::unexpected(unused.error());
+    const std::string& temporary = *unused;
     if (::mkdirat(parent.number(), temporary.c_str(), 0700) != 0) return call_failed(Step::resolve);
     const auto undo = [&](const std::unexpected<Stop>& why) -> Done<void> {
         ::unlinkat(parent.number(), temporary.c_str(), AT_REMOVEDIR);

@@ -33,6 +33,6 @@ Done<void> create_directory(const Work& work, const policy::Rule& rule, proto::B
                             const char* name);
 
 // A name that nothing has yet, for what gets another one at once. Begins with a dot.
-std::string temporary_name();
+Done<std::string> temporary_name();
 
 }  // namespace fdbroker::opener

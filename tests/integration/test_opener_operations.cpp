@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "proto/payload.hpp"
+#include "tests/integration/missing_calls.hpp"
 #include "tests/integration/opener_support.hpp"
 #include "tests/support/child.hpp"
 #include "tests/support/verdict.hpp"
@@ -399,6 +400,18 @@ TEST_CASE("mkdir: a directory has its owner and mode when it gets its name") {
     CHECK(fixture.status("owned/new").st_uid == spool_owner);
     CHECK(std::filesystem::is_empty(fixture.at("all/new")));
     CHECK(std::distance(std::filesystem::directory_iterator(fixture.at("owned")), {}) == 1);
+}
+
+TEST_CASE("mkdir: without random bytes for its first name, no directory is made") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    run_in_child([&] {
+        take_away({{SCMP_SYS(getrandom), EIO, {{1, sizeof(std::uint64_t)}}}});
+        with_peer(fixture, [&](TestPeer& peer) {
+            CHECK(peer.call({.call = Call::mkdir, .path = fixture.at("all/sub/new")}).status == EIO);
+        });
+    });
+    CHECK(std::filesystem::is_empty(fixture.at("all/sub")));
 }
 
 TEST_CASE("remove: takes away files, links and empty directories, each when it was meant") {
