@@ -59,6 +59,7 @@ std::vector<pid_t> helpers_of(pid_t broker) {
     return helpers;
 }
 
+// Readable when that process has ended; it has to be there still, so this comes before any kill.
 proto::UniqueFd end_of(pid_t pid) {
     proto::UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
     REQUIRE(process);
@@ -303,8 +304,9 @@ TEST_CASE("helpers: what is not in the kernel's cache is opened by one, the next
         CHECK(peer.open(disk + "/cold").content() == "cold");
         const auto helpers = helpers_of(opener.broker());
         REQUIRE(helpers.size() == 1);
+        const proto::UniqueFd end = end_of(helpers.front());
         ::kill(helpers.front(), SIGKILL);
-        wait_readable(end_of(helpers.front()).borrow());
+        wait_readable(end.borrow());
         CHECK(peer.open(disk + "/cold").content() == "cold");
         CHECK(helpers_of(opener.broker()).empty());
         CHECK(opener.stop() == 0);
