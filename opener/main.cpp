@@ -77,6 +77,8 @@ bool open_control(const ControlOptions& control, std::vector<Listener>& listener
 
 }  // namespace
 
+// Catches nothing: what is thrown ends the process where it was thrown, and std::terminate says what it was. Whoever
+// unwound to here could be a child of the supervisor's, and would take its sockets away.
 int main(int argc, char** argv) {
     fill_standard_descriptors();
     const auto parsed = parse_options(argc, argv);

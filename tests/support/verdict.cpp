@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <cstdio>
+#include <string_view>
 #include <utility>
 
 namespace fdbroker::test {
@@ -53,6 +54,10 @@ bool can_make_mount_namespace() {
     if (child == 0) ::_exit(::unshare(CLONE_NEWNS) == 0 ? 0 : 1);
     int status = 0;
     return ::waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+bool is_sanitized() noexcept {
+    return std::string_view(FDBROKER_SANITIZER) != "none";
 }
 
 }  // namespace fdbroker::test
