@@ -100,3 +100,35 @@ TEST_CASE("kernel: a read lease is refused while anybody may write, by a descrip
     ::munmap(mapping, 4096);
     CHECK(lease(reader) == 0);
 }
+
+TEST_CASE(
+    "kernel: an unnamed file that was given away can be read, and its writers seen, once it has had a name") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs CAP_DAC_READ_SEARCH");
+    const TempDir directory(TempDir::Place::var_tmp);
+    const std::string name = directory / "name";
+    ::signal(SIGIO, SIG_IGN);
+    UniqueFd writer(::open(directory.path().c_str(), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600));
+    REQUIRE(writer);
+    UniqueFd duplicate(::fcntl(writer.number(), F_DUPFD_CLOEXEC, 0));
+    REQUIRE(::linkat(writer.number(), "", AT_FDCWD, name.c_str(), AT_EMPTY_PATH) == 0);
+    const UniqueFd reader(::open(name.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+    REQUIRE(::unlink(name.c_str()) == 0);
+    writer.reset();
+    CHECK(lease(reader) == EAGAIN);
+    duplicate.reset();
+    CHECK(lease(reader) == 0);
+}
+
+TEST_CASE("kernel: an unnamed file whose name was taken away again gets no other one") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs CAP_DAC_READ_SEARCH");
+    const TempDir directory(TempDir::Place::var_tmp);
+    const std::string name = directory / "name";
+    const UniqueFd file(::open(directory.path().c_str(), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600));
+    REQUIRE(::linkat(file.number(), "", AT_FDCWD, name.c_str(), AT_EMPTY_PATH) == 0);
+    const UniqueFd reader(::open(name.c_str(), O_RDONLY | O_CLOEXEC));
+    REQUIRE(::unlink(name.c_str()) == 0);
+    for (const UniqueFd* either : {&file, &reader}) {
+        CHECK(::linkat(either->number(), "", AT_FDCWD, name.c_str(), AT_EMPTY_PATH) != 0);
+        CHECK(errno == ENOENT);
+    }
+}
