@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstring>
 #include <iterator>
 
 #include "opener/control/server.hpp"
@@ -383,14 +384,21 @@ std::vector<SessionFacts> Broker::sessions() const {
 
 // ---- helpers -------------------------------------------------------------------------------------------
 
-void Broker::delivered(HelperTask& task, std::uint32_t descriptors, int errno_value) {
+void Broker::delivered(HelperTask& task, const Sent& sent) {
     const Session::State before = task.session->state();
-    follow(*task.session, before, task.session->task_delivered(task, descriptors, errno_value));
+    follow(*task.session, before, task.session->task_delivered(sent));
 }
 
 void Broker::failed(HelperTask& task, int errno_value, const char* reason) {
     const Session::State before = task.session->state();
     follow(*task.session, before, task.session->task_failed(task, errno_value, reason));
+}
+
+void Broker::ended(std::uint32_t uid, int errno_value) {
+    if (errno_value == 0) return;
+    service_.audit.event(
+        {.event = "transfer-failed",
+         .cause = fmt::format("a stream of uid {} ended early: {}", uid, std::strerror(errno_value))});
 }
 
 void Broker::left_behind(std::uint32_t uid, std::size_t stuck) {

@@ -50,7 +50,7 @@ class Broker final : public ControlHost, HelperPool::Owner {
     enum class Phase {
         serving,
         handing_over,  // reads nothing, and ends when nothing is parked and no helper at work
-        retiring,      // takes nothing new, and ends when every session has
+        retiring,      // takes nothing new, and ends when every session has, and what they had going on
     };
 
     void activate();
@@ -76,14 +76,15 @@ class Broker final : public ControlHost, HelperPool::Owner {
     std::vector<Ruling> reported(HelperTask& task, const Report& report) override {
         return task.session->task_reported(task, report);
     }
-    void delivered(HelperTask& task, std::uint32_t descriptors, int errno_value) override;
+    void delivered(HelperTask& task, const Sent& sent) override;
     void failed(HelperTask& task, int errno_value, const char* reason) override;
+    void ended(std::uint32_t uid, int errno_value) override;
     void left_behind(std::uint32_t uid, std::size_t stuck) override;
     void came_back(std::uint32_t uid, std::size_t stuck) override;
     void zygote_lost() override;
 
     bool finished() const noexcept {
-        return (phase_ == Phase::retiring && sessions_.empty()) ||
+        return (phase_ == Phase::retiring && sessions_.empty() && service_.helpers.lasting() == 0) ||
                (phase_ == Phase::handing_over && waiting_.empty() && service_.helpers.unfinished() == 0);
     }
     int patience() const noexcept;

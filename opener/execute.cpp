@@ -68,6 +68,7 @@ std::optional<Outcome> execute(const Tools& tools, const policy::Peer& peer, con
     if (done) {
         outcome.file = std::move(done->file);
         outcome.payload = std::move(done->payload);
+        outcome.lasting = std::move(done->lasting);
         return outcome;
     }
     outcome.errno_value = done.error().errno_value;

@@ -1,10 +1,12 @@
 // How a request ended, as the peer is told of it and as it goes on record.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 
+#include "opener/lasting_work.hpp"
 #include "opener/resolver.hpp"
 #include "policy/policy.hpp"
 #include "proto/message.hpp"
@@ -20,6 +22,8 @@ struct Outcome {
     // What the reply carries, where it was done. Most have one or the other.
     std::optional<DeliverableFile> file{};
     std::string payload{};  // bytes
+    // What goes on once the reply has left; only from where Place::may_last().
+    std::unique_ptr<LastingWork> lasting{};
 
     // For the record: what was asked for, which rule decided (null: none), and what the peer is not told where it is told
     // something else (`reveal: ENOENT`).

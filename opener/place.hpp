@@ -11,19 +11,23 @@ class Place {
 
     // The broker's loop, which serves everyone: what could wait for a disk, a network, a lease or a FUSE server is
     // not even tried.
-    static constexpr Place loop() noexcept { return Place(Deadline{}, false); }
+    static constexpr Place loop() noexcept { return Place(Deadline{}, false, false); }
     // A process that has nothing else to do, and may be left behind. What waits in it of its own accord gives up at
-    // `deadline`; where the kernel makes it wait, nothing can.
-    static constexpr Place helper(Deadline deadline) noexcept { return Place(deadline, true); }
+    // `deadline`; where the kernel makes it wait, nothing can. `may_last`: something may go on in it after the reply.
+    static constexpr Place helper(Deadline deadline, bool may_last) noexcept {
+        return Place(deadline, true, may_last);
+    }
 
     constexpr bool may_block() const noexcept { return may_block_; }
+    constexpr bool may_last() const noexcept { return may_last_; }
     constexpr Deadline deadline() const noexcept { return deadline_; }
 
   private:
-    constexpr Place(Deadline deadline, bool may_block) noexcept
-        : deadline_(deadline), may_block_(may_block) {}
+    constexpr Place(Deadline deadline, bool may_block, bool may_last) noexcept
+        : deadline_(deadline), may_block_(may_block), may_last_(may_last) {}
     Deadline deadline_;
     bool may_block_;
+    bool may_last_;
 };
 
 }  // namespace fdbroker::opener

@@ -91,7 +91,7 @@ class Session {
     std::size_t tasks() const noexcept { return tasks_; }
     // What HelperPool::Owner hears of them.
     std::vector<Ruling> task_reported(HelperTask& task, const Report& report);
-    State task_delivered(const HelperTask& task, std::uint32_t descriptors, int errno_value);
+    State task_delivered(const Sent& sent);
     State task_failed(const HelperTask& task, int errno_value, std::string_view reason);
 
     // Answers requests that an earlier generation took and did not live to answer, and serves a message of another kind,

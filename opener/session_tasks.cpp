@@ -72,13 +72,13 @@ std::vector<Ruling> Session::task_reported(HelperTask& task, const Report& repor
     return rulings;
 }
 
-Session::State Session::task_delivered(const HelperTask&, std::uint32_t descriptors, int errno_value) {
+Session::State Session::task_delivered(const Sent& sent) {
     --tasks_;
-    count_unread(descriptors);
+    count_unread(sent.descriptors);
     if (state_ == State::ended) return state_;
-    if (errno_value == EPIPE || errno_value == ECONNRESET) {
+    if (sent.errno_value == EPIPE || sent.errno_value == ECONNRESET) {
         finish("the peer closed the connection");
-    } else if (errno_value != 0) {
+    } else if (sent.errno_value != 0) {
         end(ETIMEDOUT, "the peer does not read its replies");
     }
     finish_if_drained();

@@ -122,11 +122,10 @@ json answer_status(const GenerationFacts& facts, const ControlHost& host) {
     answer["sessions"] = host.session_count();
     answer["descriptors_in_flight"] = host.descriptors_in_flight();
     answer["confinement"] = confinement_to_json(facts);
-    answer["helpers"] = {{"helpers", host.helpers().helpers()},
-                         {"stuck", host.helpers().stuck()},
-                         {"waiting", host.helpers().waiting()},
-                         {"tasks", host.helpers().counters().tasks},
-                         {"timed_out", host.helpers().counters().timed_out}};
+    answer["helpers"] = {
+        {"helpers", host.helpers().helpers()},      {"stuck", host.helpers().stuck()},
+        {"lasting", host.helpers().lasting()},      {"waiting", host.helpers().waiting()},
+        {"tasks", host.helpers().counters().tasks}, {"timed_out", host.helpers().counters().timed_out}};
     answer["dormant"] = json::array();
     for (const DormantDirectory& directory : facts.dormant)
         answer["dormant"].push_back(
@@ -365,6 +364,7 @@ Gauges gauges_of(const GenerationFacts& facts, const ControlHost& host) {
             .failed_reloads = facts.start.facts.facts().failed_reloads.load(),
             .helpers = host.helpers().helpers(),
             .stuck_helpers = host.helpers().stuck(),
+            .lasting_helpers = host.helpers().lasting(),
             .waiting_tasks = host.helpers().waiting(),
             .helper_counts = host.helpers().counters(),
             .audit_counts = host.audit_counts(),

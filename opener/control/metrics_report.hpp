@@ -25,6 +25,7 @@ struct Gauges {
     std::uint64_t failed_reloads = 0;
     std::size_t helpers = 0;
     std::size_t stuck_helpers = 0;
+    std::size_t lasting_helpers = 0;
     std::size_t waiting_tasks = 0;
     HelperCounters helper_counts{};
     AuditCounts audit_counts{};

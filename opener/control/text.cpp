@@ -121,9 +121,10 @@ std::string status_text(const json& answer, const TextStyle& style) {
     lines.add("sessions", fmt::format("{}, {} in flight", word(answer["sessions"]),
                                       plural(answer["descriptors_in_flight"], "descriptor")));
     const json& helpers = answer["helpers"];
-    lines.add("helpers", fmt::format("{}, {} stuck; {} given to them, {} not done in time",
-                                     word(helpers["helpers"]), word(helpers["stuck"]),
-                                     plural(helpers["tasks"], "task"), word(helpers["timed_out"])));
+    lines.add("helpers",
+              fmt::format("{}, {} stuck; {} more with streams; {} given to them, {} not done in time",
+                          word(helpers["helpers"]), word(helpers["stuck"]), word(helpers["lasting"]),
+                          plural(helpers["tasks"], "task"), word(helpers["timed_out"])));
     const json& audit = answer["audit"];
     lines.add("audit", audit["next_record"] == 0
                            ? word(audit["destination"])

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <chrono>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -33,7 +34,19 @@ class Helper {
     Helper(const HelperTools& tools, UniqueFd channel)
         : tools_(tools), channel_(std::move(channel)), metrics_(tools.policy.rules()) {}
 
-    // One job, from its message to its end; ends the process when the broker has gone.
+    // One job after the other, until the broker has gone or what one of them has left going on is done.
+    [[noreturn]] void run() {
+        for (serve(); work_ == nullptr; serve()) {
+            connection_.reset();
+            say_to_broker(write_idle());
+        }
+        stay_with_work();
+        say_to_broker(write_ended(work_->errno_value()));
+        end(exit_done);
+    }
+
+  private:
+    // One job, from its message to its reply.
     void serve() {
         const Job job = receive_job();
         carry_out(job);
@@ -41,11 +54,21 @@ class Helper {
         const Verdict verdict = receive_verdict();
         if (!verdict.rulings.empty()) deliver(job, verdict);
         outcomes_.clear();
-        connection_.reset();
-        say_to_broker(write_idle());
     }
 
-  private:
+    // The connection tells when the session has ended, in whichever generation that happens, and the channel when the
+    // broker has.
+    void stay_with_work() {
+        while (!work_->done()) {
+            std::array events{pollfd{channel_.number(), POLLIN, 0}, pollfd{connection_.number(), 0, 0},
+                              work_->awaited()};
+            if (::poll(events.data(), events.size(), -1) < 0) continue;
+            if (((events[0].revents | events[1].revents) & (POLLHUP | POLLERR)) != 0) return work_->end();
+            if (events[2].revents != 0) work_->go_on();
+            if (events[0].revents != 0) serve();
+        }
+    }
+
     [[noreturn]] static void end(ExitStatus status) { ::_exit(status); }
 
     void say_to_broker(const std::vector<std::byte>& message) {
@@ -89,17 +112,18 @@ class Helper {
             return;
         }
         const policy::Peer peer = tools_.policy.identify(std::move(identified->identity));
-        for (std::size_t i = 0; i < count_; ++i) {
-            outcomes_.push_back(carry_out(peer, requests_[i], job.deadline));
-        }
+        // Only one request can leave something going on, or it would not be clear which one a further job is about.
+        const Place place = Place::helper(job.deadline, job.may_last && count_ == 1);
+        for (std::size_t i = 0; i < count_; ++i) outcomes_.push_back(carry_out(peer, requests_[i], place));
     }
 
-    Outcome carry_out(const policy::Peer& peer, const proto::Request& request, Place::Deadline deadline) {
+    Outcome carry_out(const policy::Peer& peer, const proto::Request& request, const Place& place) {
         const Tools tools{tools_.policy, tools_.resolver, tools_.inspector, metrics_};
         auto granted = decide(tools, peer, request);
         if (!granted) return std::move(granted.error());
         granted->payload_room = delivery_.payload_room(count_ - 1);
-        return *execute(tools, peer, *granted, Place::helper(deadline));
+        if (work_ != nullptr) return work_->carry_out(tools, peer, *granted, place);
+        return *execute(tools, peer, *granted, place);
     }
 
     void report(const Job& job) {
@@ -118,15 +142,20 @@ class Helper {
     }
 
     void deliver(const Job& job, const Verdict& verdict) {
+        std::unique_ptr<LastingWork> begun;
         for (std::size_t i = 0; i < count_; ++i) {
+            if (verdict.rulings[i].may_leave && outcomes_[i].lasting != nullptr)
+                begun = std::move(outcomes_[i].lasting);
             delivery_.add(requests_[i].id, std::move(outcomes_[i]), verdict.rulings[i].record,
                           verdict.rulings[i].may_leave);
         }
         const std::size_t descriptors = delivery_.descriptor_count();
         const int failed = send_replies();
+        if (failed == 0 && begun != nullptr) work_ = std::move(begun);
         say_to_broker(write_sent({.job = job.number,
                                   .descriptors = static_cast<std::uint32_t>(failed == 0 ? descriptors : 0),
-                                  .errno_value = failed}));
+                                  .errno_value = failed,
+                                  .lasts = work_ != nullptr}));
         // Not before the broker has heard that the reply has left: closing may block as opening may, where a FUSE server
         // is asked to flush.
         delivery_.clear();
@@ -154,13 +183,13 @@ class Helper {
     UniqueFd connection_{};
     std::vector<Outcome> outcomes_{};
     Delivery delivery_{};
+    std::unique_ptr<LastingWork> work_{};  // that an earlier job has left going on
 };
 
 }  // namespace
 
 void run_helper(const HelperTools& tools, UniqueFd channel) {
-    Helper helper(tools, std::move(channel));
-    for (;;) helper.serve();
+    Helper(tools, std::move(channel)).run();
 }
 
 }  // namespace fdbroker::opener

@@ -1,5 +1,5 @@
 // A process that carries out requests which may block: one at a time, each on a duplicate of its peer's connection, which
-// it holds no longer than that. It trusts its broker no further than it must: it identifies the peer from the socket
+// it holds no longer than that; or, when one has left something going on, with that until it is done. It trusts its broker no further than it must: it identifies the peer from the socket
 // and decides again by the policy that it was forked with.
 #pragma once
 

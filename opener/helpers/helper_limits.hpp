@@ -12,6 +12,11 @@ inline constexpr std::size_t most_helpers_of_user = 4;
 // That have nothing to do and are kept for whoever comes next.
 inline constexpr std::size_t most_idle_helpers = 4;
 
+// Processes that stay with what a request has left going on: a stream, a put. They count with the others until its reply
+// has left, and then only here. What is above these is answered EAGAIN.
+inline constexpr std::size_t most_lasting_helpers = 64;
+inline constexpr std::size_t most_lasting_helpers_of_user = 16;
+
 // Requests that wait for a helper or are with one. What is above these is answered EAGAIN at once.
 inline constexpr std::size_t most_helper_requests = 4096;
 inline constexpr std::size_t most_helper_requests_of_user = 1024;

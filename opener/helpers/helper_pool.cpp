@@ -17,6 +17,8 @@ namespace {
 // The zygote answers with an int; any byte asks for a helper.
 constexpr std::byte order{1};
 
+constexpr const char* no_room_on_channel = "too many descriptors are on their way to peers; it was not begun";
+
 }  // namespace
 
 Result<std::unique_ptr<HelperPool>> HelperPool::create(std::vector<UniqueFd> zygotes) {
@@ -47,9 +49,24 @@ void HelperPool::submit(std::unique_ptr<HelperTask> task) {
     user.requests += task->parts.size();
     requests_ += task->parts.size();
     ++unfinished_;
+    due_ = Clock::time_point::min();
+    if (task->continues != 0) {
+        lasting_helper(task->continues)->task = std::move(task);
+        return;
+    }
     waiting_.emplace(task->deadline, task.get());
     user.waiting.push_back(std::move(task));
-    due_ = Clock::time_point::min();
+}
+
+HelperPool::Helper* HelperPool::lasting_helper(std::uint64_t number) const noexcept {
+    const auto found =
+        std::ranges::find(helpers_, number, [](const auto& helper) { return helper->lasting; });
+    return number == 0 || found == helpers_.end() ? nullptr : found->get();
+}
+
+bool HelperPool::can_continue(std::uint64_t number) const noexcept {
+    const Helper* const helper = lasting_helper(number);
+    return helper != nullptr && helper->state == Helper::State::lasting && !helper->task;
 }
 
 // The end of a task, whatever it was, as far as the pool's own counts go.
@@ -59,7 +76,11 @@ void HelperPool::settle(const HelperTask& task) {
     user->second.requests -= task.parts.size();
     requests_ -= task.parts.size();
     --unfinished_;
-    if (user->second.requests == 0 && user->second.helpers == 0) users_.erase(user);
+    if (task.may_last) {
+        --user->second.lasting;
+        --may_last_;
+    }
+    if (user->second.is_idle()) users_.erase(user);
 }
 
 void HelperPool::end_task(std::unique_ptr<HelperTask> task, int errno_value, const char* reason) {
@@ -111,6 +132,7 @@ HelperPool::Users::iterator HelperPool::next_user() {
 }
 
 void HelperPool::dispatch() {
+    assign_to_lasting();
     for (;;) {
         const auto user = next_user();
         if (user == users_.end()) return;
@@ -124,24 +146,52 @@ void HelperPool::dispatch() {
 
 void HelperPool::assign(Helper& helper, User& user) {
     HelperTask& task = *user.waiting.front();
-    const BorrowedFd connection = owner_->connection_of(task);
-    const auto sent =
-        proto::send(helper.channel.borrow(), task.message, std::span(&connection, 1), proto::Wait::never);
+    // Every task keeps a place: which will last is known only where its links have been followed.
+    const bool may_last =
+        user.lasting < most_lasting_helpers_of_user && lasting_ + may_last_ < most_lasting_helpers;
+    set_may_last(task.message, may_last);
+    const auto sent = send(helper, task);
     // The task waits for the next one.
     if (!sent && sent.error().kind == proto::ErrorKind::disconnected) return lose(helper);
     waiting_.erase({task.deadline, &task});
     auto owned = std::move(user.waiting.front());
     user.waiting.pop_front();
     if (!sent) {
-        return end_task(std::move(owned), EAGAIN,
-                        "too many descriptors are on their way to peers; it was not begun");
+        return end_task(std::move(owned), EAGAIN, no_room_on_channel);
     }
-    helper.state = Helper::State::working;
     helper.uid = task.uid;
-    helper.due = task.deadline;
     helper.task = std::move(owned);
     ++user.helpers;
+    if (!may_last) return;
+    task.may_last = true;
+    ++user.lasting;
+    ++may_last_;
+}
+
+void HelperPool::assign_to_lasting() {
+    std::vector<Helper*> given;
+    for (const auto& helper : helpers_)
+        if (helper->state == Helper::State::lasting && helper->task) given.push_back(helper.get());
+    for (Helper* helper : given) {
+        const auto sent = send(*helper, *helper->task);
+        if (sent) continue;
+        if (sent.error().kind == proto::ErrorKind::disconnected) {
+            lose(*helper);
+        } else {
+            end_task(std::move(helper->task), EAGAIN, no_room_on_channel);
+        }
+    }
+}
+
+Result<void> HelperPool::send(Helper& helper, const HelperTask& task) {
+    const BorrowedFd connection = owner_->connection_of(task);
+    auto sent =
+        proto::send(helper.channel.borrow(), task.message, std::span(&connection, 1), proto::Wait::never);
+    if (!sent) return sent;
+    helper.state = Helper::State::working;
+    helper.due = task.deadline;
     ++counters_.tasks;
+    return {};
 }
 
 void HelperPool::order_helpers() {
@@ -150,7 +200,7 @@ void HelperPool::order_helpers() {
         if (user.helpers < most_helpers_of_user)
             wanted += std::min(user.waiting.size(), most_helpers_of_user - user.helpers);
     }
-    wanted = std::min(wanted, most_helpers - helpers_.size());
+    wanted = std::min(wanted, most_helpers - helpers());
     while (ordered_ < wanted && !zygotes_.empty()) {
         if (proto::send(zygotes_.back().borrow(), std::span(&order, 1), {}, proto::Wait::never)) {
             ++ordered_;
@@ -247,6 +297,11 @@ bool HelperPool::take(Helper& helper, const FromHelper& message) {
             if (helper.state != Helper::State::closing) return false;
             become_idle(helper);
             return true;
+        case FromHelper::Type::ended:
+            // Its channel is closed next.
+            if (helper.state != Helper::State::lasting) return false;
+            helper.errno_value = message.errno_value;
+            return true;
     }
     return false;
 }
@@ -258,33 +313,66 @@ bool HelperPool::take_report(Helper& helper, const Report& report) {
             return false;
         rulings = owner_->reported(*helper.task, report);
         helper.task->reported = true;
+        for (std::size_t i = 0; i < rulings.size(); ++i)
+            if (rulings[i].may_leave && report.outcomes[i].errno_value == 0) ++helper.task->granted;
     }
-    helper.state = helper.task ? Helper::State::delivering : Helper::State::closing;
+    helper.state = helper.task           ? Helper::State::delivering
+                   : helper.lasting != 0 ? Helper::State::lasting
+                                         : Helper::State::closing;
+    if (helper.state == Helper::State::lasting) come_back(helper);
     helper.due = Clock::now() + (helper.task ? 2 * helper_delivery_timeout : helper_close_timeout);
     return proto::send(helper.channel.borrow(), write_verdict(report.job, rulings), {}, proto::Wait::never)
         .has_value();
 }
 
 bool HelperPool::take_sent(Helper& helper, const Sent& sent) {
+    const bool may_last = helper.lasting != 0 || (helper.task && helper.task->may_last);
+    // One that lasts has nothing to come back from but its end.
+    if (sent.lasts ? !may_last : helper.lasting != 0) return false;
     if (helper.task) {
-        if (sent.job != helper.task->number) return false;
-        owner_->delivered(*helper.task, sent.descriptors, sent.errno_value);
+        if (sent.job != helper.task->number || sent.descriptors > helper.task->granted) return false;
+        owner_->delivered(*helper.task, sent);
         settle(*std::exchange(helper.task, nullptr));
+    }
+    if (sent.lasts) {
+        if (helper.lasting == 0) begin_to_last(helper, sent.job);
+        helper.state = Helper::State::lasting;
+        come_back(helper);
+        return true;
     }
     helper.state = Helper::State::closing;
     helper.due = Clock::now() + helper_close_timeout;
     return true;
 }
 
+void HelperPool::begin_to_last(Helper& helper, std::uint64_t number) {
+    User& user = users_[helper.uid];
+    --user.helpers;
+    ++user.lasting;
+    ++lasting_;
+    ++counters_.lasting;
+    helper.lasting = number;
+}
+
 void HelperPool::become_idle(Helper& helper) {
     helper.state = Helper::State::idle;
     free_user_of(helper);
+    come_back(helper);
+}
+
+void HelperPool::come_back(Helper& helper) {
     if (std::exchange(helper.stuck, false)) owner_->came_back(helper.uid, --stuck_);
 }
 
 void HelperPool::free_user_of(Helper& helper) {
     const auto user = users_.find(helper.uid);
-    if (--user->second.helpers == 0 && user->second.requests == 0) users_.erase(user);
+    if (helper.lasting != 0) {
+        --user->second.lasting;
+        --lasting_;
+    } else {
+        --user->second.helpers;
+    }
+    if (user->second.is_idle()) users_.erase(user);
 }
 
 // Those that a burst of work has brought forth go when there is no more.
@@ -296,12 +384,13 @@ void HelperPool::retire_surplus(Helper& helper) {
 
 void HelperPool::lose(Helper& helper) {
     if (helper.state != Helper::State::idle) free_user_of(helper);
-    if (helper.stuck) owner_->came_back(helper.uid, --stuck_);
+    come_back(helper);
     if (helper.task) {
         ++counters_.lost;
         end_task(std::move(helper.task), EIO,
                  "the helper that worked on it died; what came of it is unknown");
     }
+    if (helper.lasting != 0) owner_->ended(helper.uid, helper.errno_value);
     loop_.remove(helper.channel.borrow());
     std::erase_if(helpers_, [&](const auto& each) { return each.get() == &helper; });
 }
@@ -312,7 +401,7 @@ void HelperPool::act_on_time(Clock::time_point now) {
     if (!due_ || now < *due_) return;
     while (!waiting_.empty() && waiting_.begin()->first <= now) time_out_waiting(*waiting_.begin()->second);
     for (const auto& helper : helpers_) {
-        if (helper->state != Helper::State::idle && !helper->stuck && helper->due <= now) time_out(*helper);
+        if (is_awaited(*helper) && helper->due <= now) time_out(*helper);
     }
     dispatch();
     look_ahead();
@@ -338,6 +427,11 @@ void HelperPool::time_out(Helper& helper) {
     leave_behind(helper);
 }
 
+// Whether a message must come from it by its time.
+bool HelperPool::is_awaited(const Helper& helper) noexcept {
+    return helper.state != Helper::State::idle && helper.state != Helper::State::lasting && !helper.stuck;
+}
+
 void HelperPool::leave_behind(Helper& helper) {
     if (std::exchange(helper.stuck, true)) return;
     ++counters_.stuck;
@@ -348,8 +442,7 @@ void HelperPool::look_ahead() {
     due_.reset();
     if (!waiting_.empty()) due_ = waiting_.begin()->first;
     for (const auto& helper : helpers_) {
-        if (helper->state != Helper::State::idle && !helper->stuck)
-            due_ = std::min(due_.value_or(helper->due), helper->due);
+        if (is_awaited(*helper)) due_ = std::min(due_.value_or(helper->due), helper->due);
     }
 }
 

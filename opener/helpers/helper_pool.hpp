@@ -3,8 +3,14 @@
 //
 // A helper that does not come back is left behind: its requests are answered, nothing waits for it, and it counts as
 // stuck until it reports or dies. No function here blocks.
+//
+// A helper with which a task has left something going on, as it says when it has delivered the reply, is no longer of
+// those that wait for work: nothing limits its time, and it counts among the lasting ones until its channel is closed.
+// Whether there is room for one more is settled before the task is given away: a helper that may not must refuse before
+// it changes anything, and one that does so all the same is let go.
 #pragma once
 
+#include <cerrno>
 #include <chrono>
 #include <cstdint>
 #include <deque>
@@ -32,6 +38,7 @@ struct HelperCounters {
     std::uint64_t lost = 0;       // tasks whose helper died
     std::uint64_t refused = 0;    // tasks for which there was no room
     std::uint64_t stuck = 0;      // times that a helper was left behind
+    std::uint64_t lasting = 0;    // tasks that have left something going on
 };
 
 class HelperPool {
@@ -44,11 +51,12 @@ class HelperPool {
         virtual proto::BorrowedFd connection_of(const HelperTask& task) = 0;
         // What came of it, an outcome for each request. Puts it on record; the rulings say what may leave.
         virtual std::vector<Ruling> reported(HelperTask& task, const Report& report) = 0;
-        // The end of a task that was reported: errno_value 0 and the reply, with so many descriptors, is in the connection;
-        // else it could not be put there.
-        virtual void delivered(HelperTask& task, std::uint32_t descriptors, int errno_value) = 0;
+        // The end of a task that was reported. Where something goes on, it has the task's number.
+        virtual void delivered(HelperTask& task, const Sent& sent) = 0;
         // The end of a task whose helper does not answer or has died, or that was given to none. `reason` is a literal.
         virtual void failed(HelperTask& task, int errno_value, const char* reason) = 0;
+        // What a task of this user has left going on. errno_value 0: it is done; else why not, EIO when the helper died.
+        virtual void ended(std::uint32_t uid, int errno_value) = 0;
         // A helper was left behind, or one that was has come back or ended. `stuck`: how many there are now.
         virtual void left_behind(std::uint32_t uid, std::size_t stuck) = 0;
         virtual void came_back(std::uint32_t uid, std::size_t stuck) = 0;
@@ -71,7 +79,10 @@ class HelperPool {
     // Whether a task with so many requests may be submitted; if not, it counts as refused.
     bool has_room(std::uint32_t uid, std::size_t requests);
     // Takes a task for which there is room; act_on_time() gives it to a helper as soon as one is free.
+    // One that continues another must be able to.
     void submit(std::unique_ptr<HelperTask> task);
+    // Whether what the task with this number has left going on takes another one now.
+    bool can_continue(std::uint64_t number) const noexcept;
     // For make_task().
     std::uint64_t next_number() noexcept { return ++last_number_; }
 
@@ -87,21 +98,31 @@ class HelperPool {
     // Ends all tasks: nobody waits for helpers any longer.
     void abandon(int errno_value, const char* reason);
 
+    // Helpers that stay with what a task has left going on.
+    std::size_t lasting() const noexcept { return lasting_; }
     // Tasks of which no end has been told.
     std::size_t unfinished() const noexcept { return unfinished_; }
 
     const HelperCounters& counters() const noexcept { return counters_; }
-    std::size_t helpers() const noexcept { return helpers_.size(); }
+    std::size_t helpers() const noexcept { return helpers_.size() - lasting_; }
     std::size_t stuck() const noexcept { return stuck_; }
     std::size_t waiting() const noexcept { return waiting_.size(); }
 
   private:
     struct Helper {
-        enum class State { idle, working, delivering, closing };
+        enum class State {
+            idle,
+            working,
+            delivering,
+            closing,
+            lasting,  // between two tasks about what goes on with it
+        };
         proto::UniqueFd channel{};
         State state = State::idle;
         bool stuck = false;
-        std::uint32_t uid = 0;               // whom it works for
+        std::uint64_t lasting = 0;  // the number of the task that has left something going on; 0: none
+        int errno_value = EIO;      // how that ended
+        std::uint32_t uid = 0;      // whom it works for
         std::unique_ptr<HelperTask> task{};  // until its end has been told
         Clock::time_point due{};             // by then the next message must have come
     };
@@ -109,6 +130,9 @@ class HelperPool {
         std::deque<std::unique_ptr<HelperTask>> waiting{};
         std::size_t requests = 0;  // waiting or with a helper, not ended
         std::size_t helpers = 0;   // at work for it, or stuck
+        std::size_t lasting = 0;   // that are, or may come to be
+
+        bool is_idle() const noexcept { return requests == 0 && helpers == 0 && lasting == 0; }
     };
     using Users = std::map<std::uint32_t, User>;
 
@@ -123,7 +147,11 @@ class HelperPool {
     bool take(Helper& helper, const FromHelper& message);
     bool take_report(Helper& helper, const Report& report);
     bool take_sent(Helper& helper, const Sent& sent);
+    void begin_to_last(Helper& helper, std::uint64_t number);
     void become_idle(Helper& helper);
+    void come_back(Helper& helper);
+    static bool is_awaited(const Helper& helper) noexcept;
+    Helper* lasting_helper(std::uint64_t number) const noexcept;
     void retire_surplus(Helper& helper);
     void lose(Helper& helper);
     void leave_behind(Helper& helper);
@@ -132,6 +160,8 @@ class HelperPool {
     Users::iterator next_user();
     void dispatch();
     void assign(Helper& helper, User& user);
+    void assign_to_lasting();
+    proto::Result<void> send(Helper& helper, const HelperTask& task);
     void order_helpers();
     void end_task(std::unique_ptr<HelperTask> task, int errno_value, const char* reason);
     void settle(const HelperTask& task);
@@ -150,6 +180,8 @@ class HelperPool {
     std::size_t requests_ = 0;
     std::size_t unfinished_ = 0;
     std::size_t stuck_ = 0;
+    std::size_t lasting_ = 0;
+    std::size_t may_last_ = 0;  // tasks for which a place is kept
     std::uint64_t last_number_ = 0;
     std::optional<Clock::time_point> due_{};
     HelperCounters counters_{};

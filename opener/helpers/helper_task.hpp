@@ -35,7 +35,11 @@ struct HelperTask {
     Clock::time_point deadline{};
     std::vector<std::byte> message{};  // the job for the helper
     std::vector<Part> parts{};         // one for each request
-    bool reported = false;             // it is on record
+    // Of the helper that it is for alone, because it is about what an earlier task has left going on there; 0: any.
+    std::uint64_t continues = 0;
+    bool may_last = false;    // of the places for what lasts, one is kept for it
+    bool reported = false;    // it is on record
+    std::size_t granted = 0;  // descriptors that its reply may carry, once it is reported
 };
 
 // `listener`: where the session's peer connected. Copies the requests.

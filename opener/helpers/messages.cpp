@@ -91,6 +91,7 @@ ReportedOutcome read_outcome(FieldReader& reader) {
 std::vector<std::byte> write_job(const Job& job) {
     FieldWriter writer;
     writer.number(job.number);
+    writer.number(static_cast<std::uint8_t>(job.may_last));
     writer.number(job.deadline.time_since_epoch().count());
     writer.text(job.listener);
     writer.bytes(job.requests);
@@ -101,12 +102,17 @@ std::optional<Job> read_job(std::span<const std::byte> message) {
     FieldReader reader(message);
     Job job;
     job.number = reader.number<std::uint64_t>();
+    job.may_last = reader.number<std::uint8_t>() != 0;
     job.deadline = std::chrono::steady_clock::time_point(
         std::chrono::steady_clock::duration(reader.number<std::chrono::steady_clock::rep>()));
     job.listener = reader.text();
     job.requests = reader.bytes();
     if (!reader.finished()) return std::nullopt;
     return job;
+}
+
+void set_may_last(std::span<std::byte> job, bool may_last) noexcept {
+    job[sizeof(Job::number)] = std::byte{may_last};
 }
 
 std::vector<std::byte> write_report(const Report& report) {
@@ -158,12 +164,20 @@ std::vector<std::byte> write_sent(const Sent& sent) {
     writer.number(sent.job);
     writer.number(sent.descriptors);
     writer.number(sent.errno_value);
+    writer.number(static_cast<std::uint8_t>(sent.lasts));
     return std::move(writer).take();
 }
 
 std::vector<std::byte> write_idle() {
     FieldWriter writer;
     writer.number(number_of(FromHelper::Type::idle));
+    return std::move(writer).take();
+}
+
+std::vector<std::byte> write_ended(std::int32_t errno_value) {
+    FieldWriter writer;
+    writer.number(number_of(FromHelper::Type::ended));
+    writer.number(errno_value);
     return std::move(writer).take();
 }
 
@@ -183,9 +197,14 @@ std::optional<FromHelper> read_from_helper(std::span<const std::byte> message) {
             result.sent.job = reader.number<std::uint64_t>();
             result.sent.descriptors = reader.number<std::uint32_t>();
             result.sent.errno_value = reader.number<std::int32_t>();
+            result.sent.lasts = reader.number<std::uint8_t>() != 0;
             if (result.sent.descriptors > proto::max_requests) reader.fail();
             break;
         case FromHelper::Type::idle:
+            break;
+        case FromHelper::Type::ended:
+            result.errno_value = reader.number<std::int32_t>();
+            if (result.errno_value < 0 || result.errno_value > proto::max_errno) reader.fail();
             break;
         default:
             reader.fail();

@@ -6,6 +6,9 @@
 //   helper → broker   sent     the reply is in the connection, or why it is not
 //   helper → broker   idle     the connection and what was opened for it are closed
 //
+// One whose job has left something going on says so in `sent`, and then is not idle any more: it takes further jobs, which
+// are about that alone, each with its report, verdict and `sent`, and when it is done says `ended` and is no more.
+//
 // Both ends are the same program, so numbers travel as they lie in memory. A helper may have been taken over by what a
 // hostile filesystem did to the kernel's answers: what it sends is checked like a peer's message.
 #pragma once
@@ -28,12 +31,15 @@ inline constexpr std::size_t max_helper_message = proto::max_message_size + 4096
 
 struct Job {
     std::uint64_t number = 0;
+    bool may_last = false;  // something may go on after the reply
     std::chrono::steady_clock::time_point deadline{};
     std::string_view listener{};            // where the peer connected
     std::span<const std::byte> requests{};  // a message of requests as proto/message.hpp has it
 };
 std::vector<std::byte> write_job(const Job& job);
 std::optional<Job> read_job(std::span<const std::byte> message);
+// In a job that has been written, which is before anybody knows.
+void set_may_last(std::span<std::byte> job, bool may_last) noexcept;
 
 // How one request of a job ended, as it goes on record.
 struct ReportedOutcome {
@@ -69,16 +75,20 @@ struct Sent {
     std::uint64_t job = 0;
     std::uint32_t descriptors = 0;  // that the reply carried
     std::int32_t errno_value = 0;   // 0: it is in the connection
+    bool lasts = false;             // the helper stays with what the job has left going on
 };
 std::vector<std::byte> write_sent(const Sent& sent);
 std::vector<std::byte> write_idle();
+// 0: what had been left going on is done.
+std::vector<std::byte> write_ended(std::int32_t errno_value);
 
 // A message of a helper's; nullopt: not one that a helper sends.
 struct FromHelper {
-    enum class Type : std::uint32_t { report = 1, sent = 2, idle = 3 };
+    enum class Type : std::uint32_t { report = 1, sent = 2, idle = 3, ended = 4 };
     Type type{};
     Report report{};  // its texts point into the message
     Sent sent{};
+    std::int32_t errno_value = 0;  // of ended
 };
 std::optional<FromHelper> read_from_helper(std::span<const std::byte> message);
 

@@ -6,11 +6,13 @@
 
 #include <cerrno>
 #include <expected>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
 
 #include "opener/decide.hpp"
+#include "opener/lasting_work.hpp"
 #include "opener/place.hpp"
 #include "opener/resolver.hpp"
 #include "opener/tools.hpp"
@@ -50,6 +52,7 @@ struct Stop {
 struct Answer {
     std::optional<DeliverableFile> file{};
     std::string payload{};
+    std::unique_ptr<LastingWork> lasting{};
     LedTo led_to{};
 };
 

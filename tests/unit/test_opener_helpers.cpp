@@ -38,6 +38,12 @@ TEST_CASE("helper messages: a task's job holds its requests, in memory of its ow
     CHECK(job->number == 9);
     CHECK(job->deadline == deadline);
     CHECK(job->listener == "web");
+    CHECK_FALSE(job->may_last);
+    set_may_last(task->message, true);
+    CHECK(read_job(task->message)->may_last);
+    CHECK(read_job(task->message)->number == 9);
+    set_may_last(task->message, false);
+    CHECK_FALSE(read_job(task->message)->may_last);
     std::array<proto::Request, proto::max_requests> room;
     const auto requests = proto::read_requests(job->requests, room);
     REQUIRE(requests);
@@ -78,6 +84,12 @@ TEST_CASE("helper messages: verdicts and what follows them arrive as they were s
     REQUIRE(sent);
     CHECK(sent->sent.descriptors == 2);
     CHECK(sent->sent.errno_value == EPIPE);
+    CHECK_FALSE(sent->sent.lasts);
+    CHECK(read_from_helper(write_sent({.job = 7, .lasts = true}))->sent.lasts);
+    const auto ended = read_from_helper(write_ended(ENOSPC));
+    REQUIRE(ended);
+    CHECK(ended->type == FromHelper::Type::ended);
+    CHECK(ended->errno_value == ENOSPC);
     CHECK(read_from_helper(write_idle())->type == FromHelper::Type::idle);
 }
 
@@ -102,6 +114,8 @@ TEST_CASE("helper messages: one that is cut short, too long or says what cannot 
     CHECK_FALSE(with({.step = Step::deliver}));
     CHECK_FALSE(with({.errno_value = EIO, .step = static_cast<Step>(99)}));
     CHECK_FALSE(read_from_helper(write_sent({.descriptors = proto::max_requests + 1})));
+    CHECK_FALSE(read_from_helper(write_ended(-1)));
+    CHECK_FALSE(read_from_helper(write_ended(proto::max_errno + 1)));
     auto unknown = write_idle();
     unknown[0] = std::byte{9};
     CHECK_FALSE(read_from_helper(unknown));
