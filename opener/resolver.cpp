@@ -176,8 +176,7 @@ Attempt<InspectedFile> Inspector::inspect(ResolvedFile file, const policy::Grant
 }
 
 std::optional<Obstacle> Inspector::refuse(const ObjectStatus& object, const policy::Grant& grant,
-                                          std::uint32_t peer_uid) const {
-    const Demand demand = demand_of(grant.operations());
+                                          std::uint32_t peer_uid, Demand demand) const {
     for (const policy::Rule* rule : grant.rules())
         if (const auto obstacle = hold_against(object, *rule, demand, protection_, peer_uid)) return obstacle;
     return std::nullopt;

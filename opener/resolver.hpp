@@ -134,7 +134,11 @@ class Inspector {
                                    std::uint32_t peer_uid) const;
     // The same of something that is not there yet.
     std::optional<Obstacle> refuse(const ObjectStatus& object, const policy::Grant& grant,
-                                   std::uint32_t peer_uid) const;
+                                   std::uint32_t peer_uid) const {
+        return refuse(object, grant, peer_uid, demand_of(grant.operations()));
+    }
+    std::optional<Obstacle> refuse(const ObjectStatus& object, const policy::Grant& grant,
+                                   std::uint32_t peer_uid, Demand demand) const;
 
     // Takes the O_NONBLOCK away that `flags` do not ask for.
     static Attempt<DeliverableFile> deliver(InspectedFile file, OpenFlags flags);

@@ -15,6 +15,10 @@ namespace fdbroker::opener::kernel {
 // umount2(2); <sys/mount.h>, which has it, cannot be included beside <linux/mount.h> in glibc 2.36.
 inline constexpr int detach = 0x2;
 
+// The path of calls that work on a descriptor alone (AT_EMPTY_PATH). The filter of system calls permits those that change
+// something with this very address: what stands at a path it cannot read.
+inline constexpr char no_path[] = "";
+
 inline int openat2(int directory, const char* path, std::uint64_t flags, std::uint64_t resolve,
                    mode_t mode = 0) noexcept {
     open_how how{};

@@ -19,8 +19,12 @@ using policy::OperationSet;
 
 // linux/landlock.h of 6.12: the headers of Debian 12 end with version 3.
 constexpr std::uint64_t execute = 1U << 0, write_file = 1U << 1, read_file = 1U << 2, read_dir = 1U << 3,
-                        remove_dir = 1U << 4, remove_file = 1U << 5, make_dir = 1U << 7, make_reg = 1U << 8,
+                        remove_dir = 1U << 4, remove_file = 1U << 5, make_char = 1U << 6, make_dir = 1U << 7,
+                        make_reg = 1U << 8, make_sock = 1U << 9, make_fifo = 1U << 10, make_block = 1U << 11,
                         make_sym = 1U << 12, refer = 1U << 13, truncate = 1U << 14, ioctl_dev = 1U << 15;
+// Under the name that it gets; only openat2 and symlinkat make what was not there, and devices nothing.
+constexpr std::uint64_t make_anything =
+    make_char | make_dir | make_reg | make_sock | make_fifo | make_block | make_sym;
 constexpr std::uint64_t tcp = 0b11;     // bind, connect; version 4
 constexpr std::uint64_t scopes = 0b11;  // abstract sockets, signals; version 6
 
@@ -59,9 +63,10 @@ std::uint64_t rights_for(OperationSet operations, bool devices) noexcept {
         {Operation::list, read_dir},
         // It is made under another name, which it then loses.
         {Operation::mkdir, make_dir | remove_dir},
-        {Operation::remove, remove_dir | remove_file},
-        {Operation::rename, remove_dir | remove_file | make_dir | make_reg | make_sym | refer},
-        {Operation::symlink, make_sym},
+        // What is removed gets another name before.
+        {Operation::remove, remove_dir | remove_file | make_anything},
+        {Operation::rename, remove_dir | remove_file | make_anything | refer},
+        {Operation::symlink, make_sym | remove_file},
         // Mapping an opened file asks nothing of Landlock; the kernel reads what it executes.
         {Operation::execute, execute | read_file},
     };

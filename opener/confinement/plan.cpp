@@ -65,24 +65,28 @@ std::uint64_t capabilities_for(OperationSet operations, bool create_owners) noex
     if (operations.contains(Operation::setattr))
         capabilities |= capability_bit(CAP_DAC_READ_SEARCH) | capability_bit(CAP_FOWNER);
     if (operations.intersects(needing_write_permission)) capabilities |= capability_bit(CAP_DAC_OVERRIDE);
-    // Others' files in sticky directories. A directory that is made is its owner's before it gets its name.
-    if (operations.intersects({Operation::remove, Operation::rename, Operation::mkdir}))
+    // Others' files in sticky directories. A directory or link that is made is its owner's before it gets its name.
+    if (operations.intersects({Operation::remove, Operation::rename, Operation::mkdir, Operation::symlink}))
         capabilities |= capability_bit(CAP_FOWNER);
     if (create_owners) capabilities |= capability_bit(CAP_CHOWN);
     return capabilities;
 }
 
 ModifyingCalls calls_for(OperationSet operations, bool create_owners, bool snapshots) noexcept {
+    // What is made has another name at first, and so has what is removed at last.
+    constexpr OperationSet by_another_name{Operation::create, Operation::mkdir, Operation::symlink,
+                                           Operation::remove};
     return {
         .truncate = operations.intersects({Operation::truncate, Operation::create}),
         .create = operations.contains(Operation::create),
         .give_away = create_owners,
         .set_attributes = operations.intersects({Operation::setattr, Operation::create, Operation::mkdir}),
         .make_directories = operations.contains(Operation::mkdir),
-        .list = operations.contains(Operation::list),
+        // remove: for what was left unfinished in a directory.
+        .list = operations.intersects({Operation::list, Operation::remove}),
         .snapshot = snapshots,
-        .remove = operations.intersects({Operation::remove, Operation::create, Operation::mkdir}),
-        .rename = operations.intersects({Operation::rename, Operation::create, Operation::mkdir}),
+        .remove = operations.intersects(by_another_name),
+        .rename = operations.contains(Operation::rename) || operations.intersects(by_another_name),
         .symlink = operations.contains(Operation::symlink),
         .extended_attributes = operations.contains(Operation::xattr)};
 }

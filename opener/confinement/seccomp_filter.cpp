@@ -19,6 +19,8 @@
 #include <span>
 #include <utility>
 
+#include "opener/confinement/kernel_calls.hpp"
+
 namespace fdbroker::opener {
 
 namespace {
@@ -115,6 +117,14 @@ scmp_arg_cmp is_null(unsigned argument) {
     return {.arg = argument, .op = SCMP_CMP_EQ, .datum_a = 0, .datum_b = 0};
 }
 
+// The call works on the descriptor. AT_EMPTY_PATH alone says only that it may.
+scmp_arg_cmp names_nothing(unsigned argument) {
+    return {.arg = argument,
+            .op = SCMP_CMP_EQ,
+            .datum_a = reinterpret_cast<std::uintptr_t>(&kernel::no_path),
+            .datum_b = 0};
+}
+
 class Filter {
   public:
     Filter() : context_(seccomp_init(SCMP_ACT_ERRNO(EPERM)), seccomp_release) {}
@@ -166,7 +176,7 @@ void allow_with_conditions(Filter& filter) {
 void allow_modifying(Filter& filter, const ModifyingCalls& calls) {
     if (calls.truncate) filter.allow({SCMP_SYS(ftruncate)});
     // An O_TMPFILE gets its name by its descriptor, never an existing file a second one by its name.
-    if (calls.create) filter.allow(SCMP_SYS(linkat), {bits_set(4, AT_EMPTY_PATH)});
+    if (calls.create) filter.allow(SCMP_SYS(linkat), {names_nothing(1), bits_set(4, AT_EMPTY_PATH)});
     if (calls.give_away) filter.allow({SCMP_SYS(fchown)});
     if (calls.set_attributes) {
         filter.allow(SCMP_SYS(fchmod), {bits_clear(1, S_ISUID | S_ISGID)});
@@ -181,7 +191,10 @@ void allow_modifying(Filter& filter, const ModifyingCalls& calls) {
     if (calls.make_directories) filter.allow({SCMP_SYS(mkdirat)});
     if (calls.remove) filter.allow({SCMP_SYS(unlinkat)});
     if (calls.rename) filter.allow({SCMP_SYS(renameat2)});
-    if (calls.symlink) filter.allow({SCMP_SYS(symlinkat)});
+    if (calls.symlink) {
+        filter.allow({SCMP_SYS(symlinkat)});
+        if (calls.give_away) filter.allow(SCMP_SYS(fchownat), {names_nothing(1), bits_set(4, AT_EMPTY_PATH)});
+    }
     if (calls.extended_attributes) {
         filter.allow(
             {SCMP_SYS(fgetxattr), SCMP_SYS(fsetxattr), SCMP_SYS(flistxattr), SCMP_SYS(fremovexattr)});

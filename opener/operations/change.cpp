@@ -5,9 +5,11 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 
 #include "opener/operations/names.hpp"
+#include "opener/operations/temporary.hpp"
 #include "proto/payload.hpp"
 
 namespace fdbroker::opener {
@@ -23,6 +25,36 @@ timespec timespec_of(const proto::Timestamp& time) {
     return {.tv_sec = time.seconds, .tv_nsec = static_cast<long>(time.nanoseconds)};
 }
 
+// No rule has a condition that an object that takes the name meanwhile could fail.
+bool asks_nothing(const policy::Grant& grant) {
+    return std::ranges::none_of(grant.rules(), [](const policy::Rule* rule) {
+        return rule->files.same_mount || rule->files.peer_owns || !rule->files.owners.empty();
+    });
+}
+
+int unlink(proto::BorrowedFd parent, const char* name, const ObjectStatus& object) {
+    return object.type == FileType::directory ? remove_directory(parent, name, object)
+                                              : ::unlinkat(parent.number(), name, 0);
+}
+
+// unlink(2) knows only names. So the object gets one first that nobody else knows, and is looked at once more under
+// that: whoever exchanges it while it is inspected has what he put there back.
+Done<void> remove_as_inspected(const ResolvedParent& parent, const ObjectStatus& object) {
+    const auto name = temporary_name(Purpose::removing);
+    if (!name) return std::unexpected(name.error());
+    const proto::BorrowedFd directory = parent.descriptor();
+    if (rename_to_free(directory, parent.name(), directory, name->c_str()) != 0)
+        return call_failed(Step::deliver);
+    const auto give_back = [&](std::unexpected<Stop> why) -> Done<void> {
+        rename_to_free(directory, name->c_str(), directory, parent.name());
+        return why;
+    };
+    if (!is_called(directory, name->c_str(), object))
+        return give_back(stop_at(Step::deliver, {EAGAIN, "another object took its name meanwhile"}));
+    if (unlink(directory, name->c_str(), object) != 0) return give_back(call_failed(Step::deliver));
+    return {};
+}
+
 }  // namespace
 
 Done<Answer> make_directory(const Work& work, const policy::Grant& grant) {
@@ -32,15 +64,7 @@ Done<Answer> make_directory(const Work& work, const policy::Grant& grant) {
         // The rule's own directory has no parent here, but it is there.
         return parent.error().errno_value == EBUSY ? stop_at(Step::resolve, {EEXIST, "it is there already"})
                                                    : std::unexpected(parent.error());
-    const NewObject object = new_object(grant.rule(), work.peer, FileType::directory);
-    const ObjectStatus status{.type = FileType::directory,
-                              .owner = object.owner,
-                              .directory_owner = parent->directory().owner,
-                              .crossed_mount = parent->crossed_mount()};
-    if (const auto obstacle = work.tools.inspector.refuse(status, grant, work.uid()))
-        return stop_at(Step::inspect, *obstacle);
-    if (const auto made = create_directory(work, grant.rule(), parent->descriptor(), parent->name()); !made)
-        return std::unexpected(made.error());
+    if (const auto made = create_directory(work, grant, *parent); !made) return std::unexpected(made.error());
     return Answer{};
 }
 
@@ -50,11 +74,16 @@ Done<Answer> remove_name(const Work& work, const policy::Grant& grant) {
     if (!parent) return stop_at(Step::resolve, parent.error());
     const auto object = open_inspected_in(work, grant, *parent, O_PATH);
     if (!object) return std::unexpected(object.error());
-    // By its name, there is no other way: who exchanges it meanwhile may write to the directory and so could have removed
-    // what he puts there himself.
-    const int flags = static_cast<int>(work.request().flags);
-    if (::unlinkat(parent->descriptor().number(), parent->name(), flags) != 0)
-        return call_failed(Step::deliver);
+    const bool directory = object->status().type == FileType::directory;
+    if (directory != ((work.request().flags & AT_REMOVEDIR) != 0))
+        return call_failed(Step::deliver, directory ? EISDIR : ENOTDIR);
+    if (asks_nothing(grant)) {
+        if (unlink(parent->descriptor(), parent->name(), object->status()) != 0)
+            return call_failed(Step::deliver);
+        return Answer{};
+    }
+    if (const auto removed = remove_as_inspected(*parent, object->status()); !removed)
+        return std::unexpected(removed.error());
     return Answer{};
 }
 
@@ -62,15 +91,8 @@ Done<Answer> make_link(const Work& work, const policy::Grant& grant) {
     if (!work.place.may_block()) return not_here();
     const auto parent = parent_of_new(work, grant);
     if (!parent) return std::unexpected(parent.error());
-    const ObjectStatus status{.type = FileType::symlink,
-                              .owner = work.uid(),
-                              .directory_owner = parent->directory().owner,
-                              .crossed_mount = parent->crossed_mount()};
-    if (const auto obstacle = work.tools.inspector.refuse(status, grant, work.uid()))
-        return stop_at(Step::inspect, *obstacle);
-    // It belongs to the opener: there is no call that gives a link away by a descriptor alone.
-    if (::symlinkat(work.request().payload.data(), parent->descriptor().number(), parent->name()) != 0)
-        return call_failed(Step::deliver);
+    if (const auto made = create_link(work, grant, *parent, work.request().payload.data()); !made)
+        return std::unexpected(made.error());
     return Answer{};
 }
 

@@ -1,15 +1,12 @@
 #include "opener/operations/list.hpp"
 
-#include <dirent.h>
 #include <fcntl.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
-#include <cstddef>
-#include <cstring>
 
+#include "opener/operations/directory_reader.hpp"
 #include "policy/request_path.hpp"
 #include "proto/payload.hpp"
 
@@ -19,25 +16,6 @@ using policy::Operation;
 using proto::Step;
 
 namespace {
-
-// getdents64(2): the entry as the kernel writes it.
-struct KernelEntry {
-    std::uint64_t inode;
-    std::int64_t next;  // the offset behind this entry
-    std::uint16_t size;
-    std::uint8_t type;
-    const char* name;
-};
-
-KernelEntry read_entry(const std::byte* from) {
-    KernelEntry entry{};
-    std::memcpy(&entry.inode, from, 8);
-    std::memcpy(&entry.next, from + 8, 8);
-    std::memcpy(&entry.size, from + 16, 2);
-    std::memcpy(&entry.type, from + 18, 1);
-    entry.name = reinterpret_cast<const char*>(from) + 19;
-    return entry;
-}
 
 // A name that the peer is told not to exist is not among what exists.
 bool hidden(const Work& work, const std::string& path) {
@@ -66,29 +44,20 @@ Done<Answer> list_directory(const Work& work, const policy::Grant& grant) {
     const std::size_t stem = path.size();
     proto::DirectoryPageWriter page(work.granted.payload_room);
     std::uint64_t next = cursor;
-    std::array<std::byte, 32768> buffer;
-    for (;;) {
-        const long size = ::syscall(SYS_getdents64, number, buffer.data(), buffer.size());
-        if (size < 0) return call_failed(Step::inspect);
-        if (size == 0) break;
-        for (long at = 0; at < size;) {
-            const KernelEntry entry = read_entry(buffer.data() + at);
-            at += entry.size;
-            const std::string_view name = entry.name;
-            if (name != "." && name != "..") {
-                path.resize(stem);
-                path += name;
-                if (!hidden(work, path) &&
-                    !page.add({.inode = entry.inode, .type = entry.type, .name = name})) {
-                    if (next == cursor)
-                        return stop_at(Step::deliver, {EMSGSIZE, "the batch leaves no room for an entry"});
-                    page.set_next(next);
-                    return Answer{.payload = page.payload()};
-                }
-            }
-            next = static_cast<std::uint64_t>(entry.next);
+    DirectoryReader reader(directory->descriptor());
+    while (const auto entry = reader.next()) {
+        path.resize(stem);
+        path += entry->name;
+        if (!hidden(work, path) &&
+            !page.add({.inode = entry->inode, .type = entry->type, .name = entry->name})) {
+            if (next == cursor)
+                return stop_at(Step::deliver, {EMSGSIZE, "the batch leaves no room for an entry"});
+            page.set_next(next);
+            return Answer{.payload = page.payload()};
         }
+        next = static_cast<std::uint64_t>(entry->next);
     }
+    if (reader.errno_value() != 0) return call_failed(Step::inspect, reader.errno_value());
     page.set_next(0);
     return Answer{.payload = page.payload()};
 }

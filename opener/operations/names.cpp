@@ -1,14 +1,12 @@
 #include "opener/operations/names.hpp"
 
 #include <fcntl.h>
-#include <fmt/format.h>
-#include <linux/fs.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "opener/confinement/kernel_calls.hpp"
+#include "opener/operations/temporary.hpp"
 #include "policy/request_path.hpp"
 
 namespace fdbroker::opener {
@@ -24,6 +22,10 @@ namespace {
 
 constexpr std::uint64_t no_links = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
 
+std::unexpected<Stop> cannot_be_given() {
+    return stop_at(Step::deliver, {errno, "the opener cannot give it to its owner"});
+}
+
 // The descriptor is of something that this process has just made and that nobody else can have opened for writing yet.
 Done<void> dress(BorrowedFd file, const NewObject& object) {
     // Before the owner: afterwards it would take CAP_FOWNER. A default ACL of the directory may have changed the mode.
@@ -31,8 +33,7 @@ Done<void> dress(BorrowedFd file, const NewObject& object) {
     struct stat status;
     if (::syscall(SYS_fstat, file.number(), &status) != 0) return call_failed(Step::deliver);
     if (status.st_uid == object.owner && status.st_gid == object.group) return {};
-    if (::fchown(file.number(), object.owner, object.group) != 0)
-        return stop_at(Step::deliver, {errno, "the opener cannot give it to its owner"});
+    if (::fchown(file.number(), object.owner, object.group) != 0) return cannot_be_given();
     return {};
 }
 
@@ -52,6 +53,18 @@ Done<UniqueFd> create_in_place(const ResolvedParent& parent, const NewObject& ob
 bool has_no_unnamed_files(int errno_value) noexcept {
     // open(2), O_TMPFILE: EOPNOTSUPP, or EISDIR and ENOENT from kernels and filesystems that do not know it.
     return errno_value == EOPNOTSUPP || errno_value == EISDIR || errno_value == ENOENT;
+}
+
+// Whether the rules let a directory or a link be made there. Of a directory above a file they ask no more.
+Done<void> may_be_made(const Work& work, const policy::Grant& grant, const ResolvedParent& parent,
+                       FileType type, const NewObject& object) {
+    const ObjectStatus status{.type = type,
+                              .owner = object.owner,
+                              .directory_owner = parent.directory().owner,
+                              .crossed_mount = parent.crossed_mount()};
+    if (const auto obstacle = work.tools.inspector.refuse(status, grant, work.uid(), Demand::name))
+        return stop_at(Step::inspect, *obstacle);
+    return {};
 }
 
 // A grant for a directory above the path, when the rule that leads governs that as well and nothing forbids to make it.
@@ -79,7 +92,7 @@ Done<void> make_parents(const Work& work, const policy::Grant& grant) {
         if (there.error().errno_value != ENOENT) return stop_at(Step::resolve, there.error());
         const auto parent = work.tools.resolver.resolve_parent(*granted);
         if (!parent) return stop_at(Step::resolve, parent.error());
-        const auto made = create_directory(work, grant.rule(), parent->descriptor(), parent->name());
+        const auto made = create_directory(work, *granted, *parent);
         if (!made && made.error().errno_value != EEXIST) return made;
     }
     return {};
@@ -94,12 +107,6 @@ NewObject new_object(const policy::Rule& rule, const policy::Peer& peer, FileTyp
             .group = create.group.value_or(peer.identity().gid)};
 }
 
-Done<std::string> temporary_name() {
-    std::uint64_t number = 0;
-    if (::getrandom(&number, sizeof number, 0) != sizeof number) return call_failed(Step::resolve);
-    return fmt::format(".fdbroker-{:016x}", number);
-}
-
 Done<UniqueFd> make_unnamed(const ResolvedParent& parent, const NewObject& object, std::uint64_t flags) {
     UniqueFd file(
         kernel::openat2(parent.descriptor().number(), ".", flags | O_TMPFILE | O_CLOEXEC, no_links, 0600));
@@ -109,7 +116,7 @@ Done<UniqueFd> make_unnamed(const ResolvedParent& parent, const NewObject& objec
 }
 
 Done<void> link_unnamed(BorrowedFd file, const ResolvedParent& parent, const char* name) {
-    if (::linkat(file.number(), "", parent.descriptor().number(), name, AT_EMPTY_PATH) != 0)
+    if (::linkat(file.number(), kernel::no_path, parent.descriptor().number(), name, AT_EMPTY_PATH) != 0)
         return call_failed(Step::resolve);
     return {};
 }
@@ -135,31 +142,53 @@ Done<UniqueFd> create_file(const Work& work, const policy::Grant& grant, const R
     return std::unexpected(linked.error());
 }
 
-Done<void> create_directory(const Work& work, const policy::Rule& rule, BorrowedFd parent, const char* name) {
+Done<void> create_directory(const Work& work, const policy::Grant& grant, const ResolvedParent& parent) {
+    const NewObject object = new_object(grant.rule(), work.peer, FileType::directory);
+    if (auto allowed = may_be_made(work, grant, parent, FileType::directory, object); !allowed)
+        return allowed;
     // Under another name until it is whole. mkdir(2) has no descriptor to give, so that somebody who may write to the
     // parent could have put another directory there: what is not ours is never given away.
-    const auto unused = temporary_name();
-    if (!unused) return std::unexpected(unused.error());
-    const std::string& temporary = *unused;
-    if (::mkdirat(parent.number(), temporary.c_str(), 0700) != 0) return call_failed(Step::resolve);
-    const auto undo = [&](const std::unexpected<Stop>& why) -> Done<void> {
-        ::unlinkat(parent.number(), temporary.c_str(), AT_REMOVEDIR);
-        return why;
-    };
-    const UniqueFd made(kernel::openat2(parent.number(), temporary.c_str(),
-                                        O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC,
-                                        no_links | RESOLVE_NO_XDEV));
-    if (!made) return undo(call_failed(Step::resolve));
+    auto name = temporary_name(Purpose::making);
+    if (!name) return std::unexpected(name.error());
+    if (::mkdirat(parent.descriptor().number(), name->c_str(), 0700) != 0) return call_failed(Step::resolve);
+    Unfinished made(parent, std::move(*name), AT_REMOVEDIR);
+    const UniqueFd directory(kernel::openat2(parent.descriptor().number(), made.name(),
+                                             O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC,
+                                             no_links | RESOLVE_NO_XDEV));
+    if (!directory) return call_failed(Step::resolve);
     struct stat status;
-    if (::syscall(SYS_fstat, made.number(), &status) != 0) return undo(call_failed(Step::inspect));
-    if (status.st_uid != ::geteuid() || (status.st_mode & 0077) != 0)
+    if (::syscall(SYS_fstat, directory.number(), &status) != 0) return call_failed(Step::inspect);
+    if (status.st_uid != ::geteuid() || (status.st_mode & 0077) != 0) {
+        made.leave();
         return stop_at(Step::inspect, {EAGAIN, "another directory took its place"});
-    if (auto dressed = dress(made.borrow(), new_object(rule, work.peer, FileType::directory)); !dressed)
-        return undo(std::unexpected(dressed.error()));
-    if (::syscall(SYS_renameat2, parent.number(), temporary.c_str(), parent.number(), name,
-                  RENAME_NOREPLACE) != 0)
-        return undo(call_failed(Step::resolve));
-    return {};
+    }
+    if (auto dressed = dress(directory.borrow(), object); !dressed) return dressed;
+    return made.finish();
+}
+
+Done<void> create_link(const Work& work, const policy::Grant& grant, const ResolvedParent& parent,
+                       const char* target) {
+    const NewObject object = new_object(grant.rule(), work.peer, FileType::symlink);
+    if (auto allowed = may_be_made(work, grant, parent, FileType::symlink, object); !allowed) return allowed;
+    // As with directories: symlink(2) gives no descriptor either.
+    auto name = temporary_name(Purpose::making);
+    if (!name) return std::unexpected(name.error());
+    if (::symlinkat(target, parent.descriptor().number(), name->c_str()) != 0)
+        return call_failed(Step::deliver);
+    Unfinished made(parent, std::move(*name), 0);
+    const UniqueFd link(kernel::openat2(parent.descriptor().number(), made.name(),
+                                        O_PATH | O_NOFOLLOW | O_CLOEXEC, no_links | RESOLVE_NO_XDEV));
+    if (!link) return call_failed(Step::resolve);
+    struct stat status;
+    if (::syscall(SYS_fstat, link.number(), &status) != 0) return call_failed(Step::inspect);
+    if (!S_ISLNK(status.st_mode) || status.st_uid != ::geteuid() || status.st_nlink != 1) {
+        made.leave();
+        return stop_at(Step::inspect, {EAGAIN, "another object took its place"});
+    }
+    if ((status.st_uid != object.owner || status.st_gid != object.group) &&
+        ::fchownat(link.number(), kernel::no_path, object.owner, object.group, AT_EMPTY_PATH) != 0)
+        return cannot_be_given();
+    return made.finish();
 }
 
 Done<ResolvedParent> parent_of_new(const Work& work, const policy::Grant& grant) {

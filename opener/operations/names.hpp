@@ -1,5 +1,5 @@
-// Names that are made: files and directories that appear whole, with their owner and mode, and the directories above
-// them.
+// Names that are made: files, directories and links that appear whole, with their owner and mode, and the directories
+// above them.
 #pragma once
 
 #include "opener/operations/operation.hpp"
@@ -10,7 +10,7 @@ namespace fdbroker::opener {
 // covers them.
 Done<ResolvedParent> parent_of_new(const Work& work, const policy::Grant& grant);
 
-// What a file or directory that the grant's rule creates looks like.
+// What a file, directory or link that the grant's rule creates looks like.
 struct NewObject {
     mode_t mode = 0;
     uid_t owner = 0;
@@ -28,11 +28,9 @@ Done<void> link_unnamed(proto::BorrowedFd file, const ResolvedParent& parent, co
 // is taken.
 Done<proto::UniqueFd> create_file(const Work& work, const policy::Grant& grant, const ResolvedParent& parent,
                                   std::uint64_t flags);
-// EEXIST when the name is taken.
-Done<void> create_directory(const Work& work, const policy::Rule& rule, proto::BorrowedFd parent,
-                            const char* name);
-
-// A name that nothing has yet, for what gets another one at once. Begins with a dot.
-Done<std::string> temporary_name();
+// EEXIST when the name is taken. The rule's conditions must hold of it, as far as they hold of names (Demand::name).
+Done<void> create_directory(const Work& work, const policy::Grant& grant, const ResolvedParent& parent);
+Done<void> create_link(const Work& work, const policy::Grant& grant, const ResolvedParent& parent,
+                       const char* target);
 
 }  // namespace fdbroker::opener

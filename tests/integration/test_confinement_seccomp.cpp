@@ -9,7 +9,6 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
@@ -27,6 +26,7 @@
 #include <string>
 #include <vector>
 
+#include "opener/confinement/kernel_calls.hpp"
 #include "opener/confinement/seccomp_filter.hpp"
 #include "tests/integration/confinement_support.hpp"
 #include "tests/support/child.hpp"
@@ -424,8 +424,33 @@ TEST_CASE(
             ::open(things.top.path().c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
         filter({.create = true});
         const int directory = things.directory.number();
-        CHECK(attempt(raw(SYS_linkat, directory, "file", directory, "second", 0)) == EPERM);
-        CHECK(attempt(raw(SYS_linkat, unnamed.number(), "", directory, "named", AT_EMPTY_PATH)) == 0);
+        const auto link = [&](int from, const char* old_name, const char* new_name, int flags) {
+            return attempt(raw(SYS_linkat, from, old_name, directory, new_name, flags));
+        };
+        CHECK(link(directory, "file", "second", 0) == EPERM);
+        CHECK(link(directory, "file", "second", AT_EMPTY_PATH) == EPERM);
+        CHECK(link(unnamed.number(), opener::kernel::no_path, "named", AT_EMPTY_PATH) == 0);
+    });
+}
+
+TEST_CASE("seccomp filter: a link is given away by its descriptor, never by its path") {
+    FDBROKER_SKIP_UNLESS(is_root(), needs_root);
+    const Things things;
+    REQUIRE(::symlink("x", things.other.c_str()) == 0);
+    const auto give = [&](int directory, const char* path, int flags) {
+        return attempt(raw(SYS_fchownat, directory, path, 30001, 30001, flags));
+    };
+    run_in_child([&] {
+        const proto::UniqueFd link(::open(things.other.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+        filter({.give_away = true, .symlink = true});
+        for (const int flags : {0, AT_SYMLINK_NOFOLLOW, AT_EMPTY_PATH, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW})
+            CHECK(give(things.directory.number(), "other", flags) == EPERM);
+        CHECK(give(link.number(), opener::kernel::no_path, AT_EMPTY_PATH) == 0);
+    });
+    run_in_child([&] {
+        const proto::UniqueFd link(::open(things.other.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+        filter({.symlink = true});
+        CHECK(give(link.number(), opener::kernel::no_path, AT_EMPTY_PATH) == EPERM);
     });
 }
 

@@ -115,11 +115,12 @@ TEST_CASE("confinement: the capabilities are those that the rules need") {
         CHECK(capabilities_of({operation}) == search);
     }
     for (const Operation operation :
-         {Operation::write, Operation::append, Operation::truncate, Operation::symlink, Operation::xattr}) {
+         {Operation::write, Operation::append, Operation::truncate, Operation::xattr}) {
         CHECK(capabilities_of({operation}) == bits({CAP_DAC_OVERRIDE}));
     }
     CHECK(capabilities_of({Operation::create}) == bits({CAP_DAC_READ_SEARCH, CAP_DAC_OVERRIDE}));
     CHECK(capabilities_of({Operation::mkdir}) == bits({CAP_DAC_OVERRIDE, CAP_FOWNER}));
+    CHECK(capabilities_of({Operation::symlink}) == bits({CAP_DAC_OVERRIDE, CAP_FOWNER}));
     CHECK(capabilities_of({Operation::remove}) == bits({CAP_DAC_OVERRIDE, CAP_FOWNER}));
     CHECK(capabilities_of({Operation::rename}) == bits({CAP_DAC_OVERRIDE, CAP_FOWNER}));
     CHECK(capabilities_of({Operation::setattr}) == bits({CAP_DAC_READ_SEARCH, CAP_FOWNER}));
@@ -147,6 +148,13 @@ TEST_CASE("confinement: leases and memory files are for rules that deliver snaps
     settings.snapshots = true;
     CHECK(plan_confinement({{settings}}, broker).calls.snapshot);
     CHECK((plan_confinement({{settings}}, broker).capabilities & bits({CAP_LEASE})) != 0);
+}
+
+TEST_CASE("confinement: what gets its name by a rename, or loses it after one, may be renamed") {
+    for (const Operation operation :
+         {Operation::create, Operation::mkdir, Operation::symlink, Operation::remove, Operation::rename})
+        CHECK(plan_confinement({{directory("/srv", {operation})}}, broker).calls.rename);
+    CHECK_FALSE(plan_confinement({{directory("/srv", {Operation::write})}}, broker).calls.rename);
 }
 
 TEST_CASE("confinement: a policy that only reads gets no call that modifies") {

@@ -1,0 +1,53 @@
+// Names for the time in which something is made or taken away. What a process that is killed leaves behind has one; what
+// was being made is swept when all but such leavings has gone from its directory.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "opener/operations/operation.hpp"
+
+namespace fdbroker::opener {
+
+// A name that nothing has yet.
+enum class Purpose : std::uint8_t {
+    making,    // .fdbroker-new-…: nobody misses it
+    removing,  // .fdbroker-old-…: it had another name before
+};
+Done<std::string> temporary_name(Purpose purpose);
+
+// rename(2) onto a name that nothing has: EEXIST. A filesystem without RENAME_NOREPLACE is looked at first. As a system
+// call: -1 and errno.
+int rename_to_free(proto::BorrowedFd from, const char* old_name, proto::BorrowedFd to, const char* new_name);
+
+// Whether this very object has that name now. What is there is not opened.
+bool is_called(proto::BorrowedFd directory, const char* name, const ObjectStatus& object);
+
+// What has just been made under a temporary name in `parent`, which must outlive it, and is on its way to the parent's
+// own. Its destructor takes it away again.
+class Unfinished {
+  public:
+    // `removal_flags`: what unlinkat(2) takes for it.
+    Unfinished(const ResolvedParent& parent, std::string name, int removal_flags)
+        : parent_(parent), name_(std::move(name)), removal_flags_(removal_flags) {}
+    Unfinished(const Unfinished&) = delete;
+    Unfinished& operator=(const Unfinished&) = delete;
+    ~Unfinished();
+
+    const char* name() const noexcept { return name_.c_str(); }
+    // Gives it the parent's name; EEXIST when that is taken.
+    Done<void> finish();
+    // Somebody else has put something there.
+    void leave() noexcept { ours_ = false; }
+
+  private:
+    const ResolvedParent& parent_;
+    std::string name_;
+    int removal_flags_;
+    bool ours_ = true;
+};
+
+// unlinkat(2) of the directory that `object` is; when it holds nothing but what was left unfinished, with that.
+int remove_directory(proto::BorrowedFd parent, const char* name, const ObjectStatus& object);
+
+}  // namespace fdbroker::opener

@@ -1,0 +1,213 @@
+// Opening through a real opener: files, new files, directories, snapshots, several at once.
+#include <doctest/doctest.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <vector>
+
+#include "tests/integration/operations_fixture.hpp"
+
+using namespace fdbroker;
+using namespace fdbroker::test;
+using proto::Call;
+using proto::Step;
+
+namespace {
+
+int access_mode(const TestPeer::Answer& answer) {
+    return ::fcntl(answer.fd.number(), F_GETFL) & O_ACCMODE;
+}
+
+bool write_to(const TestPeer::Answer& answer, std::string_view text) {
+    return ::write(answer.fd.number(), text.data(), text.size()) == static_cast<ssize_t>(text.size());
+}
+
+}  // namespace
+
+TEST_CASE("open: each access mode is delivered as asked, and the object is what it was") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    const std::string path = fixture.file("all/file");
+    with_peer(fixture, [&](TestPeer& peer) {
+        for (const int access : {O_RDONLY, O_WRONLY, O_RDWR}) {
+            CAPTURE(access);
+            const auto answer = peer.open(path, static_cast<std::uint32_t>(access));
+            REQUIRE(answer.status == 0);
+            CHECK(access_mode(answer) == access);
+            CHECK(write_to(answer, "c") == (access != O_RDONLY));
+        }
+        const auto appending = peer.open(path, O_WRONLY | O_APPEND);
+        REQUIRE(appending.status == 0);
+        CHECK(write_to(appending, "+"));
+        const auto flags = peer.open(path, O_RDWR | O_SYNC | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY | 0100000);
+        REQUIRE(flags.status == 0);
+        CHECK((::fcntl(flags.fd.number(), F_GETFL) & O_SYNC) == O_SYNC);
+    });
+    CHECK(read_file(path) == "content+");
+}
+
+TEST_CASE("open: a file is truncated when everything is right, and by no request that ends refused") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    const std::string path = fixture.file("all/file");
+    const std::string two_names = fixture.file("all/linked");
+    std::filesystem::create_hard_link(two_names, fixture.at("all/other"));
+    const std::string key = fixture.file("all/tls.key");
+    const std::string readable = fixture.file("read/file");
+    with_peer(fixture, [&](TestPeer& peer) {
+        CHECK(peer.open(two_names, O_WRONLY | O_TRUNC).step == Step::inspect);
+        CHECK(peer.open(key, O_WRONLY | O_TRUNC).step == Step::decide);
+        CHECK(peer.open(readable, O_RDWR | O_TRUNC).step == Step::decide);
+        CHECK(peer.open(path, O_TRUNC).status == EINVAL);
+        CHECK(peer.open(path, O_RDWR | O_TRUNC).status == 0);
+    });
+    CHECK(read_file(path).empty());
+    for (const std::string& kept : {two_names, key, readable}) CHECK(read_file(kept) == "content");
+}
+
+TEST_CASE("open: a created file has the peer as its owner and the rule's mode, whatever mode was asked for") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    with_peer(fixture, [&](TestPeer& peer) {
+        const auto made = peer.open(fixture.at("all/new"), O_WRONLY | O_CREAT | O_EXCL);
+        REQUIRE(made.status == 0);
+        CHECK(access_mode(made) == O_WRONLY);
+        CHECK(write_to(made, "made"));
+        CHECK(peer.open(fixture.at("all/new"), O_WRONLY | O_CREAT | O_EXCL).status == EEXIST);
+        CHECK(peer.open(fixture.at("all/new"), O_RDWR | O_CREAT).content() == "made");
+        const auto reading = peer.open(fixture.at("all/empty"), O_RDONLY | O_CREAT);
+        REQUIRE(reading.status == 0);
+        CHECK(access_mode(reading) == O_RDONLY);
+        CHECK(
+            peer.call({.flags = O_WRONLY | O_CREAT, .mode = 06777, .path = fixture.at("owned/new")}).status ==
+            0);
+        CHECK(peer.open(fixture.at("read/new"), O_WRONLY | O_CREAT).step == Step::decide);
+        CHECK(peer.open(fixture.at("all/new.key"), O_WRONLY | O_CREAT).step == Step::decide);
+    });
+    for (const char* name : {"all/new", "all/empty"}) {
+        CHECK(fixture.status(name).st_uid == some_user);
+        CHECK(fixture.status(name).st_mode == (S_IFREG | 0640));
+    }
+    CHECK(fixture.status("owned/new").st_uid == spool_owner);
+    CHECK(fixture.status("owned/new").st_gid == spool_group);
+    CHECK(fixture.status("owned/new").st_mode == (S_IFREG | 0604));
+    CHECK_FALSE(fixture.exists("read/new"));
+}
+
+TEST_CASE("open: missing directories above a file are made when the rule says so, and no other") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    with_peer(fixture, [&](TestPeer& peer) {
+        CHECK(peer.open(fixture.at("all/a/b/c/new"), O_WRONLY | O_CREAT).status == 0);
+        CHECK(peer.open(fixture.at("owned/a/new"), O_WRONLY | O_CREAT).status == ENOENT);
+        CHECK(peer.open(fixture.at("all/hidden/new"), O_WRONLY | O_CREAT).status == ENOENT);
+        CHECK(peer.open(fixture.at("all/a/x/y"), O_WRONLY).status == ENOENT);
+    });
+    for (const char* name : {"all/a", "all/a/b", "all/a/b/c"}) {
+        CHECK(fixture.status(name).st_uid == some_user);
+        CHECK(fixture.status(name).st_mode == (S_IFDIR | 0750));
+    }
+    for (const char* name : {"owned/a", "all/hidden", "all/a/x"}) CHECK_FALSE(fixture.exists(name));
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(fixture.at("all")))
+        CHECK_FALSE(entry.path().filename().string().starts_with(".fdbroker"));
+}
+
+TEST_CASE("open: a directory is delivered only by a rule that says so") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    with_peer(fixture, [&](TestPeer& peer) {
+        CHECK(peer.open(fixture.at("all/sub"), O_DIRECTORY).status == EISDIR);
+        CHECK(peer.open(fixture.at("all/sub")).status == EISDIR);
+        CHECK(peer.open(fixture.at("all/sub"), O_WRONLY).status == EISDIR);
+    });
+}
+
+TEST_CASE("open: a rule with deliver: directory delivers directories, for looking into alone") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    make_directory(fixture.at("directories/sub"));
+    fixture.file("directories/sub/file");
+    with_peer(fixture, [&](TestPeer& peer) {
+        const auto directory = peer.open(fixture.at("directories/sub"), O_DIRECTORY);
+        REQUIRE(directory.status == 0);
+        CHECK(::faccessat(directory.fd.number(), "file", F_OK, 0) == 0);
+        CHECK(peer.open(fixture.at("directories/sub/file"), O_DIRECTORY).status == ENOTDIR);
+        CHECK(peer.open(fixture.at("directories/sub/file")).step == Step::decide);
+    });
+}
+
+TEST_CASE("snapshot: a sealed copy, and none while somebody may write to the file") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    const std::string path = fixture.file("copied/file", "before");
+    const std::string large = fixture.file("copied/large", std::string((1 << 20) + 1, 'x'));
+    with_peer(fixture, [&](TestPeer& peer) {
+        const auto copy = peer.open(path);
+        REQUIRE(copy.status == 0);
+        CHECK(copy.content() == "before");
+        CHECK(::fcntl(copy.fd.number(), F_GET_SEALS) ==
+              (F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL));
+        CHECK_FALSE(write_to(copy, "x"));
+        CHECK(::lseek(copy.fd.number(), 0, SEEK_CUR) == 0);
+        CHECK(peer.open(large).status == EFBIG);
+        CHECK(peer.open(fixture.at("streamed/file")).status == EOPNOTSUPP);
+    });
+    const proto::UniqueFd writer(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+    with_peer(fixture, [&](TestPeer& peer) {
+        const auto refused = peer.open(path);
+        CHECK(refused.status == EAGAIN);
+        CHECK(refused.step == Step::deliver);
+    });
+}
+
+TEST_CASE("batch: all or nothing delivers none unless all succeed, and is for what changes nothing") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    const std::string path = fixture.file("all/file");
+    const std::string other = fixture.file("owned/file");
+    const std::string made = fixture.at("all/made");
+    with_peer(fixture, [&](TestPeer& peer) {
+        const auto together = [&](const std::vector<proto::Request>& requests) {
+            std::vector<int> statuses;
+            for (const auto& answer : peer.call_together(requests)) {
+                CHECK(static_cast<bool>(answer.fd) == (answer.status == 0 && answer.payload.empty()));
+                statuses.push_back(answer.status);
+            }
+            return statuses;
+        };
+        const proto::Request there{.path = path};
+        const proto::Request status{.call = Call::stat, .path = path};
+        CHECK(together({there, status}) == std::vector{0, 0});
+        CHECK(together({there, {.path = other}, status}) == std::vector{ECANCELED, EACCES, ECANCELED});
+        CHECK(together({there, {.flags = O_WRONLY | O_CREAT, .path = made}}) ==
+              std::vector{ECANCELED, EINVAL});
+        CHECK(together({{.call = Call::remove, .path = path}}) == std::vector{EINVAL});
+    });
+    CHECK(fixture.exists("all/file"));
+    CHECK_FALSE(fixture.exists("all/made"));
+}
+
+TEST_CASE(
+    "batch: answers of all or nothing that no message has room for are refused, and the opener goes on") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    std::filesystem::create_symlink(std::string(3000, 'x'), fixture.at("read/long"));
+    RunningOpener opener(fixture.directory(), fixture.policy());
+    const pid_t broker = opener.broker();
+    run_as(some_user, [&] {
+        TestPeer peer(opener.socket());
+        const std::string path = fixture.at("read/long");
+        const auto all = [&](std::size_t count) {
+            return peer.call_together(
+                std::vector<proto::Request>(count, {.call = Call::readlink, .path = path}));
+        };
+        for (const auto& answer : all(20)) CHECK(answer.payload.size() == 3000);
+        const auto answers = all(40);
+        CHECK(answers.front().status == ECANCELED);
+        CHECK(answers.back().status == EMSGSIZE);
+    });
+    CHECK(opener.broker() == broker);
+    CHECK(opener.stop() == 0);
+}
