@@ -224,6 +224,7 @@ void HelperPool::serve() {
         }
     }
     dispatch();
+    retire_surplus();
     look_ahead();
 }
 
@@ -283,7 +284,6 @@ void HelperPool::hear(Helper& helper) {
         const auto message = received ? read_from_helper(*received) : std::nullopt;
         // One that says what no helper says is of no more use either.
         if (!message || !take(helper, *message)) return lose(helper);
-        if (helper.state == Helper::State::idle) return retire_surplus(helper);
     }
 }
 
@@ -375,11 +375,15 @@ void HelperPool::free_user_of(Helper& helper) {
     if (user->second.is_idle()) users_.erase(user);
 }
 
-// Those that a burst of work has brought forth go when there is no more.
-void HelperPool::retire_surplus(Helper& helper) {
-    const auto idle =
-        std::ranges::count(helpers_, Helper::State::idle, [](const auto& each) { return each->state; });
-    if (static_cast<std::size_t>(idle) > most_idle_helpers && next_user() == users_.end()) lose(helper);
+// Those that a burst of work has brought forth go when there is no more, also such as came too late for it.
+void HelperPool::retire_surplus() {
+    if (next_user() != users_.end()) return;
+    std::size_t idle = 0;
+    std::erase_if(helpers_, [&](const auto& helper) {
+        if (helper->state != Helper::State::idle || ++idle <= most_idle_helpers) return false;
+        loop_.remove(helper->channel.borrow());
+        return true;
+    });
 }
 
 void HelperPool::lose(Helper& helper) {

@@ -152,7 +152,7 @@ class HelperPool {
     void come_back(Helper& helper);
     static bool is_awaited(const Helper& helper) noexcept;
     Helper* lasting_helper(std::uint64_t number) const noexcept;
-    void retire_surplus(Helper& helper);
+    void retire_surplus();
     void lose(Helper& helper);
     void leave_behind(Helper& helper);
     void free_user_of(Helper& helper);

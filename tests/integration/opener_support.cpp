@@ -55,13 +55,18 @@ void check(long result) {
 
 }  // namespace
 
-pid_t newest_child(pid_t pid) {
+std::vector<pid_t> children_of(pid_t pid) {
     const std::string number = std::to_string(pid);
-    std::ifstream children("/proc/" + number + "/task/" + number + "/children");
-    pid_t child = 0, newest = 0;
-    while (children >> child) newest = child;
-    if (newest == 0) throw std::runtime_error("process " + number + " has no child");
-    return newest;
+    std::ifstream file("/proc/" + number + "/task/" + number + "/children");
+    std::vector<pid_t> children;
+    for (pid_t child = 0; file >> child;) children.push_back(child);
+    return children;
+}
+
+pid_t newest_child(pid_t pid) {
+    const auto children = children_of(pid);
+    if (children.empty()) throw std::runtime_error("process " + std::to_string(pid) + " has no child");
+    return children.back();
 }
 
 pid_t hold_next_child(pid_t parent, const std::function<void()>& cause) {
@@ -193,6 +198,8 @@ std::vector<TestPeer::Answer> TestPeer::answers() {
     proto::ReceivedDescriptors descriptors;
     auto message = proto::receive(socket_.borrow(), buffer_, descriptors, proto::Wait::block);
     if (!message) throw std::runtime_error(message.error().message());
+    if (const auto end = proto::read_end(*message))
+        throw std::runtime_error("the session was ended: " + std::string(end->reason));
     std::array<proto::Reply, proto::max_requests> room;
     auto replies = proto::read_replies(*message, room);
     if (!replies) throw std::runtime_error("not replies: " + std::string(to_string(replies.error())));
@@ -260,6 +267,14 @@ std::string TestPeer::wait_for_end() {
         if (!message) return reason;
         if (auto end = proto::read_end(*message)) reason = end->reason;
     }
+}
+
+std::vector<TestPeer> peers_of(uid_t uid, const RunningOpener& opener, std::size_t count) {
+    std::vector<TestPeer> peers;
+    if (::seteuid(uid) != 0) throw std::system_error(errno, std::generic_category(), "seteuid");
+    while (peers.size() < count) peers.emplace_back(opener.socket());
+    if (::seteuid(0) != 0) throw std::system_error(errno, std::generic_category(), "seteuid");
+    return peers;
 }
 
 }  // namespace fdbroker::test

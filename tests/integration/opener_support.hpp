@@ -23,6 +23,7 @@ namespace fdbroker::test {
 
 // Of an opener: the broker that serves, or the one that is about to.
 pid_t newest_child(pid_t pid);
+std::vector<pid_t> children_of(pid_t pid);  // oldest first; none of a process that is no more
 // Does what makes the process fork, and holds the child before its first step: it neither runs nor, when it is killed,
 // ends for its parent until reap_held() is called. Returns its pid. Needs the right to trace.
 pid_t hold_next_child(pid_t parent, const std::function<void()>& cause);
@@ -40,6 +41,7 @@ class RunningOpener {
     RunningOpener(const TempDir& directory, std::string_view policy, std::vector<std::string> more = {});
 
     Process& process() { return process_; }
+    const Process& process() const { return process_; }
     std::filesystem::path socket() const { return directory_ / "opener.sock"; }
     std::filesystem::path policy() const { return directory_ / "policy.yaml"; }
 
@@ -100,5 +102,8 @@ class TestPeer {
     std::uint32_t next_id_ = 1;
     std::vector<std::byte> buffer_ = std::vector<std::byte>(proto::max_message_size);
 };
+
+// So many of this user's. Needs root, of which nothing else may be done meanwhile.
+std::vector<TestPeer> peers_of(uid_t uid, const RunningOpener& opener, std::size_t count);
 
 }  // namespace fdbroker::test

@@ -1,14 +1,12 @@
 // The control socket of a real opener: its commands, who may use it, and that it holds nobody up.
 #include <doctest/doctest.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <csignal>
 #include <nlohmann/json.hpp>
 
-#include "proto/address.hpp"
+#include "tests/integration/control_peer.hpp"
 #include "tests/integration/opener_support.hpp"
 #include "tests/support/child.hpp"
 #include "tests/support/descriptors.hpp"
@@ -36,56 +34,6 @@ struct Fixture {
                "/**\"]\n  - {name: gone, allow: [read], paths: [\"" + (directory / "missing").string() +
                "/**\"]}\n";
     }
-};
-
-// A client that may also say what openerctl never would.
-class ControlPeer {
-  public:
-    explicit ControlPeer(const std::filesystem::path& path)
-        : socket_(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-        const auto name = proto::Address::parse(path.string())->socket_name();
-        REQUIRE(::connect(socket_.number(), reinterpret_cast<const sockaddr*>(&name.address), name.size) ==
-                0);
-    }
-    void send(std::string_view text) const {
-        while (!text.empty()) {
-            const ssize_t sent = ::send(socket_.number(), text.data(), text.size(), MSG_NOSIGNAL);
-            if (sent < 0) return;  // hung up on: what it said shows
-            text.remove_prefix(static_cast<std::size_t>(sent));
-        }
-    }
-    void end() const { ::shutdown(socket_.number(), SHUT_WR); }
-    // The next line, without its line feed; "" at the end.
-    std::string line() {
-        for (std::size_t feed; (feed = text_.find('\n')) == std::string::npos;) {
-            if (!receive()) return std::exchange(text_, "");
-        }
-        const std::size_t feed = text_.find('\n');
-        std::string line = text_.substr(0, feed);
-        text_.erase(0, feed + 1);
-        return line;
-    }
-    std::string rest() {
-        while (receive()) {
-        }
-        return std::exchange(text_, "");
-    }
-    std::string ask(std::string_view command) {
-        send(std::string(command) + "\n");
-        return line();
-    }
-    json ask_json(std::string_view command) { return json::parse(ask(command)); }
-
-  private:
-    bool receive() {
-        wait_readable(socket_.borrow());
-        char buffer[65536];
-        const ssize_t got = ::recv(socket_.number(), buffer, sizeof buffer, 0);
-        if (got > 0) text_.append(buffer, static_cast<std::size_t>(got));
-        return got > 0;
-    }
-    proto::UniqueFd socket_;
-    std::string text_{};
 };
 
 // One command, as `echo COMMAND | socat - UNIX-CONNECT:…` has it.

@@ -14,6 +14,7 @@
 #include <thread>
 #include <vector>
 
+#include "tests/integration/control_peer.hpp"
 #include "tests/integration/hanging_filesystem.hpp"
 #include "tests/integration/opener_support.hpp"
 #include "tests/support/child.hpp"
@@ -41,14 +42,6 @@ struct Fixture {
                "/**\"], deadline: " + deadline + "}\n";
     }
 };
-
-std::vector<pid_t> children_of(pid_t pid) {
-    const std::string number = std::to_string(pid);
-    std::ifstream file("/proc/" + number + "/task/" + number + "/children");
-    std::vector<pid_t> children;
-    for (pid_t child = 0; file >> child;) children.push_back(child);
-    return children;
-}
 
 // The zygotes are the broker's children, the helpers theirs.
 std::vector<pid_t> helpers_of(pid_t broker) {
@@ -311,6 +304,34 @@ TEST_CASE("helpers: what is not in the kernel's cache is opened by one, the next
         CHECK(helpers_of(opener.broker()).empty());
         CHECK(opener.stop() == 0);
         REQUIRE(::umount(disk.c_str()) == 0);
+    });
+}
+
+TEST_CASE(
+    "helpers: of those that are made too late for what they were to do, no more are kept than of others") {
+    FDBROKER_SKIP_UNLESS(has_fuse(), "needs root, a mount namespace and /dev/fuse");
+    run_in_mount_namespace([] {
+        const Fixture fixture;
+        HangingFilesystem filesystem(fixture.hanging);
+        RunningOpener opener(fixture.directory, fixture.policy("200ms"));
+        const auto zygotes = children_of(opener.broker());
+        for (const pid_t zygote : zygotes) {
+            REQUIRE(::kill(zygote, SIGSTOP) == 0);
+            wait_until_stopped(zygote);
+        }
+        for (const uid_t user : {some_user, other_user}) {
+            TestPeer peer = std::move(peers_of(user, opener, 1).front());
+            peer.ask(std::vector<std::string>(4, fixture.hanging + "/fine"));
+            for (const auto& answer : answers_of(peer, 4)) CHECK(answer.status == ETIMEDOUT);
+        }
+        for (const pid_t zygote : zygotes) REQUIRE(::kill(zygote, SIGCONT) == 0);
+        ControlPeer control(fixture.directory / "control.sock");
+        const Deadline deadline = in_good_time();
+        for (nlohmann::json helpers; helpers.is_null() || helpers["made"] < 4 || helpers["helpers"] > 4;) {
+            REQUIRE(std::chrono::steady_clock::now() < deadline);
+            helpers = control.ask_json("metrics --json")["helpers"];
+        }
+        CHECK(opener.stop() == 0);
     });
 }
 

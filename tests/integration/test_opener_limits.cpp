@@ -35,23 +35,6 @@ struct Fixture {
     }
 };
 
-// What is connected meanwhile is this user's.
-template <typename Body>
-auto as_user(uid_t uid, Body body) {
-    REQUIRE(::seteuid(uid) == 0);
-    auto result = body();
-    REQUIRE(::seteuid(0) == 0);
-    return result;
-}
-
-std::vector<TestPeer> peers_of(uid_t uid, const RunningOpener& opener, std::size_t count) {
-    return as_user(uid, [&] {
-        std::vector<TestPeer> peers;
-        while (peers.size() < count) peers.emplace_back(opener.socket());
-        return peers;
-    });
-}
-
 // So that all that is asked before it goes on is there at once.
 class Stopped {
   public:
