@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <fstream>
-#include <stdexcept>
 
 #include "tests/integration/opener_support.hpp"
 #include "tests/support/descriptors.hpp"
@@ -15,12 +14,13 @@ using namespace fdbroker::test;
 
 namespace {
 
+// 0: it has ended meanwhile, as a helper may that is not needed any more.
 double memory_of(pid_t pid) {
     std::ifstream rollup("/proc/" + std::to_string(pid) + "/smaps_rollup");
     for (std::string line; std::getline(rollup, line);) {
         if (line.starts_with("Pss:")) return std::stod(line.substr(4));
     }
-    throw std::runtime_error("the memory of process " + std::to_string(pid) + " cannot be read");
+    return 0;
 }
 
 double memory_of_all(pid_t pid) {

@@ -21,7 +21,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::chrono::milliseconds round_length{500};  // of each scene
 // Caches fill, and allocators take what they will keep: that is no growth.
-constexpr int warm_up_share = 10;  // a tenth of the time
+constexpr std::chrono::seconds warm_up{20};
 
 std::chrono::seconds soak_length() {
     const char* const wished = std::getenv("FDBROKER_SOAK_SECONDS");
@@ -65,10 +65,10 @@ TEST_CASE("soak: memory and descriptors stay what they were, with one generation
             Scene one(Scene::Generations::one), many(Scene::Generations::many);
             std::vector<Figures> of_one, of_many;
             const auto begun = Clock::now();
-            while (Clock::now() < begun + length) {
+            while (Clock::now() < begun + warm_up + length) {
                 one.round(Clock::now() + round_length);
                 many.round(Clock::now() + round_length);
-                if (Clock::now() < begun + length / warm_up_share) continue;
+                if (Clock::now() < begun + warm_up) continue;
                 of_one.push_back(one.figures());
                 of_many.push_back(many.figures());
             }
@@ -80,5 +80,5 @@ TEST_CASE("soak: memory and descriptors stay what they were, with one generation
             CHECK(one.stop() == 0);
             CHECK(many.stop() == 0);
         },
-        in_good_time() + length);
+        in_good_time() + warm_up + length);
 }
