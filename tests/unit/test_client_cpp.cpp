@@ -115,6 +115,40 @@ int complete_requests(fdb::Broker& broker) {
     return 0;
 }
 
+// C would see what is before the NUL.
+int name_other_files(fdb::Broker& broker) {
+    const std::string nul("/srv/a\0b", 8);
+    const auto is_refused = [](const auto& result) {
+        return !result && result.error().code == EINVAL &&
+               result.error().reason == "client: a NUL inside a text";
+    };
+    const std::vector<fdb::Request> first{{.path = nul}};
+    const std::vector<fdb::Request> second{{.path = "/a", .call = FDBROKER_CALL_RENAME, .second = nul}};
+    REQUIRE(is_refused(broker.open(nul, O_RDONLY)) && is_refused(broker.open_many(first)));
+    REQUIRE(is_refused(broker.submit(first)) && is_refused(broker.submit(second)));
+    REQUIRE(is_refused(broker.stat(nul)) && is_refused(broker.list(nul)) && is_refused(broker.readlink(nul)));
+    REQUIRE(is_refused(broker.mkdir(nul)) && is_refused(broker.remove(nul)) && is_refused(broker.put(nul)));
+    REQUIRE(is_refused(broker.rename("/srv/a", nul)) && is_refused(broker.rename(nul, "/srv/b")));
+    REQUIRE(is_refused(broker.symlink(nul, "/srv/b")) && is_refused(broker.set_mode(nul, 0600)));
+    REQUIRE(is_refused(broker.getxattr("/srv/a", nul)) && is_refused(broker.listxattr(nul)));
+    REQUIRE(is_refused(broker.setxattr("/srv/a", nul, "")) && is_refused(broker.removexattr("/srv/a", nul)));
+    REQUIRE(is_refused(fdb::Broker::connect(nul)));
+    return 0;
+}
+
+// As an int of milliseconds they would be 0, or negative.
+int wait_for_long(fdb::Broker& broker) {
+    for (const auto time : {std::chrono::milliseconds(1LL << 32), std::chrono::milliseconds::max()}) {
+        broker.set_timeout(time);
+        REQUIRE(content(broker.open("/srv/a", O_RDONLY)) == "hello");
+        const std::vector<fdb::Request> requests{{.path = "/srv/a", .timeout = time}};
+        REQUIRE(broker.submit(requests));
+        const auto done = broker.complete(time);
+        REQUIRE(done && done->size() == 1 && content(done->front().result) == "hello");
+    }
+    return 0;
+}
+
 }  // namespace
 
 int main() {
@@ -131,6 +165,8 @@ int main() {
         REQUIRE(change_files(*broker) == 0);
         REQUIRE(put_files(*broker) == 0);
         REQUIRE(complete_requests(*broker) == 0);
+        REQUIRE(name_other_files(*broker) == 0);
+        REQUIRE(wait_for_long(*broker) == 0);
         fake->fail("/srv/a", EIO, "the disk is gone", 1);
         const auto failed = broker->open("/srv/a", O_RDONLY);
         REQUIRE(!failed && failed.error().reason == "decide: the disk is gone");

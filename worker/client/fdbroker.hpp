@@ -7,8 +7,8 @@
 //     if (!file) std::cerr << file.error().message() << '\n';
 //
 // Header-only. The namespace is `fdb`, because C++ allows no namespace of the name of `struct fdbroker`. What a
-// function does, and which errors there are, is written in fdbroker.h and fdbroker(3). Nothing here throws but
-// std::bad_alloc.
+// function does, and which errors there are, is written in fdbroker.h and fdbroker(3); a path or another text with a NUL
+// inside is EINVAL, since C would see what is before it alone. Nothing here throws but std::bad_alloc.
 #ifndef FDBROKER_HPP
 #define FDBROKER_HPP
 
@@ -16,12 +16,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <chrono>
+#include <climits>
 #include <cstdint>
 #include <cstring>
 #include <expected>
+#include <initializer_list>
 #include <memory>
 #include <optional>
 #include <span>
@@ -80,7 +83,7 @@ struct Request {
     unsigned call = FDBROKER_CALL_OPEN;  // and what follows: only for submit()
     std::string second{};
     std::uint64_t tag = 0;
-    std::chrono::milliseconds timeout{0};  // 0: none
+    std::chrono::milliseconds timeout{0};  // 0 or less: none
 };
 
 struct Completion {
@@ -138,6 +141,7 @@ class Broker {
   public:
     // Empty: the default. `flags`: 0 or FDBROKER_ANY_OWNER.
     static Result<Broker> connect(const std::string& address = {}, unsigned flags = 0) {
+        if (has_nul(address)) return std::unexpected(nul_inside());
         ::fdbroker* broker = nullptr;
         const int error = fdbroker_connect_flags(&broker, address.empty() ? nullptr : address.c_str(), flags);
         if (error < 0) return std::unexpected(Error{-error, {}});
@@ -149,23 +153,22 @@ class Broker {
     ::fdbroker* get() const noexcept { return broker_.get(); }
     // Negative: no bound.
     // NOLINTNEXTLINE(readability-make-member-function-const): it changes the connection
-    void set_timeout(std::chrono::milliseconds timeout) {
-        fdbroker_set_timeout(get(), static_cast<int>(timeout.count()));
-    }
+    void set_timeout(std::chrono::milliseconds timeout) { fdbroker_set_timeout(get(), to_int(timeout)); }
 
     Result<File> open(const std::string& path, int flags, mode_t mode = 0) {
-        const int result = fdbroker_open(get(), path.c_str(), flags, mode);
-        if (result < 0) return std::unexpected(error_of(result));
-        return File(result);
+        const auto file = call({path}, [&] { return fdbroker_open(get(), path.c_str(), flags, mode); });
+        if (!file) return std::unexpected(file.error());
+        return File(*file);
     }
     // The error: the connection failed. Of the single results only the code is told.
     Result<std::vector<Result<File>>> open_many(std::span<const Request> requests, unsigned flags = 0) {
-        std::vector<fdbroker_request> raw;
-        for (const Request& request : requests) raw.push_back(to_c(request));
+        const auto raw = to_c(requests);
+        if (!raw) return std::unexpected(raw.error());
         std::vector<int> results(requests.size());
-        const int error = fdbroker_open_many_flags(get(), raw.data(), raw.size(), results.data(), flags);
-        if (error < 0) return std::unexpected(error_of(error));
         std::vector<Result<File>> files;
+        files.reserve(results.size());
+        const int error = fdbroker_open_many_flags(get(), raw->data(), raw->size(), results.data(), flags);
+        if (error < 0) return std::unexpected(error_of(error));
         for (const int result : results)
             if (result < 0)
                 files.emplace_back(std::unexpected(Error{-result, {}}));
@@ -175,8 +178,8 @@ class Broker {
     }
     Result<struct statx> stat(const std::string& path, int flags = 0) {
         struct statx status{};
-        if (const auto done = check(fdbroker_stat(get(), path.c_str(), flags, &status)); !done)
-            return std::unexpected(done.error());
+        const auto done = call({path}, [&] { return fdbroker_stat(get(), path.c_str(), flags, &status); });
+        if (!done) return std::unexpected(done.error());
         return status;
     }
     Result<std::vector<Entry>> list(const std::string& path) {
@@ -185,27 +188,28 @@ class Broker {
             static_cast<std::vector<Entry>*>(to)->push_back({entry->name, entry->inode, entry->type});
             return 0;
         };
-        if (const auto done = check(fdbroker_list(get(), path.c_str(), note, &entries)); !done)
-            return std::unexpected(done.error());
+        const auto done = call({path}, [&] { return fdbroker_list(get(), path.c_str(), note, &entries); });
+        if (!done) return std::unexpected(done.error());
         return entries;
     }
     Result<std::string> readlink(const std::string& path) {
-        std::array<char, 4096> target;
-        const ssize_t size = fdbroker_readlink(get(), path.c_str(), target.data(), target.size());
-        if (size < 0) return std::unexpected(error_of(static_cast<int>(size)));
-        return std::string(target.data(), static_cast<std::size_t>(size));
+        return bytes(4096, {path}, [&](char* to, std::size_t size) {
+            return fdbroker_readlink(get(), path.c_str(), to, size);
+        });
     }
     Result<void> mkdir(const std::string& path, mode_t mode = 0750) {
-        return check(fdbroker_mkdir(get(), path.c_str(), mode));
+        return done(call({path}, [&] { return fdbroker_mkdir(get(), path.c_str(), mode); }));
     }
     Result<void> remove(const std::string& path, int flags = 0) {
-        return check(fdbroker_remove(get(), path.c_str(), flags));
+        return done(call({path}, [&] { return fdbroker_remove(get(), path.c_str(), flags); }));
     }
     Result<void> rename(const std::string& path, const std::string& new_path, unsigned flags = 0) {
-        return check(fdbroker_rename(get(), path.c_str(), new_path.c_str(), flags));
+        return done(call({path, new_path},
+                         [&] { return fdbroker_rename(get(), path.c_str(), new_path.c_str(), flags); }));
     }
     Result<void> symlink(const std::string& target, const std::string& path) {
-        return check(fdbroker_symlink(get(), target.c_str(), path.c_str()));
+        return done(
+            call({target, path}, [&] { return fdbroker_symlink(get(), target.c_str(), path.c_str()); }));
     }
     Result<void> set_mode(const std::string& path, mode_t mode) {
         fdbroker_attributes attributes{};
@@ -221,34 +225,39 @@ class Broker {
         return set(attributes, path);
     }
     Result<std::string> getxattr(const std::string& path, const std::string& name) {
-        return bytes([&](char* to, std::size_t size) {
+        return bytes(most_xattr, {path, name}, [&](char* to, std::size_t size) {
             return fdbroker_getxattr(get(), path.c_str(), name.c_str(), to, size);
         });
     }
     // Each name followed by a NUL.
     Result<std::string> listxattr(const std::string& path) {
-        return bytes(
-            [&](char* to, std::size_t size) { return fdbroker_listxattr(get(), path.c_str(), to, size); });
+        return bytes(most_xattr, {path}, [&](char* to, std::size_t size) {
+            return fdbroker_listxattr(get(), path.c_str(), to, size);
+        });
     }
     Result<void> setxattr(const std::string& path, const std::string& name, std::string_view value,
                           int flags = 0) {
-        return check(fdbroker_setxattr(get(), path.c_str(), name.c_str(), value.data(), value.size(), flags));
+        return done(call({path, name}, [&] {
+            return fdbroker_setxattr(get(), path.c_str(), name.c_str(), value.data(), value.size(), flags);
+        }));
     }
     Result<void> removexattr(const std::string& path, const std::string& name) {
-        return check(fdbroker_removexattr(get(), path.c_str(), name.c_str()));
+        return done(
+            call({path, name}, [&] { return fdbroker_removexattr(get(), path.c_str(), name.c_str()); }));
     }
     Result<Put> put(const std::string& path, mode_t mode = 0666) {
         std::uint64_t number = 0;
-        const int result = fdbroker_put(get(), path.c_str(), mode, &number);
-        if (result < 0) return std::unexpected(error_of(result));
-        return Put(get(), path, number, File(result));
+        std::string copy = path;
+        const auto file = call({path}, [&] { return fdbroker_put(get(), path.c_str(), mode, &number); });
+        if (!file) return std::unexpected(file.error());
+        return Put(get(), std::move(copy), number, File(*file));
     }
 
     // How many were taken.
     Result<std::size_t> submit(std::span<const Request> requests) {
-        std::vector<fdbroker_request> raw;
-        for (const Request& request : requests) raw.push_back(to_c(request));
-        const int taken = fdbroker_submit(get(), raw.data(), raw.size());
+        const auto raw = to_c(requests);
+        if (!raw) return std::unexpected(raw.error());
+        const int taken = fdbroker_submit(get(), raw->data(), raw->size());
         if (taken < 0) return std::unexpected(error_of(taken));
         return static_cast<std::size_t>(taken);
     }
@@ -256,11 +265,15 @@ class Broker {
     Result<std::vector<Completion>> complete(std::chrono::milliseconds timeout) {
         std::array<fdbroker_completion, 64> raw{};
         raw.front().size = sizeof raw.front();
-        const int count = fdbroker_complete(get(), raw.data(), raw.size(), static_cast<int>(timeout.count()));
+        std::vector<Completion> completions(raw.size());
+        const int count = fdbroker_complete(get(), raw.data(), raw.size(), to_int(timeout));
         if (count < 0) return std::unexpected(error_of(count));
-        std::vector<Completion> completions;
-        for (const fdbroker_completion& one : std::span(raw).first(static_cast<std::size_t>(count)))
-            completions.push_back(from_c(one));
+        completions.resize(static_cast<std::size_t>(count));
+        // Files have their owner before anything can run out of memory.
+        for (std::size_t index = 0; index < completions.size(); ++index)
+            if (raw[index].call == FDBROKER_CALL_OPEN && raw[index].result >= 0)
+                completions[index].result = File(raw[index].result);
+        for (std::size_t index = 0; index < completions.size(); ++index) fill(completions[index], raw[index]);
         return completions;
     }
     // For an event loop; stays the connection's.
@@ -275,44 +288,63 @@ class Broker {
         void operator()(::fdbroker* broker) const { fdbroker_disconnect(broker); }
     };
 
+    static constexpr std::size_t most_xattr = 65536;  // XATTR_SIZE_MAX and XATTR_LIST_MAX of linux/limits.h
+
+    using Texts = std::initializer_list<std::string_view>;
+
+    static bool has_nul(std::string_view text) { return text.find('\0') != std::string_view::npos; }
+    static Error nul_inside() { return {EINVAL, "client: a NUL inside a text"}; }
+    // In milliseconds as the C functions take them: what is longer than an int is no bound.
+    static int to_int(std::chrono::milliseconds time) {
+        return time.count() < 0 || time.count() > INT_MAX ? -1 : static_cast<int>(time.count());
+    }
+
     Error error_of(int result) const { return {-result, fdbroker_reason(get())}; }
-    Result<void> check(int result) const {
-        if (result < 0) return std::unexpected(error_of(result));
+    // What a C function returns that is given the texts.
+    template <typename Call>
+    auto call(Texts texts, Call call) -> Result<decltype(call())> {
+        if (std::ranges::any_of(texts, has_nul)) return std::unexpected(nul_inside());
+        const auto result = call();
+        if (result < 0) return std::unexpected(error_of(static_cast<int>(result)));
+        return result;
+    }
+    static Result<void> done(const Result<int>& result) {
+        if (!result) return std::unexpected(result.error());
         return {};
     }
     Result<void> set(fdbroker_attributes& attributes, const std::string& path) {
         attributes.size = sizeof attributes;
-        return check(fdbroker_setattr(get(), path.c_str(), &attributes));
+        return done(call({path}, [&] { return fdbroker_setattr(get(), path.c_str(), &attributes); }));
     }
     template <typename Fill>
-    Result<std::string> bytes(Fill fill) {
-        std::string value(65536, '\0');  // the kernel's own limit (XATTR_SIZE_MAX)
-        const ssize_t size = fill(value.data(), value.size());
-        if (size < 0) return std::unexpected(error_of(static_cast<int>(size)));
-        value.resize(static_cast<std::size_t>(size));
+    Result<std::string> bytes(std::size_t most, Texts texts, Fill fill) {
+        std::string value(most, '\0');
+        const auto size = call(texts, [&] { return fill(value.data(), value.size()); });
+        if (!size) return std::unexpected(size.error());
+        value.resize(static_cast<std::size_t>(*size));
         return value;
     }
-    static fdbroker_request to_c(const Request& request) {
-        return {.size = sizeof(fdbroker_request),
-                .path = request.path.c_str(),
-                .flags = request.flags,
-                .mode = request.mode,
-                .call = request.call,
-                .second = request.second.empty() ? nullptr : request.second.c_str(),
-                .tag = request.tag,
-                .timeout = static_cast<int>(request.timeout.count())};
-    }
-    static Completion from_c(const fdbroker_completion& one) {
-        Completion completion{.tag = one.tag};
-        if (one.result < 0)
-            completion.result = std::unexpected(Error{-one.result, one.reason});
-        else
-            completion.result = File(one.call == FDBROKER_CALL_OPEN ? one.result : -1);
-        if (one.data_size != 0) {
-            const auto* bytes = static_cast<const char*>(one.data);
-            completion.data.assign(bytes, bytes + one.data_size);
+    static Result<std::vector<fdbroker_request>> to_c(std::span<const Request> requests) {
+        std::vector<fdbroker_request> raw;
+        raw.reserve(requests.size());
+        for (const Request& request : requests) {
+            if (has_nul(request.path) || has_nul(request.second)) return std::unexpected(nul_inside());
+            raw.push_back({.size = sizeof(fdbroker_request),
+                           .path = request.path.c_str(),
+                           .flags = request.flags,
+                           .mode = request.mode,
+                           .call = request.call,
+                           .second = request.second.empty() ? nullptr : request.second.c_str(),
+                           .tag = request.tag,
+                           .timeout = std::max(to_int(request.timeout), 0)});
         }
-        return completion;
+        return raw;
+    }
+    static void fill(Completion& completion, const fdbroker_completion& raw) {
+        completion.tag = raw.tag;
+        if (raw.result < 0) completion.result = std::unexpected(Error{-raw.result, raw.reason});
+        const auto* bytes = static_cast<const char*>(raw.data);
+        if (raw.data_size != 0) completion.data.assign(bytes, bytes + raw.data_size);
     }
     std::unique_ptr<::fdbroker, Disconnect> broker_;
 };
