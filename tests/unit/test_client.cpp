@@ -224,7 +224,7 @@ TEST_CASE("client: replies may come in any order and grouped in any way") {
                     std::vector<Reply> replies;
                     std::vector<std::string> contents;
                     for (std::size_t index = at; index < std::min(at + group, asked.size()); ++index) {
-                        const bool granted = asked[index].id % 3 != 0;
+                        const bool granted = std::stoi(asked[index].path.substr(1)) % 3 != 1;
                         replies.push_back({.id = asked[index].id,
                                            .status = granted ? 0 : EACCES,
                                            .has_descriptor = granted,
@@ -356,17 +356,22 @@ TEST_CASE("client: a full descriptor table is EMFILE for what does not fit, and 
         CAPTURE(fitting);
         std::latch sent(1);
         FakeBroker broker(after_hello([&sent](BrokerEnd& end) {
-            // Before it is asked, since both ends share the table that is to be full then. The ids begin with 1.
-            end.reply({{.id = 1, .has_descriptor = true}, {.id = 2, .has_descriptor = true}}, {"/0", "/1"});
-            end.reply({{.id = 3, .status = EACCES, .step = Step::decide},
-                       {.id = 4, .has_descriptor = true},
-                       {.id = 5, .has_descriptor = true}},
+            const auto first = end.receive_requests().at(0);
+            end.refuse(first, EACCES);
+            // Before it is asked, since both ends share the table that is to be full then: the ids go on from the first.
+            const std::uint32_t next = first.id + 1;
+            end.reply({{.id = next, .has_descriptor = true}, {.id = next + 1, .has_descriptor = true}},
+                      {"/0", "/1"});
+            end.reply({{.id = next + 2, .status = EACCES, .step = Step::decide},
+                       {.id = next + 3, .has_descriptor = true},
+                       {.id = next + 4, .has_descriptor = true}},
                       {"", "/3", "/4"});
             sent.count_down();
             end.receive_requests();
             end.grant(end.receive_requests().at(0));
         }));
         const Client client = connect_to(broker);
+        CHECK(fdbroker_open(client.get(), "/first", O_RDONLY, 0) == -EACCES);
         sent.wait();
         Requests requests(5);
         {
@@ -430,10 +435,9 @@ TEST_CASE("client: ids begin anew before they would run out, and still increase 
     auto connection = std::make_unique<worker::Connection>(broker.take_client_end(),
                                                            UINT32_MAX - proto::max_requests - 100);
     Requests requests(600);
-    REQUIRE(connection->ask_many(
-                requests.paths.size(),
-                [&](std::size_t index) { return worker::Ask{.path = requests.paths[index].c_str()}; },
-                requests.fds.data()) == 0);
+    REQUIRE(connection->ask_many(requests.fds, [&](std::size_t index) {
+        return worker::Ask{.path = requests.paths[index].c_str()};
+    }) == 0);
     requests.check_and_close();
     CHECK(broker.trouble() == "");
 }

@@ -1,5 +1,5 @@
 /* libfdbroker from C11: the header compiles as C, and a file travels through the library into a C program. The broker
- * is a socket in which its answers lie ready. */
+ * is a child that sends the bytes of its answers. */
 #define _GNU_SOURCE /* struct statx, AT_REMOVEDIR */
 #include <errno.h>
 #include <fcntl.h>
@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define REQUIRE(condition)                                                  \
@@ -18,13 +19,15 @@
         }                                                                   \
     } while (0)
 
-/* From the vectors: what this version says; one file for request 1; a refusal of request 2. */
+/* From the vectors: what this version says; one file; a refusal. The bytes 8 to 11 are the id of the request. */
 static const unsigned char hello_reply[] = {1, 2, 0, 0, 0, 0, 255, 255, 1, 1, 253, 0,
                                             0, 0, 1, 0, 1, 0, 0,   0,   0, 0, 0,   0};
 static const unsigned char granted[] = {1, 4, 1, 0, 0, 0, 255, 255, 1, 0, 0, 0, 0, 0, 0, 0,
                                         1, 0, 0, 0, 0, 0, 0,   0,   9, 0, 0, 0, 0, 0, 0, 0};
 static const unsigned char refused[] = {1, 4, 1, 0, 0, 0, 255, 255, 2, 0, 0, 0, 13, 0, 0,   0,   0, 2,
                                         2, 0, 0, 0, 0, 0, 8,   0,   0, 0, 0, 0, 0,  0, 'n', 'o', 0, 0};
+
+enum { id_at = 8, id_size = 4 };
 
 static int send_with_descriptor(int socket, const void* bytes, size_t size, int descriptor) {
     union {
@@ -41,6 +44,23 @@ static int send_with_descriptor(int socket, const void* bytes, size_t size, int 
     rights->cmsg_len = CMSG_LEN(sizeof(int));
     memcpy(CMSG_DATA(rights), &descriptor, sizeof descriptor);
     return sendmsg(socket, &message, MSG_NOSIGNAL) == (ssize_t)size;
+}
+
+/* Says what it speaks, delivers `file` for the first request, and refuses the second. */
+static int be_the_broker(int socket, int file) {
+    unsigned char request[4096];
+    unsigned char answer[sizeof refused];
+    REQUIRE(recv(socket, request, sizeof request, 0) > 0);
+    REQUIRE(send(socket, hello_reply, sizeof hello_reply, 0) == sizeof hello_reply);
+    REQUIRE(recv(socket, request, sizeof request, 0) > id_at + id_size);
+    memcpy(answer, granted, sizeof granted);
+    memcpy(answer + id_at, request + id_at, id_size);
+    REQUIRE(send_with_descriptor(socket, answer, sizeof granted, file));
+    REQUIRE(recv(socket, request, sizeof request, 0) > id_at + id_size);
+    memcpy(answer, refused, sizeof refused);
+    memcpy(answer + id_at, request + id_at, id_size);
+    REQUIRE(send(socket, answer, sizeof refused, 0) == sizeof refused);
+    return 0;
 }
 
 static int count_entries(void* count, const struct fdbroker_entry* entry) {
@@ -100,15 +120,17 @@ int main(void) {
     char address[32];
     char text[8] = "";
     int fd = -1;
+    int status = -1;
+    pid_t child = -1;
     struct fdbroker_request request = {.size = sizeof request, .path = "/b", .flags = O_RDONLY, .mode = 0};
 
     REQUIRE(with_fake() == 0);
     REQUIRE(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends) == 0);
     REQUIRE(pipe(file) == 0);
     REQUIRE(write(file[1], "hello", 5) == 5);
-    REQUIRE(send(ends[1], hello_reply, sizeof hello_reply, 0) == sizeof hello_reply);
-    REQUIRE(send_with_descriptor(ends[1], granted, sizeof granted, file[0]));
-    REQUIRE(send(ends[1], refused, sizeof refused, 0) == sizeof refused);
+    child = fork();
+    REQUIRE(child >= 0);
+    if (child == 0) _exit(be_the_broker(ends[1], file[0]));
 
     snprintf(address, sizeof address, "fd:%d", ends[0]);
     REQUIRE(fdbroker_connect_flags(&broker, address, FDBROKER_ANY_OWNER) == 0);
@@ -120,6 +142,7 @@ int main(void) {
     REQUIRE(fdbroker_open_many(broker, &request, 1, &fd) == 0);
     REQUIRE(fd == -EACCES);
     REQUIRE(strcmp(fdbroker_reason(broker), "decide: no (record 8)") == 0);
+    REQUIRE(waitpid(child, &status, 0) == child && status == 0);
 
     REQUIRE(fdbroker_confine(FDBROKER_CONFINE_BEST_EFFORT | FDBROKER_CONFINE_DESCRIPTORS) == 0);
     REQUIRE(fcntl(file[1], F_GETFD) == -1 && errno == EBADF);

@@ -243,8 +243,11 @@ TEST_CASE("client: all or nothing keeps no file when one is refused, or does not
         FakeBroker broker(after_hello([](BrokerEnd& end) {
             const Bytes message = end.receive();
             CHECK(proto::read_header(message)->flags == 1);
-            end.reply({{.id = 1, .status = ECANCELED, .step = proto::Step::deliver},
-                       {.id = 2, .status = EACCES, .step = proto::Step::decide}},
+            std::array<proto::Request, proto::max_requests> room;
+            const auto refused = proto::read_requests(message, room);
+            REQUIRE(refused.has_value());
+            end.reply({{.id = (*refused)[0].id, .status = ECANCELED, .step = proto::Step::deliver},
+                       {.id = (*refused)[1].id, .status = EACCES, .step = proto::Step::decide}},
                       {"", ""});
             const auto asked = end.receive_requests();
             end.reply(

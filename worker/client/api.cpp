@@ -1,5 +1,6 @@
 // The C functions of fdbroker.h: arguments checked, exceptions turned into errnos, connections told of fork(3).
 #include <pthread.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -7,7 +8,7 @@
 #include <cstdlib>
 #include <memory>
 #include <mutex>
-#include <new>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -100,24 +101,34 @@ Ask open_ask(const fdbroker_request& request) {
             .mode = static_cast<std::uint32_t>(request.mode)};
 }
 
-int open_many(Connection& connection, const fdbroker_request* requests, std::size_t count, int* fds,
+// Ids that begin anywhere: the answer to a request of another process that had an inherited socket before is not taken for
+// one's own.
+std::uint32_t first_id() {
+    std::uint32_t id = 1;
+    static_cast<void>(::getrandom(&id, sizeof id, GRND_NONBLOCK));
+    return id;
+}
+
+int open_many(Connection& connection, const fdbroker_request* requests, std::span<int> results,
               unsigned flags) {
+    if ((flags & ~FDBROKER_ALL_OR_NOTHING) != 0) return connection.refuse(EINVAL, "a flag that is none");
+    const std::size_t count = results.size();
     std::size_t size = 0;
-    if (const int error = check_requests(requests, count, size); error < 0) return error;
+    if (const int error = check_requests(connection, requests, count, size); error < 0) return error;
     const auto ask_of = [&](std::size_t index) {
         return open_ask(read_sized(element(requests, size, index), size));
     };
-    if ((flags & FDBROKER_ALL_OR_NOTHING) == 0) return connection.ask_many(count, ask_of, fds);
+    if ((flags & FDBROKER_ALL_OR_NOTHING) == 0) return connection.ask_many(results, ask_of);
     if (count > proto::max_requests) return connection.refuse(E2BIG, "the requests do not fit one message");
     std::array<Ask, proto::max_requests> asks;
     for (std::size_t index = 0; index < count; ++index) asks[index] = ask_of(index);
-    return connection.ask_whole(std::span(asks).first(count), fds);
+    return connection.ask_whole(std::span(asks).first(count), results);
 }
 
 }  // namespace
 
 int make_handle(fdbroker_handle** out, UniqueFd socket, std::function<void()> serve_peer) {
-    auto handle = std::make_unique<fdbroker_handle>(std::move(socket));
+    auto handle = std::make_unique<fdbroker_handle>(std::move(socket), first_id());
     handle->connection.set_peer(std::move(serve_peer));
     if (const int error = handle->connection.greet(); error < 0) return error;
     Connections::all().add(handle->connection);
@@ -125,14 +136,20 @@ int make_handle(fdbroker_handle** out, UniqueFd socket, std::function<void()> se
     return 0;
 }
 
-int check_requests(const fdbroker_request* requests, std::size_t count, std::size_t& size) {
+int refuse_size(Connection& connection, int error) {
+    return connection.refuse(-error, error == -E2BIG ? "a struct sets what this library does not know"
+                                                     : "the size of a struct is that of no version");
+}
+
+int check_requests(Connection& connection, const fdbroker_request* requests, std::size_t count,
+                   std::size_t& size) {
     // Up to `mode`.
     constexpr std::size_t least = offsetof(fdbroker_request, mode) + sizeof(mode_t);
     size = count == 0 ? sizeof(fdbroker_request) : requests->size;
     for (std::size_t index = 0; index < count; ++index) {
         const fdbroker_request* request = element(requests, size, index);
-        if (request->size != size) return -EINVAL;
-        if (const int error = check_size(request, size, least); error < 0) return error;
+        const int error = request->size == size ? check_size(request, size, least) : -EINVAL;
+        if (error < 0) return refuse_size(connection, error);
     }
     return 0;
 }
@@ -157,6 +174,7 @@ Result<SandboxReport> confine_with_report(unsigned flags) {
 }  // namespace fdbroker::worker
 
 using namespace fdbroker::worker;
+using fdbroker::proto::UniqueFd;
 
 int fdbroker_connect(fdbroker_handle** broker, const char* address) {
     return fdbroker_connect_flags(broker, address, 0);
@@ -183,11 +201,11 @@ int fdbroker_set_timeout(fdbroker_handle* broker, int milliseconds) {
 
 int fdbroker_open(fdbroker_handle* broker, const char* path, int flags, mode_t mode) {
     if (broker == nullptr) return -EFAULT;
-    return guarded([&] {
-        return broker->connection.ask({.call = fdbroker::proto::Call::open,
-                                       .path = path,
-                                       .flags = static_cast<std::uint32_t>(flags),
-                                       .mode = static_cast<std::uint32_t>(mode)});
+    return guarded(broker, [&](Connection& connection) {
+        return connection.ask({.call = fdbroker::proto::Call::open,
+                               .path = path,
+                               .flags = static_cast<std::uint32_t>(flags),
+                               .mode = static_cast<std::uint32_t>(mode)});
     });
 }
 
@@ -197,9 +215,17 @@ int fdbroker_open_many(fdbroker_handle* broker, const fdbroker_request* requests
 
 int fdbroker_open_many_flags(fdbroker_handle* broker, const fdbroker_request* requests, size_t count,
                              int* fds, unsigned flags) {
-    if (broker == nullptr || (count != 0 && (requests == nullptr || fds == nullptr))) return -EFAULT;
-    if ((flags & ~FDBROKER_ALL_OR_NOTHING) != 0) return -EINVAL;
-    return guarded([&] { return open_many(broker->connection, requests, count, fds, flags); });
+    if (broker == nullptr || (count != 0 && (requests == nullptr || fds == nullptr))) return fault(broker);
+    const std::span<int> results(fds, count);
+    std::ranges::fill(results, -1);
+    const int error = guarded(
+        broker, [&](Connection& connection) { return open_many(connection, requests, results, flags); });
+    if (error == 0) return 0;
+    for (int& result : results) {
+        const UniqueFd closed(result);
+        result = error;
+    }
+    return error;
 }
 
 const char* fdbroker_reason(const fdbroker_handle* broker) {

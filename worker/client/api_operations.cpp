@@ -22,12 +22,19 @@ int ask_and_take(Connection& connection, const Ask& ask, Take take) {
     const int result = connection.ask(ask, &answer);
     if (result < 0) return result;
     if (take(answer)) return result;
-    const proto::UniqueFd closed(brings_file(ask.call) ? result : -1);
     return connection.fail(EPROTO, "the answer is not as it should be");
 }
 
 std::string_view text_of(const char* text) {
     return {text, std::strlen(text) + 1};
+}
+
+// A request whose payload is a second path, or what a link is to hold.
+int ask_with_text(Connection& connection, Ask ask, const char* text) {
+    if (::strnlen(text, proto::max_path_length + 1) > proto::max_path_length)
+        return connection.refuse(ENAMETOOLONG, "the second path is longer than 4095 bytes");
+    ask.payload = text_of(text);
+    return connection.ask(ask);
 }
 
 // As the xattr functions hand out bytes. `size` 0 asks for the length alone.
@@ -50,12 +57,13 @@ ssize_t read_link(Connection& connection, const char* path, char* target, std::s
 using EachEntry = int (*)(void* context, const fdbroker_entry* entry);
 
 int list(Connection& connection, const char* path, EachEntry each, void* context) {
+    const Deadline deadline = connection.deadline();
     std::uint64_t cursor = 0;
     do {
         std::string page;
         const auto payload = proto::number_payload(cursor);
         const Ask ask{.call = Call::list, .path = path, .payload = {payload.data(), payload.size()}};
-        if (const int error = connection.ask(ask, &page); error < 0) return error;
+        if (const int error = connection.ask(ask, &page, deadline); error < 0) return error;
         proto::DirectoryPageReader reader(page);
         while (const auto entry = reader.entry()) {
             const fdbroker_entry told{.size = sizeof told,
@@ -64,7 +72,9 @@ int list(Connection& connection, const char* path, EachEntry each, void* context
                                       .type = entry->type};
             if (const int result = each(context, &told); result != 0) return result;
         }
-        if (!reader.ok()) return connection.fail(EPROTO, "the page of a directory is none");
+        // A page that leads to itself would have no end.
+        if (!reader.ok() || (reader.next_cursor() == cursor && cursor != 0))
+            return connection.fail(EPROTO, "the page of a directory is none");
         cursor = reader.next_cursor();
     } while (cursor != 0);
     return 0;
@@ -81,12 +91,13 @@ bool is_time(const timespec& time) {
 
 int set_attributes(Connection& connection, const char* path, const fdbroker_attributes* given) {
     if (const int error = check_size(given, given->size, sizeof(fdbroker_attributes)); error < 0)
-        return error;
+        return refuse_size(connection, error);
     const fdbroker_attributes attributes = read_sized(given, given->size);
     if (attributes.set == 0 || (attributes.set & ~(FDBROKER_SET_MODE | FDBROKER_SET_TIMES)) != 0)
-        return -EINVAL;
+        return connection.refuse(EINVAL, "nothing is set, or what is none");
     const bool times = (attributes.set & FDBROKER_SET_TIMES) != 0;
-    if (times && (!is_time(attributes.access) || !is_time(attributes.modification))) return -EINVAL;
+    if (times && (!is_time(attributes.access) || !is_time(attributes.modification)))
+        return connection.refuse(EINVAL, "a time that is none");
     const auto payload = proto::times_payload(
         {.access = time_of(attributes.access), .modification = time_of(attributes.modification)});
     const std::string_view bytes(payload.data(), payload.size());
@@ -110,9 +121,38 @@ int set_extended(Connection& connection, const char* path, const char* name, con
                            .payload = payload});
 }
 
-bool is_attribute_name(const char* name) {
+// 0, or the negative errno of xattr(7).
+int check_attribute_name(Connection& connection, const char* name) {
     const std::size_t length = ::strnlen(name, proto::max_xattr_name + 1);
-    return length > 0 && length <= proto::max_xattr_name;
+    if (length > 0 && length <= proto::max_xattr_name) return 0;
+    return connection.refuse(ERANGE, "the name of an attribute has 1 to 255 bytes");
+}
+
+ssize_t list_attributes(Connection& connection, const char* path, char* names, std::size_t size) {
+    std::string answer;
+    if (const int error = connection.ask({.call = Call::xattr_list, .path = path}, &answer); error < 0)
+        return error;
+    // Whoever goes from name to name relies on the last NUL.
+    if (!answer.empty() && answer.back() != '\0')
+        return connection.fail(EPROTO, "the names of attributes are none");
+    return copy_out(connection, answer, names, size);
+}
+
+int put(Connection& connection, const char* path, mode_t mode, std::uint64_t& number) {
+    std::string answer;
+    const Ask ask{.call = Call::put, .path = path, .mode = static_cast<std::uint32_t>(mode)};
+    const int result = connection.ask(ask, &answer);
+    const auto told = proto::read_number(answer);
+    if (result < 0) {
+        // The broker has made it, and this process has no room for its descriptor.
+        if (result != -EMFILE || !told) return result;
+        static_cast<void>(connection.ask({.call = Call::discard, .path = path, .payload = answer}));
+        return connection.refuse(EMFILE, "the descriptor table of this process is full");
+    }
+    proto::UniqueFd file(result);
+    if (!told || answer.size() != 8) return connection.fail(EPROTO, "the answer is not as it should be");
+    number = *told;
+    return file.release();
 }
 
 }  // namespace
@@ -122,125 +162,114 @@ using namespace fdbroker::worker;
 using fdbroker::proto::Call;
 
 int fdbroker_stat(fdbroker_handle* broker, const char* path, int flags, struct statx* status) {
-    if (broker == nullptr || status == nullptr) return -EFAULT;
-    return guarded([&] {
+    if (broker == nullptr || status == nullptr) return fault(broker);
+    return guarded(broker, [&](Connection& connection) {
         const Ask ask{.call = Call::stat, .path = path, .flags = static_cast<std::uint32_t>(flags)};
-        return ask_and_take(broker->connection, ask,
+        return ask_and_take(connection, ask,
                             [status](const std::string& answer) { return read_statx(answer, *status); });
     });
 }
 
 int fdbroker_list(fdbroker_handle* broker, const char* path,
                   int (*each)(void* context, const fdbroker_entry* entry), void* context) {
-    if (broker == nullptr || each == nullptr) return -EFAULT;
-    return guarded([&] { return list(broker->connection, path, each, context); });
+    if (broker == nullptr || each == nullptr) return fault(broker);
+    return guarded(broker, [&](Connection& connection) { return list(connection, path, each, context); });
 }
 
 ssize_t fdbroker_readlink(fdbroker_handle* broker, const char* path, char* target, size_t size) {
-    if (broker == nullptr || target == nullptr) return -EFAULT;
-    return guarded([&] { return read_link(broker->connection, path, target, size); });
+    if (broker == nullptr || target == nullptr) return fault(broker);
+    return guarded(broker, [&](Connection& connection) { return read_link(connection, path, target, size); });
 }
 
 int fdbroker_mkdir(fdbroker_handle* broker, const char* path, mode_t mode) {
-    if (broker == nullptr) return -EFAULT;
-    return guarded([&] {
-        return broker->connection.ask(
-            {.call = Call::mkdir, .path = path, .mode = static_cast<std::uint32_t>(mode)});
+    if (broker == nullptr) return fault(broker);
+    return guarded(broker, [&](Connection& connection) {
+        return connection.ask({.call = Call::mkdir, .path = path, .mode = static_cast<std::uint32_t>(mode)});
     });
 }
 
 int fdbroker_remove(fdbroker_handle* broker, const char* path, int flags) {
-    if (broker == nullptr) return -EFAULT;
-    return guarded([&] {
-        return broker->connection.ask(
+    if (broker == nullptr) return fault(broker);
+    return guarded(broker, [&](Connection& connection) {
+        return connection.ask(
             {.call = Call::remove, .path = path, .flags = static_cast<std::uint32_t>(flags)});
     });
 }
 
 int fdbroker_rename(fdbroker_handle* broker, const char* path, const char* new_path, unsigned flags) {
-    if (broker == nullptr || new_path == nullptr) return -EFAULT;
-    return guarded([&] {
-        return broker->connection.ask(
-            {.call = Call::rename, .path = path, .flags = flags, .payload = text_of(new_path)});
+    if (broker == nullptr || new_path == nullptr) return fault(broker);
+    return guarded(broker, [&](Connection& connection) {
+        return ask_with_text(connection, {.call = Call::rename, .path = path, .flags = flags}, new_path);
     });
 }
 
 int fdbroker_symlink(fdbroker_handle* broker, const char* target, const char* path) {
-    if (broker == nullptr || target == nullptr) return -EFAULT;
-    return guarded([&] {
-        return broker->connection.ask({.call = Call::symlink, .path = path, .payload = text_of(target)});
+    if (broker == nullptr || target == nullptr) return fault(broker);
+    return guarded(broker, [&](Connection& connection) {
+        return ask_with_text(connection, {.call = Call::symlink, .path = path}, target);
     });
 }
 
 int fdbroker_setattr(fdbroker_handle* broker, const char* path, const fdbroker_attributes* attributes) {
-    if (broker == nullptr || attributes == nullptr) return -EFAULT;
-    return guarded([&] { return set_attributes(broker->connection, path, attributes); });
+    if (broker == nullptr || attributes == nullptr) return fault(broker);
+    return guarded(broker,
+                   [&](Connection& connection) { return set_attributes(connection, path, attributes); });
 }
 
 ssize_t fdbroker_getxattr(fdbroker_handle* broker, const char* path, const char* name, void* value,
                           size_t size) {
-    if (broker == nullptr || name == nullptr || (value == nullptr && size != 0)) return -EFAULT;
-    if (!is_attribute_name(name)) return -ERANGE;
-    return guarded([&]() -> ssize_t {
+    if (broker == nullptr || name == nullptr || (value == nullptr && size != 0)) return fault(broker);
+    return guarded(broker, [&](Connection& connection) -> ssize_t {
+        if (const int error = check_attribute_name(connection, name); error < 0) return error;
         std::string answer;
         const Ask ask{.call = Call::xattr_read, .path = path, .payload = text_of(name)};
-        if (const int error = broker->connection.ask(ask, &answer); error < 0) return error;
-        return copy_out(broker->connection, answer, value, size);
+        if (const int error = connection.ask(ask, &answer); error < 0) return error;
+        return copy_out(connection, answer, value, size);
     });
 }
 
 ssize_t fdbroker_listxattr(fdbroker_handle* broker, const char* path, char* names, size_t size) {
-    if (broker == nullptr || (names == nullptr && size != 0)) return -EFAULT;
-    return guarded([&]() -> ssize_t {
-        std::string answer;
-        if (const int error = broker->connection.ask({.call = Call::xattr_list, .path = path}, &answer);
-            error < 0)
-            return error;
-        return copy_out(broker->connection, answer, names, size);
-    });
+    if (broker == nullptr || (names == nullptr && size != 0)) return fault(broker);
+    return guarded(broker,
+                   [&](Connection& connection) { return list_attributes(connection, path, names, size); });
 }
 
 int fdbroker_setxattr(fdbroker_handle* broker, const char* path, const char* name, const void* value,
                       size_t size, int flags) {
-    if (broker == nullptr || name == nullptr || (value == nullptr && size != 0)) return -EFAULT;
-    if (!is_attribute_name(name)) return -ERANGE;
-    return guarded([&] { return set_extended(broker->connection, path, name, value, size, flags); });
+    if (broker == nullptr || name == nullptr || (value == nullptr && size != 0)) return fault(broker);
+    return guarded(broker, [&](Connection& connection) {
+        if (const int error = check_attribute_name(connection, name); error < 0) return error;
+        return set_extended(connection, path, name, value, size, flags);
+    });
 }
 
 int fdbroker_removexattr(fdbroker_handle* broker, const char* path, const char* name) {
-    if (broker == nullptr || name == nullptr) return -EFAULT;
-    if (!is_attribute_name(name)) return -ERANGE;
-    return guarded([&] {
-        return broker->connection.ask({.call = Call::xattr_remove, .path = path, .payload = text_of(name)});
+    if (broker == nullptr || name == nullptr) return fault(broker);
+    return guarded(broker, [&](Connection& connection) {
+        if (const int error = check_attribute_name(connection, name); error < 0) return error;
+        return connection.ask({.call = Call::xattr_remove, .path = path, .payload = text_of(name)});
     });
 }
 
-int fdbroker_put(fdbroker_handle* broker, const char* path, mode_t mode, uint64_t* put) {
-    if (broker == nullptr || put == nullptr) return -EFAULT;
-    return guarded([&] {
-        const Ask ask{.call = Call::put, .path = path, .mode = static_cast<std::uint32_t>(mode)};
-        return ask_and_take(broker->connection, ask, [put](const std::string& answer) {
-            const auto number = fdbroker::proto::read_number(answer);
-            if (number) *put = *number;
-            return number.has_value();
-        });
-    });
+int fdbroker_put(fdbroker_handle* broker, const char* path, mode_t mode, uint64_t* number) {
+    if (broker == nullptr || number == nullptr) return fault(broker);
+    return guarded(broker, [&](Connection& connection) { return put(connection, path, mode, *number); });
 }
 
 int fdbroker_commit(fdbroker_handle* broker, const char* path, uint64_t put, unsigned flags) {
-    if (broker == nullptr) return -EFAULT;
-    return guarded([&] {
+    if (broker == nullptr) return fault(broker);
+    return guarded(broker, [&](Connection& connection) {
         const auto number = fdbroker::proto::number_payload(put);
-        return broker->connection.ask(
+        return connection.ask(
             {.call = Call::commit, .path = path, .flags = flags, .payload = {number.data(), number.size()}});
     });
 }
 
 int fdbroker_discard(fdbroker_handle* broker, const char* path, uint64_t put) {
-    if (broker == nullptr) return -EFAULT;
-    return guarded([&] {
+    if (broker == nullptr) return fault(broker);
+    return guarded(broker, [&](Connection& connection) {
         const auto number = fdbroker::proto::number_payload(put);
-        return broker->connection.ask(
+        return connection.ask(
             {.call = Call::discard, .path = path, .payload = {number.data(), number.size()}});
     });
 }

@@ -36,10 +36,11 @@ bool may_be_submitted(unsigned call) {
     }
 }
 
-int check_call(const fdbroker_request& request) {
-    if (!may_be_submitted(request.call) || request.timeout < 0) return -EINVAL;
-    const auto call = static_cast<Call>(request.call);
-    return takes_second(call) == (request.second != nullptr) ? 0 : -EINVAL;
+int check_call(Connection& connection, const fdbroker_request& request) {
+    if (!may_be_submitted(request.call)) return connection.refuse(EINVAL, "a call that cannot be submitted");
+    if (request.timeout < 0) return connection.refuse(EINVAL, "a negative timeout");
+    if (takes_second(static_cast<Call>(request.call)) == (request.second != nullptr)) return 0;
+    return connection.refuse(EINVAL, "a second text is missing, or is not the call's");
 }
 
 Submission submission_of(const fdbroker_request& request) {
@@ -56,37 +57,43 @@ Submission submission_of(const fdbroker_request& request) {
 
 int submit(Connection& connection, const fdbroker_request* requests, std::size_t count) {
     std::size_t size = 0;
-    if (const int error = check_requests(requests, count, size); error < 0) return error;
+    if (const int error = check_requests(connection, requests, count, size); error < 0) return error;
     std::vector<Submission> submissions;
     submissions.reserve(count);
     for (std::size_t index = 0; index < count; ++index) {
         const fdbroker_request request = read_sized(element(requests, size, index), size);
-        if (const int error = check_call(request); error < 0) return error;
+        if (const int error = check_call(connection, request); error < 0) return error;
         submissions.push_back(submission_of(request));
     }
     return connection.submit(submissions);
 }
 
+bool answers_with_bytes(Call call) {
+    return call == Call::readlink || call == Call::xattr_read || call == Call::xattr_list;
+}
+
 // What a program reads of a completion's payload; it stays the completion's.
-void set_data(Completion& from, fdbroker_completion& to) {
-    if (from.result < 0 || from.payload.empty()) return;
+void set_data(Connection& connection, Completion& from, fdbroker_completion& to) {
+    if (from.result < 0) return;
     if (from.call == Call::stat) {
         struct statx status{};
         if (!read_statx(from.payload, status)) {
-            from.reason = "client: the answer is not as it should be";
-            to.result = -EPROTO;
+            to.result = connection.fail(EPROTO, "the answer is not as it should be");
+            from.reason = connection.reason();
             return;
         }
         from.payload.assign(reinterpret_cast<const char*>(&status), sizeof status);
+    } else if (!answers_with_bytes(from.call)) {
+        return;
     }
     to.data = from.payload.data();
     to.data_size = from.payload.size();
 }
 
 int complete(Connection& connection, fdbroker_completion* completions, std::size_t count, int timeout) {
-    constexpr std::size_t least = sizeof(fdbroker_completion);
-    const std::size_t size = count == 0 ? least : completions->size;
-    if (size < least || size % alignof(fdbroker_completion) != 0) return -EINVAL;
+    const std::size_t size = completions->size;
+    if (const int error = check_size(completions, size, sizeof(fdbroker_completion)); error == -EINVAL)
+        return refuse_size(connection, error);
     const int result = connection.complete(count, timeout);
     if (result <= 0) return result;
     std::size_t index = 0;
@@ -96,7 +103,7 @@ int complete(Connection& connection, fdbroker_completion* completions, std::size
         told.tag = done.tag;
         told.call = static_cast<unsigned>(done.call);
         told.result = done.file ? done.file.release() : done.result;
-        set_data(done, told);
+        set_data(connection, done, told);
         told.reason = done.reason.c_str();
         auto* to = element(completions, size, index++);
         std::memset(static_cast<void*>(to), 0, size);
@@ -111,16 +118,17 @@ int complete(Connection& connection, fdbroker_completion* completions, std::size
 using namespace fdbroker::worker;
 
 int fdbroker_submit(fdbroker_handle* broker, const fdbroker_request* requests, size_t count) {
-    if (broker == nullptr || (requests == nullptr && count != 0)) return -EFAULT;
-    return guarded([&] { return submit(broker->connection, requests, count); });
+    if (broker == nullptr || (requests == nullptr && count != 0)) return fault(broker);
+    return guarded(broker, [&](Connection& connection) { return submit(connection, requests, count); });
 }
 
 int fdbroker_complete(fdbroker_handle* broker, fdbroker_completion* completions, size_t count, int timeout) {
-    if (broker == nullptr || completions == nullptr || count == 0) return -EFAULT;
-    return guarded([&] { return complete(broker->connection, completions, count, timeout); });
+    if (broker == nullptr || completions == nullptr || count == 0) return fault(broker);
+    return guarded(broker,
+                   [&](Connection& connection) { return complete(connection, completions, count, timeout); });
 }
 
 int fdbroker_descriptor(fdbroker_handle* broker) {
-    if (broker == nullptr) return -EFAULT;
-    return guarded([&] { return broker->connection.descriptor(); });
+    if (broker == nullptr) return fault(broker);
+    return guarded(broker, [](Connection& connection) { return connection.descriptor(); });
 }

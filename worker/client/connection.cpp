@@ -51,28 +51,31 @@ void Connection::abandon() noexcept {
 }
 
 std::vector<proto::BorrowedFd> Connection::descriptors() const {
-    std::vector<proto::BorrowedFd> all = outstanding_.wake_descriptors();
+    std::vector<proto::BorrowedFd> all = outstanding_.descriptors();
     if (socket_) all.push_back(socket_.borrow());
     return all;
 }
 
-int Connection::begin(Deadline& deadline) {
+int Connection::begin() {
     reason_[0] = '\0';
     if (abandoned_) return refuse(EBADF, "the connection is the parent process's");
     if (!socket_) return refuse(ECONNRESET, "the connection is over");
-    deadline = deadline_in(timeout_);
     return 0;
 }
 
 int Connection::greet() {
-    Deadline deadline;
-    if (const int error = begin(deadline); error < 0) return error;
+    const Deadline deadline = this->deadline();
+    if (const int error = begin(); error < 0) return error;
     if (const int error = send(std::span(out_).first(proto::write_hello(out_)), deadline); error < 0)
         return error;
     std::span<const std::byte> message;
-    if (const int error = receive(message, deadline); error < 0) return error;
+    std::expected<proto::Header, proto::MessageError> header;
+    // Whoever had an inherited socket before may have left it without waiting for the answers.
+    do {
+        if (const int error = receive(message, deadline); error < 0) return error;
+        header = proto::read_header(message);
+    } while (header && header->type == MessageType::replies);
     // Whoever does not speak our version says so in an `end` of his.
-    const auto header = proto::read_header(message);
     if (!header && header.error() == proto::MessageError::bad_version)
         return fail(EPROTONOSUPPORT, "the broker speaks another version of the protocol");
     if (header && header->type == MessageType::end) {
@@ -90,9 +93,8 @@ int Connection::greet() {
     return 0;
 }
 
-int Connection::ask(const Ask& ask, std::string* payload) {
-    Deadline deadline;
-    if (const int error = begin(deadline); error < 0) return error;
+int Connection::ask(const Ask& ask, std::string* payload, const Deadline& deadline) {
+    if (const int error = begin(); error < 0) return error;
     int result = -1;
     Batch batch{.results = {&result, 1}, .payload = payload};
     const int error = exchange({&ask, 1}, batch, deadline);
@@ -102,42 +104,33 @@ int Connection::ask(const Ask& ask, std::string* payload) {
     return error;
 }
 
-int Connection::ask_whole(std::span<const Ask> asks, int* results) {
-    Deadline deadline;
-    const std::span<int> all(results, asks.size());
-    std::ranges::fill(all, -1);
-    if (const int error = begin(deadline); error < 0) return give_back(all, error);
+int Connection::ask_whole(std::span<const Ask> asks, std::span<int> results) {
+    const Deadline deadline = this->deadline();
+    if (const int error = begin(); error < 0) return error;
     if (asks.empty()) return 0;
     const auto good = [](int result) { return result >= 0; };
     for (std::size_t index = 0; index < asks.size(); ++index) {
         std::size_t length = 0;
-        all[index] = check(asks[index], length);
+        results[index] = check(asks[index], length);
     }
     // One that cannot be sent fails, and so the others do.
-    if (!std::ranges::all_of(all, good)) {
-        std::ranges::replace_if(all, good, -ECANCELED);
+    if (!std::ranges::all_of(results, good)) {
+        std::ranges::replace_if(results, good, -ECANCELED);
         return 0;
     }
-    Batch batch{.results = all};
+    std::ranges::fill(results, -1);
+    Batch batch{.results = results};
     const int error = exchange(asks, batch, deadline, proto::Batch::all_or_nothing);
     update_wake();
-    if (error < 0) return give_back(all, error);
-    if (std::ranges::all_of(all, good)) return 0;
+    if (error < 0) return error;
+    if (std::ranges::all_of(results, good)) return 0;
     // A file that did not fit our table takes the others along.
-    for (int& result : all) {
+    for (int& result : results) {
         if (result < 0) continue;
         const UniqueFd closed(result);
         result = -ECANCELED;
     }
     return 0;
-}
-
-int Connection::give_back(std::span<int> results, int error) {
-    for (int& result : results) {
-        const UniqueFd closed(result);
-        result = error;
-    }
-    return error;
 }
 
 std::uint32_t Connection::take_ids(std::size_t count) {
@@ -158,8 +151,11 @@ int Connection::exchange(std::span<const Ask> asks, Batch& batch, const Deadline
         return refuse(E2BIG, "the requests do not fit one message");
     if (writer.count() == 0) return taken;
     if (const int error = send(writer.message(), deadline); error < 0) return error;
-    while (batch.pending.any())
+    while (batch.pending.any()) {
         if (const int error = receive_replies(batch, deadline); error < 0) return error;
+        // Answers that nobody waits for may come without end.
+        if (batch.pending.any() && has_passed(deadline)) return refuse(ETIMEDOUT, too_late);
+    }
     return taken;
 }
 
@@ -228,9 +224,9 @@ int Connection::take_replies(std::span<const Reply> replies, Batch& batch) {
             continue;
         }
         batch.pending.reset(index);
+        if (batch.payload != nullptr) batch.payload->assign(reply.payload);
         batch.results[index] = result_of(reply, batch.brings_file.test(index), std::move(descriptor));
         if (!socket_) return batch.results[index];
-        if (batch.payload != nullptr) batch.payload->assign(reply.payload);
     }
     return 0;
 }
@@ -252,12 +248,11 @@ int Connection::send(std::span<const std::byte> message, const Deadline& deadlin
     for (;;) {
         if (const int error = send_now(message); error != -EAGAIN) return error;
         if (serve_peer_) serve_peer_();
-        // The broker reads nothing more while answers of its own are not read.
-        if (const int error = wait_for(outstanding_.is_waiting() ? POLLOUT | POLLIN : POLLOUT, deadline);
-            error < 0)
-            return error;
-        if (!outstanding_.is_waiting()) continue;
+        // The broker reads nothing more while answers of its own are not read, those to requests that were given up
+        // included.
+        if (const int error = wait_for(POLLOUT | POLLIN, deadline); error < 0) return error;
         if (const int error = take_what_came(); error < 0) return error;
+        if (has_passed(deadline)) return refuse(ETIMEDOUT, too_late);
     }
 }
 
@@ -295,6 +290,7 @@ int Connection::wait_for(int events, const Deadline& deadline) {
 int Connection::fail(int error, std::string_view why) {
     descriptors_.clear();
     socket_.reset();
+    update_wake();
     return refuse(error, why);
 }
 

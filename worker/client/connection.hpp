@@ -54,13 +54,18 @@ class Connection {
 
     // Asks and waits for the answer: a descriptor where the call has one, else 0; or a negative errno. What the answer
     // carries besides goes to `payload`.
-    int ask(const Ask& ask, std::string* payload = nullptr);
-    // Asks for `count` things, each of which Ask `ask_of(index)` describes, and waits: results[index] is what ask()
-    // would have returned. As fdbroker_open_many().
+    int ask(const Ask& ask, std::string* payload = nullptr) { return this->ask(ask, payload, deadline()); }
+    // The same, by a deadline that several of them share.
+    int ask(const Ask& ask, std::string* payload, const Deadline& deadline);
+    // When a call that begins now gives up.
+    Deadline deadline() const { return deadline_in(timeout_); }
+    // Asks for what Ask `ask_of(index)` describes, for each of the results, which are -1, and waits: results[index] is
+    // what ask() would have returned. 0; or a negative errno when the connection failed, and what is in the results by
+    // then is the caller's to close. As fdbroker_open_many().
     template <typename AskOf>
-    int ask_many(std::size_t count, AskOf ask_of, int* results);
+    int ask_many(std::span<int> results, AskOf ask_of);
     // The same in one message of which each request succeeds or none. E2BIG: they do not fit one.
-    int ask_whole(std::span<const Ask> asks, int* results);
+    int ask_whole(std::span<const Ask> asks, std::span<int> results);
 
     // Puts requests on their way without waiting for anything; returns how many. EAGAIN: none, since too many are
     // outstanding. What cannot be sent as it is, is completed with its error.
@@ -99,7 +104,7 @@ class Connection {
         std::string* payload = nullptr;  // of the only request
     };
 
-    int begin(Deadline& deadline);
+    int begin();
     bool serves(proto::Call call) const { return (calls_ >> static_cast<unsigned>(call) & 1) != 0; }
     // Sends as many of the requests as fit one message, at least one, and waits for their answers. Returns how many,
     // or why the connection failed; results then hold what had come.
@@ -109,9 +114,6 @@ class Connection {
     int check(const Ask& ask, std::size_t& path_length);
     int write_batch(std::span<const Ask> asks, Batch& batch, proto::RequestWriter& writer);
     std::uint32_t take_ids(std::size_t count);
-    // Closes what came and makes each result the error.
-    static int give_back(std::span<int> results, int error);
-
     int receive_replies(Batch& batch, const Deadline& deadline);
     int take_message(std::span<const std::byte> message, Batch& batch);
     int take_replies(std::span<const proto::Reply> replies, Batch& batch);
@@ -153,20 +155,19 @@ class Connection {
 };
 
 template <typename AskOf>
-int Connection::ask_many(std::size_t count, AskOf ask_of, int* results) {
-    Deadline deadline;
-    const std::span<int> all(results, count);
-    for (int& result : all) result = -1;
-    int error = begin(deadline);
+int Connection::ask_many(std::span<int> results, AskOf ask_of) {
+    const Deadline deadline = this->deadline();
+    int error = begin();
     std::array<Ask, proto::max_requests> asks;
-    for (std::size_t done = 0; error >= 0 && done < count; done += static_cast<std::size_t>(error)) {
-        const std::size_t some = std::min(count - done, asks.size());
+    for (std::size_t done = 0; error >= 0 && done < results.size();) {
+        const std::size_t some = std::min(results.size() - done, asks.size());
         for (std::size_t index = 0; index < some; ++index) asks[index] = ask_of(done + index);
-        Batch batch{.results = all.subspan(done, some)};
-        if (error = exchange(std::span(asks).first(some), batch, deadline); error < 0) break;
+        Batch batch{.results = results.subspan(done, some)};
+        error = exchange(std::span(asks).first(some), batch, deadline);
+        done += static_cast<std::size_t>(std::max(error, 0));
     }
     update_wake();
-    return error >= 0 ? 0 : give_back(all, error);
+    return std::min(error, 0);
 }
 
 }  // namespace fdbroker::worker

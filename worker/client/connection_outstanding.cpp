@@ -17,8 +17,7 @@ constexpr const char* overdue = "client: the broker did not answer in time";
 }  // namespace
 
 int Connection::submit(std::span<const Submission> submissions) {
-    Deadline unused;
-    if (const int error = begin(unused); error < 0) return error;
+    if (const int error = begin(); error < 0) return error;
     std::size_t taken = 0;
     while (taken < submissions.size() && !outstanding_.is_full())
         taken += submit_message(submissions.subspan(taken));
@@ -66,7 +65,7 @@ int Connection::complete(std::size_t most, int timeout) {
     while (socket_) {
         if (const int error = take_or_wait(deadline); error < 0) break;
         if (outstanding_.has_done() || !outstanding_.is_waiting()) break;
-        if (deadline && milliseconds_until(deadline) == 0) break;
+        if (has_passed(deadline)) break;
     }
     if (!socket_) {
         if (reason_[0] == '\0') refuse(ECONNRESET, "the connection is over");
@@ -108,7 +107,8 @@ int Connection::send_unsent() {
 }
 
 int Connection::take_what_came() {
-    for (;;) {
+    // More cannot be waited for, and a broker that sends without end holds nobody up.
+    for (std::size_t messages = 0; messages < Outstanding::most; ++messages) {
         if (serve_peer_) serve_peer_();
         const auto received =
             proto::receive(socket_.borrow(), in_, descriptors_, Wait::never, proto::FullTable::keep);
@@ -116,12 +116,13 @@ int Connection::take_what_came() {
         Batch none;
         if (const int error = take_message(*received, none); error < 0) return error;
     }
+    return 0;
 }
 
 int Connection::take_outstanding(const proto::Reply& reply, proto::UniqueFd descriptor) {
     const auto call = outstanding_.call_of(reply.id);
     if (!call) return 0;
-    Completion completion;
+    Completion completion{.payload = std::string(reply.payload)};
     const auto kept = reason_;
     const int result = result_of(reply, brings_file(*call), std::move(descriptor));
     if (!socket_) return result;
@@ -131,7 +132,6 @@ int Connection::take_outstanding(const proto::Reply& reply, proto::UniqueFd desc
         completion.file = proto::UniqueFd(result);
     else
         completion.result = result;
-    completion.payload = reply.payload;
     outstanding_.finish(reply.id, std::move(completion));
     return 0;
 }

@@ -33,14 +33,16 @@ struct fdbroker;
  * which is such an address, else its FDBROKER_FD, the N of fd:N, else /run/fdbroker/opener.sock. A program that
  * runs set-user-ID or the like ignores the environment.
  *
- * The listener must be root's, so that nobody else poses as the broker; fd:N is trusted as it is. `*broker` is NULL
- * after a failure, else to be freed with fdbroker_disconnect().
+ * The listener must be root's, so that nobody else poses as the broker; fd:N is trusted as it is, and answers that whoever
+ * had it before did not wait for are thrown away. `*broker` is NULL after a failure, else to be freed with
+ * fdbroker_disconnect().
  *
  * Blocks while the broker's backlog is full, and until it answers.
  *
  * -EINVAL, -ENAMETOOLONG: the address is none; -ENOENT, -ECONNREFUSED: nobody listens there; -EACCES: the socket's
  * mode forbids it; -EPERM: the listener is not root's; -EBADF, -ENOTSOCK, -ENOTCONN, -EPROTOTYPE: fd:N is no such socket;
- * -EBUSY: fd:N is a connection's already; -EPROTONOSUPPORT: it speaks another version; -EPROTO: it is no broker;
+ * -EBUSY: fd:N is a connection's already (after these five fd:N stays open, after the following it is closed);
+ * -EPROTONOSUPPORT: it speaks another version; -EPROTO: it is no broker;
  * -ECONNRESET: it hung up; -ENOMEM, -EMFILE; or what the broker says, as when it has too many connections. */
 int fdbroker_connect(struct fdbroker** broker, const char* address);
 
@@ -53,7 +55,7 @@ int fdbroker_connect_flags(struct fdbroker** broker, const char* address, unsign
 void fdbroker_disconnect(struct fdbroker* broker);
 
 /* How long a single call of the functions below waits for the broker, in milliseconds; negative, the default: without
- * end. What was asked may be done nevertheless after it gave up (-ETIMEDOUT); such an answer is thrown away. */
+ * end. What was asked may be done nevertheless after it gave up (-ETIMEDOUT); such an answer is thrown away. Returns 0. */
 int fdbroker_set_timeout(struct fdbroker* broker, int milliseconds);
 
 /* open(2) by the broker. Returns a descriptor, which is close-on-exec whether O_CLOEXEC is given or not. `path` is
@@ -80,12 +82,13 @@ struct fdbroker_request {
     unsigned call;      /* FDBROKER_CALL_*; 0 is open */
     const char* second; /* rename: the new path; symlink: the target; getxattr: the name */
     uint64_t tag;       /* comes back with the completion */
-    int timeout;        /* milliseconds after which it is given up; 0: none */
+    int timeout;        /* milliseconds after which it is given up; 0: none; negative: -EINVAL */
 };
 
 /* Many open(2) at once, in as few messages as the limits allow: up to 253 requests a round trip, fewer when the paths
  * are long. 0: every request was answered, fds[i] is a descriptor or the negative errno that fdbroker_open() would have
- * returned. A negative errno: the connection failed, every fds[i] is that errno, and no descriptor is open.
+ * returned. A negative errno: the connection failed, or the arguments are wrong (-EINVAL, -E2BIG, see struct
+ * fdbroker_request); every fds[i] is that errno, and no descriptor is open.
  * The order in which the broker works on the requests is not defined. */
 int fdbroker_open_many(struct fdbroker* broker, const struct fdbroker_request* requests, size_t count,
                        int* fds);
@@ -100,7 +103,8 @@ int fdbroker_open_many_flags(struct fdbroker* broker, const struct fdbroker_requ
 /* ---- other operations ----
  *
  * Each is what the system call of its name does, done by the broker at an absolute path, and fails as fdbroker_open()
- * does; also with -EOPNOTSUPP where the broker does not serve the call. 0 where nothing else is said. */
+ * does; also with -EOPNOTSUPP where the broker does not serve the call, -EFAULT where an argument is NULL that must not
+ * be, -ENAMETOOLONG for a second path of more than 4095 bytes. 0 where nothing else is said. */
 
 struct statx;
 /* statx(2) without the mount. `flags`: 0 or AT_SYMLINK_NOFOLLOW. */
@@ -108,7 +112,8 @@ int fdbroker_stat(struct fdbroker* broker, const char* path, int flags, struct s
 
 /* The names in a directory, in no order, without "." and "..", and without those that the policy hides. `each` is
  * called for each of them and may itself use the connection; what it returns, unless it is 0, ends the listing and is
- * returned. The entry and its name are valid during that call. Names that come and go meanwhile may be told or not. */
+ * returned. The entry and its name are valid during that call. Names that come and go meanwhile may be told or not.
+ * A timeout holds for the whole listing. */
 struct fdbroker_entry {
     size_t size; /* as the library fills it */
     const char* name;
@@ -153,7 +158,8 @@ int fdbroker_removexattr(struct fdbroker* broker, const char* path, const char* 
 
 /* Replaces a file whole: the descriptor that is returned is of an unnamed temporary, open for writing alone; the program
  * fills and closes it, and then commits, with the same path and the number in `*put`. Until then the file that has the
- * name stays as it is, and for ever when the program discards or goes.
+ * name stays as it is, and for ever when the program discards or goes. When put fails with -ETIMEDOUT, the broker may keep
+ * a temporary until the connection ends.
  *
  * commit: `flags` 0 or RENAME_NOREPLACE. -EBUSY: a descriptor or a mapping is left that can write to it; commit again
  * once it is gone. -ESTALE: the broker has loaded another policy meanwhile; put again. */

@@ -10,7 +10,8 @@
 #include "worker/client/connection.hpp"
 
 struct fdbroker_handle {
-    explicit fdbroker_handle(fdbroker::proto::UniqueFd socket) : connection(std::move(socket)) {}
+    fdbroker_handle(fdbroker::proto::UniqueFd socket, std::uint32_t first_id)
+        : connection(std::move(socket), first_id) {}
     fdbroker::worker::Connection connection;
 };
 
@@ -26,6 +27,21 @@ auto guarded(Body body) noexcept -> decltype(body()) {
     }
 }
 
+// The same for what a program asks of a connection, so that the reason is that of this call.
+template <typename Body>
+auto guarded(fdbroker_handle* broker, Body body) noexcept -> decltype(body(broker->connection)) {
+    try {
+        return body(broker->connection);
+    } catch (...) {
+        return broker->connection.refuse(ENOMEM, "no memory is left");
+    }
+}
+
+// An argument that must not be NULL is.
+inline int fault(fdbroker_handle* broker) {
+    return broker == nullptr ? -EFAULT : broker->connection.refuse(EFAULT, "an argument is NULL");
+}
+
 // The connection on that socket greets the broker and becomes a handle; 0 or a negative errno.
 int make_handle(fdbroker_handle** out, proto::UniqueFd socket, std::function<void()> serve_peer = {});
 
@@ -35,7 +51,9 @@ int make_handle(fdbroker_handle** out, proto::UniqueFd socket, std::function<voi
 // -E2BIG: something is set in it that this version does not know.
 template <typename T>
 int check_size(const T* from, std::size_t given, std::size_t least) {
-    if (given < least || given % alignof(T) != 0) return -EINVAL;
+    // A size that was never set must not lead past the struct.
+    constexpr std::size_t most = 4096;
+    if (given < least || given > most || given % alignof(T) != 0) return -EINVAL;
     const auto* bytes = reinterpret_cast<const char*>(from);
     for (std::size_t at = sizeof(T); at < given; ++at)
         if (bytes[at] != 0) return -E2BIG;
@@ -57,7 +75,11 @@ T* element(T* first, std::size_t size, std::size_t index) {
     return reinterpret_cast<T*>(reinterpret_cast<Byte*>(first) + size * index);
 }
 
+// What check_size() found wrong, with its reason.
+int refuse_size(Connection& connection, int error);
+
 // Checks an array of requests; the size of each of them to `size`.
-int check_requests(const fdbroker_request* requests, std::size_t count, std::size_t& size);
+int check_requests(Connection& connection, const fdbroker_request* requests, std::size_t count,
+                   std::size_t& size);
 
 }  // namespace fdbroker::worker

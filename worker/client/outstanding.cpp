@@ -37,6 +37,10 @@ int milliseconds_until(const Deadline& deadline) {
     return static_cast<int>(std::clamp<decltype(left)>(left, 0, INT_MAX));
 }
 
+bool has_passed(const Deadline& deadline) {
+    return deadline && steady_clock::now() >= *deadline;
+}
+
 void Outstanding::add(std::uint32_t id, proto::Call call, std::uint64_t tag, const Deadline& deadline) {
     waiting_.emplace(id, Waiting{.call = call, .tag = tag, .deadline = deadline});
     if (deadline) ++deadlines_;
@@ -125,9 +129,12 @@ void Outstanding::close_wake() noexcept {
     timer_.reset();
 }
 
-std::vector<proto::BorrowedFd> Outstanding::wake_descriptors() const {
-    if (!wake_) return {};
-    return {wake_.borrow(), timer_.borrow()};
+std::vector<proto::BorrowedFd> Outstanding::descriptors() const {
+    std::vector<proto::BorrowedFd> all;
+    if (wake_) all = {wake_.borrow(), timer_.borrow()};
+    for (const Completion& done : done_)
+        if (done.file) all.push_back(done.file.borrow());
+    return all;
 }
 
 }  // namespace fdbroker::worker

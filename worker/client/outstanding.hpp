@@ -23,6 +23,7 @@ using Deadline = std::optional<std::chrono::steady_clock::time_point>;
 Deadline deadline_in(int milliseconds);
 // For poll(2): milliseconds until then, rounded up, 0 when it has passed; negative without a deadline.
 int milliseconds_until(const Deadline& deadline);
+bool has_passed(const Deadline& deadline);
 
 // A request that has been answered, or given up.
 struct Completion {
@@ -69,7 +70,8 @@ class Outstanding {
     // What it waits for, anew. `socket` may be closed.
     void update_wake(proto::BorrowedFd socket);
     void close_wake() noexcept;
-    std::vector<proto::BorrowedFd> wake_descriptors() const;
+    // All that is held open here, files that nobody has fetched included.
+    std::vector<proto::BorrowedFd> descriptors() const;
 
   private:
     struct Waiting {
