@@ -37,24 +37,6 @@ int unlink(proto::BorrowedFd parent, const char* name, const ObjectStatus& objec
                                               : ::unlinkat(parent.number(), name, 0);
 }
 
-// unlink(2) knows only names. So the object gets one first that nobody else knows, and is looked at once more under
-// that: whoever exchanges it while it is inspected has what he put there back.
-Done<void> remove_as_inspected(const ResolvedParent& parent, const ObjectStatus& object) {
-    const auto name = temporary_name(Purpose::removing);
-    if (!name) return std::unexpected(name.error());
-    const proto::BorrowedFd directory = parent.descriptor();
-    if (rename_to_free(directory, parent.name(), directory, name->c_str()) != 0)
-        return call_failed(Step::deliver);
-    const auto give_back = [&](std::unexpected<Stop> why) -> Done<void> {
-        rename_to_free(directory, name->c_str(), directory, parent.name());
-        return why;
-    };
-    if (!is_called(directory, name->c_str(), object))
-        return give_back(stop_at(Step::deliver, {EAGAIN, "another object took its name meanwhile"}));
-    if (unlink(directory, name->c_str(), object) != 0) return give_back(call_failed(Step::deliver));
-    return {};
-}
-
 }  // namespace
 
 Done<Answer> make_directory(const Work& work, const policy::Grant& grant) {
@@ -82,8 +64,10 @@ Done<Answer> remove_name(const Work& work, const policy::Grant& grant) {
             return call_failed(Step::deliver);
         return Answer{};
     }
-    if (const auto removed = remove_as_inspected(*parent, object->status()); !removed)
-        return std::unexpected(removed.error());
+    auto aside = SetAside::take(*parent, object->status());
+    if (!aside) return std::unexpected(aside.error());
+    if (unlink(parent->descriptor(), aside->name(), object->status()) != 0) return call_failed(Step::deliver);
+    aside->release();
     return Answer{};
 }
 

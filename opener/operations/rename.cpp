@@ -2,10 +2,9 @@
 
 #include <fcntl.h>
 #include <linux/fs.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "opener/operations/links.hpp"
+#include "opener/operations/temporary.hpp"
 #include "policy/rename.hpp"
 
 namespace fdbroker::opener {
@@ -18,11 +17,6 @@ namespace {
 
 // How often something may take the new name between the look at it and the rename.
 constexpr unsigned most_renames = 16;
-
-int rename_by_name(const ResolvedParent& from, const ResolvedParent& to, unsigned flags) {
-    return static_cast<int>(::syscall(SYS_renameat2, from.descriptor().number(), from.name(),
-                                      to.descriptor().number(), to.name(), flags));
-}
 
 // What a rule's conditions keep from the peer at the old name they must not give it at the new one.
 std::optional<Obstacle> gains_by_conditions(const Work& work, const policy::RenameGrant& grant,
@@ -64,32 +58,32 @@ Done<unsigned> flags_for(const Work& work, const policy::RenameGrant& grant, con
     return 0U;
 }
 
+bool may_replace(const Work& work, const policy::RenameGrant& grant) {
+    return grant.may_replace && (work.request().flags & RENAME_NOREPLACE) == 0;
+}
+
+std::unexpected<Stop> new_name_is_taken(const Work& work, const policy::RenameGrant& grant) {
+    if (grant.may_replace || (work.request().flags & RENAME_NOREPLACE) != 0)
+        return call_failed(Step::deliver, EEXIST);
+    return stop_at(Step::inspect, {EACCES, "no rule allows remove at its new name, which is taken"});
+}
+
+// Gives what was set aside its new name.
 Done<void> move(const Work& work, const policy::RenameGrant& grant, const ResolvedParent& from,
-                const ResolvedParent& to) {
-    const bool may_replace = grant.may_replace && (work.request().flags & RENAME_NOREPLACE) == 0;
+                SetAside& object, const ResolvedParent& to) {
     for (unsigned tries = 1;; ++tries) {
         const auto flags = flags_for(work, grant, to);
         if (!flags) return std::unexpected(flags.error());
-        if (rename_by_name(from, to, *flags) == 0) return {};
-        // A filesystem that knows no flags (rename(2)).
-        if (errno == EINVAL && may_replace && *flags != 0 && rename_by_name(from, to, 0) == 0) return {};
-        if (errno == EEXIST && !grant.may_replace && (work.request().flags & RENAME_NOREPLACE) == 0)
-            return stop_at(Step::inspect, {EACCES, "no rule allows remove at its new name, which is taken"});
-        if (errno != EEXIST || !may_replace || *flags == 0 || tries == most_renames)
-            return call_failed(Step::deliver);
+        const bool done = (*flags == 0 ? rename_over : rename_to_free)(from.descriptor(), object.name(),
+                                                                       to.descriptor(), to.name()) == 0;
+        if (done) {
+            // rename(2) does nothing where both are names of one file: then it has its old name back.
+            if (*flags != 0 || !exists(from.descriptor(), object.name())) object.release();
+            return {};
+        }
+        if (errno != EEXIST || *flags == 0 || tries == most_renames) return call_failed(Step::deliver);
+        if (!may_replace(work, grant)) return new_name_is_taken(work, grant);
     }
-}
-
-// Between the look at the object and its rename another may have taken its name. It goes back, unless its old name is
-// taken again.
-Done<void> verify(const Work& work, const policy::RenameGrant& grant, const ObjectStatus& object,
-                  const ResolvedParent& from, const ResolvedParent& to) {
-    const auto moved = open_inspected_in(work, grant.to, to, O_PATH);
-    if (moved && moved->status().device == object.device && moved->status().inode == object.inode) return {};
-    // Somebody else is at the new name already: what was moved is no longer there.
-    if (!moved && moved.error().errno_value == ENOENT) return {};
-    rename_by_name(to, from, RENAME_NOREPLACE);
-    return stop_at(Step::deliver, {EAGAIN, "another object took its name meanwhile"});
 }
 
 }  // namespace
@@ -105,9 +99,13 @@ Done<Answer> rename_object(const Work& work) {
     if (!object) return std::unexpected(object.error());
     if (const auto obstacle = refuse_object(work, grant, object->status()))
         return stop_at(Step::inspect, *obstacle);
-    if (const auto moved = move(work, grant, *from, *to); !moved) return std::unexpected(moved.error());
-    if (const auto same = verify(work, grant, object->status(), *from, *to); !same)
-        return std::unexpected(same.error());
+    // Not before it is looked at: for as long as it is aside nobody finds it.
+    if (!may_replace(work, grant) && exists(to->descriptor(), to->name()))
+        return new_name_is_taken(work, grant);
+    auto aside = SetAside::take(*from, object->status());
+    if (!aside) return std::unexpected(aside.error());
+    if (const auto moved = move(work, grant, *from, *aside, *to); !moved)
+        return std::unexpected(moved.error());
     return Answer{};
 }
 

@@ -23,7 +23,7 @@ using proto::UniqueFd;
 namespace {
 
 constexpr std::string_view making_prefix = ".fdbroker-new-";
-constexpr std::string_view removing_prefix = ".fdbroker-old-";
+constexpr std::string_view aside_prefix = ".fdbroker-old-";
 constexpr std::uint64_t no_links = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
 
 bool is(const UniqueFd& fd, const ObjectStatus& object) {
@@ -37,8 +37,9 @@ UniqueFd look_at(BorrowedFd directory, const char* name) {
         kernel::openat2(directory.number(), name, O_PATH | O_NOFOLLOW | O_CLOEXEC, RESOLVE_NO_MAGICLINKS));
 }
 
-bool exists(BorrowedFd directory, const char* name) {
-    return look_at(directory, name) || errno != ENOENT;
+// As a system call of its own: glibc's renameat(2) is another, which the filter does not know.
+int rename_with(BorrowedFd from, const char* old_name, BorrowedFd to, const char* new_name, unsigned flags) {
+    return static_cast<int>(::syscall(SYS_renameat2, from.number(), old_name, to.number(), new_name, flags));
 }
 
 struct Leaving {
@@ -76,26 +77,42 @@ void sweep(BorrowedFd parent, const char* name, const ObjectStatus& object) {
 Done<std::string> temporary_name(Purpose purpose) {
     std::uint64_t number = 0;
     if (::getrandom(&number, sizeof number, 0) != sizeof number) return call_failed(Step::resolve);
-    return fmt::format("{}{:016x}", purpose == Purpose::making ? making_prefix : removing_prefix, number);
+    return fmt::format("{}{:016x}", purpose == Purpose::making ? making_prefix : aside_prefix, number);
+}
+
+int rename_over(BorrowedFd from, const char* old_name, BorrowedFd to, const char* new_name) {
+    return rename_with(from, old_name, to, new_name, 0);
 }
 
 int rename_to_free(BorrowedFd from, const char* old_name, BorrowedFd to, const char* new_name) {
-    const auto rename = [&](unsigned flags) {
-        return static_cast<int>(
-            ::syscall(SYS_renameat2, from.number(), old_name, to.number(), new_name, flags));
-    };
-    if (rename(RENAME_NOREPLACE) == 0) return 0;
+    if (rename_with(from, old_name, to, new_name, RENAME_NOREPLACE) == 0) return 0;
     // rename(2): the filesystem knows no flags. NFS does not.
     if (errno != EINVAL) return -1;
     if (exists(to, new_name)) {
         errno = EEXIST;
         return -1;
     }
-    return rename(0);
+    return rename_over(from, old_name, to, new_name);
 }
 
-bool is_called(BorrowedFd directory, const char* name, const ObjectStatus& object) {
-    return is(look_at(directory, name), object);
+bool exists(BorrowedFd directory, const char* name) {
+    return look_at(directory, name) || errno != ENOENT;
+}
+
+Done<SetAside> SetAside::take(const ResolvedParent& parent, const ObjectStatus& object) {
+    auto name = temporary_name(Purpose::setting_aside);
+    if (!name) return std::unexpected(name.error());
+    if (rename_to_free(parent.descriptor(), parent.name(), parent.descriptor(), name->c_str()) != 0)
+        return call_failed(Step::deliver);
+    SetAside aside(parent, std::move(*name));
+    if (!is(look_at(parent.descriptor(), aside.name()), object))
+        return stop_at(Step::deliver, {EAGAIN, "another object took its name meanwhile"});
+    return aside;
+}
+
+SetAside::~SetAside() {
+    if (parent_ != nullptr)
+        rename_to_free(parent_->descriptor(), name(), parent_->descriptor(), parent_->name());
 }
 
 Unfinished::~Unfinished() {

@@ -11,17 +11,40 @@ namespace fdbroker::opener {
 
 // A name that nothing has yet.
 enum class Purpose : std::uint8_t {
-    making,    // .fdbroker-new-…: nobody misses it
-    removing,  // .fdbroker-old-…: it had another name before
+    making,         // .fdbroker-new-…: nobody misses it
+    setting_aside,  // .fdbroker-old-…: it had another name before
 };
 Done<std::string> temporary_name(Purpose purpose);
 
-// rename(2) onto a name that nothing has: EEXIST. A filesystem without RENAME_NOREPLACE is looked at first. As a system
-// call: -1 and errno.
+// rename(2), as a system call: -1 and errno.
+int rename_over(proto::BorrowedFd from, const char* old_name, proto::BorrowedFd to, const char* new_name);
+// The same onto a name that nothing has: EEXIST. A filesystem without RENAME_NOREPLACE is looked at first.
 int rename_to_free(proto::BorrowedFd from, const char* old_name, proto::BorrowedFd to, const char* new_name);
 
-// Whether this very object has that name now. What is there is not opened.
-bool is_called(proto::BorrowedFd directory, const char* name, const ObjectStatus& object);
+// Whether something has that name now. What is there is not opened.
+bool exists(proto::BorrowedFd directory, const char* name);
+
+// An object that has got a name which nobody else knows, so that what is done to that name is done to this object: by the
+// name that it had, it would be done to whatever has taken that meanwhile. Its destructor gives the old name back, unless
+// that is taken by now.
+class SetAside {
+  public:
+    // Takes what has the parent's name, which must outlive this. EAGAIN: that is not `object`; it has its name back.
+    static Done<SetAside> take(const ResolvedParent& parent, const ObjectStatus& object);
+    SetAside(SetAside&& other) noexcept
+        : parent_(std::exchange(other.parent_, nullptr)), name_(std::move(other.name_)) {}
+    SetAside& operator=(SetAside&&) = delete;
+    ~SetAside();
+
+    const char* name() const noexcept { return name_.c_str(); }
+    // It has gone, or has another name.
+    void release() noexcept { parent_ = nullptr; }
+
+  private:
+    SetAside(const ResolvedParent& parent, std::string name) : parent_(&parent), name_(std::move(name)) {}
+    const ResolvedParent* parent_;
+    std::string name_;
+};
 
 // What has just been made under a temporary name in `parent`, which must outlive it, and is on its way to the parent's
 // own. Its destructor takes it away again.
