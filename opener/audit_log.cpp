@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <thread>
 #include <utility>
@@ -16,6 +17,8 @@ namespace {
 
 // While the disk is full each try is in vain, so fewer of them.
 constexpr int failing_interval_ms = 200;
+
+constexpr std::string_view foul_cause = "the generation left what is no record, and was ended";
 
 Result<std::unique_ptr<AuditSink>> open_sink(const Options& options) {
     switch (options.audit) {
@@ -38,70 +41,117 @@ Result<AuditLog> AuditLog::open(const Options& options) {
     auto sink = open_sink(options);
     if (!sink) return std::unexpected(sink.error());
     if (!*sink) return log;
-    auto ring = AuditRing::create();
-    if (!ring) return std::unexpected(ring.error());
     log.sink_ = std::move(*sink);
-    log.ring_.emplace(std::move(*ring));
     return log;
 }
 
-void AuditLog::begin(std::uint32_t generation) {
-    if (!ring_) return;
-    static_cast<void>(take());
+// ---- generations ---------------------------------------------------------------------------------------
+
+void AuditLog::begin(std::uint32_t generation, AuditRing* ring) {
+    if (!is_kept()) return;
     generation_ = generation;
-    foul_ = false;
-    ring_->renew(next_);
+    sources_.push_back({.generation = generation, .ring = ring});
+    ring->continue_at(next_);
+    ring->announce_failing(pace_ == Pace::failing);
 }
+
+AuditLog::Source* AuditLog::serving() noexcept {
+    const auto found =
+        std::ranges::find_if(sources_, [](const Source& source) { return !source.block.has_value(); });
+    return found == sources_.end() ? nullptr : &*found;
+}
+
+std::uint64_t AuditLog::hand_over(std::uint64_t records) {
+    Source* const source = serving();
+    if (source == nullptr) return 0;
+    take(*source);
+    const std::uint64_t granted = std::min(records, most_late_records);
+    source->block = {.next = next_, .last = next_ + granted};
+    source->ring->continue_at(next_);
+    next_ = source->block->last + 1;
+    return granted;
+}
+
+void AuditLog::end(std::uint32_t generation, std::string_view cause) {
+    const auto source = std::ranges::find(sources_, generation, &Source::generation);
+    if (source == sources_.end()) return;
+    take(*source);
+    if (source->block) {
+        const char* const event = source->foul ? "foul" : cause.empty() ? "finished" : "crash";
+        own_line(generation, source->block->last, event, source->foul ? foul_cause : cause, *source);
+    } else if (!cause.empty()) {
+        own_line(generation, next_++, "crash", cause, {});
+    }
+    sources_.erase(source);
+}
+
+bool AuditLog::is_foul(std::uint32_t generation) const noexcept {
+    const auto source = std::ranges::find(sources_, generation, &Source::generation);
+    return source != sources_.end() && source->foul;
+}
+
+// ---- what they put in ----------------------------------------------------------------------------------
 
 // False: there was nothing.
 bool AuditLog::take() {
+    bool taken = false;
+    for (Source& source : sources_) taken = take(source) || taken;
+    return taken;
+}
+
+bool AuditLog::take(Source& source) {
     const std::size_t before = pending_.size();
-    if (ring_->take(pending_) == 0) return false;
-    if (foul_) {
+    if (source.ring->take(pending_) == 0) return false;
+    if (source.foul) {
         pending_.resize(before);
     } else {
-        check(before);
+        check(source, before);
     }
     return true;
 }
 
-// A generation that was taken over may write anything into the ring, but not in another's name nor under a number that
+// A generation that was taken over may write anything into its ring, but not in another's name nor under a number that
 // is not due, nor more than one line where it is one.
-void AuditLog::check(std::size_t from) {
+void AuditLog::check(Source& source, std::size_t from) {
+    std::uint64_t& due = source.block ? source.block->next : next_;
     while (from < pending_.size()) {
         const std::string_view rest = std::string_view(pending_).substr(from);
         const std::size_t length = rest.find('\n') + 1;
         const std::string_view line = rest.substr(0, length);
-        if (length == 0 || length > max_line || !line.starts_with(line_beginning(next_, generation_)) ||
-            !line.ends_with("}\n")) {
-            const std::size_t bytes = rest.size();
+        if ((source.block && due == source.block->last) || length == 0 || length > max_line ||
+            !line.starts_with(line_beginning(due, source.generation)) || !line.ends_with("}\n")) {
+            source.foul = true;
+            source.foul_bytes = rest.size();
             pending_.resize(from);
-            foul_ = true;
-            own_line("foul", "the generation left what is no record, and was ended", bytes);
+            if (!source.block) own_line(source.generation, next_++, "foul", foul_cause, source);
             return;
         }
-        ++next_;
+        ++due;
         from += length;
     }
 }
 
-void AuditLog::own_line(std::string_view event, std::string_view cause, std::size_t bytes) {
+void AuditLog::own_line(std::uint32_t generation, std::uint64_t number, std::string_view event,
+                        std::string_view cause, const Source& about) {
+    EventRecord record{
+        .head = {.sequence = number, .generation = generation, .time = std::chrono::system_clock::now()},
+        .event = event,
+        .cause = cause,
+        .bytes = about.foul_bytes};
+    if (about.block && about.block->next != about.block->last) {
+        record.unused_first = about.block->next;
+        record.unused_last = about.block->last - 1;
+    }
     std::string line;
-    write_line(line, EventRecord{.head = {.sequence = next_++,
-                                          .generation = generation_,
-                                          .time = std::chrono::system_clock::now()},
-                                 .event = event,
-                                 .cause = cause,
-                                 .bytes = bytes});
+    write_line(line, record);
     pending_ += line;
 }
 
 void AuditLog::record(std::string_view event, std::string_view cause) {
-    if (!ring_) return;
-    static_cast<void>(take());
-    own_line(event, cause, 0);
-    ring_->renew(next_);
+    if (is_kept()) own_line(generation_, next_++, event, cause, {});
 }
+
+// ---- where it goes -------------------------------------------------------------------------------------
 
 Result<void> AuditLog::write() {
     while (!pending_.empty()) {
@@ -109,7 +159,8 @@ Result<void> AuditLog::write() {
         if (!written) return std::unexpected(written.error());
         if (*written == 0) {
             // Nobody reads. The ring holds what comes, but nobody shall wait until it is full.
-            if (!ring_->is_half_full()) break;
+            if (std::ranges::none_of(sources_, [](const Source& one) { return one.ring->is_half_full(); }))
+                break;
             return proto::system_error("write", "the audit log, which nobody reads", EAGAIN);
         }
         pending_.erase(0, *written);
@@ -118,24 +169,29 @@ Result<void> AuditLog::write() {
 }
 
 Result<void> AuditLog::drain() {
-    if (!ring_) return {};
-    ring_->announce_awake();
+    if (!is_kept()) return {};
+    for (const Source& source : sources_) source.ring->announce_awake();
+    auto written = write();
     // While writes fail, what is taken would only pile up here.
     const bool taken = pending_.empty() && take();
-    if (auto written = write(); !written) {
-        ring_->announce_failing(true);
+    if (taken) written = write();
+    if (!written) {
+        for (const Source& source : sources_) source.ring->announce_failing(true);
         const bool known = std::exchange(pace_, Pace::failing) == Pace::failing;
         if (known) return {};
         return written;
     }
-    ring_->announce_failing(false);
+    for (const Source& source : sources_) source.ring->announce_failing(false);
     // Once nothing came for a whole interval, the next record may as well wake us.
-    pace_ = !taken && pending_.empty() && ring_->announce_sleep() ? Pace::asleep : Pace::awake;
+    const bool sleeps = !taken && pending_.empty() && std::ranges::all_of(sources_, [](const Source& source) {
+        return source.ring->announce_sleep();
+    });
+    pace_ = sleeps ? Pace::asleep : Pace::awake;
     return {};
 }
 
 Result<void> AuditLog::finish() {
-    if (!ring_) return {};
+    if (!is_kept()) return {};
     const auto until = std::chrono::steady_clock::now() + last_patience;
     for (;;) {
         static_cast<void>(take());

@@ -225,6 +225,13 @@ void write_line(std::string& out, const EventRecord& record) {
         line.raw(",\"bytes\":");
         line.number(record.bytes);
     }
+    if (record.unused_first != 0) {
+        line.raw(",\"unused\":[");
+        line.number(record.unused_first);
+        line.raw(",");
+        line.number(record.unused_last);
+        line.raw("]");
+    }
     line.end();
 }
 

@@ -65,6 +65,9 @@ struct EventRecord {
     std::string_view policy_digest{};
     std::string_view cause{};  // in words; may be empty
     std::uint64_t bytes = 0;   // 0: left out
+    // Numbers that no record bears, from the first to the last; 0: there are none.
+    std::uint64_t unused_first = 0;
+    std::uint64_t unused_last = 0;
 };
 void write_line(std::string& out, const EventRecord& record);
 

@@ -133,12 +133,6 @@ void AuditRing::announce_failing(bool failing) noexcept {
     if (shared_->failed.exchange(failing) != failing) signal_event(room_.borrow());
 }
 
-void AuditRing::renew(std::uint64_t sequence) noexcept {
-    shared_->head.store(0);
-    shared_->tail.store(0);
-    shared_->sequence.store(sequence);
-}
-
 void AuditRing::announce_awake() noexcept {
     shared_->consumer_sleeps.store(false);
 }

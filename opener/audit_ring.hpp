@@ -2,7 +2,8 @@
 //
 // A ring of bytes in memory that both share (mapped before the fork): one producer, one consumer, no lock. The
 // generation never holds the audit file, so taken over it cannot cut or rewrite what is on record; and what it put
-// into the ring survives its death.
+// into the ring survives its death. Each generation has a ring of its own, since several may live at a time: none can
+// touch what another puts on record.
 //
 // A record costs no system call. The consumer looks every drain_interval while records come, and sleeps when
 // none came; only the record that finds it asleep, or the ring half full, wakes it.
@@ -47,8 +48,6 @@ class AuditRing {
 
     // ---- producer ----
 
-    // One process at a time may be the producer.
-
     // The number that the next record bears; append() moves on to the one after, so that there is no gap.
     std::uint64_t next_sequence() const noexcept { return shared_->sequence.load(std::memory_order_relaxed); }
     // Puts one whole record in. False, and nothing written: the consumer cannot write (the disk is full), or
@@ -69,8 +68,8 @@ class AuditRing {
     bool is_half_full() const noexcept { return shared_->head.load() - shared_->tail.load() > capacity / 2; }
     // Whether what was taken can be written. While it cannot, append() fails.
     void announce_failing(bool failing) noexcept;
-    // With no producer alive, for the next one: empty, and its first record bears this number.
-    void renew(std::uint64_t sequence) noexcept;
+    // While the producer waits to be told: its next record bears this number.
+    void continue_at(std::uint64_t sequence) noexcept { shared_->sequence.store(sequence); }
     // Between the two the consumer need not be woken for each record.
     void announce_awake() noexcept;
     // Tells that from now on the first record must wake the consumer; false: there are records already.

@@ -33,7 +33,7 @@ AuditTrail::Recorded AuditTrail::write(const DecisionRecord& record) {
     DecisionRecord whole = record;
     whole.head = head(ring_->next_sequence());
     write_line(line_, whole);
-    if (ring_->append(line_)) {
+    if (append()) {
         ++counts_.written;
         return {whole.head.sequence, true};
     }
@@ -107,7 +107,7 @@ void AuditTrail::event(EventRecord record) {
     record.head = head(ring_->next_sequence());
     write_line(line_, record);
     // What befell a session is told as well as the disk allows; the session has ended either way.
-    static_cast<void>(ring_->append(line_));
+    static_cast<void>(append());
 }
 
 void AuditTrail::session_event(SessionAudit& session, std::string_view name, std::string_view cause,

@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -65,6 +66,11 @@ class AuditTrail {
     // When settle() is next of use.
     std::optional<Clock::time_point> settle_at() const noexcept { return settle_at_; }
 
+    // No more than this many records follow, under the numbers that the ring counts by now; above that none can be made.
+    void continue_with(std::uint64_t records) noexcept {
+        if (ring_ != nullptr) end_ = ring_->next_sequence() + records;
+    }
+
     const AuditCounts& counts() const noexcept { return counts_; }
 
     // Of a record with that number, now.
@@ -72,11 +78,13 @@ class AuditTrail {
 
   private:
     Recorded write(const DecisionRecord& record);
+    bool append() noexcept { return ring_->next_sequence() < end_ && ring_->append(line_); }
     bool is_counted(SessionAudit& session, const DecisionRecord& record, Clock::time_point now);
     void record_counted(SessionAudit& session, RepeatedRefusal& refusal, Clock::time_point now);
 
     AuditRing* ring_;
     std::uint32_t generation_;
+    std::uint64_t end_ = std::numeric_limits<std::uint64_t>::max();
     std::string policy_digest_;
     policy::AuditSettings settings_{};
     std::string line_{};

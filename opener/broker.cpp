@@ -1,6 +1,7 @@
 #include "opener/broker.hpp"
 
 #include <fmt/format.h>
+#include <poll.h>
 
 #include <algorithm>
 #include <cstring>
@@ -18,13 +19,11 @@ using std::chrono::milliseconds;
 
 namespace {
 
-// How long a peer that does not read its replies can hold up the end of a generation. What is parked after that is
-// answered from the journal by the next one.
-constexpr std::chrono::seconds end_timeout{2};
-// The same where a next generation waits, and with it all peers: those that read need no longer.
+// How long a peer that does not read its replies can hold up the end of a generation where a next one waits, and with it
+// all peers. What is parked after that is answered from the journal by the next one.
 constexpr milliseconds hand_over_timeout{100};
-// The same for what helpers have begun: so long everyone is served on, and only then does the broker stop reading.
-constexpr milliseconds helpers_timeout{1000};
+// How long the broker lives on for what helpers have begun when it handed over.
+constexpr std::chrono::seconds finish_timeout{60};
 // How long until the broker looks again at sessions that wait for something epoll does not tell, and how long at most when
 // it was in vain again and again.
 constexpr milliseconds first_look{10};
@@ -33,40 +32,24 @@ constexpr milliseconds last_look{160};
 }  // namespace
 
 void Broker::activate() {
+    activated_ = true;
     service_.audit.start(start_.cause);
-    for (Journal* journal : start_.previous) read_journal(*journal);
-    // One generation may have died while it answered what another had lost, or before it forgot a message that it had
-    // noted.
-    for (auto& [token, lost] : lost_) {
-        std::ranges::sort(lost.ids);
-        const auto rest = std::ranges::unique(lost.ids);
-        lost.ids.erase(rest.begin(), rest.end());
-    }
 }
 
-// A previous generation may have been taken over: its journal is read with as little trust as a message.
-void Broker::read_journal(Journal& journal) {
-    for (const JournalEntry& entry : journal.entries()) {
-        const Token token = entry.token.load();
-        const std::size_t count = std::min<std::size_t>(entry.count.load(), entry.ids.size());
-        if (token == 0) continue;
-        auto& ids = lost_[token].ids;
-        ids.insert(ids.end(), entry.ids.begin(), entry.ids.begin() + static_cast<std::ptrdiff_t>(count));
-    }
-    for (const JournalSlot& slot : journal.slots()) {
-        if (const Token token = slot.token.load(); token != 0) lost_[token].ids.push_back(slot.id);
-    }
-    const Token token = journal.intake().token.load();
-    // A copy: what is checked is what is used, whoever else can write there.
-    const auto message = journal.intake().message;
-    if (token == 0 || message[0] == std::byte{0}) return;
-    const auto header = proto::read_header(message);
-    if (const auto requests = proto::read_requests_within(message, service_.requests)) {
-        for (const proto::Request& request : *requests) lost_[token].ids.push_back(request.id);
-    } else {
-        const bool is_hello = header && header->type == proto::MessageType::hello;
-        const std::size_t size = is_hello ? proto::header_size : message.size();
-        lost_[token].message.assign(message.begin(), message.begin() + static_cast<std::ptrdiff_t>(size));
+// Of one that died while it did no more than finish: its sessions are this one's already.
+void Broker::answer_lost(std::uint32_t generation) {
+    if (!activated_) return service_.predecessors.take_lost(generation, lost_);
+    Predecessors::LostRequests lost;
+    service_.predecessors.take_lost(generation, lost);
+    for (const auto& [token, requests] : lost) {
+        const auto found = sessions_.find(token);
+        if (found == sessions_.end()) continue;
+        make_room_for_waiting();
+        // Making room may have ended it.
+        if (!sessions_.contains(token)) continue;
+        Session& session = *found->second;
+        const Session::State before = session.state();
+        follow(session, before, session.answer_lost(requests.ids, requests.message));
     }
 }
 
@@ -95,6 +78,9 @@ Result<void> Broker::run() {
         if (std::exchange(control_has_something_, false)) service_.control.serve();
         service_.control.flush_watchers();
         act_on_time();
+        if (!has_handed_over()) continue;
+        if (!service_.helpers.has_work()) break;
+        if (auto finishing = finish_for_helpers(); !finishing) return finishing;
     }
     service_.audit.settle(Clock::time_point::max());
     return {};
@@ -123,7 +109,7 @@ int Broker::patience() const noexcept {
     auto soonest = Clock::time_point::max();
     if (phase_ != Phase::serving) soonest = end_by_;
     for (const auto& when : {look_again_at_, resume_at_, service_.audit.settle_at(),
-                             service_.control.again_at(), service_.helpers.due(), hand_over_by_})
+                             service_.control.again_at(), service_.helpers.due()})
         soonest = std::min(soonest, when.value_or(soonest));
     if (soonest == Clock::time_point::max()) return -1;
     const auto left = soonest - std::min(soonest, Clock::now());
@@ -135,7 +121,7 @@ void Broker::act_on_time() {
     const auto control_at = service_.control.again_at();
     // Nothing here asks for the time while nothing waits for it.
     if (!look_again_at_ && !resume_at_ && !service_.audit.settle_at() && !control_at && !helpers.due() &&
-        !hand_over_by_ && phase_ == Phase::serving)
+        phase_ == Phase::serving)
         return;
     const auto now = Clock::now();
     if (look_again_at_ && now >= *look_again_at_) look_again();
@@ -143,8 +129,7 @@ void Broker::act_on_time() {
     if (service_.audit.settle_at() && now >= *service_.audit.settle_at()) service_.audit.settle(now);
     if (control_at && now >= *control_at) service_.control.serve();
     if (helpers.due()) helpers.act_on_time(now);
-    if (hand_over_by_ && (helpers.unfinished() == 0 || now >= *hand_over_by_)) stop_reading();
-    if (phase_ == Phase::serving || now < end_by_) return;
+    if (phase_ == Phase::serving || phase_ == Phase::handing_over || now < end_by_) return;
     helpers.abandon(EIO,
                     "the opener reloads or stops, and the filesystem did not answer; the outcome is unknown");
     ended_ = true;
@@ -174,7 +159,13 @@ Result<bool> Broker::serve_link() {
                 hand_over();
                 break;
             case LinkType::retire:
-                retire();
+                retire(milliseconds(message.value));
+                break;
+            case LinkType::lost:
+                answer_lost(message.value);
+                break;
+            case LinkType::left:
+                service_.predecessors.take_left(message.value, lost_);
                 break;
             case LinkType::not_reloaded:
                 service_.audit.event({.event = "reload-failed",
@@ -183,7 +174,7 @@ Result<bool> Broker::serve_link() {
                                                "; the policy stays as it was"});
                 break;
             case LinkType::ping:
-                static_cast<void>(start_.link.send({.type = LinkType::pong}));
+                static_cast<void>(start_.link.send({.type = LinkType::pong, .token = message.token}));
                 break;
             default:
                 return proto::protocol_error("link", "a message that only a generation sends");
@@ -247,7 +238,13 @@ void Broker::follow(Session& session, Session::State before, Session::State afte
         return;
     }
     // The same goes for a peer that sends nothing more.
-    if (after == Session::State::draining) return loop_.remove(session.descriptor());
+    if (after == Session::State::draining) {
+        loop_.remove(session.descriptor());
+        return look_again_soon();
+    }
+    // And for one that another generation reads.
+    const bool reads = phase_ == Phase::serving || phase_ == Phase::retiring;
+    if (!reads && after == Session::State::readable) return loop_.remove(session.descriptor());
     if (after == Session::State::writable) {
         waiting_.push_back(&session);
         session.waiting_since = Clock::now();
@@ -256,8 +253,7 @@ void Broker::follow(Session& session, Session::State before, Session::State afte
     // Edge-triggered: a socket with room tells so again each time the peer has read something.
     std::uint32_t events =
         after == Session::State::writable ? std::uint32_t{EPOLLOUT} | EPOLLET : std::uint32_t{EPOLLIN};
-    if (phase_ == Phase::handing_over && after == Session::State::readable) events = 0;
-    // One that was paused, drained or is being handed over has been taken out.
+    // One that was paused, drained or handed over has been taken out.
     auto changed = loop_.set(session.descriptor(), events, &session);
     if (!changed) {
         session.end(changed.error().errno_value, "the opener cannot watch the connection");
@@ -283,7 +279,15 @@ void Broker::make_room_for_waiting() {
 // What epoll cannot tell: that a user's other sessions have been read, that the kernel takes descriptors again, that a
 // peer has at last read what its ended session had sent.
 void Broker::look_again() {
-    const std::size_t before = waiting_.size() + lingering_.size();
+    const auto draining = [this] {
+        std::vector<Session*> found;
+        for (const auto& [token, session] : sessions_) {
+            if (session->state() == Session::State::draining) found.push_back(session.get());
+        }
+        return found;
+    };
+    const std::vector<Session*> drained = draining();
+    const std::size_t before = waiting_.size() + lingering_.size() + drained.size();
     for (const auto& [token, session] : sessions_) session->unread_descriptors();
     const auto oldest = Clock::now() - service_.tools.policy.limits().reply_timeout;
     for (Session* session : std::vector(waiting_)) {
@@ -301,7 +305,8 @@ void Broker::look_again() {
         return true;
     });
     // Peers that never read shall not keep a processor busy.
-    const std::size_t left = waiting_.size() + lingering_.size();
+    for (Session* session : drained) follow(*session, Session::State::draining, session->drain());
+    const std::size_t left = waiting_.size() + lingering_.size() + draining().size();
     look_again_after_ = left < before ? first_look : std::min(2 * look_again_after_, last_look);
     look_again_at_.reset();
     if (left != 0) look_again_at_ = Clock::now() + look_again_after_;
@@ -346,22 +351,25 @@ void Broker::end_session(Session& session) {
 }
 
 void Broker::release(Token token) {
+    // What has been handed over is another generation's.
+    if (phase_ == Phase::finishing) return;
     static_cast<void>(start_.link.send({.type = LinkType::release, .token = token}));
 }
 
-void Broker::retire() {
+// ---- the end -------------------------------------------------------------------------------------------
+
+void Broker::retire(milliseconds timeout) {
+    const auto end_by = Clock::now() + timeout;
+    if (phase_ == Phase::finishing) {
+        end_by_ = std::min(end_by_, end_by);
+        return;
+    }
     phase_ = Phase::retiring;
-    end_by_ = Clock::now() + end_timeout;
+    end_by_ = end_by;
     for (auto& [token, session] : sessions_) session->retire();
 }
 
-// What a helper has begun is better answered than lost, and nobody need wait for that.
 void Broker::hand_over() {
-    hand_over_by_ = Clock::now() + helpers_timeout;
-}
-
-void Broker::stop_reading() {
-    hand_over_by_.reset();
     phase_ = Phase::handing_over;
     service_.control.hand_over();
     end_by_ = Clock::now() + hand_over_timeout;
@@ -372,6 +380,47 @@ void Broker::stop_reading() {
         loop_.remove(session->descriptor());
         turns_.remove(*session);
     }
+}
+
+Result<void> Broker::finish_for_helpers() {
+    leave_sessions();
+    if (auto finish = await_finish(); !finish) return finish;
+    phase_ = Phase::finishing;
+    end_by_ = Clock::now() + finish_timeout;
+    return {};
+}
+
+// All but those of which helpers have requests. What is still parked the next generation answers from the journal.
+void Broker::leave_sessions() {
+    service_.audit.settle(Clock::time_point::max());
+    for (const Session* session : std::exchange(waiting_, {})) {
+        loop_.remove(session->descriptor());
+    }
+    for (auto& [token, session] : sessions_) {
+        turns_.remove(*session);
+        session->hand_over();
+    }
+    std::erase_if(sessions_, [](const auto& entry) { return entry.second->tasks() == 0; });
+    // That they have ended is on record: they are nobody's any more.
+    for (const auto& session : lingering_) release(session->token());
+    std::erase_if(lingering_, [](const auto& session) { return session->tasks() == 0; });
+}
+
+// The supervisor answers at once, and until then no record may be made.
+Result<void> Broker::await_finish() {
+    const auto records = static_cast<std::uint32_t>(service_.helpers.most_records());
+    auto sent = start_.link.send({.type = LinkType::handed_over, .value = records});
+    while (sent) {
+        auto received = start_.link.receive();
+        if (!received) return std::unexpected(received.error());
+        if (*received && (*received)->message.type == LinkType::finish) {
+            service_.audit.continue_with((*received)->message.value);
+            return {};
+        }
+        pollfd readable{start_.link.descriptor().number(), POLLIN, 0};
+        if (!*received && ::poll(&readable, 1, -1) < 0 && errno != EINTR) return proto::system_error("poll");
+    }
+    return sent;
 }
 
 std::vector<SessionFacts> Broker::sessions() const {
@@ -416,7 +465,7 @@ void Broker::came_back(std::uint32_t uid, std::size_t stuck) {
 
 void Broker::zygote_lost() {
     service_.audit.event({.event = "zygote-lost", .cause = "a process that makes helpers has ended"});
-    static_cast<void>(start_.link.send({.type = LinkType::renew}));
+    if (phase_ != Phase::finishing) static_cast<void>(start_.link.send({.type = LinkType::renew}));
 }
 
 }  // namespace fdbroker::opener

@@ -1,5 +1,6 @@
 // What a generation does once it has loaded its policy and is confined: serves sessions in one loop, with the helpers'
-// and the control clients' part of it, until the supervisor tells it to hand over or to retire.
+// and the control clients' part of it, until the supervisor tells it to hand over or to retire. One that has handed over
+// lives on as long as its helpers are at work.
 #pragma once
 
 #include <chrono>
@@ -49,13 +50,14 @@ class Broker final : public ControlHost, HelperPool::Owner {
 
     enum class Phase {
         serving,
-        handing_over,  // reads nothing, and ends when nothing is parked and no helper at work
+        handing_over,  // reads nothing, until nothing is parked
+        finishing,     // another one serves; ends when no helper is at work and nothing is parked
         retiring,      // takes nothing new, and ends when every session has, and what they had going on
     };
 
-    void activate();
-    void read_journal(Journal& journal);
     proto::Result<bool> serve_link();
+    void activate();
+    void answer_lost(std::uint32_t generation);
     void adopt(const LinkMessage& message, proto::UniqueFd socket);
     void take_events();
     void serve_turns();
@@ -69,8 +71,10 @@ class Broker final : public ControlHost, HelperPool::Owner {
     void release(Token token);
     void end_session(Session& session);
     void hand_over();
-    void stop_reading();
-    void retire();
+    proto::Result<void> finish_for_helpers();
+    void leave_sessions();
+    proto::Result<void> await_finish();
+    void retire(std::chrono::milliseconds timeout);
 
     proto::BorrowedFd connection_of(const HelperTask& task) override { return task.session->descriptor(); }
     std::vector<Ruling> reported(HelperTask& task, const Report& report) override {
@@ -83,9 +87,12 @@ class Broker final : public ControlHost, HelperPool::Owner {
     void came_back(std::uint32_t uid, std::size_t stuck) override;
     void zygote_lost() override;
 
+    bool has_handed_over() const noexcept {
+        return phase_ == Phase::handing_over && (waiting_.empty() || Clock::now() >= end_by_);
+    }
     bool finished() const noexcept {
         return (phase_ == Phase::retiring && sessions_.empty() && service_.helpers.lasting() == 0) ||
-               (phase_ == Phase::handing_over && waiting_.empty() && service_.helpers.unfinished() == 0);
+               (phase_ == Phase::finishing && waiting_.empty() && !service_.helpers.has_work());
     }
     int patience() const noexcept;
 
@@ -105,16 +112,11 @@ class Broker final : public ControlHost, HelperPool::Owner {
     bool helpers_have_something_ = false;
     // Ended, with descriptors that the peer has not taken, or requests that are with helpers.
     std::vector<std::unique_ptr<Session>> lingering_{};
-    // What a session had asked for when an earlier generation died over it.
-    struct Lost {
-        std::vector<std::uint32_t> ids{};
-        std::vector<std::byte> message{};  // that was no requests
-    };
-    std::unordered_map<Token, Lost> lost_{};
+    Predecessors::LostRequests lost_{};  // until their sessions are adopted
+    bool activated_ = false;
     Phase phase_ = Phase::serving;
-    std::optional<Clock::time_point> hand_over_by_{};  // told to, and serving until helpers are done
-    Clock::time_point end_by_{};
-    bool ended_ = false;  // whatever is still there
+    Clock::time_point end_by_{};  // the phase; not of serving
+    bool ended_ = false;          // whatever is still there
 };
 
 }  // namespace fdbroker::opener

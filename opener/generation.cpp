@@ -22,6 +22,7 @@ Generation::Generation(std::uint32_t number, Parts parts, ConnectionTable& conne
       link_(std::move(parts.link)),
       changes_(std::move(parts.changes)),
       journal_(std::make_unique<Journal>(std::move(parts.journal))),
+      ring_(std::move(parts.ring)),
       report_(std::move(parts.report)),
       policy_(std::move(parts.policy)),
       connections_(connections),
@@ -32,6 +33,12 @@ Result<Generation::Parts> Generation::make_parts(const GenerationOrders& orders,
                                                  UniqueFd changes) {
     auto journal = Journal::create();
     if (!journal) return std::unexpected(journal.error());
+    std::optional<AuditRing> ring;
+    if (orders.recorded) {
+        auto made = AuditRing::create();
+        if (!made) return std::unexpected(made.error());
+        ring.emplace(std::move(*made));
+    }
     auto report = StartReport::create();
     if (!report) return std::unexpected(report.error());
     std::shared_ptr<KeptPolicy> policy = orders.policy;
@@ -40,8 +47,8 @@ Result<Generation::Parts> Generation::make_parts(const GenerationOrders& orders,
         if (!empty) return std::unexpected(empty.error());
         policy = std::make_shared<KeptPolicy>(std::move(*empty));
     }
-    return Parts{std::move(link), std::move(changes), std::move(*journal), std::move(*report),
-                 std::move(policy)};
+    return Parts{std::move(link), std::move(changes), std::move(*journal),
+                 std::move(ring), std::move(*report), std::move(policy)};
 }
 
 Result<std::unique_ptr<Generation>> Generation::start(GenerationOrders orders, ConnectionTable& connections,
@@ -62,9 +69,11 @@ Result<std::unique_ptr<Generation>> Generation::start(GenerationOrders orders, C
     generation->pid_ = ::fork();
     if (generation->pid_ < 0) return proto::system_error("fork");
     if (generation->pid_ == 0) {
-        run_generation({std::move(orders), pair->generation, *generation->journal_, generation->report_,
-                        *generation->policy_, changes_write.borrow()});
+        run_generation({std::move(orders), pair->generation, *generation->journal_, generation->ring(),
+                        generation->report_, *generation->policy_, changes_write.borrow()});
     }
+    // No later generation can touch what this one records.
+    if (generation->ring_) generation->ring_->keep_from_children();
     return generation;
 }
 
@@ -75,13 +84,24 @@ void Generation::kill() const noexcept {
 Generation::~Generation() {
     loop_.remove(link_.descriptor());
     if (changes_) loop_.remove(changes_.borrow());
+    if (ring_) loop_.remove(ring_->wakeup());
 }
 
-void Generation::activated(void* tag, void* changes_tag) {
+void Generation::activated(void* tag, void* changes_tag, void* audit_tag) {
     tag_ = tag;
+    if (ring_) static_cast<void>(loop_.add(ring_->wakeup(), EPOLLIN, audit_tag));
     since_ = std::chrono::steady_clock::now();
     static_cast<void>(loop_.change(link_.descriptor(), EPOLLIN, tag_));
     static_cast<void>(loop_.add(changes_.borrow(), EPOLLIN, changes_tag));
+}
+
+void Generation::handed_over(void* tag) {
+    tag_ = tag;
+    const std::uint32_t events = link_is_full_ ? EPOLLIN | EPOLLOUT : std::uint32_t{EPOLLIN};
+    static_cast<void>(loop_.change(link_.descriptor(), events, tag_));
+    if (!changes_) return;
+    loop_.remove(changes_.borrow());
+    changes_.reset();
 }
 
 Generation::Directories Generation::directories() {

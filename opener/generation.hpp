@@ -1,4 +1,5 @@
-// A generation as its supervisor sees it: the process, the link to it with what that has no room for yet, its journal.
+// A generation as its supervisor sees it: the process, the link to it with what that has no room for yet, its journal and
+// its ring of audit records.
 #pragma once
 
 #include <sys/types.h>
@@ -9,6 +10,7 @@
 #include <memory>
 #include <optional>
 
+#include "opener/audit_ring.hpp"
 #include "opener/audit_sink.hpp"
 #include "opener/connection_table.hpp"
 #include "opener/event_loop.hpp"
@@ -43,8 +45,11 @@ class Generation {
     std::chrono::steady_clock::duration age() const noexcept {
         return std::chrono::steady_clock::now() - since_;
     }
-    // From now on events about it bear `tag`, those about directories `changes_tag`, and its age counts.
-    void activated(void* tag, void* changes_tag);
+    // From now on events about it bear `tag`, those about directories `changes_tag`, those about its audit records
+    // `audit_tag`, and its age counts.
+    void activated(void* tag, void* changes_tag, void* audit_tag);
+    // It serves no more: events about it bear `tag`, and directories are no longer its concern.
+    void handed_over(void* tag);
     // Whether a directory that its rules name has become another. `unknown`: nobody looks any more.
     enum class Directories : std::uint8_t { same, changed, unknown };
     Directories directories();
@@ -73,6 +78,7 @@ class Generation {
     void ready(const Limits& limits) noexcept { limits_ = limits; }
 
     Journal& journal() noexcept { return *journal_; }
+    AuditRing* ring() noexcept { return ring_ ? &*ring_ : nullptr; }
     // For the time after it.
     std::unique_ptr<Journal> take_journal() noexcept { return std::move(journal_); }
     // The policy that it serves by; there once it is ready.
@@ -84,6 +90,7 @@ class Generation {
         Link link;
         proto::UniqueFd changes;
         Journal journal;
+        std::optional<AuditRing> ring;
         StartReport report;
         std::shared_ptr<KeptPolicy> policy;
     };
@@ -101,6 +108,7 @@ class Generation {
     Link link_;
     proto::UniqueFd changes_;  // readable: see Directories
     std::unique_ptr<Journal> journal_;
+    std::optional<AuditRing> ring_;
     StartReport report_;
     std::shared_ptr<KeptPolicy> policy_;
     ConnectionTable& connections_;

@@ -12,6 +12,7 @@
 #include "opener/link.hpp"
 #include "opener/listener.hpp"
 #include "opener/options.hpp"
+#include "opener/predecessors.hpp"
 #include "opener/start_report.hpp"
 #include "opener/supervisor_facts.hpp"
 
@@ -28,9 +29,9 @@ struct GenerationOrders {
     const Options& options;
     std::vector<ListenerFacts> listeners;  // in the order that `adopt` messages count
     std::uint32_t number;
-    std::string cause;               // why it is started, for the record
-    AuditRing* ring;                 // null: nothing is recorded
-    std::vector<Journal*> previous;  // whose requests may be unanswered. Read when this one is activated.
+    std::string cause;                  // why it is started, for the record
+    bool recorded;                      // false: --audit none
+    std::vector<Predecessor> previous;  // whose requests may be unanswered
     FactsPage& facts;
     std::shared_ptr<KeptPolicy> policy;  // to load; null: its files are read, and kept
 };
@@ -38,6 +39,7 @@ struct GenerationOrders {
 struct GenerationStart : GenerationOrders {
     Link& link;
     Journal& journal;  // its own, empty
+    AuditRing* ring;   // its own; null: nothing is recorded
     StartReport& report;
     KeptPolicy& kept;           // what is loaded, or where what is read from the files is kept
     proto::BorrowedFd changes;  // a byte written here: a directory that rules name has become another

@@ -76,11 +76,15 @@ class Journal {
         intake_used_ = size;
     }
 
-    // Of a generation that has ended: all that it left has been answered.
-    void clear() noexcept {
+    // Of a generation that reads no more: what it had taken and left has been answered, but for what helpers still do.
+    void clear_gathered() noexcept {
         for (JournalEntry& entry : entries()) release(entry);
-        for (JournalSlot& slot : slots()) release(slot);
         end_intake(shared_->intake.message.size());
+    }
+    // Of one that has ended: all that it left has been answered.
+    void clear() noexcept {
+        clear_gathered();
+        for (JournalSlot& slot : slots()) release(slot);
     }
     // Notes a request that is answered apart from others. There are as many slots as such requests can be.
     JournalSlot& note_apart(Token token, std::uint32_t id) noexcept;

@@ -19,15 +19,26 @@ enum class LinkType : std::uint32_t {
     activate = 1,  // no other generation serves any more: begin
     // token, value: index of the listener, total: 1 for a new one; with the connection's descriptor
     adopt = 2,
-    hand_over = 3,     // read no more, send what is parked, end; the next generation takes the connections
-    retire = 4,        // answer what peers have sent, end every session, end
-    ping = 5,          // answer with pong: the loop is alive, and what was sent before has been seen to
+    // read no more, send what is parked; the next generation takes the connections. Then end, or say handed_over
+    hand_over = 3,
+    // answer what peers have sent, end every session, end; of one that has handed over: end. value: milliseconds after
+    // which what is unfinished is given up
+    retire = 4,
+    ping =
+        5,  // answer with pong: the loop is alive, and what was sent before has been seen to; token: its number
     not_reloaded = 6,  // for the record; value: status (waitpid(2)) of the generation that could not start
     // token: a connection of the control socket, note: what an earlier generation noted of it; with its descriptor
     adopt_control = 7,
     // token: the control connection that asked; value: CommandResult; with a sealed file in memory that holds what there
     // is to say about it, when there is anything
     result = 8,
+    // value: number of an earlier generation, whose journal the one that gets this has. That has died: answer all that it
+    // had not answered. Before `activate`, or after.
+    lost = 9,
+    // The same, before `activate`, of one that has handed over and lives: answer what it had taken, but not what is with
+    // its helpers.
+    left = 10,
+    finish = 11,  // the answer to handed_over. value: so many records may follow
 
     // generation → supervisor
 
@@ -35,7 +46,7 @@ enum class LinkType : std::uint32_t {
     // after which it is rotated (0: never), keep: files kept besides
     ready = 16,
     release = 17,  // token: its session has ended, let go of the duplicate
-    pong = 18,
+    pong = 18,     // token: the ping's
     // What somebody asked for at the control socket, and the broker found that he may. token: his connection, which
     // must be there: a broker that was taken over can ask for nothing while nobody is connected to the control socket.
     // One `result` answers each, to whichever generation serves by then: the next one where a reload succeeded or this
@@ -47,6 +58,9 @@ enum class LinkType : std::uint32_t {
     note = 22,         // token, note: what the next generation shall know of a control connection
     // A process that makes helpers has ended: start another generation, of the policy in force, beside this one.
     renew = 23,
+    // It does no more but what helpers have begun, for which it lives on. value: records that may come of that. None is
+    // made between this and `finish`.
+    handed_over = 24,
 };
 
 enum class CommandResult : std::uint32_t {

@@ -126,7 +126,7 @@ void run_generation(const GenerationStart& start) {
         resolver.emplace(std::move(so_far.directories));
         // A helper that was taken over shall neither forge records nor answer for the broker.
         start.journal.keep_from_children();
-        for (Journal* journal : start.previous) journal->keep_from_children();
+        for (const Predecessor& previous : start.previous) previous.journal->keep_from_children();
         if (start.ring != nullptr) start.ring->keep_from_children();
         return start_zygotes({policy, *resolver, inspector, identities}, plan.calls, zygotes);
     });
@@ -157,8 +157,14 @@ void run_generation(const GenerationStart& start) {
     if (!helpers) fail(report, exit_failed, helpers.error().message());
     Metrics metrics(policy.rules());
     UserShares shares(policy.limits(), confined->most_descriptors);
-    Service service{
-        {policy, *resolver, inspector, metrics}, audit, start.journal, *control, **helpers, shares};
+    Predecessors predecessors(start.previous);
+    Service service{{policy, *resolver, inspector, metrics},
+                    audit,
+                    start.journal,
+                    *control,
+                    **helpers,
+                    predecessors,
+                    shares};
     Broker broker(start, service, identities, std::move(*loop));
     control->begin(facts, broker);
     const auto ended = broker.run();

@@ -366,11 +366,9 @@ Session::State Session::flush() {
         count_unread(replies.files.size());
         if (replies.entry != nullptr) Journal::release(*replies.entry);
     }
-    if (had_parked) {
-        answer_owed();
-        if (parked_.empty()) answer_deferred();
-        if (state_ != State::writable || !parked_.empty()) return state_;
-    }
+    if (had_parked) answer_deferred();
+    if (parked_.empty() && state_ != State::ended) answer_owed();
+    if (state_ != State::writable || !parked_.empty()) return state_;
     if (may_be_read()) state_ = State::readable;
     return state_;
 }
@@ -380,8 +378,9 @@ Session::State Session::answer_lost(std::span<const std::uint32_t> ids, std::spa
         end(EIO, "more requests were lost than a session can have under way");
         return state_;
     }
-    owed_.assign(ids.begin(), ids.end());
-    answer_owed();
+    owed_.insert(owed_.end(), ids.begin(), ids.end());
+    // What waits has an entry of the journal already; flush() goes on with these.
+    if (state_ != State::writable) answer_owed();
     if (!message.empty() && state_ == State::readable) handle(message);
     return state_;
 }
@@ -417,6 +416,15 @@ void Session::retire() {
     ::shutdown(socket_.number(), SHUT_RD);
 }
 
+void Session::hand_over() noexcept {
+    handed_over_ = true;
+    parked_.clear();
+    owed_.clear();
+    deferred_.clear();
+    entry_ = nullptr;
+    if (state_ != State::ended) state_ = State::readable;
+}
+
 void Session::end(int errno_value, std::string_view cause) {
     service_.delivery.clear();
     std::array<std::byte, 512> message;
@@ -429,7 +437,8 @@ void Session::end(int errno_value, std::string_view cause) {
 void Session::finish(std::string_view cause) {
     // The supervisor holds a duplicate, so closing alone would not tell the peer.
     ::shutdown(socket_.number(), SHUT_RDWR);
-    service_.audit.session_event(audit_, "session-end", cause, std::chrono::steady_clock::now());
+    if (!handed_over_)
+        service_.audit.session_event(audit_, "session-end", cause, std::chrono::steady_clock::now());
     for (const ParkedReplies& replies : parked_) {
         if (replies.entry != nullptr) Journal::release(*replies.entry);
     }

@@ -25,6 +25,7 @@
 #include "opener/journal.hpp"
 #include "opener/link.hpp"
 #include "opener/metrics.hpp"
+#include "opener/predecessors.hpp"
 #include "opener/session_audit.hpp"
 #include "opener/user_share.hpp"
 #include "policy/policy.hpp"
@@ -40,7 +41,7 @@ struct Service {
     Journal& journal;
     ControlServer& control;
     HelperPool& helpers;
-
+    Predecessors& predecessors;
     UserShares& shares;
 
     Delivery delivery{};
@@ -54,8 +55,9 @@ class Session {
         readable,  // the peer's next request
         writable,  // the peer to read: replies are parked, or too many descriptors are on their way to it
         paused,    // paused_until(): its user has used more than there is for it
-        draining,  // helpers: the peer sends nothing more, and reads what they answer
-        ended,     // nothing: the descriptor has been shut down, the cause recorded
+        // helpers, of whatever generation: the peer sends nothing more, and reads what they answer
+        draining,
+        ended,  // nothing: the descriptor has been shut down, the cause recorded
     };
 
     Session(Service& service, Token token, proto::UniqueFd socket, IdentifiedPeer peer);
@@ -93,12 +95,17 @@ class Session {
     std::vector<Ruling> task_reported(HelperTask& task, const Report& report);
     State task_delivered(const Sent& sent);
     State task_failed(const HelperTask& task, int errno_value, std::string_view reason);
+    // Looks whether an earlier generation's helpers have done what a draining session waits for.
+    State drain();
 
     // Answers requests that an earlier generation took and did not live to answer, and serves a message of another kind,
     // when one is given, that it took. More than most_lost ids, which only one that was taken over or several that died
     // in a row can leave, end the session.
     State answer_lost(std::span<const std::uint32_t> ids, std::span<const std::byte> message);
 
+    // The next generation has the connection. Here nothing more is read, and what is parked is left to that one; what
+    // helpers have begun is answered, and the end of the session is that one's to record.
+    void hand_over() noexcept;
     // Takes no more than what the peer has already sent. The session ends when that is answered.
     void retire();
     // Ends the session from this side; `cause` in words, for the record and the peer.
@@ -135,6 +142,7 @@ class Session {
     Ruling record(const proto::Request& request, const Outcome& outcome,
                   std::chrono::steady_clock::time_point received_at);
     void count_unread(std::size_t descriptors) noexcept;
+    bool has_tasks_anywhere() const noexcept;
     void drain_or_finish(std::string_view cause);
     void finish_if_drained();
     bool send_replies();
@@ -153,6 +161,7 @@ class Session {
     SessionUse use_{};
     State state_ = State::readable;
     bool retiring_ = false;
+    bool handed_over_ = false;
     JournalEntry* entry_ = nullptr;  // of the requests whose replies are being gathered
     std::deque<ParkedReplies> parked_{};
     std::vector<std::uint32_t> owed_{};  // lost ids that are not answered yet

@@ -108,13 +108,22 @@ Session::State Session::task_failed(const HelperTask& task, int errno_value, std
 
 // The peer sends nothing more. One that has only shut down its sending waits for what helpers still answer.
 void Session::drain_or_finish(std::string_view cause) {
-    if (tasks_ == 0 || has_hung_up(socket_.borrow())) return finish(cause);
+    if (!has_tasks_anywhere() || has_hung_up(socket_.borrow())) return finish(cause);
     end_cause_ = cause;
     state_ = State::draining;
 }
 
+bool Session::has_tasks_anywhere() const noexcept {
+    return tasks_ != 0 || service_.predecessors.work_for(token_);
+}
+
 void Session::finish_if_drained() {
-    if (state_ == State::draining && tasks_ == 0) finish(end_cause_);
+    if (state_ == State::draining && !has_tasks_anywhere()) finish(end_cause_);
+}
+
+Session::State Session::drain() {
+    finish_if_drained();
+    return state_;
 }
 
 }  // namespace fdbroker::opener

@@ -30,6 +30,7 @@ struct SupervisorFacts {
     std::atomic<std::uint32_t> reloads{0};      // that came into force
     std::atomic<std::uint32_t> failed_reloads{0};
     std::atomic<std::uint32_t> followed{0};     // generations started since a rule's directory became another
+    std::atomic<std::uint32_t> finishing{0};    // that have handed over, and whose helpers are at work
     std::atomic<std::uint32_t> connections{0};  // that the supervisor holds
     std::atomic<std::uint32_t> workers_wanted{0};
     std::array<WorkerFacts, max_workers> workers{};

@@ -108,11 +108,10 @@ json answer_status(const GenerationFacts& facts, const ControlHost& host) {
     answer["version"] = FDBROKER_VERSION;
     answer["policy"] = policy_to_json(facts);
     const SupervisorFacts& supervisor = facts.start.facts.facts();
-    answer["supervisor"] = {{"generations", supervisor.generations.load()},
-                            {"crashes", supervisor.crashes.load()},
-                            {"reloads", supervisor.reloads.load()},
-                            {"failed_reloads", supervisor.failed_reloads.load()},
-                            {"followed", supervisor.followed.load()}};
+    answer["supervisor"] = {
+        {"generations", supervisor.generations.load()}, {"crashes", supervisor.crashes.load()},
+        {"reloads", supervisor.reloads.load()},         {"failed_reloads", supervisor.failed_reloads.load()},
+        {"followed", supervisor.followed.load()},       {"finishing", supervisor.finishing.load()}};
     answer["listeners"] = json::array();
     for (const ListenerFacts& listener : facts.start.listeners) {
         answer["listeners"].push_back({{"name", listener.name},

@@ -111,6 +111,9 @@ std::string status_text(const json& answer, const TextStyle& style) {
     lines.add("so far",
               fmt::format("{}, {} refused, {}", plural(supervisor["reloads"], "reload"),
                           word(supervisor["failed_reloads"]), plural(supervisor["crashes"], "crash")));
+    if (supervisor["finishing"] != 0)
+        lines.add("finishing", fmt::format("{} that handed over, for what helpers have begun",
+                                           plural(supervisor["finishing"], "generation")));
     lines.add("policy", policy_text(answer["policy"]));
     for (const json& listener : answer["listeners"]) {
         lines.add(listener["control"] == true ? "control" : "listening",

@@ -9,8 +9,10 @@
 
 #include <csignal>
 #include <fstream>
+#include <map>
 #include <stdexcept>
 #include <system_error>
+#include <utility>
 
 #include "proto/address.hpp"
 #include "tests/support/wait.hpp"
@@ -42,6 +44,23 @@ std::vector<std::string> RunningOpener::arguments(const TempDir& directory, std:
                                        directory / "audit.jsonl"};
     arguments.insert(arguments.end(), more.begin(), more.end());
     return arguments;
+}
+
+std::string unexplained_numbers(const std::vector<nlohmann::json>& records) {
+    std::map<std::uint64_t, int> numbers;
+    for (const nlohmann::json& record : records) {
+        ++numbers[record["seq"].get<std::uint64_t>()];
+        if (!record.contains("unused")) continue;
+        const auto [first, last] = record["unused"].get<std::pair<std::uint64_t, std::uint64_t>>();
+        for (std::uint64_t number = first; number <= last; ++number) ++numbers[number];
+    }
+    std::uint64_t due = 1;
+    for (const auto& [number, count] : numbers) {
+        if (number != due) return std::to_string(due) + " is missing";
+        if (count != 1) return std::to_string(number) + " is there " + std::to_string(count) + " times";
+        ++due;
+    }
+    return "";
 }
 
 RunningOpener::RunningOpener(const TempDir& directory, std::string_view policy, std::vector<std::string> more)

@@ -34,6 +34,10 @@ void reap_held(pid_t child);
 // Until a process that was sent SIGSTOP has stopped.
 void wait_until_stopped(pid_t pid);
 
+// Of all records of an opener: the first number that no record bears and none explains, or that is there twice, in words;
+// "" when there is none.
+std::string unexplained_numbers(const std::vector<nlohmann::json>& records);
+
 class RunningOpener {
   public:
     // In `directory`, which must outlive it: policy.yaml with this text, opener.sock for everyone, audit.jsonl.

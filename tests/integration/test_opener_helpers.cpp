@@ -3,11 +3,13 @@
 #include <fcntl.h>
 #include <sys/mount.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <csignal>
+#include <filesystem>
 #include <fstream>
 #include <map>
 #include <string>
@@ -228,7 +230,10 @@ TEST_CASE("helpers: a broker that dies takes them along, and the next one answer
     });
 }
 
-TEST_CASE("helpers: a reload does not wait for a filesystem that hangs") {
+TEST_CASE(
+    "helpers: a reload waits for no filesystem that hangs, and what hangs in it is answered by the "
+    "generation "
+    "that took it") {
     FDBROKER_SKIP_UNLESS(has_fuse(), "needs root, a mount namespace and /dev/fuse");
     run_in_mount_namespace([] {
         const Fixture fixture;
@@ -237,11 +242,147 @@ TEST_CASE("helpers: a reload does not wait for a filesystem that hangs") {
         TestPeer peer(opener.socket()), other(opener.socket());
         peer.ask({fixture.hanging + "/lookup"});
         filesystem.wait_for_hanging(1);
+        const proto::UniqueFd first = end_of(opener.broker());
+        SUBCASE("in time") {
+            opener.process().signal(SIGHUP);
+            opener.wait_for_event("start", 2);
+            CHECK(other.open(fixture.data + "/local").status == 0);
+            CHECK(peer.open(fixture.data + "/local").status == 0);
+            CHECK_FALSE(is_readable_now(peer.socket()));
+            filesystem.release();
+            const auto answers = peer.answers();
+            REQUIRE(answers.size() == 1);
+            CHECK(answers[0].id == 1);
+            CHECK(answers[0].content() == "fine");
+            wait_readable(first.borrow());
+            const auto records = opener.wait_for_event("finished");
+            const auto record = std::ranges::find_if(
+                records, [&](const auto& each) { return each["seq"] == answers[0].record; });
+            REQUIRE(record != records.end());
+            CHECK((*record)["generation"] == 1);
+            CHECK((*record)["decision"] == "allowed");
+            CHECK(unexplained_numbers(records) == "");
+            CHECK(std::ranges::none_of(records,
+                                       [](const auto& each) { return each["event"] == "session-end"; }));
+        }
+        SUBCASE("by a peer that sends nothing more, and reads what comes") {
+            SUBCASE("since before") {
+                ::shutdown(peer.socket().number(), SHUT_WR);
+                opener.process().signal(SIGHUP);
+                opener.wait_for_event("start", 2);
+            }
+            SUBCASE("since then") {
+                opener.process().signal(SIGHUP);
+                opener.wait_for_event("start", 2);
+                ::shutdown(peer.socket().number(), SHUT_WR);
+            }
+            CHECK(other.open(fixture.data + "/local").status == 0);
+            filesystem.release();
+            CHECK(peer.answers().front().content() == "fine");
+            CHECK(peer.wait_for_end() == "");
+            opener.wait_for_event("session-end");
+            wait_readable(first.borrow());
+        }
+        SUBCASE("and is killed") {
+            const pid_t broker = opener.broker();
+            opener.process().signal(SIGHUP);
+            opener.wait_for_event("start", 2);
+            ::kill(broker, SIGKILL);
+            const auto lost = peer.answers();
+            REQUIRE(lost.size() == 1);
+            CHECK(lost[0].id == 1);
+            CHECK(lost[0].status == EIO);
+            filesystem.release();
+            opener.wait_for_event("crash");
+            // By nobody else either: not by one that is started later.
+            opener.process().signal(SIGHUP);
+            opener.wait_for_event("start", 3);
+            CHECK(peer.open(fixture.data + "/local").status == 0);
+            CHECK_FALSE(is_readable_now(peer.socket()));
+            CHECK(unexplained_numbers(opener.wait_for_event("crash")) == "");
+        }
+        SUBCASE("and both are killed") {
+            const pid_t broker = opener.broker();
+            opener.process().signal(SIGHUP);
+            opener.wait_for_event("start", 2);
+            const pid_t next = opener.broker();
+            ::kill(next, SIGSTOP);
+            ::kill(broker, SIGKILL);
+            ::kill(next, SIGKILL);
+            CHECK(peer.answers().front().status == EIO);
+            CHECK(peer.open(fixture.data + "/local").status == 0);
+            CHECK_FALSE(is_readable_now(peer.socket()));
+            filesystem.release();
+        }
+        SUBCASE("and the opener stops") {
+            opener.process().signal(SIGHUP);
+            opener.wait_for_event("start", 2);
+            opener.process().signal(SIGTERM);
+            wait_for_removal(opener.socket());
+            filesystem.release();
+            CHECK(peer.answers().front().content() == "fine");
+            CHECK(peer.wait_for_end() == "");
+        }
+        if (std::filesystem::exists(opener.socket())) {
+            CHECK(opener.stop() == 0);
+        } else {
+            CHECK(opener.process().wait().status == 0);
+        }
+    });
+}
+
+TEST_CASE("helpers: over a reload as well, what hangs is answered at its deadline") {
+    FDBROKER_SKIP_UNLESS(has_fuse(), "needs root, a mount namespace and /dev/fuse");
+    run_in_mount_namespace([] {
+        const Fixture fixture;
+        HangingFilesystem filesystem(fixture.hanging);
+        RunningOpener opener(fixture.directory, fixture.policy("2s"));
+        TestPeer peer(opener.socket());
+        peer.ask(std::vector<std::string>(6, fixture.hanging + "/open"));
+        filesystem.wait_for_hanging(4);
         opener.process().signal(SIGHUP);
-        CHECK(peer.answers().front().status == EIO);
         opener.wait_for_event("start", 2);
-        CHECK(other.open(fixture.data + "/local").status == 0);
+        for (const auto& answer : answers_of(peer, 6)) CHECK(answer.status == ETIMEDOUT);
+        // It has nothing more to do, whatever becomes of its helpers.
+        const auto records = opener.wait_for_event("finished");
+        CHECK(unexplained_numbers(records) == "");
+        CHECK(std::ranges::count_if(records, [](const auto& record) {
+                  return record["event"] == "request" && record["generation"] == 1;
+              }) == 6);
         filesystem.release();
+        CHECK(opener.stop() == 0);
+    });
+}
+
+TEST_CASE("helpers: at most four generations finish, and the oldest gives up first") {
+    FDBROKER_SKIP_UNLESS(has_fuse(), "needs root, a mount namespace and /dev/fuse");
+    run_in_mount_namespace([] {
+        const Fixture fixture;
+        HangingFilesystem filesystem(fixture.hanging);
+        RunningOpener opener(fixture.directory, fixture.policy("60s"));
+        TestPeer peer(opener.socket());
+        std::vector<proto::UniqueFd> brokers;
+        for (unsigned reload = 1; reload <= 5; ++reload) {
+            peer.ask({fixture.hanging + "/open"});
+            filesystem.wait_for_hanging(reload);
+            brokers.push_back(end_of(opener.broker()));
+            opener.process().signal(SIGHUP);
+            opener.wait_for_event("start", reload + 1);
+        }
+        const auto given_up = peer.answers();
+        REQUIRE(given_up.size() == 1);
+        CHECK(given_up[0].id == 1);
+        CHECK(given_up[0].status == EIO);
+        CHECK(given_up[0].reason.find("unknown") != std::string::npos);
+        wait_readable(brokers.front().borrow());
+        for (std::size_t i = 1; i < brokers.size(); ++i) CHECK_FALSE(is_readable_now(brokers[i].borrow()));
+        const std::string control = fixture.directory / "control.sock";
+        const Outcome status = run({.arguments = {openerctl_program(), "--control", control, "status"}});
+        CHECK(status.out.find("4 generations that handed over") != std::string::npos);
+        filesystem.release();
+        for (const auto& answer : answers_of(peer, 4)) CHECK(answer.content() == "fine");
+        for (const auto& broker : brokers) wait_readable(broker.borrow());
+        CHECK(unexplained_numbers(opener.wait_for_event("finished", 5)) == "");
         CHECK(opener.stop() == 0);
     });
 }

@@ -174,17 +174,35 @@ TEST_CASE("audit ring: while nothing can be written nothing is taken, and no num
     CHECK(taken == "one\ntwo\n");
 }
 
-TEST_CASE("audit ring: a new producer begins with an empty ring and the number that is due") {
+TEST_CASE("audit ring: a producer goes on with the number that it is told, and loses nothing") {
     auto ring = AuditRing::create();
     REQUIRE(ring);
     REQUIRE(ring->append("one\n"));
-    ring->renew(7);
-    std::string taken;
-    CHECK(ring->take(taken) == 0);
+    ring->continue_at(7);
     CHECK(ring->next_sequence() == 7);
     REQUIRE(ring->append("two\n"));
+    CHECK(ring->next_sequence() == 8);
+    std::string taken;
     ring->take(taken);
-    CHECK(taken == "two\n");
+    CHECK(taken == "one\ntwo\n");
+}
+
+TEST_CASE("audit trail: of a generation that finishes, as many records are made as it may make") {
+    auto ring = AuditRing::create();
+    REQUIRE(ring);
+    AuditTrail trail(&*ring, 3, "");
+    UserShare share(std::nullopt);
+    SessionAudit session(1, R"("peer":{})", share);
+    ring->continue_at(10);
+    trail.continue_with(2);
+    CHECK(trail.decision(session, {}, AuditTrail::Clock::now()).sequence == 10);
+    trail.event({.event = "helper-back"});
+    const auto above = trail.decision(session, {}, AuditTrail::Clock::now());
+    CHECK(above.sequence == 0);
+    CHECK(!above.may_leave);
+    trail.event({.event = "helper-back"});
+    CHECK(ring->next_sequence() == 12);
+    CHECK(trail.counts().failed == 1);
 }
 
 TEST_CASE("audit ring: a full ring is waited for, and given up on where nobody empties it") {

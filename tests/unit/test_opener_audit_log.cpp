@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -54,6 +55,12 @@ void limit_files(rlim_t size) {
     REQUIRE(::setrlimit(RLIMIT_FSIZE, &limit) == 0);
 }
 
+AuditRing make_ring() {
+    auto ring = AuditRing::create();
+    REQUIRE(ring);
+    return std::move(*ring);
+}
+
 std::string line_of(char letter, std::size_t size) {
     return std::string(size - 1, letter) + '\n';
 }
@@ -62,22 +69,103 @@ std::string line_of(char letter, std::size_t size) {
 
 TEST_CASE("audit log: generations go on counting, also after one that died between a record and its number") {
     const Fixture fixture;
+    AuditRing one = make_ring(), two = make_ring();
     AuditLog log = fixture.log();
-    log.begin(1);
-    AuditTrail(log.ring(), 1, "").event({.event = "first"});
-    REQUIRE(log.ring()->append(line_beginning(2, 1) + "\"event\":\"second\"}\n"));
-    log.begin(2);
-    CHECK(log.ring()->next_sequence() == 3);
-    AuditTrail(log.ring(), 2, "0123456789abcdef0123").event({.event = "third"});
-    log.record("fourth", "in words");
+    log.begin(1, &one);
+    AuditTrail(&one, 1, "").event({.event = "first"});
+    REQUIRE(one.append(line_beginning(2, 1) + "\"event\":\"second\"}\n"));
+    log.end(1, "was killed");
+    log.begin(2, &two);
+    CHECK(two.next_sequence() == 4);
+    AuditTrail(&two, 2, "0123456789abcdef0123").event({.event = "fourth"});
+    log.end(2, "");
+    log.record("fifth", "in words");
     CHECK(log.drain());
     const auto records = fixture.records();
-    REQUIRE(records.size() == 4);
-    for (std::size_t i = 0; i < 4; ++i) CHECK(records[i]["seq"] == i + 1);
-    CHECK(records[2]["generation"] == 2);
-    CHECK(records[2]["policy"] == "0123456789abcdef");
-    CHECK(records[3]["cause"] == "in words");
-    CHECK(!log.is_foul());
+    REQUIRE(records.size() == 5);
+    for (std::size_t i = 0; i < 5; ++i) CHECK(records[i]["seq"] == i + 1);
+    CHECK(records[2]["event"] == "crash");
+    CHECK(records[2]["cause"] == "was killed");
+    CHECK(records[2]["generation"] == 1);
+    CHECK(records[3]["policy"] == "0123456789abcdef");
+    CHECK(records[4]["generation"] == 2);
+    CHECK(records[4]["cause"] == "in words");
+}
+
+TEST_CASE(
+    "audit log: one that has handed over has numbers of its own, and those that it leaves are on record") {
+    const Fixture fixture;
+    AuditRing one = make_ring(), two = make_ring();
+    AuditLog log = fixture.log();
+    log.begin(1, &one);
+    AuditTrail first(&one, 1, "");
+    first.event({.event = "before"});
+    // Not taken yet: it is, before the numbers are told.
+    CHECK(log.hand_over(4) == 4);
+    first.continue_with(4);
+    log.begin(2, &two);
+    AuditTrail second(&two, 2, "");
+    second.event({.event = "start"});
+    first.event({.event = "late"});
+    CHECK(log.drain());
+    second.event({.event = "next"});
+    first.event({.event = "later"});
+    CHECK(log.drain());
+    CHECK(!log.is_foul(1));
+    SUBCASE("as it should") {
+        log.end(1, "");
+    }
+    SUBCASE("killed") {
+        log.end(1, "was killed");
+    }
+    SUBCASE("after it put in too many") {
+        first.event({.event = "late"});
+        first.event({.event = "late"});
+        REQUIRE(one.append(line_beginning(6, 1) + "\"event\":\"too late\"}\n"));
+        CHECK(log.drain());
+        CHECK(log.is_foul(1));
+        CHECK(!log.is_foul(2));
+        log.end(1, "was killed");
+    }
+    SUBCASE("after it put in a number of its successor's") {
+        REQUIRE(one.append(line_beginning(9, 1) + "\"event\":\"late\"}\n"));
+        CHECK(log.drain());
+        CHECK(log.is_foul(1));
+        log.end(1, "was killed");
+    }
+    second.event({.event = "last"});
+    CHECK(log.drain());
+    std::map<std::uint64_t, json> numbered;
+    for (const json& record : fixture.records()) {
+        CHECK(!numbered.contains(record["seq"].get<std::uint64_t>()));
+        numbered[record["seq"].get<std::uint64_t>()] = record;
+    }
+    CHECK(numbered[1]["event"] == "before");
+    CHECK(numbered[2]["event"] == "late");
+    CHECK(numbered[3]["event"] == "later");
+    const json& end = numbered[6];
+    CHECK(end["generation"] == 1);
+    if (numbered.contains(4)) {
+        CHECK(end["event"] == "foul");
+        CHECK(!end.contains("unused"));
+        CHECK(end["bytes"] > 0);
+    } else {
+        CHECK(end["unused"] == json::array({4, 5}));
+        CHECK((end["event"] == "finished" || end["event"] == "crash" || end["event"] == "foul"));
+    }
+    CHECK(numbered[7]["event"] == "start");
+    CHECK(numbered[8]["event"] == "next");
+    CHECK(numbered[9]["event"] == "last");
+}
+
+TEST_CASE("audit log: no generation is given more late numbers than may come of what helpers do") {
+    const Fixture fixture;
+    AuditRing one = make_ring(), two = make_ring();
+    AuditLog log = fixture.log();
+    log.begin(1, &one);
+    CHECK(log.hand_over(1'000'000'000) == AuditLog::most_late_records);
+    log.begin(2, &two);
+    CHECK(two.next_sequence() == AuditLog::most_late_records + 2);
 }
 
 TEST_CASE("audit log: what is no record of this generation, or no record at all, is told and thrown away") {
@@ -89,13 +177,14 @@ TEST_CASE("audit log: what is no record of this generation, or no record at all,
           line_beginning(2, 1) + std::string(max_line, ' ') + "}\n"}) {
         CAPTURE(bad);
         const Fixture fixture;
+        AuditRing one = make_ring(), two = make_ring();
         AuditLog log = fixture.log();
-        log.begin(1);
-        REQUIRE(log.ring()->append(good));
-        REQUIRE(log.ring()->append(bad));
+        log.begin(1, &one);
+        REQUIRE(one.append(good));
+        REQUIRE(one.append(bad));
         CHECK(log.drain());
-        CHECK(log.is_foul());
-        REQUIRE(log.ring()->append(good));
+        CHECK(log.is_foul(1));
+        REQUIRE(one.append(good));
         CHECK(log.drain());
         auto records = fixture.records();
         REQUIRE(records.size() == 2);
@@ -103,22 +192,24 @@ TEST_CASE("audit log: what is no record of this generation, or no record at all,
         CHECK(records[1]["event"] == "foul");
         CHECK(records[1]["seq"] == 2);
         CHECK(records[1]["bytes"] == bad.size());
-        log.begin(2);
-        CHECK(!log.is_foul());
-        AuditTrail(log.ring(), 2, "").event({.event = "after"});
+        log.end(1, "was killed");
+        log.begin(2, &two);
+        CHECK(!log.is_foul(2));
+        AuditTrail(&two, 2, "").event({.event = "after"});
         CHECK(log.drain());
         records = fixture.records();
         CHECK(records.back()["event"] == "after");
-        CHECK(records.back()["seq"] == 3);
+        CHECK(records.back()["seq"] == 4);
     }
 }
 
 TEST_CASE("audit log: a full disk stops grants, loses no record and leaves whole lines") {
     const Fixture fixture;
     run_in_child([&] {
+        AuditRing ring = make_ring();
         AuditLog log = fixture.log();
-        log.begin(1);
-        AuditTrail trail(log.ring(), 1, "");
+        log.begin(1, &ring);
+        AuditTrail trail(&ring, 1, "");
         UserShare share(std::nullopt);
         SessionAudit session(1, R"("peer":{})", share);
         const auto granted = [&] {

@@ -1,0 +1,107 @@
+#include "opener/finishing_generations.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace fdbroker::opener {
+
+namespace {
+
+// A generation ends by itself in less (broker.cpp, finish_timeout).
+constexpr std::chrono::seconds finish_within{65};
+// The same after it was told to.
+constexpr std::chrono::milliseconds retire_slack{3'000};
+// One that a filesystem holds uninterruptibly does not end when it is killed.
+constexpr std::chrono::seconds abandon_after{1};
+
+}  // namespace
+
+void FinishingGenerations::add(std::unique_ptr<Generation> generation, std::uint64_t records) {
+    generation->handed_over(generation.get());
+    generation->post({.type = LinkType::finish, .value = static_cast<std::uint32_t>(records)});
+    all_.push_back({.generation = std::move(generation), .kill_at = Clock::now() + finish_within});
+    const auto staying = std::ranges::count(all_, false, &Finishing::gives_up);
+    if (static_cast<std::size_t>(staying) <= most) return;
+    give_up_by(*std::ranges::find(all_, false, &Finishing::gives_up), std::chrono::milliseconds(0));
+}
+
+void FinishingGenerations::give_up_by(Finishing& one, std::chrono::milliseconds timeout) {
+    one.gives_up = true;
+    one.kill_at = std::min(one.kill_at, Clock::now() + timeout + retire_slack);
+    one.generation->post({.type = LinkType::retire, .value = static_cast<std::uint32_t>(timeout.count())});
+}
+
+void FinishingGenerations::retire(std::chrono::milliseconds timeout) {
+    for (Finishing& one : all_) give_up_by(one, timeout);
+}
+
+bool FinishingGenerations::serve(const void* tag, std::uint32_t events, std::size_t most_messages) {
+    const auto found =
+        std::ranges::find_if(all_, [tag](const Finishing& one) { return one.generation.get() == tag; });
+    if (found == all_.end()) return false;
+    if ((events & EPOLLOUT) != 0) found->generation->send_queued();
+    while (most_messages > 0 && found->generation->receive()) --most_messages;
+    return true;
+}
+
+std::unique_ptr<Generation> FinishingGenerations::reaped(pid_t pid) {
+    const auto found =
+        std::ranges::find_if(all_, [pid](const Finishing& one) { return one.generation->is(pid); });
+    if (found == all_.end()) return nullptr;
+    auto generation = std::move(found->generation);
+    all_.erase(found);
+    generation->reaped();
+    return generation;
+}
+
+void FinishingGenerations::kill(Finishing& one) {
+    one.killed = true;
+    one.kill_at = Clock::now() + abandon_after;
+    one.generation->kill();
+}
+
+std::unique_ptr<Generation> FinishingGenerations::act_on_time(Clock::time_point now) {
+    for (auto one = all_.begin(); one != all_.end(); ++one) {
+        if (now < one->kill_at) continue;
+        if (one->killed) {
+            auto generation = std::move(one->generation);
+            all_.erase(one);
+            return generation;
+        }
+        kill(*one);
+    }
+    return nullptr;
+}
+
+void FinishingGenerations::kill_foul(const AuditLog& log) {
+    for (Finishing& one : all_) {
+        if (!one.killed && log.is_foul(one.generation->number())) kill(one);
+    }
+}
+
+std::optional<FinishingGenerations::Clock::time_point> FinishingGenerations::again_at() const noexcept {
+    if (all_.empty()) return std::nullopt;
+    return std::ranges::min_element(all_, {}, &Finishing::kill_at)->kill_at;
+}
+
+std::vector<Predecessor> FinishingGenerations::predecessors() const {
+    std::vector<Predecessor> predecessors;
+    for (const Finishing& one : all_)
+        predecessors.push_back({one.generation->number(), &one.generation->journal()});
+    return predecessors;
+}
+
+void FinishingGenerations::told_with(std::uint64_t ping) {
+    for (Finishing& one : all_) one.told_with = ping;
+}
+
+void FinishingGenerations::answered(std::uint64_t ping) {
+    for (Finishing& one : all_) {
+        if (one.told_with == 0 || one.told_with > ping) continue;
+        one.told_with = 0;
+        // One that is activated after this must not answer a second time.
+        one.generation->journal().clear_gathered();
+    }
+}
+
+}  // namespace fdbroker::opener

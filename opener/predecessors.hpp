@@ -1,0 +1,58 @@
+// What earlier generations have left unanswered, as their journals tell: those that died, and those that have handed over
+// and live on until their helpers are done.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+#include "opener/journal.hpp"
+#include "opener/link.hpp"
+#include "proto/message.hpp"
+
+namespace fdbroker::opener {
+
+// The journal of an earlier generation, mapped by this one.
+struct Predecessor {
+    std::uint32_t number;
+    Journal* journal;
+};
+
+class Predecessors {
+  public:
+    // What a session had asked for and nobody is going to answer but who reads this.
+    struct Lost {
+        std::vector<std::uint32_t> ids{};
+        std::vector<std::byte> message{};  // that was no requests
+    };
+    using LostRequests = std::unordered_map<Token, Lost>;
+
+    explicit Predecessors(std::span<const Predecessor> all) {
+        for (const auto& [number, journal] : all) known_.push_back({.number = number, .journal = journal});
+    }
+
+    // Adds to `lost` what one that lives on (LinkType::left) had taken and not given to helpers. Nothing is added twice,
+    // by this or by take_lost().
+    void take_left(std::uint32_t generation, LostRequests& lost);
+    // The same of one that has ended (LinkType::lost): everything.
+    void take_lost(std::uint32_t generation, LostRequests& lost);
+
+    // Whether one that lives on has a request of this connection with a helper.
+    bool work_for(Token token) const noexcept;
+
+  private:
+    struct Known {
+        std::uint32_t number;
+        Journal* journal;
+        bool gathered_taken = false;
+        bool lives = false;  // as it was last told
+    };
+    Known* find(std::uint32_t generation) noexcept;
+    void take_gathered(Known& one, LostRequests& lost);
+
+    std::vector<Known> known_{};
+};
+
+}  // namespace fdbroker::opener
