@@ -43,8 +43,7 @@ Outcome refused_by_policy(const policy::Refusal& refusal, OperationSet requested
     outcome.rule = refusal.denied_by;
     if (refusal.errno_value == ENOENT) {
         // `reveal: ENOENT`: the peer must see what it sees where there is no file.
-        outcome.step = Step::resolve;
-        outcome.reason = explain_open_failure(ENOENT);
+        tell_instead(outcome, Step::resolve, explain_open_failure(ENOENT));
     }
     return outcome;
 }

@@ -73,12 +73,10 @@ std::optional<Outcome> execute(const Tools& tools, const policy::Peer& peer, con
     }
     outcome.errno_value = done.error().errno_value;
     outcome.step = outcome.recorded_step = done.error().step;
-    outcome.reason = outcome.recorded_reason = std::move(done.error().reason);
+    outcome.reason = std::move(done.error().reason);
     // As where the name that was asked for is told not to exist.
-    if (outcome.step == Step::decide && outcome.errno_value == ENOENT) {
-        outcome.step = Step::resolve;
-        outcome.reason = explain_open_failure(ENOENT);
-    }
+    if (outcome.step == Step::decide && outcome.errno_value == ENOENT)
+        tell_instead(outcome, Step::resolve, explain_open_failure(ENOENT));
     return outcome;
 }
 

@@ -3,10 +3,10 @@
 
 #include <memory>
 #include <optional>
-#include <string>
 #include <string_view>
 
 #include "opener/lasting_work.hpp"
+#include "opener/rare_text.hpp"
 #include "opener/resolver.hpp"
 #include "policy/policy.hpp"
 #include "proto/message.hpp"
@@ -17,11 +17,11 @@ struct Outcome {
     // 0: it was done; then step is none and the reason empty.
     int errno_value = 0;
     proto::Step step = proto::Step::none;
-    std::string reason{};
+    RareText reason{};
 
     // What the reply carries, where it was done. Most have one or the other.
     std::optional<DeliverableFile> file{};
-    std::string payload{};  // bytes
+    RareText payload{};  // bytes
     // What goes on once the reply has left; only from where Place::may_last().
     std::unique_ptr<LastingWork> lasting{};
 
@@ -29,18 +29,23 @@ struct Outcome {
     // something else (`reveal: ENOENT`).
     policy::OperationSet operations{};
     const policy::Rule* rule = nullptr;
-    std::string final_path{};  // where links that were followed led; empty: none was
+    RareText final_path{};  // where links that were followed led; empty: none was
     proto::Step recorded_step = proto::Step::none;
-    std::string recorded_reason{};
+    RareText other_reason{};  // empty: the same that the peer is told
+
+    std::string_view recorded_reason() const noexcept {
+        return other_reason.empty() ? reason.view() : other_reason.view();
+    }
 };
 
 // Refused at `step`; operations and rule are the caller's to fill in.
-inline Outcome refused(proto::Step step, int errno_value, std::string_view reason) {
-    return {.errno_value = errno_value,
-            .step = step,
-            .reason = std::string(reason),
-            .recorded_step = step,
-            .recorded_reason = std::string(reason)};
+inline Outcome refused(proto::Step step, int errno_value, RareText reason) {
+    return {.errno_value = errno_value, .step = step, .reason = std::move(reason), .recorded_step = step};
+}
+// The peer is told another reason, another step than what goes on record.
+inline void tell_instead(Outcome& outcome, proto::Step step, RareText reason) {
+    outcome.step = step;
+    outcome.other_reason = std::exchange(outcome.reason, std::move(reason));
 }
 
 }  // namespace fdbroker::opener

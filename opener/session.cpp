@@ -37,7 +37,7 @@ void cancel(Outcome& outcome) {
     outcome.payload.clear();
     outcome.errno_value = ECANCELED;
     outcome.step = outcome.recorded_step = Step::deliver;
-    outcome.reason = outcome.recorded_reason = "another request of the batch was refused";
+    outcome.reason = "another request of the batch was refused";
 }
 
 // Later it may go: the peer must read, or others must, whose unread descriptors the kernel counts together with these.
@@ -286,7 +286,7 @@ Ruling Session::record(const proto::Request& request, const Outcome& outcome,
         .rule = outcome.rule,
         .errno_value = outcome.errno_value,
         .step = outcome.recorded_step,
-        .reason = outcome.recorded_reason,
+        .reason = outcome.recorded_reason(),
     };
     const AuditTrail::Recorded recorded = service_.audit.decision(audit_, record, now);
     if (!recorded.may_leave) {

@@ -61,11 +61,11 @@ std::vector<Ruling> Session::task_reported(HelperTask& task, const Report& repor
         const ReportedOutcome& reported = report.outcomes[i];
         const Outcome outcome{
             .errno_value = reported.errno_value,
+            .reason = reported.reason,
             .operations = reported.operations,
             .rule = reported.rule && *reported.rule < rules.size() ? &rules[*reported.rule] : nullptr,
-            .final_path = std::string(reported.final_path),
-            .recorded_step = reported.step,
-            .recorded_reason = std::string(reported.reason)};
+            .final_path = reported.final_path,
+            .recorded_step = reported.step};
         rulings.push_back(record(task.parts[i].request, outcome, task.received_at));
         task.parts[i].record = rulings.back().record;
     }

@@ -135,7 +135,7 @@ class Helper {
             reported.operations = outcome.operations;
             if (outcome.rule != nullptr)
                 reported.rule = static_cast<std::uint32_t>(outcome.rule - tools_.policy.rules().data());
-            reported.reason = outcome.recorded_reason;
+            reported.reason = outcome.recorded_reason();
             reported.final_path = outcome.final_path;
         }
         say_to_broker(write_report(report));

@@ -8,12 +8,12 @@
 #include <expected>
 #include <memory>
 #include <optional>
-#include <string>
 #include <utility>
 
 #include "opener/decide.hpp"
 #include "opener/lasting_work.hpp"
 #include "opener/place.hpp"
+#include "opener/rare_text.hpp"
 #include "opener/resolver.hpp"
 #include "opener/tools.hpp"
 #include "policy/policy.hpp"
@@ -33,7 +33,7 @@ struct Work {
 
 // Where links that were followed led.
 struct LedTo {
-    std::string path{};                  // empty: none was followed
+    RareText path{};                     // empty: none was followed
     const policy::Rule* rule = nullptr;  // that decided about it; null: none
 };
 
@@ -41,7 +41,7 @@ struct LedTo {
 struct Stop {
     proto::Step step = proto::Step::none;
     int errno_value = 0;
-    std::string reason{};
+    RareText reason{};
     LedTo led_to{};
 
     // Nothing has been done, and a helper has to do it.
@@ -51,7 +51,7 @@ struct Stop {
 // What an operation answers.
 struct Answer {
     std::optional<DeliverableFile> file{};
-    std::string payload{};
+    RareText payload{};
     std::unique_ptr<LastingWork> lasting{};
     LedTo led_to{};
 };
