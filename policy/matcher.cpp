@@ -32,6 +32,11 @@ std::size_t table_size(std::size_t count) {
     return std::bit_ceil(count + count / 2 + 1);
 }
 
+// With that name, or with that name and a slash.
+bool begins_with(std::string_view names, std::string_view name) noexcept {
+    return names.starts_with(name) && (names.size() == name.size() || names[name.size()] == '/');
+}
+
 std::uint32_t index_of(std::size_t size) {
     assert(size < Matcher::none);
     return static_cast<std::uint32_t>(size);
@@ -77,7 +82,7 @@ Matcher::Place Matcher::child(Place parent, std::string_view name, std::uint32_t
     for (std::size_t at = hash & mask; slots_[at].node != 0; at = (at + 1) & mask) {
         if (slots_[at].hash != hash) continue;
         const Node& found = node(slots_[at].node);
-        if (found.parent == parent && found.name() == name) return slots_[at].node;
+        if (found.parent == parent && begins_with(found.name(), name)) return slots_[at].node;
     }
     return none;
 }
@@ -87,8 +92,9 @@ MatcherBuilder::MatcherBuilder() {
 }
 
 MatcherBuilder::Index MatcherBuilder::new_node(Index parent) {
-    nodes_.push_back({.parent = parent});
-    return index_of(nodes_.size() - 1);
+    const Index index = index_of(nodes_.size());
+    nodes_.push_back({.parent = parent, .top = index});
+    return index;
 }
 
 MatcherBuilder::Index MatcherBuilder::any_depth_child(Index parent) {
@@ -113,6 +119,7 @@ MatcherBuilder::Index MatcherBuilder::glob_child(Index parent, const Glob& glob)
     const auto [edge, first] = glob_edges_.try_emplace(pair_key(parent, known->second), 0);
     if (first) {
         edge->second = new_node(parent);
+        nodes_[parent].has_globs = true;
         pending_globs_.push_back({parent, edge->second, known->second});
     }
     return edge->second;
@@ -124,7 +131,9 @@ MatcherBuilder::Index MatcherBuilder::literal_child(Index parent, const std::str
     if (first) {
         edge->second = new_node(parent);
         nodes_[edge->second].name = &name->first;
-        nodes_[parent].literals = true;
+        nodes_[edge->second].name_size = text.size();
+        nodes_[parent].literal = edge->second;
+        ++nodes_[parent].literals;
     }
     return edge->second;
 }
@@ -151,16 +160,27 @@ void MatcherBuilder::count_entries() {
         ++(one.effect == Effect::deny ? nodes_[one.node].denies : nodes_[one.node].allows);
 }
 
+// A child comes after its parent in nodes_.
+void MatcherBuilder::join_names() {
+    for (NodeDraft& node : nodes_) {
+        const bool ends = node.denies + node.allows != 0;
+        if (node.name == nullptr || ends || node.any_depth != Matcher::none || node.has_globs) continue;
+        if (node.literals != 1) continue;
+        node.joined = true;
+        nodes_[node.literal].top = node.top;
+        nodes_[node.literal].name_size += node.name_size + 1;
+    }
+}
+
 void MatcherBuilder::choose_places() {
     std::size_t bytes = 0;
     const auto place = [&](NodeDraft& node) {
         node.place = index_of(bytes / unit);
-        const std::size_t name = node.name == nullptr ? 0 : node.name->size();
         bytes += sizeof(Matcher::Node) + (node.denies + node.allows) * sizeof(Entry) +
-                 (name + unit - 1) / unit * unit;
+                 (node.name_size + unit - 1) / unit * unit;
     };
     for (NodeDraft& node : nodes_) {
-        if (node.below_any_depth) continue;
+        if (node.below_any_depth || node.joined) continue;
         place(node);
         if (node.any_depth != Matcher::none) place(nodes_[node.any_depth]);
     }
@@ -169,16 +189,26 @@ void MatcherBuilder::choose_places() {
 
 void MatcherBuilder::write_nodes() {
     for (const NodeDraft& draft : nodes_) {
+        if (draft.joined) continue;
         auto* const node = new (matcher_.nodes_.data() + draft.place * unit) Matcher::Node;
         node->globs = draft.globs;
         node->denies = draft.denies;
         node->allows = draft.allows;
-        node->literals = draft.literals;
+        node->literals = draft.literals != 0;
         if (draft.any_depth != Matcher::none) node->any_depth = nodes_[draft.any_depth].place;
         if (draft.name == nullptr) continue;
-        node->parent = nodes_[draft.parent].place;
-        node->name_size = static_cast<std::uint8_t>(draft.name->size());
-        std::memcpy(const_cast<char*>(node->name().data()), draft.name->data(), draft.name->size());
+        node->parent = nodes_[nodes_[draft.top].parent].place;
+        node->name_size = static_cast<std::uint16_t>(draft.name_size);
+        write_name(draft, const_cast<char*>(node->name().data()) + draft.name_size);
+    }
+}
+
+void MatcherBuilder::write_name(const NodeDraft& draft, char* end) const {
+    for (const NodeDraft* at = &draft; true; at = &nodes_[at->parent]) {
+        end -= at->name->size();
+        std::memcpy(end, at->name->data(), at->name->size());
+        if (at == &nodes_[draft.top]) return;
+        *--end = '/';
     }
 }
 
@@ -221,11 +251,13 @@ void MatcherBuilder::write_globs() {
 }
 
 void MatcherBuilder::write_slots() {
-    matcher_.slots_.resize(table_size(literal_edges_.size()));
+    const auto in_table = [](const NodeDraft& node) { return node.name != nullptr && !node.joined; };
+    matcher_.slots_.resize(table_size(static_cast<std::size_t>(std::ranges::count_if(nodes_, in_table))));
     const std::size_t mask = matcher_.slots_.size() - 1;
     for (const NodeDraft& node : nodes_) {
-        if (node.name == nullptr) continue;
-        const std::uint32_t hash = hash_of_edge(nodes_[node.parent].place, Matcher::hash(*node.name));
+        if (!in_table(node)) continue;
+        const NodeDraft& top = nodes_[node.top];
+        const std::uint32_t hash = hash_of_edge(nodes_[top.parent].place, Matcher::hash(*top.name));
         std::size_t at = hash & mask;
         while (matcher_.slots_[at].node != 0) at = (at + 1) & mask;
         matcher_.slots_[at] = {hash, node.place};
@@ -234,6 +266,7 @@ void MatcherBuilder::write_slots() {
 
 Matcher MatcherBuilder::build() && {
     count_entries();
+    join_names();
     choose_places();
     write_globs();
     write_nodes();

@@ -5,8 +5,9 @@
 // (matcher_walk.hpp) goes down the trie once, carrying the set of places in the path at which a node is reached, so
 // that it visits every node at most once, never goes back, and needs no memory but the stack.
 //
-// With 100,000 rules nearly all of the time goes into cache misses. So a node, its name and its rules lie side by
-// side, the node of `**` behind the one above it, and the table holds nothing but where nodes are.
+// With 100,000 rules nearly all of the time goes into cache misses. So literal components that nothing else hangs on
+// are one node with the last of them (`etc/settings.toml`); a node, its name and its rules lie side by side, the node of
+// `**` behind the one above it, and the table holds nothing but where nodes are.
 #pragma once
 
 #include <algorithm>
@@ -42,17 +43,18 @@ class Matcher {
 
     // Behind it lie the entries of deny rules, those of allow rules, and the name.
     struct Node {
-        Place parent = none;         // of a literal component; else none
+        Place parent = none;         // of a literal node; else none
         Place any_depth = none;      // the node of `**` below this one
         std::uint32_t globs = none;  // first of its list in globs_
         std::uint32_t denies = 0;
         std::uint32_t allows = 0;
-        std::uint8_t name_size = 0;
+        std::uint16_t name_size = 0;
         bool literals = false;  // has children in the table
 
         bool leaf() const noexcept { return any_depth == none && globs == none && !literals; }
         std::span<const Entry> deny() const noexcept { return {entries(), denies}; }
         std::span<const Entry> allow() const noexcept { return {entries() + denies, allows}; }
+        // Of a literal node: one name, or several with slashes between them.
         std::string_view name() const noexcept;
 
       private:
@@ -91,7 +93,7 @@ class Matcher {
     }
 
     static std::uint32_t hash(std::string_view name) noexcept;
-    // The child that the literal name with this hash leads to, or none.
+    // The child whose name is, or begins with, the literal name with this hash; or none.
     Place child(Place parent, std::string_view name, std::uint32_t hash) const noexcept;
 
   private:
@@ -121,9 +123,14 @@ class MatcherBuilder {
     struct NodeDraft {
         Index parent = Matcher::none;
         Index any_depth = Matcher::none;
+        Index top = 0;                      // the first component of the names that are one node with this
         const std::string* name = nullptr;  // of a literal component, a key of names_
+        std::size_t name_size = 0;          // from `top` on
+        Index literal = Matcher::none;      // a literal child
+        std::uint32_t literals = 0;         // how many there are
         bool below_any_depth = false;       // is itself the node of a `**`
-        bool literals = false;
+        bool has_globs = false;
+        bool joined = false;  // is one node with its only child
         Matcher::Place place = 0;
         std::uint32_t denies = 0;
         std::uint32_t allows = 0;
@@ -145,8 +152,10 @@ class MatcherBuilder {
     Index glob_child(Index parent, const Glob& glob);
     Index literal_child(Index parent, const std::string& text);
     void count_entries();
+    void join_names();
     void choose_places();
     void write_nodes();
+    void write_name(const NodeDraft& draft, char* end) const;
     void write_entries();
     void write_globs();
     void write_slots();

@@ -46,6 +46,17 @@ class PathNames {
         }
         return names_[place].hash;
     }
+    // The place after `names` (one, or several with slashes between them) where they come after `place`, which is not
+    // the end and at most one more than the last name asked for; else max_places.
+    unsigned after(std::string_view names, unsigned place) noexcept {
+        const std::string_view first = text(place);
+        if (names.size() == first.size()) return names == first ? place + 1 : max_places;
+        const std::size_t end = names_[place].begin + names.size();
+        if (!path_.substr(names_[place].begin).starts_with(names)) return max_places;
+        if (end != path_.size() && path_[end] != '/') return max_places;
+        while (names_[place].begin + names_[place].size != end) text(++place);
+        return place + 1;
+    }
     // The next place with the same name, or max_places.
     unsigned next_same(unsigned place) noexcept {
         if (!same_known_) find_same();
@@ -153,7 +164,8 @@ class Walk {
             if (!node.literals) return;
             index = matcher_.child(index, names_.text(place), names_.hash(place));
             if (index == Matcher::none) return;
-            ++place;
+            place = names_.after(matcher_.node(index).name(), place);
+            if (place == max_places) return;
         }
     }
 
@@ -207,12 +219,17 @@ class Walk {
             if (done.contains(place)) continue;
             const Matcher::Place child = matcher_.child(index, names_.text(place), names_.hash(place));
             if (child == Matcher::none) continue;
+            const std::string_view names = matcher_.node(child).name();
             Places reached;
+            bool any = false;
             for (unsigned again = place; again < names_.count(); again = names_.next_same(again)) {
                 done.insert(again);
-                if (places.contains(again)) reached.insert(again + 1);
+                const unsigned after = places.contains(again) ? names_.after(names, again) : max_places;
+                if (after == max_places) continue;
+                reached.insert(after);
+                any = true;
             }
-            at_places(child, reached);
+            if (any) at_places(child, reached);
         }
     }
 

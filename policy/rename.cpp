@@ -23,6 +23,10 @@ class Underway {
         const std::set<Reached> before = std::exchange(reached_, {});
         for (const Reached& one : before) {
             const Matcher::Node& node = matcher_.node(one.place);
+            if (one.done != node.name_size) {
+                go_on(one, name);
+                continue;
+            }
             // `**` stays reached whatever follows.
             if (one.any_depth) reached_.insert(one);
             if (node.globs != Matcher::none) {
@@ -32,7 +36,7 @@ class Underway {
             }
             if (!node.literals) continue;
             const Matcher::Place child = matcher_.child(one.place, name, Matcher::hash(name));
-            if (child != Matcher::none) reach(child, false);
+            if (child != Matcher::none) go_on({.place = child}, name);
         }
     }
 
@@ -43,21 +47,40 @@ class Underway {
   private:
     struct Reached {
         Matcher::Place place = 0;
+        std::size_t done = 0;  // how much of the node's name is behind
         bool any_depth = false;
         auto operator<=>(const Reached&) const = default;
     };
 
+    // Further into the name of a literal node.
+    void go_on(const Reached& one, std::string_view name) {
+        const std::string_view names = matcher_.node(one.place).name();
+        const std::size_t begin = one.done == 0 ? 0 : one.done + 1;
+        const std::size_t end = std::min(names.find('/', begin), names.size());
+        if (names.substr(begin, end - begin) != name) return;
+        if (end == names.size()) {
+            reach(one.place, false);
+        } else {
+            reached_.insert({.place = one.place, .done = end});
+        }
+    }
+
     void reach(Matcher::Place place, bool any_depth) {
         const Matcher::Node& node = matcher_.node(place);
         if (node.denies != 0) denying_.insert(place);
-        reached_.insert({place, any_depth});
+        reached_.insert({.place = place, .done = node.name_size, .any_depth = any_depth});
         if (node.any_depth != Matcher::none) reach(node.any_depth, true);
+    }
+
+    bool ended(const Reached& one) const {
+        const Matcher::Node& node = matcher_.node(one.place);
+        return one.done == node.name_size && node.leaf();
     }
 
     std::vector<Reached> going_on() const {
         std::vector<Reached> list;
         for (const Reached& one : reached_)
-            if (one.any_depth || !matcher_.node(one.place).leaf()) list.push_back(one);
+            if (one.any_depth || !ended(one)) list.push_back(one);
         return list;
     }
 

@@ -223,6 +223,43 @@ TEST_CASE("decide: a path of 2,047 names is decided on like any other") {
     CHECK(verdict(policy, {read}, deepest.c_str()) == "deny no");
 }
 
+TEST_CASE("decide: several names without a wildcard match one by one, from their beginning to their end") {
+    const Policy policy = load_rules({"{name: deep, allow: [read], paths: [/a/b/c/d]}",
+                                      "{name: all, allow: [read], paths: ['/d/**']}",
+                                      "{name: no, deny: [read], paths: [/d/e/f]}",
+                                      "{name: below, allow: [read], paths: ['/x/**/a/b/c', '/x/**/a/a/b']}"});
+    const std::pair<const char*, const char*> cases[] = {
+        {"/a", "refuse"},
+        {"/a/b", "refuse"},
+        {"/a/b/c", "refuse"},
+        {"/a/b/c/d", "allow deep"},
+        {"/a/b/c/dd", "refuse"},
+        {"/a/b/c/d/e", "refuse"},
+        {"/a/b/cc/d", "refuse"},
+        {"/a/b/c/e", "refuse"},
+        {"/a/bb/c/d", "refuse"},
+        {"/aa/b/c/d", "refuse"},
+        {"/d/e", "allow all"},
+        {"/d/e/f", "deny no"},
+        {"/d/e/f/g", "deny no"},
+        {"/d/e/ff", "allow all"},
+        {"/d/ee/f", "allow all"},
+        {"/x/a/b/c", "allow below"},
+        {"/x/a/b/a/b/c", "allow below"},
+        {"/x/b/a/a/b", "allow below"},
+        {"/x/a/b/c/a/b", "refuse"},
+        {"/x/a/b", "refuse"},
+        {"/x/a/b/cc", "refuse"},
+        {"/x/a/a/b/c", "allow below"},
+        {"/x/a/a/a/b", "allow below"},
+        {"/x/a/a/b/b", "refuse"},
+    };
+    for (const auto& [path, expected] : cases) {
+        CAPTURE(path);
+        CHECK(verdict(policy, {read}, path) == expected);
+    }
+}
+
 TEST_CASE("decide: names that share a hash bucket or a prefix are kept apart") {
     std::vector<std::string> rules;
     for (unsigned number = 0; number < 3000; ++number) {

@@ -97,7 +97,7 @@ TEST_CASE(
     const Judged judged(R"(version: 1
 rules:
   - {name: all, allow: [read, rename], paths: ["/d/**"], rename: {directories: true}}
-  - {name: literal, allow: [write], paths: ["/d/a/inside"]}
+  - {name: literal, allow: [write], paths: ["/d/a/further/inside"]}
   - {name: wild, allow: [write], paths: ["/d/b*/x"]}
   - {name: any-depth, deny: [read], paths: ["/d/**/tmp/*.key"]}
   - {name: own, allow: [write], paths: ["/d/${user}/**"]}
@@ -111,7 +111,12 @@ rules:
     CHECK(judged.same_below("/d/alice/x", "/d/alice/y/z"));
     // An exact path says nothing of what is below it.
     CHECK(judged.same_below("/d/file", "/d/x"));
+    CHECK(judged.same_below("/d/a/further/inside", "/d/x"));
+    CHECK(judged.same_below("/d/a/furthe", "/d/x"));
+    CHECK(judged.same_below("/d/a/further/insid", "/d/x"));
     CHECK_FALSE(judged.same_below("/d/a", "/d/x"));
+    CHECK_FALSE(judged.same_below("/d/a/further", "/d/x"));
+    CHECK_FALSE(judged.same_below("/d/a/further", "/d/a"));
     CHECK_FALSE(judged.same_below("/d/b1", "/d/x"));
     CHECK_FALSE(judged.same_below("/d/x/tmp", "/d/x/y"));
     CHECK_FALSE(judged.same_below("/d/alice", "/d/x"));
