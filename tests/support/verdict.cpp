@@ -7,7 +7,6 @@
 
 #include <atomic>
 #include <cstdio>
-#include <string_view>
 #include <utility>
 
 namespace fdbroker::test {
@@ -56,8 +55,8 @@ bool can_make_mount_namespace() {
     return ::waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
-bool is_sanitized() noexcept {
-    return std::string_view(FDBROKER_SANITIZER) != "none";
+std::string_view sanitizer() noexcept {
+    return FDBROKER_SANITIZER;
 }
 
 }  // namespace fdbroker::test

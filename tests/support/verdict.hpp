@@ -4,6 +4,7 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 
 namespace fdbroker::test {
 
@@ -20,8 +21,8 @@ bool is_root();
 bool kernel_is_at_least(int major, int minor);
 // A mount namespace can be made here; false in many containers, and for those without CAP_SYS_ADMIN.
 bool can_make_mount_namespace();
-// Programs and tests are built with a sanitizer (b_sanitize).
-bool is_sanitized() noexcept;
+// What programs and tests are built with (b_sanitize): "address,undefined", "thread", "none".
+std::string_view sanitizer() noexcept;
 
 }  // namespace fdbroker::test
 

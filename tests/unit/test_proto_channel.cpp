@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 
 #include <array>
+#include <atomic>
 #include <csignal>
 #include <cstring>
 #include <memory>
@@ -286,16 +287,17 @@ TEST_CASE("channel: a peer that is gone is a disconnection and raises no signal"
 }
 
 namespace {
-volatile std::sig_atomic_t signals_seen = 0;
-}
+std::atomic<int> signals_seen = 0;
+static_assert(std::atomic<int>::is_always_lock_free);  // as a signal handler needs it
+}  // namespace
 
 TEST_CASE("channel: a signal does not end the wait for a message") {
     struct sigaction action{};
     struct sigaction before{};
-    action.sa_handler = [](int) { signals_seen = signals_seen + 1; };  // and no SA_RESTART
+    action.sa_handler = [](int) { ++signals_seen; };  // and no SA_RESTART
     REQUIRE(::sigaction(SIGUSR1, &action, &before) == 0);
     const Pair pair = socket_pair();
-    const auto wake = [&pair, waiter = ::pthread_self()](auto seen_before) {
+    const auto wake = [&pair, waiter = ::pthread_self()](int seen_before) {
         // Until the handler has run in the waiting thread; then the message.
         while (signals_seen == seen_before) {
             ::pthread_kill(waiter, SIGUSR1);
@@ -305,11 +307,11 @@ TEST_CASE("channel: a signal does not end the wait for a message") {
     };
     Received room;
     {
-        std::jthread waker(wake, signals_seen);
+        std::jthread waker(wake, signals_seen.load());
         CHECK(receive(pair.ours.borrow(), room.bytes, Wait::block).has_value());
     }
     {
-        std::jthread waker(wake, signals_seen);
+        std::jthread waker(wake, signals_seen.load());
         CHECK(receive(pair.ours.borrow(), room.bytes, room.descriptors, Wait::block).has_value());
     }
     REQUIRE(::sigaction(SIGUSR1, &before, nullptr) == 0);
