@@ -19,6 +19,7 @@
 #include "worker/sandbox/filter.hpp"
 #include "worker/sandbox/landlock.hpp"
 #include "worker/sandbox/namespaces.hpp"
+#include "worker/sandbox/pid_namespace.hpp"
 #include "worker/sandbox/sandbox.hpp"
 
 namespace fdbroker::worker {
@@ -28,13 +29,6 @@ using nlohmann::ordered_json;
 using proto::BorrowedFd;
 using proto::Result;
 using proto::UniqueFd;
-
-ConfineOptions as_a_worker(std::vector<BorrowedFd> kept = {}) {
-    return {.missing_layer = MissingLayer::go_on,
-            .keep_only = std::move(kept),
-            .namespaces = Wish::yes,
-            .limits = Wish::yes};
-}
 
 // What surrounds an attempt. False: it could not be entered.
 struct Setup {
@@ -46,7 +40,7 @@ bool no_new_privs() {
     return ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0;
 }
 
-constexpr std::array<Setup, 5> setups{{
+constexpr std::array<Setup, 6> setups{{
     {"unconfined", [] { return true; }},
     {"Landlock",
      [] {
@@ -55,7 +49,8 @@ constexpr std::array<Setup, 5> setups{{
      }},
     {"seccomp", [] { return no_new_privs() && enter_filter(Signals::filter); }},
     {"namespaces", [] { return enter_namespaces().has_value(); }},
-    {"worker", [] { return confine(as_a_worker()).has_value(); }},
+    {"processes", [] { return go_on_in_pid_namespace().has_value(); }},
+    {"worker", [] { return enter_as_worker().has_value(); }},
 }};
 constexpr int not_entered = 200;  // above every errno
 
@@ -123,10 +118,15 @@ Result<ordered_json> layers() {
     const UniqueFd from(ends[0]);
     UniqueFd to(ends[1]);
     const auto ending = try_in_child([&] {
-        const auto report = confine(as_a_worker({to.borrow()}));
+        const auto entered = enter_as_worker({to.borrow()});
+        if (!entered) return entered.error().errno_value;
+        const bool alone = entered->no_pid_namespace.empty();
         ordered_json told = ordered_json::array();
-        if (!report) return report.error().errno_value;
-        for (const LayerReport& layer : *report)
+        told.push_back(
+            {{"layer", "processes"},
+             {"state", to_string(alone ? LayerState::enforced : LayerState::unavailable)},
+             {"detail", alone ? "a namespace in which it sees only itself" : entered->no_pid_namespace}});
+        for (const LayerReport& layer : entered->layers)
             told.push_back({{"layer", to_string(layer.layer)},
                             {"state", to_string(layer.state)},
                             {"detail", layer.detail}});
@@ -170,14 +170,15 @@ void print_json(const Report& report) {
 }
 
 void print_table(const Report& report) {
-    constexpr auto row = "  {:<50}{:<12}{:<10}{:<10}{:<12}{}\n";
-    fmt::print(row, "", setups[0].name, setups[1].name, setups[2].name, setups[3].name, setups[4].name);
+    constexpr auto row = "  {:<54}{:<12}{:<10}{:<9}{:<12}{:<11}{}\n";
+    fmt::print(row, "", setups[0].name, setups[1].name, setups[2].name, setups[3].name, setups[4].name,
+               setups[5].name);
     const EscapeGroup* group = nullptr;
     for (const Trial& trial : report.trials) {
         if (group == nullptr || *group != trial.group) fmt::print("{}\n", to_string(trial.group));
         group = &trial.group;
         const auto& endings = trial.endings;
-        fmt::print(row, trial.what, endings[0], endings[1], endings[2], endings[3], endings[4]);
+        fmt::print(row, trial.what, endings[0], endings[1], endings[2], endings[3], endings[4], endings[5]);
     }
 }
 
@@ -187,7 +188,7 @@ void print_text(const Report& report) {
         fmt::print("  {:<14}{:<13}{}\n", layer["layer"].get<std::string>(), layer["state"].get<std::string>(),
                    layer["detail"].get<std::string>());
     fmt::print(
-        "\nWhat a process tries that was taken over, how it ends unconfined, behind each of three layers\n"
+        "\nWhat a process tries that was taken over, how it ends unconfined, behind each of four layers\n"
         "alone, and in the sandbox of worker:\n\n");
     print_table(report);
     const auto stopped = std::ranges::count_if(report.trials, &Trial::stopped);

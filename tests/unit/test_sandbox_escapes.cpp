@@ -2,12 +2,14 @@
 // is, by one behind the filter alone, by one that has confined itself as a program with the library does, and by one that
 // is confined as `worker` is.
 #include <doctest/doctest.h>
+#include <sched.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
-#include <array>
+#include <fstream>
 #include <set>
 #include <string>
+#include <string_view>
 
 #include "tests/support/verdict.hpp"
 #include "tests/unit/test_sandbox_child.hpp"
@@ -21,7 +23,6 @@ namespace {
 using worker::Escape;
 using worker::EscapeGroup;
 using worker::EscapeScene;
-using worker::Wish;
 
 constexpr int not_entered = 200;  // above every errno
 
@@ -41,20 +42,35 @@ void check_stopped(const char* where, int ending) {
     CHECK(ending != not_entered);
 }
 
-// An attempt that does not even work unconfined says nothing; only these are known for that, on some machines.
+// An attempt that does not even work unconfined says nothing. A kernel may be too old for it, and these are known to fail
+// on some machines for their configuration.
 void check_possible(const Escape& escape) {
-    static const std::set<std::string> not_everywhere{"get at input and output ports",
-                                                      "make an x32 system call",
+    static const std::set<std::string> not_everywhere{"make an x32 system call",
                                                       "make a 32-bit system call",
-                                                      "change a mode by descriptor, the younger way",
                                                       "type into a terminal",
                                                       "use io_uring",
                                                       "use bpf",
                                                       "count events of the processor",
                                                       "handle page faults",
-                                                      "watch a whole filesystem"};
+                                                      "watch a whole filesystem",
+                                                      "connect over TCP while it sends",
+                                                      "take a pidfd from a socket it holds",
+                                                      "let any process trace it",
+                                                      "set the flags of a file, the younger way",
+                                                      "map a shadow stack"};
     if (not_everywhere.contains(escape.what)) return;
-    CHECK(ending_of(escape, [] { return true; }) == 0);
+    const int ending = ending_of(escape, [] { return true; });
+    CHECK((ending == 0 || ending == ENOSYS));
+}
+
+// The System V objects of this IPC namespace: /proc/sysvipc has a line for each, below a headline.
+std::size_t ipc_objects() {
+    std::size_t lines = 0;
+    for (const char* kind : {"shm", "msg", "sem"}) {
+        std::ifstream table(std::string("/proc/sysvipc/") + kind);
+        for (std::string line; std::getline(table, line);) ++lines;
+    }
+    return lines;
 }
 
 void check(EscapeGroup group) {
@@ -69,13 +85,7 @@ void check(EscapeGroup group) {
                     return worker::confine({.missing_layer = worker::MissingLayer::go_on}).has_value();
                 }));
         }
-        check_stopped("worker", ending_of(escape, [] {
-                          return worker::confine({.missing_layer = worker::MissingLayer::go_on,
-                                                  .keep_only = std::vector<proto::BorrowedFd>{},
-                                                  .namespaces = Wish::yes,
-                                                  .limits = Wish::yes})
-                              .has_value();
-                      }));
+        check_stopped("worker", ending_of(escape, [] { return worker::enter_as_worker().has_value(); }));
     }
 }
 
@@ -99,6 +109,20 @@ TEST_CASE("sandbox: no way out by another program") {
 
 TEST_CASE("sandbox: no way out by another process") {
     check(EscapeGroup::processes);
+}
+
+TEST_CASE("sandbox: the attempts leave no System V object behind") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root for an IPC namespace");
+    CHECK(in_child([] {
+              if (::unshare(CLONE_NEWIPC) != 0) return not_entered;
+              const std::size_t before = ipc_objects();
+              const auto scene = EscapeScene::make();
+              for (const Escape& escape : worker::escapes(EscapeGroup::processes))
+                  if (std::string_view(escape.what).starts_with("make ") ||
+                      std::string_view(escape.what).starts_with("share "))
+                      static_cast<void>(escape.attempt(*scene));
+              return before != 0 && ipc_objects() == before ? 0 : 1;
+          }) == 0);
 }
 
 TEST_CASE("sandbox: no way around the filter") {

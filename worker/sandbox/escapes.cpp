@@ -1,6 +1,7 @@
 #include "worker/sandbox/escapes.hpp"
 
 #include "worker/sandbox/escape_groups.hpp"
+#include "worker/sandbox/pid_namespace.hpp"
 
 namespace fdbroker::worker {
 
@@ -38,6 +39,18 @@ std::span<const Escape> escapes(EscapeGroup group) {
             return kernel_escapes();
     }
     return {};
+}
+
+proto::Result<WorkerSandbox> enter_as_worker(std::vector<proto::BorrowedFd> kept) {
+    WorkerSandbox entered;
+    if (const auto own = go_on_in_pid_namespace(); !own) entered.no_pid_namespace = own.error().message();
+    auto layers = confine({.missing_layer = MissingLayer::go_on,
+                           .keep_only = std::move(kept),
+                           .namespaces = Wish::yes,
+                           .limits = Wish::yes});
+    if (!layers) return std::unexpected(layers.error());
+    entered.layers = std::move(*layers);
+    return entered;
 }
 
 }  // namespace fdbroker::worker

@@ -2,12 +2,17 @@
 // confined in part, or confined as a worker is.
 #pragma once
 
+#include <netinet/in.h>
+
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "proto/error.hpp"
 #include "proto/unique_fd.hpp"
+#include "worker/sandbox/sandbox.hpp"
 #include "worker/sandbox/scratch_directory.hpp"
 
 namespace fdbroker::worker {
@@ -19,6 +24,8 @@ struct EscapeScene {
     std::string file_path{};
     std::string new_path{};  // names nothing yet
     std::string abstract_name{};
+    std::string program_bytes{};  // what `program` holds
+    sockaddr_in tcp_address{};    // of tcp_listener
     proto::UniqueFd file{};
     proto::UniqueFd directory{};
     proto::UniqueFd program{};
@@ -29,10 +36,13 @@ struct EscapeScene {
     proto::UniqueFd stream_socket{};
     proto::UniqueFd datagram_socket{};
     proto::UniqueFd tcp_socket{};
+    proto::UniqueFd connected{};  // its other end is the parent's
+    proto::UniqueFd other_end{};
     proto::UniqueFd terminal{};  // -1 where there are none
     proto::UniqueFd network_namespace{};
     proto::UniqueFd parent_pidfd{};
     pid_t parent = -1;
+    std::uint64_t mount = 0;  // that the directory is on; 0 where the kernel does not tell
 
     // Fails where something cannot be made that every system has.
     static proto::Result<EscapeScene> make();
@@ -57,6 +67,17 @@ struct Escape {
 };
 
 std::span<const Escape> escapes(EscapeGroup group);
+
+// What enter_as_worker() has come to.
+struct WorkerSandbox {
+    std::string no_pid_namespace{};  // why it has none; empty: it has one
+    SandboxReport layers{};
+};
+// Confines this process as `worker` does: in a namespace of processes, where it may have one, and by every layer of
+// confine() that this kernel has. Of the descriptors but the standard ones only `kept` stay open. Goes on in a child, see
+// go_on_in_pid_namespace().
+proto::Result<WorkerSandbox> enter_as_worker(std::vector<proto::BorrowedFd> kept = {});
+
 inline constexpr std::size_t escape_group_count = 6;
 
 }  // namespace fdbroker::worker

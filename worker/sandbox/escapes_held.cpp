@@ -1,16 +1,18 @@
 // Ways out by what a process holds open or may make: attributes by a descriptor, and sockets.
 #include <fcntl.h>
 #include <linux/fs.h>
-#include <netinet/in.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/xattr.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include <array>
+#include <cerrno>
+#include <cstdint>
 #include <cstring>
 #include <string>
 
@@ -20,7 +22,33 @@
 namespace fdbroker::worker {
 namespace {
 
-constexpr long fchmodat2_number = 452;  // Linux 6.6, on every architecture
+// Younger than the oldest headers that this is built with; the same on every architecture.
+constexpr long cachestat_number = 451;     // Linux 6.5
+constexpr long fchmodat2_number = 452;     // Linux 6.6
+constexpr long setxattrat_number = 463;    // Linux 6.13
+constexpr long file_getattr_number = 468;  // Linux 6.17
+constexpr long file_setattr_number = 469;
+
+// struct file_attr of linux/fs.h
+struct FileAttributes {
+    std::uint64_t flags;
+    std::uint32_t extent_size;
+    std::uint32_t extents;
+    std::uint32_t project;
+    std::uint32_t copy_on_write_extent_size;
+};
+
+// struct xattr_args of linux/xattr.h
+struct AttributeArguments {
+    std::uint64_t value;
+    std::uint32_t size;
+    std::uint32_t flags;
+};
+
+long file_attributes(long number, const EscapeScene& scene) {
+    FileAttributes attributes{};
+    return ::syscall(number, scene.file.number(), "", &attributes, sizeof attributes, AT_EMPTY_PATH);
+}
 
 template <typename Call>
 long with_name(const std::string& address, Call call) {
@@ -46,6 +74,23 @@ constexpr Escape descriptor_list[] = {
      [](const EscapeScene& scene) -> long {
          return ::syscall(fchmodat2_number, scene.file.number(), "", 0600, AT_EMPTY_PATH);
      }},
+    {"set an attribute by descriptor, the younger way",
+     [](const EscapeScene& scene) -> long {
+         const AttributeArguments arguments{
+             .value = reinterpret_cast<std::uintptr_t>("y"), .size = 1, .flags = 0};
+         return ::syscall(setxattrat_number, scene.file.number(), "", AT_EMPTY_PATH, "user.x", &arguments,
+                          sizeof arguments);
+     }},
+    {"read the flags of a file, the younger way",
+     [](const EscapeScene& scene) -> long { return file_attributes(file_getattr_number, scene); }},
+    {"set the flags of a file, the younger way",
+     [](const EscapeScene& scene) -> long { return file_attributes(file_setattr_number, scene); }},
+    {"see what of a file is in memory",
+     [](const EscapeScene& scene) -> long {
+         std::array<std::uint64_t, 2> range{};
+         std::array<std::uint64_t, 5> told{};
+         return ::syscall(cachestat_number, scene.file.number(), range.data(), told.data(), 0);
+     }},
     {"read extended attributes by descriptor",
      [](const EscapeScene& scene) -> long { return ::flistxattr(scene.file.number(), nullptr, 0); }},
     {"take a lease on a file",
@@ -56,6 +101,18 @@ constexpr Escape descriptor_list[] = {
      [](const EscapeScene& scene) -> long {
          const char key = 'x';
          return ::ioctl(scene.terminal.number(), TIOCSTI, &key);
+     }},
+    {"change a terminal's settings",
+     [](const EscapeScene& scene) -> long {
+         termios settings{};
+         return ::tcgetattr(scene.terminal.number(), &settings) == 0
+                    ? ::tcsetattr(scene.terminal.number(), TCSANOW, &settings)
+                    : -1;
+     }},
+    {"have itself signalled by a descriptor",
+     [](const EscapeScene& scene) -> long {
+         int on = 1;
+         return ::ioctl(scene.connected.number(), FIOASYNC, &on);
      }},
 };
 
@@ -93,11 +150,21 @@ constexpr Escape socket_list[] = {
      }},
     {"connect over TCP by a socket it holds",
      [](const EscapeScene& scene) -> long {
-         sockaddr_in address{};
-         socklen_t size = sizeof address;
-         auto* name = reinterpret_cast<sockaddr*>(&address);
-         if (::getsockname(scene.tcp_listener.number(), name, &size) != 0) return -1;
-         return ::connect(scene.tcp_socket.number(), name, size);
+         const auto* name = reinterpret_cast<const sockaddr*>(&scene.tcp_address);
+         return ::connect(scene.tcp_socket.number(), name, sizeof scene.tcp_address);
+     }},
+    {"connect over TCP while it sends",
+     [](const EscapeScene& scene) -> long {
+         sockaddr_in address = scene.tcp_address;
+         std::array<char, 1> byte{'x'};
+         iovec part{.iov_base = byte.data(), .iov_len = byte.size()};
+         msghdr message{};
+         message.msg_name = &address;
+         message.msg_namelen = sizeof address;
+         message.msg_iov = &part;
+         message.msg_iovlen = 1;
+         // Landlock is not asked about it.
+         return ::sendmsg(scene.tcp_socket.number(), &message, MSG_FASTOPEN);
      }},
     {"listen on a socket it holds",
      [](const EscapeScene& scene) -> long { return ::listen(scene.tcp_socket.number(), 1); }},

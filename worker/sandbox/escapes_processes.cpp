@@ -1,39 +1,29 @@
-// Ways out by other processes, other programs, and the kernel's odder doors.
+// Ways out by other processes and other programs.
 #include <fcntl.h>
-#include <linux/bpf.h>
-#include <linux/io_uring.h>
-#include <linux/keyctl.h>
-#include <linux/perf_event.h>
-#include <linux/sched.h>
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/msg.h>
-#include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
-#include <sys/sendfile.h>
+#include <sys/sem.h>
 #include <sys/shm.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
-#include <sys/utsname.h>
 #include <unistd.h>
 
 #include <array>
-#include <cerrno>
 #include <csignal>
-#include <cstring>
 
 #include "worker/sandbox/escape_groups.hpp"
 
 namespace fdbroker::worker {
 namespace {
 
-constexpr std::size_t largest_program = 1 << 24;
-
 long write_and_run(const EscapeScene& scene) {
     const int file = ::memfd_create("program", MFD_CLOEXEC);
-    if (::sendfile(file, scene.program.number(), nullptr, largest_program) < 0) return -1;
+    if (::write(file, scene.program_bytes.data(), scene.program_bytes.size()) < 0) return -1;
     std::array<char, 5> name{"true"};
     const std::array<char*, 2> arguments{name.data(), nullptr};
     return ::syscall(SYS_execveat, file, "", arguments.data(), nullptr, AT_EMPTY_PATH);
@@ -120,7 +110,10 @@ constexpr Escape process_list[] = {
     {"become dumpable again",
      [](const EscapeScene&) -> long { return ::prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); }},
     {"share memory by System V keys",
-     [](const EscapeScene&) -> long { return ::shmget(IPC_PRIVATE, 4096, 0600); }},
+     [](const EscapeScene&) -> long {
+         const int made = ::shmget(IPC_PRIVATE, 4096, 0600);
+         return made < 0 ? made : ::shmctl(made, IPC_RMID, nullptr);
+     }},
     {"become another group", [](const EscapeScene&) -> long { return ::setgid(::getgid()); }},
     {"write its parent's memory",
      [](const EscapeScene& scene) -> long {
@@ -130,84 +123,61 @@ constexpr Escape process_list[] = {
          return ::process_vm_writev(scene.parent, &here, 1, &there, 1, 0);
      }},
     {"leave its session", [](const EscapeScene&) -> long { return ::setsid(); }},
-    {"make a message queue", [](const EscapeScene&) -> long { return ::msgget(IPC_PRIVATE, 0600); }},
-};
-
-constexpr Escape kernel_list[] = {
-    {"make a user namespace",
-     [](const EscapeScene&) -> long { return ::syscall(SYS_unshare, CLONE_NEWUSER); }},
-    {"start a child in a user namespace",
+    {"make a message queue",
      [](const EscapeScene&) -> long {
-         const long child = ::syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, nullptr, nullptr, nullptr, nullptr);
-         if (child == 0) ::_exit(0);
-         return child;
+         const int made = ::msgget(IPC_PRIVATE, 0600);
+         return made < 0 ? made : ::msgctl(made, IPC_RMID, nullptr);
      }},
-    {"start a child with clone3",
+    {"make semaphores",
      [](const EscapeScene&) -> long {
-         clone_args arguments{};
-         arguments.exit_signal = SIGCHLD;
-         const long child = ::syscall(SYS_clone3, &arguments, sizeof arguments);
-         if (child == 0) ::_exit(0);
-         return child;
+         const int made = ::semget(IPC_PRIVATE, 1, 0600);
+         return made < 0 ? made : ::semctl(made, 0, IPC_RMID);
      }},
-    {"enter a namespace it holds",
+    {"have its parent's memory put away by a pidfd it holds",
      [](const EscapeScene& scene) -> long {
-         return ::syscall(SYS_setns, scene.network_namespace.number(), 0);
+         int value = 0;
+         const iovec there{.iov_base = &value, .iov_len = 0};
+         return ::syscall(SYS_process_madvise, scene.parent_pidfd.number(), &there, 1, MADV_COLD, 0);
      }},
-    {"use io_uring",
+    {"find its parent's locks",
+     [](const EscapeScene& scene) -> long {
+         void* head = nullptr;
+         std::size_t size = 0;
+         return ::syscall(SYS_get_robust_list, scene.parent, &head, &size);
+     }},
+    {"move its parent's memory",
+     [](const EscapeScene& scene) -> long {
+         return ::syscall(SYS_move_pages, scene.parent, 0, nullptr, nullptr, nullptr, 0);
+     }},
+    {"change its parent's input and output priority",
+     [](const EscapeScene& scene) -> long {
+         constexpr int of_process = 1;  // IOPRIO_WHO_PROCESS
+         const long priority = ::syscall(SYS_ioprio_get, of_process, 0);
+         return priority < 0 ? -1 : ::syscall(SYS_ioprio_set, of_process, scene.parent, priority);
+     }},
+    {"change its parent's scheduling",
+     [](const EscapeScene& scene) -> long {
+         const sched_param parameters{};
+         return ::sched_setscheduler(scene.parent, SCHED_OTHER, &parameters);
+     }},
+    {"let any process trace it",
+     [](const EscapeScene&) -> long { return ::prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0, 0, 0); }},
+    {"change its memory map",
      [](const EscapeScene&) -> long {
-         io_uring_params parameters{};
-         return ::syscall(SYS_io_uring_setup, 1, &parameters);
+         unsigned size = 0;
+         return ::prctl(PR_SET_MM, PR_SET_MM_MAP_SIZE, &size, 0, 0);
      }},
-    {"use bpf",
+    {"change its securebits",
      [](const EscapeScene&) -> long {
-         bpf_attr attributes{};
-         attributes.map_type = BPF_MAP_TYPE_ARRAY;
-         attributes.key_size = 4;
-         attributes.value_size = 4;
-         attributes.max_entries = 1;
-         return ::syscall(SYS_bpf, BPF_MAP_CREATE, &attributes, sizeof attributes);
+         return ::prctl(PR_SET_SECUREBITS, ::prctl(PR_GET_SECUREBITS, 0, 0, 0, 0), 0, 0, 0);
      }},
-    {"use a keyring",
-     [](const EscapeScene&) -> long {
-         return ::syscall(SYS_keyctl, KEYCTL_GET_KEYRING_ID, KEY_SPEC_PROCESS_KEYRING, 1);
+    {"take a pidfd from a socket it holds",
+     [](const EscapeScene& scene) -> long {
+         constexpr int peer_pidfd = 77;  // SO_PEERPIDFD, Linux 6.5
+         int pidfd = -1;
+         socklen_t size = sizeof pidfd;
+         return ::getsockopt(scene.connected.number(), SOL_SOCKET, peer_pidfd, &pidfd, &size);
      }},
-    {"add a key",
-     [](const EscapeScene&) -> long {
-         return ::syscall(SYS_add_key, "user", "fdbroker-test", "x", 1, KEY_SPEC_PROCESS_KEYRING);
-     }},
-    {"count events of the processor",
-     [](const EscapeScene&) -> long {
-         perf_event_attr attributes{};
-         attributes.size = sizeof attributes;
-         attributes.type = PERF_TYPE_SOFTWARE;
-         attributes.config = PERF_COUNT_SW_DUMMY;
-         return ::syscall(SYS_perf_event_open, &attributes, 0, -1, -1, 0);
-     }},
-    {"handle page faults", [](const EscapeScene&) -> long { return ::syscall(SYS_userfaultfd, 1); }},
-    {"change its personality", [](const EscapeScene&) -> long { return ::personality(0xffffffff); }},
-    {"watch a whole filesystem",
-     [](const EscapeScene&) -> long { return ::syscall(SYS_fanotify_init, 0, O_RDONLY); }},
-    {"read the kernel's log",
-     [](const EscapeScene&) -> long { return ::syscall(SYS_syslog, 9, nullptr, 0); }},
-    {"rename the machine",
-     [](const EscapeScene&) -> long {
-         utsname name{};
-         ::uname(&name);
-         return ::sethostname(name.nodename, std::strlen(name.nodename));
-     }},
-#if defined(__x86_64__)
-    {"get at input and output ports", [](const EscapeScene&) -> long { return ::syscall(SYS_iopl, 0); }},
-    {"make a 32-bit system call",
-     [](const EscapeScene&) -> long {
-         long result = 20;  // getpid of i386
-         asm volatile("int $0x80" : "+a"(result) : : "memory");
-         errno = ENOSYS;
-         return result > 0 ? 0 : -1;
-     }},
-    {"make an x32 system call",
-     [](const EscapeScene&) -> long { return ::syscall(0x40000000 + SYS_getpid); }},
-#endif
 };
 
 }  // namespace
@@ -218,10 +188,6 @@ std::span<const Escape> program_escapes() {
 
 std::span<const Escape> process_escapes() {
     return process_list;
-}
-
-std::span<const Escape> kernel_escapes() {
-    return kernel_list;
 }
 
 }  // namespace fdbroker::worker

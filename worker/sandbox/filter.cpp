@@ -38,14 +38,13 @@ constexpr std::array always_allowed{
     "epoll_pwait", "epoll_pwait2", "eventfd", "eventfd2", "signalfd", "signalfd4", "timerfd_create",
     "timerfd_settime", "timerfd_gettime", "pipe", "pipe2", "memfd_create",
     // Sockets that exist; accept makes one only out of a listener that was made before
-    "recvfrom", "recvmsg", "recvmmsg", "sendmsg", "sendmmsg", "accept", "accept4", "shutdown", "getsockopt",
-    "getsockname", "getpeername",
+    "recvfrom", "recvmsg", "recvmmsg", "accept", "accept4", "shutdown", "getsockname", "getpeername",
     // Memory
     "brk", "mmap", "munmap", "mremap", "mprotect", "madvise", "msync", "mlock", "mlock2", "munlock",
     "mincore",
     // Threads
-    "futex", "futex_waitv", "futex_wait", "futex_wake", "futex_requeue", "set_robust_list", "get_robust_list",
-    "rseq", "set_tid_address", "sched_yield", "sched_getaffinity", "sched_getparam", "sched_getscheduler",
+    "futex", "futex_waitv", "futex_wait", "futex_wake", "futex_requeue", "set_robust_list", "rseq",
+    "set_tid_address", "sched_yield", "sched_getaffinity", "sched_getparam", "sched_getscheduler",
     "membarrier", "getcpu", "exit", "exit_group", "wait4", "waitid", "restart_syscall",
     // Signals to oneself
     "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "rt_sigsuspend", "rt_sigpending", "rt_sigtimedwait",
@@ -118,11 +117,23 @@ void allow_descriptor_controls(Builder& builder) {
 }
 
 void allow_socket_controls(Builder& builder) {
+    // MSG_FASTOPEN is a connect(2) that Landlock is not asked about.
+    const auto no_connection = [](unsigned argument) {
+        return scmp_arg_cmp{.arg = argument, .op = SCMP_CMP_MASKED_EQ, .datum_a = MSG_FASTOPEN, .datum_b = 0};
+    };
+    builder.allow("sendmsg", {no_connection(2)});
+    builder.allow("sendmmsg", {no_connection(3)});
     // Without an address: sendto on a datagram socket reaches any path.
-    builder.allow("sendto", {{.arg = 4, .op = SCMP_CMP_EQ, .datum_a = 0, .datum_b = 0}});
-    for (const int option : {SO_RCVTIMEO, SO_SNDTIMEO, SO_RCVBUF, SO_SNDBUF, SO_KEEPALIVE, SO_LINGER})
+    builder.allow("sendto", {no_connection(3), {.arg = 4, .op = SCMP_CMP_EQ, .datum_a = 0, .datum_b = 0}});
+    for (const int option : {SO_RCVTIMEO, SO_SNDTIMEO, SO_RCVBUF, SO_SNDBUF, SO_KEEPALIVE, SO_LINGER}) {
         builder.allow("setsockopt", {is(1, SOL_SOCKET), is(2, static_cast<unsigned>(option))});
-    builder.allow("setsockopt", {is(1, IPPROTO_TCP), is(2, TCP_NODELAY)});
+        builder.allow("getsockopt", {is(1, SOL_SOCKET), is(2, static_cast<unsigned>(option))});
+    }
+    // What a socket is and who is there; not SO_PEERPIDFD, which opens something.
+    for (const int option : {SO_TYPE, SO_DOMAIN, SO_PROTOCOL, SO_ERROR, SO_ACCEPTCONN, SO_PEERCRED})
+        builder.allow("getsockopt", {is(1, SOL_SOCKET), is(2, static_cast<unsigned>(option))});
+    for (const char* name : {"setsockopt", "getsockopt"})
+        builder.allow(name, {is(1, IPPROTO_TCP), is(2, TCP_NODELAY)});
 }
 
 void allow_process_controls(Builder& builder, Signals signals) {
