@@ -173,6 +173,10 @@ void write_line(std::string& out, const DecisionRecord& record) {
         line.raw(",\"final_path\":");
         line.bytes(record.final_path);
     }
+    if (!record.new_path.empty()) {
+        line.raw(",\"new_path\":");
+        line.bytes(record.new_path);
+    }
     if (record.rule != nullptr) {
         line.raw(",\"rule\":");
         line.text(record.rule->name);

@@ -33,7 +33,7 @@ inline constexpr std::size_t policy_digest_shown = 16;
 // The beginning of the line with this number; the supervisor, who counts them as well, expects it.
 std::string line_beginning(std::uint64_t sequence, std::uint32_t generation);
 
-// No line is longer, newline included: two paths of which every byte is escaped, and a peer with many roles.
+// No line is longer, newline included: three paths of which every byte is escaped, and a peer with many roles.
 inline constexpr std::size_t max_line = std::size_t{128} << 10;
 
 struct DecisionRecord {
@@ -45,6 +45,7 @@ struct DecisionRecord {
     policy::OperationSet operations{};
     std::string_view path{};
     std::string_view final_path{};       // where links led; empty: the path itself
+    std::string_view new_path{};         // of a rename
     const policy::Rule* rule = nullptr;  // that granted or denied; null: none
     int errno_value = 0;                 // 0: allowed and delivered
     proto::Step step = proto::Step::none;

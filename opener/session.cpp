@@ -10,6 +10,7 @@
 
 #include "opener/decide.hpp"
 #include "opener/would_block.hpp"
+#include "proto/payload.hpp"
 
 namespace fdbroker::opener {
 
@@ -30,6 +31,13 @@ bool changes_nothing(const proto::Request& request) noexcept {
         default:
             return false;
     }
+}
+
+// As it was asked for; a path that no request could have is none.
+std::string_view new_path_of(const proto::Request& request) noexcept {
+    if (request.call != proto::Call::rename) return {};
+    const std::string_view path = proto::read_text(request.payload);
+    return path.size() <= proto::max_path_length ? path : std::string_view();
 }
 
 void cancel(Outcome& outcome) {
@@ -283,6 +291,7 @@ Ruling Session::record(const proto::Request& request, const Outcome& outcome,
         .operations = outcome.operations,
         .path = request.path,
         .final_path = outcome.final_path,
+        .new_path = new_path_of(request),
         .rule = outcome.rule,
         .errno_value = outcome.errno_value,
         .step = outcome.recorded_step,

@@ -7,14 +7,16 @@ namespace fdbroker::opener {
 bool RepeatedRefusal::is_like(const DecisionRecord& record) const noexcept {
     return record.errno_value == last_.errno_value && record.step == last_.step &&
            record.rule == last_.rule && record.operations == last_.operations && record.path == path_ &&
-           record.reason == reason_;
+           record.new_path == new_path_ && record.reason == reason_;
 }
 
 void RepeatedRefusal::begin(const DecisionRecord& record, Clock::time_point now) {
     path_ = record.path;
+    new_path_ = record.new_path;
     reason_ = record.reason;
     last_ = record;
     last_.path = path_;
+    last_.new_path = new_path_;
     last_.final_path = {};
     last_.reason = reason_;
     since_ = now;

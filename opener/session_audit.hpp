@@ -39,6 +39,7 @@ class RepeatedRefusal {
   private:
     // Copies: what they are compared with is the peer's.
     std::string path_{};
+    std::string new_path_{};
     std::string reason_{};
     DecisionRecord last_{};
     Clock::time_point since_{};

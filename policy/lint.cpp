@@ -88,6 +88,7 @@ class Linter {
         if (!check_denied(rule)) check_shadowed(rule);
         check_delivery(rule);
         check_append(rule);
+        check_rename(rule);
         check_sensitive(rule);
         check_access(rule);
         if (disk_ != nullptr) check_disk(rule);
@@ -190,6 +191,14 @@ class Linter {
             rule_at(rule).delivery == Delivery::descriptor)
             report(rule, "append-by-descriptor",
                    "append with a descriptor lets its holder truncate; deliver: stream is append-only");
+    }
+
+    void check_rename(std::uint32_t rule) {
+        if (rule_at(rule).operations.contains(Operation::rename) &&
+            rule_at(rule).symlinks == Symlinks::follow)
+            report(rule, "rename-follows-nothing",
+                   "symlinks: follow is for its other operations; a rename follows no link on the way of "
+                   "either name");
     }
 
     void check_sensitive(std::uint32_t rule) {

@@ -313,6 +313,30 @@ TEST_CASE(
 }
 
 TEST_CASE(
+    "audit: a rename is on record with both its names, done or refused, and refusals of others are others") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    const std::string data = fixture.directory / "data";
+    RunningOpener opener(
+        fixture.directory,
+        "version: 1\nrules:\n  - {name: all, allow: [manage], paths: [\"" + data + "/**\"]}\n");
+    TestPeer peer(opener.socket());
+    const auto rename = [&](const std::string& to) {
+        const std::string payload = to + '\0';
+        return peer.call({.call = proto::Call::rename, .path = data + "/file", .payload = payload}).status;
+    };
+    CHECK(rename("/etc/file") == EACCES);
+    CHECK(rename("/etc/other") == EACCES);
+    CHECK(rename(data + "/renamed") == 0);
+    auto records = opener.wait_for_event("request", 3);
+    std::erase_if(records, [](const json& record) { return record["event"] != "request"; });
+    for (const json& record : records) CHECK(record["path"] == data + "/file");
+    CHECK(records[0]["new_path"] == "/etc/file");
+    CHECK(records[1]["new_path"] == "/etc/other");
+    CHECK(records[2]["new_path"] == data + "/renamed");
+}
+
+TEST_CASE(
     "audit: every record is an entry of the journal, with its fields, and none is lost while that restarts") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;

@@ -50,6 +50,7 @@ TEST_CASE("audit record: a decision is one line of JSON with every key") {
                                     .operations = {policy::Operation::read, policy::Operation::create},
                                     .path = "/srv/www/index.html",
                                     .final_path = "/srv/www/\xff",
+                                    .new_path = "/srv/\xff",
                                     .rule = &rule});
     CHECK(line.starts_with(line_beginning(7, 2)));
     CHECK(line.ends_with("}\n"));
@@ -61,7 +62,7 @@ TEST_CASE("audit record: a decision is one line of JSON with every key") {
             R"({"seq":7,"generation":2,"policy":"0123456789abcdef","time":"1970-01-12T13:46:40.012345Z","event":"request",
         "session":5,"request":9,"listener":"default",
         "peer":{"pid":4711,"uid":33,"gid":34,"user":"www-data","roles":["web","staff"]},
-        "operation":["read","create"],"path":"/srv/www/index.html","final_path":"/srv/www/\u00ff","decision":"allowed","rule":"sité",
+        "operation":["read","create"],"path":"/srv/www/index.html","final_path":"/srv/www/\u00ff","new_path":"/srv/\u00ff","decision":"allowed","rule":"sité",
         "at":"/etc/fdbroker/policy.yaml:14","duration_ns":4200})"));
 }
 

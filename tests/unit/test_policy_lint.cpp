@@ -103,6 +103,13 @@ TEST_CASE("lint: append by descriptor") {
     CHECK(rule_findings({"{name: a, allow: [append], paths: [/srv/x], deliver: stream}"}).empty());
 }
 
+TEST_CASE("lint: a rename follows nothing, whatever its rule says") {
+    CHECK(rule_findings({"{name: a, allow: [stat, rename], paths: [/srv/x], symlinks: follow}"}) ==
+          "a:rename-follows-nothing ");
+    CHECK(rule_findings({"{name: a, allow: [stat, rename], paths: [/srv/x]}"}).empty());
+    CHECK(rule_findings({"{name: a, allow: [stat], paths: [/srv/x], symlinks: follow}"}).empty());
+}
+
 TEST_CASE("lint: reading what is rarely meant") {
     for (const char* path :
          {"/etc/shadow", "/etc/**", "/etc/ssh/*", "/proc/**", "/dev/*", "/home/**", "/root/**"})
