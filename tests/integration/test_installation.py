@@ -1,0 +1,93 @@
+#!/usr/bin/env python3
+"""What `meson install` installs is whole and works from where it lies: test_installation.py MESON BUILD VERSION CC CXX"""
+
+import os
+import pathlib
+import shlex
+import subprocess
+import sys
+import tempfile
+import unittest
+
+MESON, BUILD, VERSION, CC, CXX = sys.argv[1:]
+SOURCE = pathlib.Path(__file__).resolve().parents[2]
+
+USE_OF_THE_LIBRARY = """
+#include <errno.h>
+#include <fdbroker.h>
+int main(void) {
+    struct fdbroker *broker = 0;
+    return fdbroker_connect(&broker, "/no/such/opener.sock") == -ENOENT ? 0 : 1;
+}
+"""
+
+
+def run(*command, **environment):
+    """Standard output of a command that succeeds."""
+    done = subprocess.run([str(word) for word in command], env=os.environ | environment, capture_output=True,
+                          encoding="utf-8", check=False)
+    if done.returncode != 0:
+        raise AssertionError(f"{shlex.join(map(str, command))} ended with {done.returncode}: {done.stdout}{done.stderr}")
+    return done.stdout
+
+
+class Installation(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.place = tempfile.TemporaryDirectory(prefix="fdb-install.", dir="/var/tmp")
+        cls.addClassCleanup(cls.place.cleanup)
+        cls.root = pathlib.Path(cls.place.name) / "root"
+        run(*shlex.split(MESON), "install", "-C", BUILD, "--no-rebuild", DESTDIR=str(cls.root))
+
+    def one(self, pattern):
+        """The one installed file whose path ends like that."""
+        found = list(self.root.glob("**/" + pattern))
+        self.assertEqual(len(found), 1, f"{pattern}: {found}")
+        return found[0]
+
+    def pkg_config(self, *arguments):
+        flags = run("pkg-config", *arguments, "fdbroker", PKG_CONFIG_PATH=str(self.one("fdbroker.pc").parent),
+                    PKG_CONFIG_SYSROOT_DIR=str(self.root))
+        return shlex.split(flags)
+
+    def test_programs_tell_their_version(self):
+        for name in ("sbin/opener", "bin/openerctl", "bin/worker"):
+            self.assertIn(VERSION, run(self.one(name), "--version"))
+
+    def test_every_manual_page_is_in_its_section(self):
+        pages = [page for page in (SOURCE / "docs").iterdir() if page.suffix in {".1", ".3", ".5", ".8"}]
+        self.assertTrue(pages)
+        for page in pages:
+            self.assertEqual(self.one(f"man{page.suffix[1:]}/{page.name}").read_bytes(), page.read_bytes())
+
+    def test_a_c_program_builds_with_either_library_and_runs(self):
+        program = pathlib.Path(self.place.name) / "program"
+        source = program.with_suffix(".c")
+        source.write_text(USE_OF_THE_LIBRARY)
+        run(*shlex.split(CC), source, "-o", program, *self.pkg_config("--cflags", "--libs"))
+        run(program, LD_LIBRARY_PATH=str(self.one("libfdbroker.so").parent))
+        whole = [flag.replace("-lfdbroker", "-l:libfdbroker.a") for flag in self.pkg_config("--static", "--cflags", "--libs")]
+        run(*shlex.split(CC), source, "-o", program, *whole)
+        run(program)
+
+    def test_the_header_for_cpp_stands_alone(self):
+        source = pathlib.Path(self.place.name) / "header.cpp"
+        source.write_text("#include <fdbroker.hpp>\n")
+        run(*shlex.split(CXX), "-std=c++23", "-fsyntax-only", source, *self.pkg_config("--cflags"))
+
+    def test_the_python_module_is_whole(self):
+        module = self.one("fdbroker/__init__.py")
+        told = run(sys.executable, "-c", "import fdbroker; print(fdbroker.__file__)", PYTHONPATH=str(module.parents[1]),
+                   PYTHONDONTWRITEBYTECODE="1")
+        self.assertEqual(told.strip(), str(module))
+        self.assertEqual({path.name for path in module.parent.iterdir()},
+                         {path.name for path in (SOURCE / "worker/python/fdbroker").glob("*.py")})
+
+    def test_the_service_starts_the_installed_opener(self):
+        opener = "/" + str(self.one("sbin/opener").relative_to(self.root))
+        for service in self.root.glob("**/fdbroker.service"):
+            self.assertIn(f"ExecStart={opener}\n", service.read_text())
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1])
