@@ -8,6 +8,7 @@
 #include "policy/compiled.hpp"
 #include "policy/cover.hpp"
 #include "policy/explain.hpp"
+#include "policy/sensitive.hpp"
 
 namespace fdbroker::policy {
 namespace {
@@ -15,21 +16,6 @@ namespace {
 constexpr OperationSet changing{Operation::write,    Operation::append,  Operation::create,
                                 Operation::truncate, Operation::mkdir,   Operation::remove,
                                 Operation::rename,   Operation::symlink, Operation::setattr};
-
-// A path for each thing that is rarely meant to be read.
-struct Sensitive {
-    std::string_view path;
-    std::string_view what;
-};
-constexpr Sensitive sensitive_paths[] = {
-    {"/etc/shadow", "the password hashes (/etc/shadow)"},
-    {"/etc/ssh/ssh_host_ed25519_key", "the private keys of sshd"},
-    {"/etc/ssl/private/server.key", "private keys below /etc/ssl"},
-    {"/root/.ssh/id_ed25519", "root's home directory"},
-    {"/home/user/.ssh/id_ed25519", "home directories"},
-    {"/proc/1/environ", "procfs"},
-    {"/dev/mem", "devices below /dev"},
-};
 
 class Linter {
   public:
@@ -203,17 +189,26 @@ class Linter {
 
     void check_sensitive(std::uint32_t rule) {
         if (!rule_at(rule).operations.contains(Operation::read)) return;
-        for (const Sensitive& sensitive : sensitive_paths) {
-            const Pattern asked = parse_pattern(sensitive.path).value().front();
-            const bool allowed = std::ranges::any_of(by_rule_[rule], [&](std::uint32_t path) {
-                return covers(paths_[path].pattern, Reach::itself, asked);
-            });
-            if (!allowed) continue;
-            std::uint32_t by = rule;
-            const auto denies = [&](std::uint32_t other) { return !rule_at(other).allows; };
-            if (covered(rule, asked, Reach::and_below, denies, by).contains(Operation::read)) continue;
-            report(rule, "sensitive-read", fmt::format("lets {} be read", sensitive.what));
+        std::string_view told;
+        for (const Sensitive& sensitive : sensitive_) {
+            if (sensitive.what == told) continue;
+            const Pattern* const readable = readable_of(rule, sensitive);
+            if (readable == nullptr) continue;
+            told = sensitive.what;
+            report(rule, "sensitive-read", fmt::format("lets {} be read ({})", told, readable->head()));
         }
+    }
+
+    const Pattern* readable_of(std::uint32_t rule, const Sensitive& sensitive) const {
+        const auto denies = [&](std::uint32_t other) { return !rule_at(other).allows; };
+        std::uint32_t by = rule;
+        for (const std::uint32_t path : by_rule_[rule]) {
+            const Pattern* const matched = reached(paths_[path].pattern, sensitive);
+            if (matched != nullptr &&
+                !covered(rule, *matched, Reach::and_below, denies, by).contains(Operation::read))
+                return matched;
+        }
+        return nullptr;
     }
 
     // A private root binds a directory once: what one rule needs writable is so for all.
@@ -285,6 +280,7 @@ class Linter {
     const Policy::Compiled& compiled_;
     const Accounts& accounts_;
     const Disk* disk_;
+    std::vector<Sensitive> sensitive_ = sensitive_paths();
     std::vector<Path> paths_{};
     std::vector<std::vector<std::uint32_t>> by_rule_{};
     PathIndex literals_{};  // by their heads, as the following

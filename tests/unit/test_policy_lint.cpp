@@ -111,16 +111,66 @@ TEST_CASE("lint: a rename follows nothing, whatever its rule says") {
 }
 
 TEST_CASE("lint: reading what is rarely meant") {
-    for (const char* path :
-         {"/etc/shadow", "/etc/**", "/etc/ssh/*", "/proc/**", "/dev/*", "/home/**", "/root/**"})
-        CHECK(rule_findings({"{name: a, allow: [read], paths: ['" + std::string(path) + "']}"})
-                  .starts_with("a:sensitive-read "));
-    CHECK(rule_findings({"{name: a, allow: [read], paths: ['/home/${user}/**', /etc/motd, '/srv/**']}"})
-              .empty());
+    const auto findings = [](const std::string& path) {
+        return rule_findings({"{name: a, allow: [read], paths: ['" + path + "']}"});
+    };
+    for (const char* path : {"/etc/shadow",
+                             "/etc/shadow-",
+                             "/etc/gshadow",
+                             "/etc/*-",
+                             "/etc/sudoers",
+                             "/etc/sudoers.d/web",
+                             "/etc/sudo*",
+                             "/etc/**",
+                             "/**/id_ed25519",
+                             "/etc/ssh/*",
+                             "/etc/ssh/ssh_host_rsa_key",
+                             "/etc/ssh/*_ecdsa_key",
+                             "/etc/ssl/private/server.key",
+                             "/root/.ssh/id_rsa",
+                             "/root/.ssh/*",
+                             "/root/**",
+                             "/root/data/*",
+                             "/home/alice/.ssh/id_rsa",
+                             "/home/*/.ssh/*",
+                             "/home/**",
+                             "/home/x/**",
+                             "/home/alice/*.txt",
+                             "/proc/**",
+                             "/proc/1/environ",
+                             "/proc/1/*",
+                             "/proc/self/maps",
+                             "/proc/*/status",
+                             "/proc/sys/**",
+                             "/dev/*",
+                             "/dev/mem",
+                             "/dev/sda",
+                             "/dev/sd*",
+                             "/dev/input/*"}) {
+        CAPTURE(path);
+        CHECK(findings(path).starts_with("a:sensitive-read "));
+    }
+    for (const char* path : {"/home/${user}/**", "/home/alice/report.txt", "/etc/motd", "/etc/ssh/ssh_config",
+                             "/srv/**", "/proc/meminfo", "/dev/null", "/var/log/*", "/rooted/**"}) {
+        CAPTURE(path);
+        CHECK(findings(path).empty());
+    }
+    // Once for each sort of thing.
+    CHECK(findings("/root/**") == "a:sensitive-read a:sensitive-read ");
     CHECK(rule_findings({"{name: a, allow: [stat, list], paths: ['/etc/**']}"}).empty());
     CHECK(rule_findings({"{name: a, allow: [read], paths: ['/etc/*']}",
-                         "{name: no, deny: [read], paths: [/etc/shadow]}"})
+                         "{name: no, deny: [read], paths: ['/etc/*shadow*', '/etc/sudoers']}"})
               .empty());
+    CHECK(rule_findings({"{name: a, allow: [read], paths: ['/home/alice/*']}",
+                         "{name: no, deny: [read], paths: ['/home/alice/*']}"}) == "a:denied-everywhere ");
+}
+
+TEST_CASE("lint: what could be read that is rarely meant is named") {
+    const Policy policy = load_rules({"{name: a, allow: [read], paths: ['/etc/g*']}"});
+    const auto findings = lint(policy, FakeAccounts(), nullptr);
+    REQUIRE(findings.size() == 1);
+    CHECK(findings.front().what() ==
+          "policy.yaml:3:5: rule \"a\": lets password hashes be read (/etc/gshadow) [sensitive-read]");
 }
 
 TEST_CASE("lint: a directory that one rule needs writable and another only to read") {
