@@ -40,8 +40,9 @@ class Generation {
     std::uint32_t number() const noexcept { return number_; }
     bool is(pid_t pid) const noexcept { return pid == pid_; }
     void kill() const noexcept;
-    // It has been reaped: its pid may be another's.
+    // It has been reaped, so that its pid may be another's, or nobody waits for that any more.
     void reaped() noexcept { pid_ = 0; }
+    bool is_there() const noexcept { return pid_ != 0; }
     std::chrono::steady_clock::duration age() const noexcept {
         return std::chrono::steady_clock::now() - since_;
     }

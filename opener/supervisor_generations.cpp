@@ -126,7 +126,6 @@ void Supervisor::reap() {
         }
         for (const Slot slot : {&Supervisor::active_, &Supervisor::starting_}) {
             if (!(this->*slot) || !(this->*slot)->is(pid)) continue;
-            (this->*slot)->reaped();
             generation_ended(slot, status);
             break;
         }
@@ -135,6 +134,7 @@ void Supervisor::reap() {
 
 // `status` as waitpid(2) tells it; SIGKILL for one that is not waited for any more.
 void Supervisor::generation_ended(Slot slot, int status) {
+    (this->*slot)->reaped();
     // What it said before it ended is still in the link.
     if (slot == &Supervisor::active_) serve(slot, std::numeric_limits<std::size_t>::max());
     const std::unique_ptr<Generation> ended = std::move(this->*slot);

@@ -51,7 +51,8 @@ void Supervisor::serve_message(const LinkMessage& message) {
             answered(message.token);
             break;
         case LinkType::handed_over:
-            if (handing_over_) handed_over(message.value);
+            // One that has ended since does not live on.
+            if (handing_over_ && active_->is_there()) handed_over(message.value);
             break;
         case LinkType::reload:
             if (!connections_.is_control(message.token)) break;

@@ -12,6 +12,8 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <random>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -351,6 +353,59 @@ TEST_CASE("helpers: over a reload as well, what hangs is answered at its deadlin
               }) == 6);
         filesystem.release();
         CHECK(opener.stop() == 0);
+    });
+}
+
+TEST_CASE("helpers: reloads while they are at work cost no request, and kills at random moments no answer") {
+    FDBROKER_SKIP_UNLESS(has_fuse(), "needs root, a mount namespace and /dev/fuse");
+    run_in_mount_namespace([] {
+        const Fixture fixture;
+        const HangingFilesystem filesystem(fixture.hanging);
+        RunningOpener opener(fixture.directory, fixture.policy("60s"));
+        std::vector<TestPeer> peers;
+        for (int i = 0; i < 3; ++i) peers.emplace_back(opener.socket());
+        const std::vector<std::string> batch{fixture.hanging + "/fine", fixture.data + "/local",
+                                             fixture.hanging + "/fine", fixture.hanging + "/fine"};
+        std::vector<std::uint32_t> asked(peers.size());
+        const auto ask_all = [&] {
+            for (std::size_t i = 0; i < peers.size(); ++i) {
+                CHECK(peers[i].ask(batch));
+                asked[i] += static_cast<std::uint32_t>(batch.size());
+            }
+        };
+        // How many answers came besides the first to each of the last messages.
+        const auto hear_all = [&](bool unknown_may_be) {
+            std::size_t others = 0;
+            for (std::size_t i = 0; i < peers.size(); ++i) {
+                std::set<std::uint32_t> due;
+                for (std::size_t j = 0; j < batch.size(); ++j)
+                    due.insert(asked[i] - static_cast<std::uint32_t>(j));
+                while (!due.empty()) {
+                    for (const auto& answer : peers[i].answers()) {
+                        CHECK((answer.status == 0 || (unknown_may_be && answer.status == EIO)));
+                        others += due.erase(answer.id) == 0;
+                    }
+                }
+            }
+            return others;
+        };
+        std::minstd_rand random(7);
+        constexpr std::size_t rounds = 12;
+        for (std::size_t round = 1; round <= rounds; ++round) {
+            ask_all();
+            opener.process().signal(SIGHUP);
+            CHECK(hear_all(false) == 0);
+            opener.wait_for_event("start", round + 1);
+        }
+        for (std::size_t round = 0; round < rounds; ++round) {
+            ask_all();
+            if (round % 2 == 0) opener.process().signal(SIGHUP);
+            const auto brokers = children_of(opener.process().pid());
+            if (!brokers.empty()) ::kill(brokers[random() % brokers.size()], SIGKILL);
+            hear_all(true);
+        }
+        CHECK(opener.stop() == 0);
+        CHECK(unexplained_numbers(opener.wait_for_event("stop")) == "");
     });
 }
 
