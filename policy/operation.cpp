@@ -34,7 +34,7 @@ OperationSet operations_from_word(std::string_view word) noexcept {
 }
 
 std::span<const std::string_view> operation_words() noexcept {
-    static const auto words = [] {
+    static const auto with_groups = [] {
         std::array<std::string_view, operation_count + 2> all;
         for (unsigned index = 0; index < operation_count; ++index)
             all[index] = to_string(static_cast<Operation>(index));
@@ -42,7 +42,7 @@ std::span<const std::string_view> operation_words() noexcept {
         all[operation_count + 1] = "manage";
         return all;
     }();
-    return words;
+    return with_groups;
 }
 
 }  // namespace fdbroker::policy
