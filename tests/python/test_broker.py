@@ -180,6 +180,31 @@ with broker.open({path!r}, encoding="utf-8") as file:
         directory.rmdir()
         self.assertFalse((self.data / "directory").exists())
 
+    def test_pathlib_makes_parents_and_touches(self):
+        directory = self.broker.path(self.data) / "p"
+        deep = directory / "q" / "r"
+        with self.assertRaises(FileNotFoundError):
+            deep.mkdir()
+        deep.mkdir(parents=True)
+        deep.mkdir(0o777, True, True)
+        with self.assertRaises(FileExistsError):
+            deep.mkdir()
+        file = deep / "file"
+        file.touch()
+        with self.assertRaises(FileExistsError):
+            file.mkdir(exist_ok=True)
+        with self.assertRaises(FileExistsError):
+            file.touch(exist_ok=False)
+        self.broker.utime(file, ns=(10**9, 10**9))
+        file.touch()
+        self.assertGreater(file.stat().st_mtime_ns, 10**9)
+        with file.open("w", newline="\r\n") as stream:
+            stream.write("a\n")
+        self.assertEqual(file.read_text(newline=""), "a\r\n")
+        (deep / "link").symlink_to("file", False)
+        self.assertFalse((deep / "link").exists())  # which the policy does not follow
+        self.assertTrue((deep / "link").is_symlink())
+
     def test_a_put_replaces_a_file_whole(self):
         if not self.broker._channel.limits.calls >> protocol.COMMIT & 1:
             self.skipTest("this opener does not serve put")

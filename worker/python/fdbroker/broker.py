@@ -10,10 +10,10 @@ import threading
 import time
 from typing import IO, TYPE_CHECKING, Any, Iterable, Iterator, Optional, Union
 
-from .calls import Calls, apply
-from .connection import Answer, Ask, Channel, failure
+from .calls import Calls, apply, check_put
+from .connection import Answer, Ask, Channel, failure, is_over, too_late
 from .payload import Entry, StrPath
-from .protocol import HEADER_SIZE, OPEN, Request, write_request, write_requests
+from .protocol import HEADER_SIZE, OPEN, ProtocolError, Request, write_request, write_requests
 
 if TYPE_CHECKING:
     from .path import BrokeredPath
@@ -30,7 +30,6 @@ class Broker(Calls):
 
     def __init__(self, address: Optional[str] = None, *, any_owner: bool = False,
                  timeout: Optional[float] = None) -> None:
-        self._lock = threading.Lock()
         self.timeout = timeout
         self._channel = Channel(address, any_owner, timeout)
 
@@ -50,22 +49,29 @@ class Broker(Calls):
     def open(self, path: StrPath, mode: str = "r", buffering: int = -1, encoding: Optional[str] = None,
              errors: Optional[str] = None, newline: Optional[str] = None, *, permissions: int = 0o666) -> IO[Any]:
         """As builtins.open()."""
-        return builtins.open(path, mode, buffering, encoding, errors, newline,
+        return builtins.open(os.fspath(path), mode, buffering, encoding, errors, newline,
                              opener=lambda name, flags: self.open_fd(name, flags, permissions))
 
     def open_many(self, paths: Iterable[StrPath], flags: int = os.O_RDONLY, mode: int = 0o666, *,
                   all_or_nothing: bool = False) -> list[Union[int, OSError]]:
         """Many at once: for each path a descriptor, which is the caller's, or the error."""
         asks = [Ask(OPEN, path, flags, mode) for path in paths]
-        with self._lock:
+        with self._channel.lock:
             answers = self._exchange(asks, all_or_nothing)
         results: list[Union[int, OSError]] = []
-        for ask, answer in zip(asks, answers):
-            try:
-                results.append(answer.result(ask).take())
-            except OSError as error:
-                results.append(error)
-        return results
+        try:
+            for ask, answer in zip(asks, answers):
+                try:
+                    answer.result(ask)
+                    results.append(0)
+                except OSError as error:
+                    results.append(error)
+        except ProtocolError as error:
+            for answer in answers:
+                answer.close()
+            self.close()
+            raise failure(errno.EPROTO, str(error)) from None
+        return [answer.take() if result == 0 else result for answer, result in zip(answers, results)]
 
     def scandir(self, path: StrPath) -> Iterator[Entry]:
         cursor = 0
@@ -80,16 +86,17 @@ class Broker(Calls):
 
     @contextlib.contextmanager
     def put(self, path: StrPath, mode: str = "wb", *, permissions: int = 0o666, replace: bool = True,
-            encoding: Optional[str] = None) -> Iterator[IO[Any]]:
+            encoding: Optional[str] = None, errors: Optional[str] = None,
+            newline: Optional[str] = None) -> Iterator[IO[Any]]:
         """Replaces a file whole: it gets its name when the block ends, and not at all when that raises."""
-        if mode not in ("w", "wt", "wb"):
-            raise ValueError(f"a put is written from its beginning: {mode!r}")
+        check_put(path, mode, encoding, errors, newline)
         number, descriptor = self._put(path, permissions)
         try:
-            with builtins.open(descriptor, mode, encoding=encoding) as file:
+            with builtins.open(descriptor, mode, encoding=encoding, errors=errors, newline=newline) as file:
                 yield file
         except BaseException:
-            self._discard(path, number)
+            with contextlib.suppress(OSError):  # what the block raised tells more
+                self._discard(path, number)
             raise
         self._commit(path, number, 0 if replace else 1)
 
@@ -99,9 +106,9 @@ class Broker(Calls):
         return BrokeredPath(*segments, broker=self)
 
     def _ask(self, ask: Ask, then: Any) -> Any:
-        with self._lock:
+        with self._channel.lock:
             (answer,) = self._exchange([ask])
-        return apply(self._channel, ask, answer, then)
+        return apply(ask, answer, then, lambda _: self.close())
 
     def _exchange(self, asks: list[Ask], all_or_nothing: bool = False) -> list[Answer]:
         deadline = None if self.timeout is None else time.monotonic() + self.timeout
@@ -111,19 +118,26 @@ class Broker(Calls):
             for message, numbers in self._messages(asks, all_or_nothing):
                 self._channel.send(message, deadline)
                 ids += numbers
-                waiting = set(numbers)
-                while waiting:
-                    for answer in self._channel.answers(*self._channel.receive(deadline)):
-                        if answer.reply.id in waiting:
-                            waiting.remove(answer.reply.id)
-                            answers[answer.reply.id] = answer
-                        else:  # to a request that was given up, or twice around a crash
-                            answer.close()
-        except BaseException:
+                self._await_answers(set(numbers), answers, deadline)
+        except BaseException as error:
             for answer in answers.values():
                 answer.close()
+            if isinstance(error, OSError) and is_over(error):
+                self.close()
             raise
         return [answers[number] for number in ids]
+
+    def _await_answers(self, waiting: set[int], answers: dict[int, Answer], deadline: Optional[float]) -> None:
+        while waiting:
+            for answer in self._channel.answers(*self._channel.receive(deadline)):
+                if answer.reply.id in waiting:
+                    waiting.remove(answer.reply.id)
+                    answers[answer.reply.id] = answer
+                else:  # to a request that was given up, or twice around a crash
+                    answer.close()
+            # Answers that nobody waits for may come without end.
+            if waiting and deadline is not None and time.monotonic() >= deadline:
+                raise too_late()
 
     def _messages(self, asks: list[Ask], all_or_nothing: bool) -> Iterator[tuple[bytes, list[int]]]:
         """As few as the broker's limits allow."""
@@ -132,7 +146,7 @@ class Broker(Calls):
         size = HEADER_SIZE
         for ask in asks:
             self._channel.check(ask)
-            request = ask.request(self._channel.next_id())
+            request = self._channel.request(ask)
             more = len(write_request(request))
             full = len(batch) == limits.max_requests or size + more > limits.max_message
             if batch and (full or request.id < batch[-1].id):
@@ -142,14 +156,21 @@ class Broker(Calls):
                 batch, size = [], HEADER_SIZE
             batch.append(request)
             size += more
-        if size > limits.max_message:
-            raise failure(errno.E2BIG, "the request does not fit a message")
         if batch:
             yield write_requests(batch, all_or_nothing), [one.id for one in batch]
 
 
 _default: Optional[Broker] = None
 _default_lock = threading.Lock()
+
+
+def _unlock_in_child() -> None:
+    """Another thread may have had it, which is not in the child."""
+    global _default_lock
+    _default_lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_unlock_in_child)
 
 
 def connect(address: Optional[str] = None, *, any_owner: bool = False, timeout: Optional[float] = None) -> Broker:

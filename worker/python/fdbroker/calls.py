@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import builtins
+import codecs
 import errno
 import os
 import struct
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
-from .connection import Answer, Ask, Channel, failure
-from .payload import Status, StrPath, read_page, text_payload, times_payload
+from .connection import Answer, Ask, failure
+from .payload import Status, StrPath, attribute_name, path_payload, read_page, times_payload
 from .protocol import (COMMIT, DISCARD, LIST, MKDIR, NUMBER, OPEN, PUT, READLINK, REMOVE, RENAME, SETATTR, STAT, SYMLINK,
                        XATTR_LIST, XATTR_READ, XATTR_REMOVE, XATTR_WRITE, ProtocolError)
 
@@ -43,10 +45,10 @@ class Calls:
         return self._ask(Ask(REMOVE, path, 0x200), nothing)  # AT_REMOVEDIR
 
     def rename(self, path: StrPath, new_path: StrPath, *, replace: bool = True) -> Any:
-        return self._ask(Ask(RENAME, path, 0 if replace else 1, 0, text_payload(new_path)), nothing)
+        return self._ask(Ask(RENAME, path, 0 if replace else 1, 0, path_payload(new_path)), nothing)
 
     def symlink(self, target: StrPath, path: StrPath) -> Any:
-        return self._ask(Ask(SYMLINK, path, 0, 0, text_payload(target)), nothing)
+        return self._ask(Ask(SYMLINK, path, 0, 0, path_payload(target)), nothing)
 
     def chmod(self, path: StrPath, mode: int) -> Any:
         return self._ask(Ask(SETATTR, path, 1, mode), nothing)
@@ -56,7 +58,7 @@ class Calls:
         return self._ask(Ask(SETATTR, path, 2, 0, times_payload(ns)), nothing)
 
     def getxattr(self, path: StrPath, name: str) -> Any:
-        return self._ask(Ask(XATTR_READ, path, 0, 0, text_payload(name)), lambda answer: answer.reply.payload)
+        return self._ask(Ask(XATTR_READ, path, 0, 0, attribute_name(name)), lambda answer: answer.reply.payload)
 
     def listxattr(self, path: StrPath) -> Any:
         def names(answer: Answer) -> list[str]:
@@ -65,13 +67,13 @@ class Calls:
         return self._ask(Ask(XATTR_LIST, path), names)
 
     def setxattr(self, path: StrPath, name: str, value: bytes, flags: int = 0) -> Any:
-        return self._ask(Ask(XATTR_WRITE, path, flags, 0, text_payload(name) + value), nothing)
+        return self._ask(Ask(XATTR_WRITE, path, flags, 0, attribute_name(name) + value), nothing)
 
     def removexattr(self, path: StrPath, name: str) -> Any:
-        return self._ask(Ask(XATTR_REMOVE, path, 0, 0, text_payload(name)), nothing)
+        return self._ask(Ask(XATTR_REMOVE, path, 0, 0, attribute_name(name)), nothing)
 
     def _page(self, path: StrPath, cursor: int) -> Any:
-        return self._ask(Ask(LIST, path, 0, 0, NUMBER.pack(cursor)), lambda answer: read_page(answer.reply.payload))
+        return self._ask(Ask(LIST, path, 0, 0, NUMBER.pack(cursor)), lambda answer: read_page(answer.reply.payload, cursor))
 
     def _put(self, path: StrPath, mode: int) -> Any:
         def number_and_file(answer: Answer) -> tuple[int, int]:
@@ -90,11 +92,43 @@ def nothing(_: Answer) -> None:
     return None
 
 
-def apply(channel: Channel, ask: Ask, answer: Answer, then: Any) -> Any:
+def apply(ask: Ask, answer: Answer, then: Any, fail: Callable[[OSError], None]) -> Any:
+    """What the answer comes to. One that is none ends the connection: `fail` does."""
     try:
         return then(answer.result(ask))
     except (ProtocolError, struct.error) as error:
-        channel.close()
-        raise failure(errno.EPROTO, str(error)) from None
+        broken = failure(errno.EPROTO, str(error))
+        fail(broken)
+        raise broken from None
     finally:
         answer.close()
+
+
+def flags_of(path: StrPath, mode: str, buffering: int, encoding: Optional[str], errors: Optional[str],
+             newline: Optional[str]) -> int:
+    """What builtins.open() would ask open(2) for; that is known to it alone. What it raises for wrong arguments."""
+    wanted: list[int] = []
+
+    def note_flags(_: Any, flags: int) -> int:
+        wanted.append(flags)
+        return -1
+
+    try:
+        builtins.open(os.fspath(path), mode, buffering, encoding, errors, newline, opener=note_flags)
+    except (OSError, ValueError):
+        if not wanted:
+            raise
+    return wanted[0]
+
+
+def check_put(path: StrPath, mode: str, encoding: Optional[str], errors: Optional[str], newline: Optional[str]) -> None:
+    """Before the broker makes anything, and before there is a descriptor to lose."""
+    if mode not in ("w", "wt", "wb"):
+        raise ValueError(f"a put is written from its beginning: {mode!r}")
+    if encoding is not None:
+        codecs.lookup(encoding)
+    if errors is not None:
+        codecs.lookup_error(errors)
+    flags_of(path, mode, -1, encoding, errors, newline)
+    if newline not in (None, "", "\n", "\r", "\r\n"):
+        raise ValueError(f"illegal newline value: {newline!r}")

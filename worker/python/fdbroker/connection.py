@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import errno
-import itertools
 import os
+import random
 import select
 import socket
 import struct
+import threading
 import time
 import weakref
 from dataclasses import dataclass
 from typing import Optional, Union
 
 from .payload import StrPath
-from .protocol import (END, MAX_MESSAGE, MAX_PATH, MAX_REQUESTS, OPEN, PUT, STEPS, VERSION, HelloReply, ProtocolError, Reply,
-                       Request, read_end, read_hello_reply, read_replies, write_hello)
+from .protocol import (END, HEADER_SIZE, MAX_MESSAGE, MAX_PATH, MAX_REQUESTS, OPEN, PUT, REPLIES, STEPS, VERSION, HelloReply,
+                       ProtocolError, Reply, Request, read_end, read_hello_reply, read_replies, write_hello, write_request)
 
 DEFAULT_SOCKET = "/run/fdbroker/opener.sock"
 
@@ -34,7 +35,7 @@ class Ask:
         path = os.fsencode(self.path)
         if len(path) > MAX_PATH:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), self.path)
-        return Request(number, self.call, path, self.flags & 0xFFFFFFFF, self.mode, self.payload)
+        return Request(number, self.call, path, self.flags & 0xFFFFFFFF, self.mode & 0xFFFFFFFF, self.payload)
 
     def error(self, reply: Reply) -> OSError:
         step = STEPS[reply.step]
@@ -54,8 +55,17 @@ def failure(number: int, reason: str) -> OSError:
     return _explained(OSError(number, f"{os.strerror(number)}: {reason}"), f"client: {reason}")
 
 
+def too_late() -> OSError:
+    return failure(errno.ETIMEDOUT, "the broker did not answer in time")
+
+
+def is_over(error: OSError) -> bool:
+    """Does this error of a channel's end the connection?"""
+    return error.errno in (errno.ECONNRESET, errno.EPROTO, errno.EPROTONOSUPPORT)
+
+
 class Answer:
-    """A reply and its descriptor, which is closed unless it is taken."""
+    """A reply and its descriptor, which is closed unless it is taken; -1: it has none, or that found no room."""
 
     def __init__(self, reply: Reply, descriptor: int) -> None:
         self.reply = reply
@@ -71,17 +81,18 @@ class Answer:
             os.close(descriptor)
 
     def result(self, ask: Ask) -> Answer:
-        """Itself, or the error that it is."""
+        """Itself, or the error that it is. ProtocolError: it is no answer to that."""
         if self.reply.status:
             raise ask.error(self.reply)
         if self.reply.descriptor != (ask.call in (OPEN, PUT)):
-            self.close()
-            raise failure(errno.EPROTO, "a file was promised and not sent, or nobody asked for it")
+            raise ProtocolError("a file was promised and not sent, or nobody asked for it")
+        if self.reply.descriptor and self._descriptor < 0:
+            raise failure(errno.EMFILE, "the descriptor table of this process is full")
         return self
 
 
-def _address(address: Optional[str]) -> tuple[Union[str, bytes, int], bool]:
-    """What to connect to: a path or abstract name, or an inherited descriptor (and then True)."""
+def _address(address: Optional[str]) -> Union[str, int]:
+    """What to connect to: a path or abstract name, or an inherited descriptor."""
     if address is None:
         address = os.environ.get("FDBROKER_SOCKET")
     if address is None and "FDBROKER_FD" in os.environ:
@@ -91,10 +102,21 @@ def _address(address: Optional[str]) -> tuple[Union[str, bytes, int], bool]:
     if address.startswith("fd:"):
         if not address[3:].isdecimal():
             raise ValueError(f"not a descriptor: {address}")
-        return int(address[3:]), True
+        return int(address[3:])
     if not address:
         raise ValueError("an empty address")
-    return "\0" + address[1:] if address.startswith("@") else address, False
+    return "\0" + address[1:] if address.startswith("@") else address
+
+
+def _inherited(number: int) -> socket.socket:
+    if any(channel.socket.fileno() == number for channel in _channels):
+        raise OSError(errno.EBUSY, "the descriptor is a connection's already")
+    inherited = socket.socket(fileno=number)
+    if inherited.family != socket.AF_UNIX or inherited.type != socket.SOCK_SEQPACKET:
+        inherited.detach()
+        raise OSError(errno.EPROTOTYPE, os.strerror(errno.EPROTOTYPE))
+    inherited.set_inheritable(False)
+    return inherited
 
 
 _channels: weakref.WeakSet[Channel] = weakref.WeakSet()
@@ -112,17 +134,18 @@ class Channel:
     """The socket: whole messages out, whole messages with descriptors in."""
 
     def __init__(self, address: Optional[str], any_owner: bool, timeout: Optional[float]) -> None:
-        target, inherited = _address(address)
-        if inherited:
-            self.socket = socket.socket(fileno=int(target))
-            self.socket.set_inheritable(False)
+        target = _address(address)
+        if isinstance(target, int):
+            self.socket = _inherited(target)
         else:
             self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.lock = threading.Lock()  # of whoever asks and waits for the answer
         self.abandoned = False
         self.limits = HelloReply(VERSION, VERSION, MAX_REQUESTS, MAX_MESSAGE, 1)
-        self._ids = itertools.cycle(range(1, 2**32 - 2 * MAX_REQUESTS))
+        # Ids begin anywhere: an inherited socket may bring the answer to another process's request.
+        self._last_id = random.SystemRandom().randrange(2**32)
         try:
-            if not inherited:
+            if isinstance(target, str):
                 self.socket.connect(target)
                 if not any_owner and self._listener() != 0:
                     raise PermissionError(errno.EPERM, "the listener is not root's", address)
@@ -140,17 +163,29 @@ class Channel:
     def _greet(self, timeout: Optional[float]) -> None:
         deadline = None if timeout is None else time.monotonic() + timeout
         self.send(write_hello(), deadline)
-        message, descriptors = self.receive(deadline)
-        for descriptor in descriptors:
-            os.close(descriptor)
-        self.end_if_told(message)
+        while True:
+            message, descriptors, _ = self.receive(deadline)
+            for descriptor in descriptors:
+                os.close(descriptor)
+            self.end_if_told(message)
+            # Whoever had an inherited socket before may have left it without waiting for the answers.
+            if message[1] != REPLIES:
+                break
         try:
             self.limits = read_hello_reply(message)
         except ProtocolError as error:
             raise failure(errno.EPROTO, f"the answer to hello is none: {error}") from None
 
     def next_id(self) -> int:
-        return next(self._ids)
+        self._last_id = (self._last_id + 1) % 2**32
+        return self._last_id
+
+    def request(self, ask: Ask) -> Request:
+        """With an id, and such that a message can hold it."""
+        request = ask.request(self.next_id())
+        if HEADER_SIZE + len(write_request(request)) > self.limits.max_message:
+            raise failure(errno.E2BIG, "the request does not fit a message")
+        return request
 
     def check(self, ask: Ask) -> None:
         if self.abandoned:
@@ -162,6 +197,7 @@ class Channel:
 
     def abandon(self) -> None:
         self.abandoned = True
+        self.lock = threading.Lock()  # another thread may have had it, which is not in the child
         self.socket.close()
 
     def close(self) -> None:
@@ -177,19 +213,18 @@ class Channel:
             return True
         except BlockingIOError:
             return False
-        except (BrokenPipeError, ConnectionError):
-            self.close()
+        except ConnectionError:
             raise failure(errno.ECONNRESET, "the broker is gone") from None
 
-    def receive(self, deadline: Optional[float]) -> tuple[bytes, list[int]]:
+    def receive(self, deadline: Optional[float]) -> tuple[bytes, list[int], bool]:
         while True:
             received = self.receive_now()
             if received is not None:
                 return received
             self.wait(select.POLLIN, deadline)
 
-    def receive_now(self) -> Optional[tuple[bytes, list[int]]]:
-        """None: there is nothing yet."""
+    def receive_now(self) -> Optional[tuple[bytes, list[int], bool]]:
+        """A message, its descriptors, and whether further ones found no room in our table. None: there is nothing yet."""
         room = socket.CMSG_SPACE((MAX_REQUESTS + 1) * 4)
         try:
             message, control, flags, _ = self.socket.recvmsg(MAX_MESSAGE, room, socket.MSG_CMSG_CLOEXEC)
@@ -201,28 +236,24 @@ class Channel:
         for level, kind, data in control:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 descriptors += struct.unpack(f"{len(data) // 4}i", data[: len(data) // 4 * 4])
-        if message and not flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
-            return message, descriptors
+        if message and not flags & socket.MSG_TRUNC:
+            return message, descriptors, bool(flags & socket.MSG_CTRUNC)
         for descriptor in descriptors:
             os.close(descriptor)
-        self.close()
         if not message:
             raise failure(errno.ECONNRESET, "the broker is gone")
-        if flags & socket.MSG_CTRUNC:
-            raise failure(errno.EMFILE, "the descriptor table of this process is full")
         raise failure(errno.EPROTO, "a message that was cut short")
 
     def wait(self, events: int, deadline: Optional[float]) -> None:
         poll = select.poll()
         poll.register(self.socket, events)
-        left = None if deadline is None else max(0, int((deadline - time.monotonic()) * 1000 + 0.999))
+        left = None if deadline is None else min(max(0, int((deadline - time.monotonic()) * 1000 + 0.999)), 2**31 - 1)
         if not poll.poll(left):
-            raise failure(errno.ETIMEDOUT, "the broker did not answer in time")
+            raise too_late()
 
     def end_if_told(self, message: bytes) -> None:
         if message[:1] == bytes([VERSION]) and message[1:2] != bytes([END]):
             return
-        self.close()
         if message[:1] != bytes([VERSION]):
             raise failure(errno.EPROTONOSUPPORT, "the broker speaks another version of the protocol")
         try:
@@ -231,19 +262,19 @@ class Channel:
             raise failure(errno.EPROTO, str(error)) from None
         raise failure(errno.ECONNRESET, f"the broker ended the connection: {reason}")
 
-    def answers(self, message: bytes, descriptors: list[int]) -> list[Answer]:
-        """Takes over the descriptors."""
+    def answers(self, message: bytes, descriptors: list[int], cut_short: bool) -> list[Answer]:
+        """Takes over the descriptors: they are in the order of the replies, so those that are missing are the last."""
         try:
             self.end_if_told(message)
             replies = read_replies(message)
-            if sum(reply.descriptor for reply in replies) != len(descriptors):
+            promised = sum(reply.descriptor for reply in replies)
+            if len(descriptors) > promised or (len(descriptors) < promised and not cut_short):
                 raise ProtocolError("the descriptors are not those that the replies tell of")
         except (ProtocolError, OSError) as error:
             for descriptor in descriptors:
                 os.close(descriptor)
-            self.close()
             if isinstance(error, OSError):
                 raise
             raise failure(errno.EPROTO, str(error)) from None
         files = iter(descriptors)
-        return [Answer(reply, next(files) if reply.descriptor else -1) for reply in replies]
+        return [Answer(reply, next(files, -1) if reply.descriptor else -1) for reply in replies]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pathlib
 import stat as stat_module
-from typing import IO, Any, Iterator, Optional
+from typing import IO, Any, Iterator, Optional, cast
 
 from .broker import Broker, default_broker
 from .payload import Status, StrPath
@@ -47,11 +48,11 @@ class BrokeredPath(pathlib.PurePosixPath):
         return self._with(super().with_suffix(suffix))
 
     @property
-    def parent(self) -> BrokeredPath:  # type: ignore[override]
+    def parent(self) -> BrokeredPath:
         return self._with(super().parent)
 
     @property
-    def parents(self) -> list[BrokeredPath]:  # type: ignore[override]
+    def parents(self) -> list[BrokeredPath]:
         return [self._with(path) for path in super().parents]
 
     @property
@@ -66,8 +67,8 @@ class BrokeredPath(pathlib.PurePosixPath):
         with self.open("rb") as file:
             return bytes(file.read())
 
-    def read_text(self, encoding: Optional[str] = None, errors: Optional[str] = None) -> str:
-        with self.open("r", encoding=encoding, errors=errors) as file:
+    def read_text(self, encoding: Optional[str] = None, errors: Optional[str] = None, newline: Optional[str] = None) -> str:
+        with self.open("r", encoding=encoding, errors=errors, newline=newline) as file:
             return str(file.read())
 
     def write_bytes(self, data: bytes) -> int:
@@ -75,13 +76,14 @@ class BrokeredPath(pathlib.PurePosixPath):
         with self.broker.put(self) as file:
             return int(file.write(data))
 
-    def write_text(self, data: str, encoding: Optional[str] = None) -> int:
+    def write_text(self, data: str, encoding: Optional[str] = None, errors: Optional[str] = None,
+                   newline: Optional[str] = None) -> int:
         """Whole or not at all."""
-        with self.broker.put(self, "w", encoding=encoding) as file:
+        with self.broker.put(self, "w", encoding=encoding, errors=errors, newline=newline) as file:
             return int(file.write(data))
 
     def stat(self, *, follow_symlinks: bool = True) -> Status:
-        return self.broker.stat(self, follow_symlinks=follow_symlinks)
+        return cast(Status, self.broker.stat(self, follow_symlinks=follow_symlinks))
 
     def lstat(self) -> Status:
         return self.stat(follow_symlinks=False)
@@ -89,31 +91,45 @@ class BrokeredPath(pathlib.PurePosixPath):
     def _has_type(self, kind: Any, follow_symlinks: bool = True) -> bool:
         try:
             return bool(kind(self.stat(follow_symlinks=follow_symlinks).st_mode))
-        except (FileNotFoundError, NotADirectoryError):
+        except OSError as error:
+            # As pathlib has it.
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                raise
             return False
 
-    def exists(self) -> bool:
+    def exists(self, *, follow_symlinks: bool = True) -> bool:
         """What the policy refuses raises PermissionError: nobody knows."""
-        return self._has_type(lambda _: True)
+        return self._has_type(lambda _: True, follow_symlinks)
 
-    def is_file(self) -> bool:
-        return self._has_type(stat_module.S_ISREG)
+    def is_file(self, *, follow_symlinks: bool = True) -> bool:
+        return self._has_type(stat_module.S_ISREG, follow_symlinks)
 
-    def is_dir(self) -> bool:
-        return self._has_type(stat_module.S_ISDIR)
+    def is_dir(self, *, follow_symlinks: bool = True) -> bool:
+        return self._has_type(stat_module.S_ISDIR, follow_symlinks)
 
     def is_symlink(self) -> bool:
         return self._has_type(stat_module.S_ISLNK, follow_symlinks=False)
+
+    def is_fifo(self) -> bool:
+        return self._has_type(stat_module.S_ISFIFO)
+
+    def is_socket(self) -> bool:
+        return self._has_type(stat_module.S_ISSOCK)
 
     def iterdir(self) -> Iterator[BrokeredPath]:
         for entry in self.broker.scandir(self):
             yield self / entry.name
 
-    def mkdir(self, mode: int = 0o777, exist_ok: bool = False) -> None:
+    def mkdir(self, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
         try:
             self.broker.mkdir(self, mode)
+        except FileNotFoundError:
+            if not parents or self.parent == self:
+                raise
+            self.parent.mkdir(parents=True, exist_ok=True)
+            self.mkdir(mode, parents=False, exist_ok=exist_ok)
         except FileExistsError:
-            if not exist_ok:
+            if not exist_ok or not self.is_dir():
                 raise
 
     def unlink(self, missing_ok: bool = False) -> None:
@@ -132,7 +148,7 @@ class BrokeredPath(pathlib.PurePosixPath):
 
     replace = rename
 
-    def symlink_to(self, target: StrPath) -> None:
+    def symlink_to(self, target: StrPath, target_is_directory: bool = False) -> None:
         self.broker.symlink(target, self)
 
     def readlink(self) -> BrokeredPath:
@@ -142,5 +158,10 @@ class BrokeredPath(pathlib.PurePosixPath):
         self.broker.chmod(self, mode)
 
     def touch(self, mode: int = 0o666, exist_ok: bool = True) -> None:
-        flags = os.O_CREAT | os.O_WRONLY | (0 if exist_ok else os.O_EXCL)
-        os.close(self.broker.open_fd(self, flags, mode))
+        if exist_ok:
+            try:
+                self.broker.utime(self)
+                return
+            except OSError:  # as pathlib does: it is not there, or its times may not be set
+                pass
+        os.close(self.broker.open_fd(self, os.O_CREAT | os.O_WRONLY | (0 if exist_ok else os.O_EXCL), mode))

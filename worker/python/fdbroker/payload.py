@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from dataclasses import dataclass
 from typing import Optional, Union
 
-from .protocol import ENTRY, NUMBER, STATUS, TIME, UTIME_NOW, ProtocolError
+from .protocol import ENTRY, MAX_ATTRIBUTE_NAME, MAX_PATH, NUMBER, STATUS, TIME, UTIME_NOW, ProtocolError
 
 StrPath = Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]"]
 
@@ -70,8 +71,8 @@ class Entry:
         return self.type == 10
 
 
-def read_page(payload: bytes) -> tuple[int, list[Entry]]:
-    """The cursor of the next page (0: there is none) and the entries of this one."""
+def read_page(payload: bytes, asked: int) -> tuple[int, list[Entry]]:
+    """The cursor of the next page (0: there is none) and the entries of this one, whose cursor was `asked`."""
     try:
         (cursor,) = NUMBER.unpack_from(payload)
         entries, at = [], NUMBER.size
@@ -84,11 +85,31 @@ def read_page(payload: bytes) -> tuple[int, list[Entry]]:
             entries.append(Entry(os.fsdecode(name), inode, kind))
     except struct.error:
         raise ProtocolError("a page of a directory") from None
+    if cursor and cursor == asked:
+        raise ProtocolError("a page of a directory that leads to itself")
     return cursor, entries
 
 
-def text_payload(value: StrPath) -> bytes:
-    return os.fsencode(value) + b"\0"
+def _text(value: StrPath) -> bytes:
+    text = os.fsencode(value)
+    if b"\0" in text:
+        raise ValueError("embedded null byte")
+    return text
+
+
+def path_payload(path: StrPath) -> bytes:
+    """A second path, or what a link is to hold."""
+    text = _text(path)
+    if len(text) > MAX_PATH:
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), path)
+    return text + b"\0"
+
+
+def attribute_name(name: StrPath) -> bytes:
+    text = _text(name)
+    if not 1 <= len(text) <= MAX_ATTRIBUTE_NAME:
+        raise OSError(errno.ERANGE, os.strerror(errno.ERANGE), name)
+    return text + b"\0"
 
 
 def times_payload(ns: Optional[tuple[int, int]]) -> bytes:

@@ -10,6 +10,7 @@ VERSION = 1
 MAX_MESSAGE = 65536
 MAX_REQUESTS = 253  # SCM_MAX_FD
 MAX_PATH = 4095
+MAX_ATTRIBUTE_NAME = 255
 MAX_REASON = 200
 MAX_ERRNO = 4095
 UNKNOWN_CPU = 0xFFFF
@@ -132,17 +133,17 @@ class _Reader:
             raise ProtocolError(what)
 
     def take(self, layout: struct.Struct) -> tuple[Any, ...]:
-        return layout.unpack(self.bytes(layout.size))
+        return layout.unpack(self.piece(layout.size))
 
-    def bytes(self, size: int) -> bytes:
+    def piece(self, size: int) -> bytes:
         self.require(self.at + size <= len(self.message), "the message is too short")
         self.at += size
         return self.message[self.at - size : self.at]
 
     def padded(self, size: int, nul: bool = False) -> bytes:
-        data = self.bytes(size)
+        data = self.piece(size)
         end = size + int(nul)
-        self.require(not self.bytes(int(nul) + -end % 4).strip(b"\0"), "padding that is not zero")
+        self.require(not self.piece(int(nul) + -end % 4).strip(b"\0"), "padding that is not zero")
         return data
 
     def reason(self, size: int) -> str:
