@@ -54,6 +54,9 @@ struct CallFlags {
     std::uint32_t flags;  // those that the call takes
 };
 
+// As to open a file for writing that is created where it is missing and truncated where it is there.
+constexpr OperationSet putting{Operation::write, Operation::create, Operation::truncate};
+
 // PROTOCOL.md, "Calls". open has its own flags, rename its own decision.
 constexpr CallFlags calls[] = {
     {Call::stat, {Operation::stat}, AT_SYMLINK_NOFOLLOW},
@@ -67,6 +70,9 @@ constexpr CallFlags calls[] = {
     {Call::xattr_list, {Operation::xattr}, 0},
     {Call::xattr_write, {Operation::xattr, Operation::setattr}, XATTR_CREATE | XATTR_REPLACE},
     {Call::xattr_remove, {Operation::xattr, Operation::setattr}, 0},
+    {Call::put, putting, 0},
+    {Call::commit, putting, RENAME_NOREPLACE},
+    {Call::discard, putting, 0},
 };
 
 constexpr std::uint32_t mode_bits = 07777;
@@ -98,6 +104,7 @@ const char* fault_of(const proto::Request& request, const CallFlags& known) {
         case Call::setattr:
             return fault_of_attributes(request);
         case Call::mkdir:
+        case Call::put:
             return nullptr;
         case Call::symlink:
             // By its last NUL: what comes behind an earlier one the kernel would not see.

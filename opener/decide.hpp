@@ -25,6 +25,8 @@ struct GrantedRequest {
     policy::Grant grant;
     std::optional<policy::RenameGrant>
         rename{};  // of rename, which has two paths; `grant` is that of the first
+    // The number of the job that it is in a helper, which becomes that of a put.
+    std::uint64_t job = 0;
     // What of a message the payload of the reply may take, in bytes.
     std::size_t payload_room = proto::max_payload;
 };

@@ -11,6 +11,7 @@
 #include "opener/operations/look.hpp"
 #include "opener/operations/open.hpp"
 #include "opener/operations/operation.hpp"
+#include "opener/operations/put.hpp"
 #include "opener/operations/rename.hpp"
 
 namespace fdbroker::opener {
@@ -42,7 +43,8 @@ using OperationFunction = Done<Answer> (*)(const Work&, const policy::Grant&);
 constexpr OperationFunction operations[proto::call_count] = {
     open_file,       stat_object,     list_directory,   read_link,      make_directory,
     remove_name,     nullptr,         make_link,        set_attributes, read_attribute_value,
-    list_attributes, write_attribute, remove_attribute,
+    list_attributes, write_attribute, remove_attribute, begin_put,      no_such_put,
+    no_such_put,
 };
 
 Done<Answer> carry_out(const Work& work) {
@@ -56,28 +58,9 @@ Done<Answer> carry_out(const Work& work) {
 
 std::optional<Outcome> execute(const Tools& tools, const policy::Peer& peer, const GrantedRequest& granted,
                                const Place& place) {
-    const policy::Grant& grant = granted.grant;
-    Outcome outcome{.operations = grant.operations(), .rule = &grant.rule()};
     auto done = carry_out({tools, peer, granted, place});
     if (!done && done.error().needs_helper()) return std::nullopt;
-    if (done && done->payload.size() > granted.payload_room)
-        done = stop_at(Step::deliver, {EMSGSIZE, "the batch leaves no room for the answer"});
-    LedTo& led_to = done ? done->led_to : done.error().led_to;
-    if (!led_to.path.empty()) outcome.rule = led_to.rule;
-    outcome.final_path = std::move(led_to.path);
-    if (done) {
-        outcome.file = std::move(done->file);
-        outcome.payload = std::move(done->payload);
-        outcome.lasting = std::move(done->lasting);
-        return outcome;
-    }
-    outcome.errno_value = done.error().errno_value;
-    outcome.step = outcome.recorded_step = done.error().step;
-    outcome.reason = std::move(done.error().reason);
-    // As where the name that was asked for is told not to exist.
-    if (outcome.step == Step::decide && outcome.errno_value == ENOENT)
-        tell_instead(outcome, Step::resolve, explain_open_failure(ENOENT));
-    return outcome;
+    return outcome_of(granted, std::move(done));
 }
 
 }  // namespace fdbroker::opener

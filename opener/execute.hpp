@@ -17,8 +17,7 @@
 namespace fdbroker::opener {
 
 // The calls that are carried out; bit n: proto::Call n. The hello tells it to clients.
-inline constexpr std::uint64_t served_calls =
-    (std::uint64_t{1} << static_cast<unsigned>(proto::Call::put)) - 1;
+inline constexpr std::uint64_t served_calls = (std::uint64_t{1} << proto::call_count) - 1;
 
 // nullopt, in the loop only: nothing has been done, and a helper has to do it.
 std::optional<Outcome> execute(const Tools& tools, const policy::Peer& peer, const GrantedRequest& granted,

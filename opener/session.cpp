@@ -255,8 +255,10 @@ std::optional<Outcome> Session::carry_out(const proto::Request& request, std::si
     auto granted = decide(service_.tools, peer_, request);
     if (!granted) return std::move(granted.error());
     granted->payload_room = service_.delivery.payload_room(others);
+    if (const std::uint64_t continued = continued_by(request); continued != 0)
+        return hand_to_helper(*granted, continued);
     auto outcome = execute(service_.tools, peer_, *granted, Place::loop());
-    return outcome ? std::move(outcome) : hand_to_helper(*granted);
+    return outcome ? std::move(outcome) : hand_to_helper(*granted, 0);
 }
 
 Outcome Session::carry_out_here(const proto::Request& request, std::size_t payload_room) {

@@ -132,7 +132,10 @@ class Session {
     bool handle_requests(std::span<const std::byte> message);
     // `others` of the same message are still to be answered. nullopt: a helper does it, and answers.
     std::optional<Outcome> carry_out(const proto::Request& request, std::size_t others);
-    std::optional<Outcome> hand_to_helper(const GrantedRequest& granted);
+    // The number of what an earlier request of this session has left going on, and this one is about; 0: nothing.
+    std::uint64_t continued_by(const proto::Request& request) const;
+    // `continues`: the above; the helper that has it does it.
+    std::optional<Outcome> hand_to_helper(const GrantedRequest& granted, std::uint64_t continues);
     // The same without a helper, with a payload of at most so many bytes.
     Outcome carry_out_here(const proto::Request& request, std::size_t payload_room);
     void answer_all(std::span<const std::byte> message, std::span<const proto::Request> requests);

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "opener/session.hpp"
+#include "proto/payload.hpp"
 
 namespace fdbroker::opener {
 
@@ -33,7 +34,13 @@ Outcome refused_after(const HelperTask::Part& part, Step step, int errno_value, 
 
 }  // namespace
 
-std::optional<Outcome> Session::hand_to_helper(const GrantedRequest& granted) {
+std::uint64_t Session::continued_by(const proto::Request& request) const {
+    if (request.call != proto::Call::commit && request.call != proto::Call::discard) return 0;
+    const std::uint64_t number = proto::read_number(request.payload).value_or(0);
+    return service_.helpers.can_continue(number, token_) ? number : 0;
+}
+
+std::optional<Outcome> Session::hand_to_helper(const GrantedRequest& granted, std::uint64_t continues) {
     HelperPool& helpers = service_.helpers;
     const policy::Grant& grant = granted.grant;
     HelperTask::Part decided{.operations = grant.operations(), .rule = &grant.rule()};
@@ -44,7 +51,9 @@ std::optional<Outcome> Session::hand_to_helper(const GrantedRequest& granted) {
     auto task = make_task(helpers.next_number(), peer_.identity().listener, received_at_ + deadline_of(grant),
                           std::span(&granted.request, 1));
     task->session = this;
+    task->token = token_;
     task->uid = peer_.identity().uid;
+    task->continues = continues;
     task->received_at = received_at_;
     decided.request = task->parts.front().request;
     decided.slot = &service_.journal.note_apart(token_, granted.request.id);

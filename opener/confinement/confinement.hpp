@@ -78,6 +78,7 @@ struct ModifyingCalls {
     bool rename = false;
     bool symlink = false;
     bool extended_attributes = false;
+    bool put = false;  // fsync, copy_file_range, leases; not in the broker's own filter
 };
 
 struct ConfinementPlan {

@@ -34,7 +34,8 @@ std::string describe_calls(const ModifyingCalls& calls) {
                  {calls.remove, "remove"},
                  {calls.rename, "rename"},
                  {calls.symlink, "symlink"},
-                 {calls.extended_attributes, "xattr"}};
+                 {calls.extended_attributes, "xattr"},
+                 {calls.put, "put"}};
     std::string names;
     for (const auto& entry : table) {
         if (entry.allowed) names += (names.empty() ? "" : ", ") + std::string(entry.name);

@@ -173,7 +173,7 @@ void allow_with_conditions(Filter& filter) {
     filter.allow(SCMP_SYS(tgkill), {int_is(0, ::getpid())});  // abort(3)
 }
 
-void allow_modifying(Filter& filter, const ModifyingCalls& calls) {
+void allow_modifying(Filter& filter, FilterFor whom, const ModifyingCalls& calls) {
     if (calls.truncate) filter.allow({SCMP_SYS(ftruncate)});
     // An O_TMPFILE gets its name by its descriptor, never an existing file a second one by its name.
     if (calls.create) filter.allow(SCMP_SYS(linkat), {names_nothing(1), bits_set(4, AT_EMPTY_PATH)});
@@ -185,9 +185,13 @@ void allow_modifying(Filter& filter, const ModifyingCalls& calls) {
     if (calls.list) filter.allow({SCMP_SYS(getdents64)});
     if (calls.snapshot) {
         filter.allow({SCMP_SYS(memfd_create)});
-        for (const int command : {F_ADD_SEALS, F_SETLEASE, F_GETLEASE})
+        for (const int command : {F_ADD_SEALS, F_GETLEASE})
             filter.allow(SCMP_SYS(fcntl), {int_is(1, command)});
     }
+    // What waits for a disk is not for the loop, which serves everyone.
+    const bool puts = calls.put && whom != FilterFor::broker;
+    if (calls.snapshot || puts) filter.allow(SCMP_SYS(fcntl), {int_is(1, F_SETLEASE)});
+    if (puts) filter.allow({SCMP_SYS(fsync), SCMP_SYS(copy_file_range)});
     if (calls.make_directories) filter.allow({SCMP_SYS(mkdirat)});
     if (calls.remove) filter.allow({SCMP_SYS(unlinkat)});
     if (calls.rename) filter.allow({SCMP_SYS(renameat2)});
@@ -229,7 +233,7 @@ Result<void> install_seccomp_filter(FilterFor whom, const ModifyingCalls& calls)
     Filter filter;
     filter.allow(always);
     allow_with_conditions(filter);
-    allow_modifying(filter, calls);
+    allow_modifying(filter, whom, calls);
     if (whom == FilterFor::zygote) allow_making_helpers(filter);
     return filter.load();
 }

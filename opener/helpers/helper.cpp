@@ -114,13 +114,16 @@ class Helper {
         const policy::Peer peer = tools_.policy.identify(std::move(identified->identity));
         // Only one request can leave something going on, or it would not be clear which one a further job is about.
         const Place place = Place::helper(job.deadline, job.may_last && count_ == 1);
-        for (std::size_t i = 0; i < count_; ++i) outcomes_.push_back(carry_out(peer, requests_[i], place));
+        for (std::size_t i = 0; i < count_; ++i)
+            outcomes_.push_back(carry_out(peer, requests_[i], job.number, place));
     }
 
-    Outcome carry_out(const policy::Peer& peer, const proto::Request& request, const Place& place) {
+    Outcome carry_out(const policy::Peer& peer, const proto::Request& request, std::uint64_t job,
+                      const Place& place) {
         const Tools tools{tools_.policy, tools_.resolver, tools_.inspector, metrics_};
         auto granted = decide(tools, peer, request);
         if (!granted) return std::move(granted.error());
+        granted->job = job;
         granted->payload_room = delivery_.payload_room(count_ - 1);
         if (work_ != nullptr) return work_->carry_out(tools, peer, *granted, place);
         return *execute(tools, peer, *granted, place);
@@ -155,7 +158,7 @@ class Helper {
         say_to_broker(write_sent({.job = job.number,
                                   .descriptors = static_cast<std::uint32_t>(failed == 0 ? descriptors : 0),
                                   .errno_value = failed,
-                                  .lasts = work_ != nullptr}));
+                                  .lasts = work_ != nullptr && !work_->done()}));
         // Not before the broker has heard that the reply has left: closing may block as opening may, where a FUSE server
         // is asked to flush.
         delivery_.clear();

@@ -1,5 +1,7 @@
 #include "opener/helpers/helper_pool.hpp"
 
+#include <sys/random.h>
+
 #include <algorithm>
 #include <cstring>
 
@@ -17,6 +19,7 @@ namespace {
 // The zygote answers with an int; any byte asks for a helper.
 constexpr std::byte order{1};
 
+constexpr const char* is_over = "what it is about is over; it was not begun";
 constexpr const char* no_room_on_channel = "too many descriptors are on their way to peers; it was not begun";
 
 }  // namespace
@@ -24,7 +27,11 @@ constexpr const char* no_room_on_channel = "too many descriptors are on their wa
 Result<std::unique_ptr<HelperPool>> HelperPool::create(std::vector<UniqueFd> zygotes) {
     auto loop = EventLoop::create();
     if (!loop) return std::unexpected(loop.error());
+    std::uint32_t beginning = 0;
+    if (::getrandom(&beginning, sizeof beginning, 0) != sizeof beginning)
+        return proto::system_error("getrandom");
     std::unique_ptr<HelperPool> pool(new HelperPool(std::move(zygotes), std::move(*loop)));
+    pool->last_number_ = std::uint64_t{beginning} << 32;
     // Those in reserve are watched as well: whoever is to take over must be there.
     for (const UniqueFd& zygote : pool->zygotes_) {
         if (auto added = pool->loop_.add(zygote.borrow(), EPOLLIN, nullptr); !added)
@@ -51,22 +58,27 @@ void HelperPool::submit(std::unique_ptr<HelperTask> task) {
     ++unfinished_;
     due_ = Clock::time_point::min();
     if (task->continues != 0) {
-        lasting_helper(task->continues)->task = std::move(task);
+        helper_with(task->continues)->further.push_back(std::move(task));
         return;
     }
     waiting_.emplace(task->deadline, task.get());
     user.waiting.push_back(std::move(task));
 }
 
-HelperPool::Helper* HelperPool::lasting_helper(std::uint64_t number) const noexcept {
-    const auto found =
-        std::ranges::find(helpers_, number, [](const auto& helper) { return helper->lasting; });
+HelperPool::Helper* HelperPool::helper_with(std::uint64_t number) const noexcept {
+    const auto has_it = [number](const auto& helper) {
+        // A peer that has its reply may be faster than the helper, which tells that it has sent it.
+        const bool is_about_to =
+            helper->task && helper->task->may_last && helper->state == Helper::State::delivering;
+        return helper->lasting == number || (is_about_to && helper->task->number == number);
+    };
+    const auto found = std::ranges::find_if(helpers_, has_it);
     return number == 0 || found == helpers_.end() ? nullptr : found->get();
 }
 
-bool HelperPool::can_continue(std::uint64_t number) const noexcept {
-    const Helper* const helper = lasting_helper(number);
-    return helper != nullptr && helper->state == Helper::State::lasting && !helper->task;
+bool HelperPool::can_continue(std::uint64_t number, Token session) const noexcept {
+    const Helper* const helper = helper_with(number);
+    return helper != nullptr && helper->session == session && helper->state != Helper::State::closing;
 }
 
 // The end of a task, whatever it was, as far as the pool's own counts go.
@@ -98,8 +110,11 @@ void HelperPool::forget(const Session& session) {
         }
         std::erase(user.waiting, nullptr);
     }
-    for (auto& task : ended)
-        end_task(std::move(task), ECANCELED, "the session ended before a helper was free for it");
+    constexpr const char* reason = "the session ended before a helper was free for it";
+    for (auto& task : ended) end_task(std::move(task), ECANCELED, reason);
+    for (const auto& helper : helpers_)
+        end_further(*helper, ECANCELED, reason,
+                    [&](const HelperTask& task) { return task.session == &session; });
     look_ahead();
 }
 
@@ -112,6 +127,7 @@ void HelperPool::abandon(int errno_value, const char* reason) {
         end_task(std::move(task), errno_value, reason);
     }
     for (auto& helper : helpers_) {
+        end_further(*helper, errno_value, reason);
         if (!helper->task) continue;
         end_task(std::move(helper->task), errno_value, reason);
         leave_behind(*helper);
@@ -159,6 +175,7 @@ void HelperPool::assign(Helper& helper, User& user) {
     if (!sent) {
         return end_task(std::move(owned), EAGAIN, no_room_on_channel);
     }
+    helper.session = task.token;
     helper.uid = task.uid;
     helper.task = std::move(owned);
     ++user.helpers;
@@ -169,10 +186,13 @@ void HelperPool::assign(Helper& helper, User& user) {
 }
 
 void HelperPool::assign_to_lasting() {
-    std::vector<Helper*> given;
+    std::vector<Helper*> ready;
     for (const auto& helper : helpers_)
-        if (helper->state == Helper::State::lasting && helper->task) given.push_back(helper.get());
-    for (Helper* helper : given) {
+        if (helper->state == Helper::State::lasting && !helper->further.empty())
+            ready.push_back(helper.get());
+    for (Helper* helper : ready) {
+        helper->task = std::move(helper->further.front());
+        helper->further.pop_front();
         const auto sent = send(*helper, *helper->task);
         if (sent) continue;
         if (sent.error().kind == proto::ErrorKind::disconnected) {
@@ -181,6 +201,15 @@ void HelperPool::assign_to_lasting() {
             end_task(std::move(helper->task), EAGAIN, no_room_on_channel);
         }
     }
+}
+
+void HelperPool::end_further(Helper& helper, int errno_value, const char* reason,
+                             const std::function<bool(const HelperTask&)>& which) {
+    std::vector<std::unique_ptr<HelperTask>> ended;
+    for (auto& task : helper.further)
+        if (which(*task)) ended.push_back(std::move(task));
+    std::erase(helper.further, nullptr);
+    for (auto& task : ended) end_task(std::move(task), errno_value, reason);
 }
 
 Result<void> HelperPool::send(Helper& helper, const HelperTask& task) {
@@ -294,12 +323,14 @@ bool HelperPool::take(Helper& helper, const FromHelper& message) {
         case FromHelper::Type::sent:
             return helper.state == Helper::State::delivering && take_sent(helper, message.sent);
         case FromHelper::Type::idle:
-            if (helper.state != Helper::State::closing) return false;
+            if (helper.state != Helper::State::closing || helper.lasting != 0) return false;
             become_idle(helper);
             return true;
         case FromHelper::Type::ended:
             // Its channel is closed next.
-            if (helper.state != Helper::State::lasting) return false;
+            if (helper.state != Helper::State::lasting &&
+                (helper.state != Helper::State::closing || helper.lasting == 0))
+                return false;
             helper.errno_value = message.errno_value;
             return true;
     }
@@ -327,8 +358,7 @@ bool HelperPool::take_report(Helper& helper, const Report& report) {
 
 bool HelperPool::take_sent(Helper& helper, const Sent& sent) {
     const bool may_last = helper.lasting != 0 || (helper.task && helper.task->may_last);
-    // One that lasts has nothing to come back from but its end.
-    if (sent.lasts ? !may_last : helper.lasting != 0) return false;
+    if (sent.lasts && !may_last) return false;
     if (helper.task) {
         if (sent.job != helper.task->number || sent.descriptors > helper.task->granted) return false;
         owner_->delivered(*helper.task, sent);
@@ -340,6 +370,7 @@ bool HelperPool::take_sent(Helper& helper, const Sent& sent) {
         come_back(helper);
         return true;
     }
+    end_further(helper, ESTALE, is_over);
     helper.state = Helper::State::closing;
     helper.due = Clock::now() + helper_close_timeout;
     return true;
@@ -394,6 +425,7 @@ void HelperPool::lose(Helper& helper) {
         end_task(std::move(helper.task), EIO,
                  "the helper that worked on it died; what came of it is unknown");
     }
+    end_further(helper, ESTALE, is_over);
     if (helper.lasting != 0) owner_->ended(helper.uid, helper.errno_value);
     loop_.remove(helper.channel.borrow());
     std::erase_if(helpers_, [&](const auto& each) { return each.get() == &helper; });
@@ -406,6 +438,8 @@ void HelperPool::act_on_time(Clock::time_point now) {
     while (!waiting_.empty() && waiting_.begin()->first <= now) time_out_waiting(*waiting_.begin()->second);
     for (const auto& helper : helpers_) {
         if (is_awaited(*helper) && helper->due <= now) time_out(*helper);
+        end_further(*helper, ETIMEDOUT, "its helper did not come to it before its deadline; it was not begun",
+                    [&](const HelperTask& task) { return task.deadline <= now; });
     }
     dispatch();
     look_ahead();
@@ -447,6 +481,8 @@ void HelperPool::look_ahead() {
     if (!waiting_.empty()) due_ = waiting_.begin()->first;
     for (const auto& helper : helpers_) {
         if (is_awaited(*helper)) due_ = std::min(due_.value_or(helper->due), helper->due);
+        for (const auto& task : helper->further)
+            due_ = std::min(due_.value_or(task->deadline), task->deadline);
     }
 }
 

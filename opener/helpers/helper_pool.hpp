@@ -14,6 +14,7 @@
 #include <chrono>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -81,9 +82,10 @@ class HelperPool {
     // Takes a task for which there is room; act_on_time() gives it to a helper as soon as one is free.
     // One that continues another must be able to.
     void submit(std::unique_ptr<HelperTask> task);
-    // Whether what the task with this number has left going on takes another one now.
-    bool can_continue(std::uint64_t number) const noexcept;
-    // For make_task().
+    // Whether what the task of this session with this number has left going on takes another one, now or once the helper
+    // has done with the one before.
+    bool can_continue(std::uint64_t number, Token session) const noexcept;
+    // For make_task(). A peer may keep one beyond the life of a pool, so that no other pool begins at the same.
     std::uint64_t next_number() noexcept { return ++last_number_; }
 
     // Hears what helpers have to say.
@@ -130,9 +132,11 @@ class HelperPool {
         bool stuck = false;
         std::uint64_t lasting = 0;  // the number of the task that has left something going on; 0: none
         int errno_value = EIO;      // how that ended
+        Token session = 0;          // it works for, or worked for when it began to last
         std::uint32_t uid = 0;      // whom it works for
-        std::unique_ptr<HelperTask> task{};  // until its end has been told
-        Clock::time_point due{};             // by then the next message must have come
+        std::unique_ptr<HelperTask> task{};                 // until its end has been told
+        std::deque<std::unique_ptr<HelperTask>> further{};  // about what lasts; one after the other
+        Clock::time_point due{};                            // by then the next message must have come
     };
     struct User {
         std::deque<std::unique_ptr<HelperTask>> waiting{};
@@ -159,7 +163,10 @@ class HelperPool {
     void become_idle(Helper& helper);
     void come_back(Helper& helper);
     static bool is_awaited(const Helper& helper) noexcept;
-    Helper* lasting_helper(std::uint64_t number) const noexcept;
+    Helper* helper_with(std::uint64_t number) const noexcept;
+    void end_further(
+        Helper& helper, int errno_value, const char* reason,
+        const std::function<bool(const HelperTask&)>& which = [](const HelperTask&) { return true; });
     void retire_surplus();
     void lose(Helper& helper);
     void leave_behind(Helper& helper);

@@ -29,6 +29,7 @@ struct HelperTask {
     };
 
     Session* session = nullptr;  // outlives the task
+    Token token = 0;             // the session's, which outlives it
     std::uint32_t uid = 0;
     std::uint64_t number = 0;
     Clock::time_point received_at{};

@@ -26,17 +26,6 @@ std::unexpected<Stop> cannot_be_given() {
     return stop_at(Step::deliver, {errno, "the opener cannot give it to its owner"});
 }
 
-// The descriptor is of something that this process has just made and that nobody else can have opened for writing yet.
-Done<void> dress(BorrowedFd file, const NewObject& object) {
-    // Before the owner: afterwards it would take CAP_FOWNER. A default ACL of the directory may have changed the mode.
-    if (::fchmod(file.number(), object.mode) != 0) return call_failed(Step::deliver);
-    struct stat status;
-    if (::syscall(SYS_fstat, file.number(), &status) != 0) return call_failed(Step::deliver);
-    if (status.st_uid == object.owner && status.st_gid == object.group) return {};
-    if (::fchown(file.number(), object.owner, object.group) != 0) return cannot_be_given();
-    return {};
-}
-
 // Where a filesystem has no unnamed files, or who runs the opener may not give one a name: the file is there before it
 // has its owner, but nobody else may open it until then.
 Done<UniqueFd> create_in_place(const ResolvedParent& parent, const NewObject& object, std::uint64_t flags) {
@@ -107,11 +96,39 @@ NewObject new_object(const policy::Rule& rule, const policy::Peer& peer, FileTyp
             .group = create.group.value_or(peer.identity().gid)};
 }
 
-Done<UniqueFd> make_unnamed(const ResolvedParent& parent, const NewObject& object, std::uint64_t flags) {
+std::optional<Obstacle> refuse_new_file(const Work& work, const policy::Grant& grant,
+                                        const ResolvedParent& parent, std::uint64_t size) {
+    const NewObject object = new_object(grant.rule(), work.peer, FileType::regular);
+    const ObjectStatus status{.type = FileType::regular,
+                              .links = 1,
+                              .size = size,
+                              .owner = object.owner,
+                              .directory_owner = parent.directory().owner,
+                              .crossed_mount = parent.crossed_mount()};
+    return work.tools.inspector.refuse(status, grant, work.uid());
+}
+
+Done<void> dress(BorrowedFd file, const NewObject& object) {
+    // Before the owner: afterwards it would take CAP_FOWNER. A default ACL of the directory may have changed the mode.
+    if (::fchmod(file.number(), object.mode) != 0) return call_failed(Step::deliver);
+    struct stat status;
+    if (::syscall(SYS_fstat, file.number(), &status) != 0) return call_failed(Step::deliver);
+    if (status.st_uid == object.owner && status.st_gid == object.group) return {};
+    if (::fchown(file.number(), object.owner, object.group) != 0) return cannot_be_given();
+    return {};
+}
+
+Done<UniqueFd> open_unnamed(const ResolvedParent& parent, std::uint64_t flags) {
     UniqueFd file(
         kernel::openat2(parent.descriptor().number(), ".", flags | O_TMPFILE | O_CLOEXEC, no_links, 0600));
     if (!file) return call_failed(Step::resolve, has_no_unnamed_files(errno) ? ENOTSUP : errno);
-    if (auto dressed = dress(file.borrow(), object); !dressed) return std::unexpected(dressed.error());
+    return file;
+}
+
+Done<UniqueFd> make_unnamed(const ResolvedParent& parent, const NewObject& object, std::uint64_t flags) {
+    auto file = open_unnamed(parent, flags);
+    if (!file) return file;
+    if (auto dressed = dress(file->borrow(), object); !dressed) return std::unexpected(dressed.error());
     return file;
 }
 
@@ -124,13 +141,7 @@ Done<void> link_unnamed(BorrowedFd file, const ResolvedParent& parent, const cha
 Done<UniqueFd> create_file(const Work& work, const policy::Grant& grant, const ResolvedParent& parent,
                            std::uint64_t flags) {
     const NewObject object = new_object(grant.rule(), work.peer, FileType::regular);
-    const ObjectStatus status{.type = FileType::regular,
-                              .links = 1,
-                              .size = 0,
-                              .owner = object.owner,
-                              .directory_owner = parent.directory().owner,
-                              .crossed_mount = parent.crossed_mount()};
-    if (const auto obstacle = work.tools.inspector.refuse(status, grant, work.uid()))
+    if (const auto obstacle = refuse_new_file(work, grant, parent, 0))
         return stop_at(Step::inspect, *obstacle);
     auto file = make_unnamed(parent, object, flags);
     if (!file && file.error().errno_value == ENOTSUP) return create_in_place(parent, object, flags);

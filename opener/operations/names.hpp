@@ -17,8 +17,16 @@ struct NewObject {
     gid_t group = 0;
 };
 NewObject new_object(const policy::Rule& rule, const policy::Peer& peer, policy::FileType type) noexcept;
+// What the rules have against a new regular file of so many bytes there.
+std::optional<Obstacle> refuse_new_file(const Work& work, const policy::Grant& grant,
+                                        const ResolvedParent& parent, std::uint64_t size);
+// Gives a file its owner and mode. It must be of this process's own making and belong to it, and nobody else may have it
+// open for writing who should not.
+Done<void> dress(proto::BorrowedFd file, const NewObject& object);
 
-// A temporary without a name, with the owner and mode that it will have. ENOTSUP: the filesystem has none.
+// A file without a name, which belongs to this process and which only that may open. ENOTSUP: the filesystem has none.
+Done<proto::UniqueFd> open_unnamed(const ResolvedParent& parent, std::uint64_t flags);
+// The same with the owner and mode that it will have.
 Done<proto::UniqueFd> make_unnamed(const ResolvedParent& parent, const NewObject& object,
                                    std::uint64_t flags);
 // Gives it the parent's name; EEXIST when that is taken.

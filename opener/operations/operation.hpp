@@ -71,6 +71,9 @@ inline std::unexpected<Stop> not_here() {
     return stop_at(proto::Step::resolve, only_in_a_helper);
 }
 
+// How the request ended, as the peer and the record are told.
+Outcome outcome_of(const GrantedRequest& granted, Done<Answer> done);
+
 // resolve() and inspect() in one.
 Done<InspectedFile> open_inspected(const Work& work, const policy::Grant& grant, std::uint64_t flags);
 // The same for the object that has the parent's name now.

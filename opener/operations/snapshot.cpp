@@ -4,8 +4,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include <csignal>
 #include <vector>
+
+#include "opener/operations/read_lease.hpp"
 
 namespace fdbroker::opener {
 
@@ -16,28 +17,6 @@ using proto::UniqueFd;
 namespace {
 
 constexpr unsigned most_copies = 3;
-
-// While it is held nobody opens the file for writing without its being noticed.
-class ReadLease {
-  public:
-    explicit ReadLease(BorrowedFd file) : file_(file) {
-        // Who breaks a lease has its holder sent SIGIO, which would end it.
-        ::signal(SIGIO, SIG_IGN);
-        if (::fcntl(file.number(), F_SETLEASE, F_RDLCK) != 0) errno_value_ = errno;
-    }
-    ReadLease(const ReadLease&) = delete;
-    ReadLease& operator=(const ReadLease&) = delete;
-    ~ReadLease() {
-        if (errno_value_ == 0) ::fcntl(file_.number(), F_SETLEASE, F_UNLCK);
-    }
-    int errno_value() const noexcept { return errno_value_; }
-    // F_GETLEASE tells what a lease that is being broken has to become.
-    bool unbroken() const noexcept { return ::fcntl(file_.number(), F_GETLEASE) == F_RDLCK; }
-
-  private:
-    BorrowedFd file_;
-    int errno_value_ = 0;
-};
 
 Done<UniqueFd> copy(BorrowedFd file, std::uint64_t most) {
     UniqueFd memory(::memfd_create("snapshot", MFD_CLOEXEC | MFD_ALLOW_SEALING));

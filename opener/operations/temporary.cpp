@@ -126,6 +126,13 @@ Done<void> Unfinished::finish() {
     return {};
 }
 
+Done<void> Unfinished::finish_over() {
+    if (rename_over(parent_.descriptor(), name(), parent_.descriptor(), parent_.name()) != 0)
+        return call_failed(Step::deliver);
+    ours_ = false;
+    return {};
+}
+
 int remove_directory(BorrowedFd parent, const char* name, const ObjectStatus& object) {
     if (::unlinkat(parent.number(), name, AT_REMOVEDIR) == 0) return 0;
     if (errno != ENOTEMPTY) return -1;

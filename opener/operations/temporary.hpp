@@ -60,6 +60,8 @@ class Unfinished {
     const char* name() const noexcept { return name_.c_str(); }
     // Gives it the parent's name; EEXIST when that is taken.
     Done<void> finish();
+    // The same in the place of what has that name, a directory excepted.
+    Done<void> finish_over();
     // Somebody else has put something there.
     void leave() noexcept { ours_ = false; }
 

@@ -233,13 +233,22 @@ std::vector<TestPeer::Answer> TestPeer::answers() {
     return answers;
 }
 
+TestPeer::Answer TestPeer::answer_to(std::uint32_t id) {
+    // An answer to an earlier request may come once more after a crash of the broker.
+    for (;;) {
+        for (Answer& answer : answers()) {
+            if (answer.id == id) return std::move(answer);
+        }
+    }
+}
+
 TestPeer::Answer TestPeer::call(const proto::Request& request) {
     proto::RequestWriter writer(buffer_);
     proto::Request numbered = request;
     numbered.id = next_id_++;
     if (!writer.add(numbered)) throw std::runtime_error("the request is too long");
     send(writer.message());
-    return std::move(answers().at(0));
+    return answer_to(numbered.id);
 }
 
 std::vector<TestPeer::Answer> TestPeer::call_all(const std::vector<proto::Request>& requests,
@@ -270,12 +279,7 @@ std::vector<TestPeer::Answer> TestPeer::call_often(const std::vector<proto::Requ
 TestPeer::Answer TestPeer::open(const std::string& path, std::uint32_t flags) {
     const std::uint32_t id = next_id_;
     ask({path}, flags);
-    // An answer to an earlier request may come once more after a crash of the broker.
-    for (;;) {
-        for (Answer& answer : answers()) {
-            if (answer.id == id) return std::move(answer);
-        }
-    }
+    return answer_to(id);
 }
 
 std::string TestPeer::wait_for_end() {

@@ -101,6 +101,7 @@ class TestPeer {
     std::string wait_for_end();
 
   private:
+    Answer answer_to(std::uint32_t id);
     std::vector<Answer> call_all(const std::vector<proto::Request>& requests, proto::Batch batch);
     proto::UniqueFd socket_;
     std::uint32_t next_id_ = 1;

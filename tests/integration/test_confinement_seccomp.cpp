@@ -41,9 +41,9 @@ using opener::ModifyingCalls;
 
 constexpr const char* needs_root = "needs root, so that nothing but the filter refuses";
 
-void filter(const ModifyingCalls& calls = {}) {
+void filter(const ModifyingCalls& calls = {}, opener::FilterFor whom = opener::FilterFor::broker) {
     REQUIRE(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
-    const auto installed = opener::install_seccomp_filter(opener::FilterFor::broker, calls);
+    const auto installed = opener::install_seccomp_filter(whom, calls);
     if (!installed) throw std::runtime_error(installed.error().message());
 }
 
@@ -199,6 +199,11 @@ const std::vector<Call>& forbidden_calls() {
         {"sched_setaffinity of another",
          [](const Things&) { return raw(SYS_sched_setaffinity, ::getppid(), 0, nullptr); }},
         {"fcntl lease", [](const Things& t) { return raw(SYS_fcntl, t.file.number(), F_SETLEASE, F_UNLCK); }},
+        {"fsync", [](const Things& t) { return raw(SYS_fsync, t.file.number()); }},
+        {"copy_file_range",
+         [](const Things& t) {
+             return raw(SYS_copy_file_range, t.file.number(), nullptr, t.file.number(), nullptr, 0, 0);
+         }},
         {"fcntl owner", [](const Things& t) { return raw(SYS_fcntl, t.socket.number(), F_SETOWN, 0); }},
         {"fcntl notify", [](const Things& t) { return raw(SYS_fcntl, t.directory.number(), F_NOTIFY, 0); }},
         {"ioctl", [](const Things& t) { return raw(SYS_ioctl, t.file.number(), 0, 0); }},
@@ -399,13 +404,14 @@ TEST_CASE("seccomp filter: each group of modifying calls opens its own calls and
         {&ModifyingCalls::rename, {"renameat2"}},
         {&ModifyingCalls::symlink, {"symlinkat"}},
         {&ModifyingCalls::extended_attributes, {"fsetxattr"}},
+        {&ModifyingCalls::put, {"fsync", "copy_file_range", "fcntl lease"}},
     };
     for (const Group& group : groups) {
         const Things things;
         run_in_child([&] {
             ModifyingCalls calls;
             calls.*group.member = true;
-            filter(calls);
+            filter(calls, opener::FilterFor::helper);
             for (const Call& call : forbidden_calls()) {
                 CAPTURE(call.name);
                 const bool opened = std::ranges::find(group.calls, call.name) != group.calls.end();
@@ -413,6 +419,16 @@ TEST_CASE("seccomp filter: each group of modifying calls opens its own calls and
             }
         });
     }
+}
+
+TEST_CASE("seccomp filter: what a put waits for is the helpers' and not the broker's own") {
+    FDBROKER_SKIP_UNLESS(is_root(), needs_root);
+    const Things things;
+    run_in_child([&] {
+        filter({.put = true});
+        CHECK(attempt(::fsync(things.file.number())) == EPERM);
+        CHECK(attempt(::fcntl(things.file.number(), F_SETLEASE, F_UNLCK)) == EPERM);
+    });
 }
 
 TEST_CASE(

@@ -141,6 +141,13 @@ TEST_CASE("confinement: to make the directories above a file takes what making o
     CHECK((plan.capabilities & bits({CAP_FOWNER})) != 0);
 }
 
+TEST_CASE("confinement: to wait for disks and to hold leases is for policies by which a file can be put") {
+    policy::Directory spool = directory("/var/spool", {Operation::write, Operation::create});
+    CHECK_FALSE(plan_confinement({{spool}}, broker).calls.put);
+    spool.operations.insert(Operation::truncate);
+    CHECK(plan_confinement({{spool}}, broker).calls.put);
+}
+
 TEST_CASE("confinement: leases and memory files are for rules that deliver snapshots") {
     policy::Directory settings = directory("/etc/app", {Operation::read});
     CHECK_FALSE(plan_confinement({{settings}}, broker).calls.snapshot);
@@ -171,6 +178,7 @@ TEST_CASE("confinement: a policy that only reads gets no call that modifies") {
     CHECK_FALSE(plan.calls.rename);
     CHECK_FALSE(plan.calls.symlink);
     CHECK_FALSE(plan.calls.extended_attributes);
+    CHECK_FALSE(plan.calls.put);
 }
 
 TEST_CASE("confinement: a report is complete when no layer is missing, and names those that are") {

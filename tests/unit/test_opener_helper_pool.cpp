@@ -25,6 +25,8 @@ using Clock = HelperPool::Clock;
 
 namespace {
 
+constexpr Token some_session = 7;
+
 struct Pair {
     UniqueFd pool;
     UniqueFd test;
@@ -107,6 +109,8 @@ struct Fixture {
     std::unique_ptr<HelperPool> pool{};
     std::vector<std::unique_ptr<FakeHelper>> helpers{};
     Journal journal = Journal::create().value();
+    // Never looked into.
+    Session* const session = reinterpret_cast<Session*>(&heard);
 
     Fixture() {
         std::vector<UniqueFd> zygotes;
@@ -132,6 +136,8 @@ struct Fixture {
         const std::string path = "/file";
         const proto::Request request{.id = 1, .call = proto::Call::open, .path = path};
         auto task = make_task(pool->next_number(), "", Clock::now() + 1h, std::span(&request, 1));
+        task->session = session;
+        task->token = some_session;
         task->uid = uid;
         task->continues = continues;
         task->parts.front().slot = &journal.note_apart(1, 1);
@@ -307,6 +313,16 @@ TEST_CASE("helper pool: a helper that lasts without leave, or delivers what nobo
         CHECK(fixture.heard.ends == std::vector{EIO});
         CHECK(fixture.pool->lasting() == 0);
     }
+    SUBCASE("what lasted turns out to be idle") {
+        const auto [number, helper] = fixture.begin(1);
+        const std::uint64_t last = fixture.submit(1, number);
+        CHECK(fixture.given(last).helper == helper);
+        fixture.report(*helper, last);
+        fixture.say(*helper, write_sent({.job = last}));
+        fixture.say(*helper, write_idle());
+        CHECK(helper->is_let_go());
+        CHECK(fixture.pool->lasting() == 0);
+    }
     SUBCASE("an end of what does not last") {
         const std::uint64_t number = fixture.submit(1);
         FakeHelper& helper = *fixture.given(number).helper;
@@ -318,25 +334,77 @@ TEST_CASE("helper pool: a helper that lasts without leave, or delivers what nobo
 TEST_CASE("helper pool: what goes on takes further tasks, one at a time, each with an end of its own") {
     Fixture fixture;
     const auto [number, helper] = fixture.begin(1);
-    CHECK_FALSE(fixture.pool->can_continue(number + 1));
-    CHECK_FALSE(fixture.pool->can_continue(0));
+    CHECK_FALSE(fixture.pool->can_continue(number + 1, some_session));
+    CHECK_FALSE(fixture.pool->can_continue(0, some_session));
+    CHECK_FALSE(fixture.pool->can_continue(number, some_session + 1));
     for (int round = 0; round < 2; ++round) {
-        REQUIRE(fixture.pool->can_continue(number));
-        const std::uint64_t next = fixture.submit(1, number);
-        CHECK_FALSE(fixture.pool->can_continue(number));
-        CHECK(fixture.given(next).helper == helper);
-        CHECK(fixture.pool->due());
-        fixture.report(*helper, next);
-        fixture.say(*helper, write_sent({.job = next, .lasts = true}));
-        CHECK(fixture.heard.sent.count(next) == 1);
-        CHECK(fixture.pool->lasting() == 1);
+        const std::array both{fixture.submit(1, number), fixture.submit(1, number)};
+        for (const std::uint64_t next : both) {
+            CHECK(fixture.given(next).helper == helper);
+            CHECK_FALSE(helper->take_job());
+            CHECK(fixture.pool->due());
+            fixture.report(*helper, next);
+            fixture.say(*helper, write_sent({.job = next, .lasts = true}));
+            CHECK(fixture.heard.sent.count(next) == 1);
+            CHECK(fixture.pool->lasting() == 1);
+        }
     }
-    // A task that it dies over is lost like any other.
     const std::uint64_t last = fixture.submit(1, number);
-    helper->end();
-    fixture.settle();
-    CHECK(fixture.heard.failures[last] == EIO);
+    const std::uint64_t late = fixture.submit(1, number);
+    CHECK(fixture.given(last).helper == helper);
+    SUBCASE("the last one leaves nothing to go on with, though it is not gone yet") {
+        fixture.report(*helper, last);
+        fixture.say(*helper, write_sent({.job = last}));
+        CHECK(fixture.heard.sent.count(last) == 1);
+        CHECK_FALSE(fixture.pool->can_continue(number, some_session));
+        CHECK(fixture.pool->lasting() == 1);
+        fixture.end(*helper);
+        CHECK(fixture.heard.ends == std::vector{0});
+    }
+    SUBCASE("the one that it dies over is lost like any other") {
+        helper->end();
+        fixture.settle();
+        CHECK(fixture.heard.failures[last] == EIO);
+    }
+    CHECK(fixture.heard.failures[late] == ESTALE);
     CHECK(fixture.pool->lasting() == 0);
     CHECK(fixture.pool->unfinished() == 0);
-    CHECK_FALSE(fixture.pool->can_continue(number));
+    CHECK_FALSE(fixture.pool->can_continue(number, some_session));
+}
+
+TEST_CASE("helper pool: a peer that has its reply may go on with what its helper has not told of yet") {
+    Fixture fixture;
+    const std::uint64_t number = fixture.submit(1);
+    FakeHelper& helper = *fixture.given(number).helper;
+    CHECK_FALSE(fixture.pool->can_continue(number, some_session));
+    fixture.report(helper, number);
+    CHECK_FALSE(fixture.pool->can_continue(number, some_session + 1));
+    REQUIRE(fixture.pool->can_continue(number, some_session));
+    const std::uint64_t next = fixture.submit(1, number);
+    SUBCASE("it lasts") {
+        fixture.say(helper, write_sent({.job = number, .descriptors = 1, .lasts = true}));
+        CHECK(fixture.given(next).helper == &helper);
+    }
+    SUBCASE("it does not") {
+        fixture.say(helper, write_sent({.job = number, .descriptors = 1}));
+        CHECK(fixture.heard.failures[next] == ESTALE);
+    }
+    SUBCASE("its session ends first") {
+        fixture.pool->forget(*fixture.session);
+        CHECK(fixture.heard.failures[next] == ECANCELED);
+    }
+    SUBCASE("nobody waits for helpers any longer") {
+        fixture.pool->abandon(ECANCELED, "the opener stops");
+        CHECK(fixture.heard.failures[next] == ECANCELED);
+        CHECK(fixture.heard.failures[number] == ECANCELED);
+    }
+    SUBCASE("it is not told of in time") {
+        fixture.pool->act_on_time(Clock::now() + 2h);
+        CHECK(fixture.heard.failures[next] == ETIMEDOUT);
+    }
+}
+
+TEST_CASE("helper pool: the numbers of two pools are not alike") {
+    Fixture one, other;
+    CHECK(one.pool->next_number() != other.pool->next_number());
 }

@@ -1,0 +1,243 @@
+#include "opener/operations/put.hpp"
+
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <linux/openat2.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <utility>
+
+#include "opener/confinement/kernel_calls.hpp"
+#include "opener/operations/links.hpp"
+#include "opener/operations/names.hpp"
+#include "opener/operations/read_lease.hpp"
+#include "opener/operations/temporary.hpp"
+#include "proto/payload.hpp"
+
+namespace fdbroker::opener {
+
+using policy::FileType;
+using proto::BorrowedFd;
+using proto::Step;
+using proto::UniqueFd;
+
+namespace {
+
+// How often something may take the name, or let it go, between the look at it and the rename.
+constexpr unsigned most_looks = 16;
+
+enum class Target : std::uint8_t { missing, replaceable };
+
+// What has the name now. Only a regular file that the rules let the peer write to is replaced.
+Done<Target> look_at_target(const Work& work, const policy::Grant& grant, const ResolvedParent& parent) {
+    const auto there = open_inspected_in(work, grant, parent, O_PATH);
+    if (there) {
+        if (there->status().type == FileType::regular) return Target::replaceable;
+        return stop_at(Step::inspect, {EINVAL, "it is not a regular file, and only one is replaced"});
+    }
+    if (there.error().step == Step::resolve && there.error().errno_value == ENOENT) return Target::missing;
+    // A link is opened itself and refused for its type; it is to be followed, or named.
+    if (work.tools.resolver.find_link(grant, work.place))
+        return stop_at(Step::resolve, {ELOOP, explain_open_failure(ELOOP)});
+    return std::unexpected(there.error());
+}
+
+// The same before a commit, which may have been told not to replace anything.
+Done<Target> look_before_commit(const Work& work, const policy::Grant& grant, const ResolvedParent& parent) {
+    auto target = look_at_target(work, grant, parent);
+    if (target && *target == Target::replaceable && (work.request().flags & RENAME_NOREPLACE) != 0)
+        return stop_at(Step::resolve, {EEXIST, "it is there already"});
+    return target;
+}
+
+// What is complete gets the name.
+Done<void> finish(const Work& work, const policy::Grant& grant, const ResolvedParent& parent,
+                  Unfinished& complete) {
+    for (unsigned looks = 1;; ++looks) {
+        const auto there = look_before_commit(work, grant, parent);
+        if (!there) return std::unexpected(there.error());
+        // What takes the name from now on nobody has looked at. What is there whoever may write to the directory can
+        // exchange, and could have replaced himself.
+        const auto done = *there == Target::missing ? complete.finish() : complete.finish_over();
+        if (done || *there != Target::missing || done.error().errno_value != EEXIST || looks == most_looks)
+            return done;
+    }
+}
+
+Done<std::string> give_passing_name(BorrowedFd file, const ResolvedParent& parent) {
+    auto name = temporary_name(Purpose::making);
+    if (!name) return name;
+    auto linked = link_unnamed(file, parent, name->c_str());
+    if (linked) return name;
+    // linkat(2): ENOENT without CAP_DAC_READ_SEARCH, whatever there is.
+    if (linked.error().errno_value != ENOENT) return std::unexpected(linked.error());
+    return stop_at(Step::deliver, {EOPNOTSUPP, "the opener may not give an unnamed file its name"});
+}
+
+Done<ObjectStatus> status_of(BorrowedFd file) {
+    struct stat status;
+    if (::syscall(SYS_fstat, file.number(), &status) != 0) return call_failed(Step::deliver);
+    return ObjectStatus{
+        .size = static_cast<std::uint64_t>(status.st_size), .device = status.st_dev, .inode = status.st_ino};
+}
+
+Done<void> sync(BorrowedFd file) {
+    if (::fsync(file.number()) != 0) return call_failed(Step::deliver);
+    return {};
+}
+
+Done<void> sync_directory(const ResolvedParent& parent) {
+    const UniqueFd directory(kernel::openat2(parent.descriptor().number(), ".",
+                                             O_RDONLY | O_DIRECTORY | O_CLOEXEC, RESOLVE_NO_XDEV));
+    if (!directory) return call_failed(Step::deliver);
+    return sync(directory.borrow());
+}
+
+// What is in `file`, in another that no one else has.
+Done<UniqueFd> copy_unnamed(BorrowedFd file, const ResolvedParent& parent) {
+    auto copy = open_unnamed(parent, O_WRONLY);
+    if (!copy) return copy;
+    constexpr std::size_t at_once = std::size_t{1} << 30;
+    loff_t from = 0;
+    for (ssize_t size = 1; size > 0;) {
+        size = ::copy_file_range(file.number(), &from, copy->number(), nullptr, at_once, 0);
+        if (size < 0) return call_failed(Step::deliver);
+    }
+    return copy;
+}
+
+class Put final : public LastingWork {
+  public:
+    Put(std::string path, UniqueFd file) : path_(std::move(path)), file_(std::move(file)) {}
+
+    pollfd awaited() const noexcept override { return {.fd = -1, .events = 0, .revents = 0}; }
+    void go_on() override {}
+    bool done() const noexcept override { return done_; }
+    int errno_value() const noexcept override { return 0; }
+    void end() override {}
+    Outcome carry_out(const Tools& tools, const policy::Peer& peer, const GrantedRequest& granted,
+                      const Place& place) override {
+        const Work work{tools, peer, granted, place};
+        return outcome_of(granted, carry_out(work));
+    }
+
+  private:
+    Done<Answer> carry_out(const Work& work) {
+        if (work.request().path != path_) return stop_at(Step::deliver, {ESTALE, "it was put elsewhere"});
+        if (work.request().call == proto::Call::commit)
+            return with_links(work, LastLink::follow,
+                              [&](const policy::Grant& grant) { return commit(work, grant); });
+        done_ = true;
+        return Answer{};
+    }
+
+    Done<Answer> commit(const Work& work, const policy::Grant& grant) {
+        const auto parent = parent_of_new(work, grant);
+        if (!parent) return std::unexpected(parent.error());
+        if (const auto target = look_before_commit(work, grant, *parent); !target)
+            return std::unexpected(target.error());
+        std::optional<Unfinished> named;
+        if (!has_had_name_) {
+            // Before it has a name, which is to be there as shortly as can be.
+            if (auto synced = sync(file_.borrow()); !synced) return std::unexpected(synced.error());
+            auto name = give_passing_name(file_.borrow(), *parent);
+            if (!name) return std::unexpected(name.error());
+            named.emplace(*parent, std::move(*name), 0);
+            if (auto opened = open_for_reading(*parent, *named); !opened)
+                return std::unexpected(opened.error());
+        }
+        const ReadLease lease(file_.borrow());
+        if (lease.errno_value() == EAGAIN)
+            return stop_at(Step::deliver,
+                           {EBUSY, "somebody can still write to it, by a descriptor or a mapping"});
+        if (lease.errno_value() != 0)
+            return stop_at(Step::deliver, {lease.errno_value(), "a lease on it cannot be had"});
+        const auto status = status_of(file_.borrow());
+        if (!status) return std::unexpected(status.error());
+        if (const auto obstacle = refuse_new_file(work, grant, *parent, status->size))
+            return stop_at(Step::inspect, *obstacle);
+        if (named) return finish_with(work, grant, *parent, file_.borrow(), *named);
+        return finish_with_copy(work, grant, *parent);
+    }
+
+    // What could write to it is closed.
+    Done<void> open_for_reading(const ResolvedParent& parent, Unfinished& named) {
+        UniqueFd reader(kernel::openat2(parent.descriptor().number(), named.name(),
+                                        O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC,
+                                        RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV));
+        if (!reader) return call_failed(Step::deliver);
+        const auto own = status_of(file_.borrow());
+        const auto read = status_of(reader.borrow());
+        if (!own || !read || own->device != read->device || own->inode != read->inode) {
+            named.leave();
+            return stop_at(Step::deliver, {EAGAIN, "another object took its name meanwhile"});
+        }
+        file_ = std::move(reader);
+        has_had_name_ = true;
+        return {};
+    }
+
+    Done<Answer> finish_with_copy(const Work& work, const policy::Grant& grant,
+                                  const ResolvedParent& parent) {
+        const auto copy = copy_unnamed(file_.borrow(), parent);
+        if (!copy) return std::unexpected(copy.error());
+        if (auto synced = sync(copy->borrow()); !synced) return std::unexpected(synced.error());
+        auto name = give_passing_name(copy->borrow(), parent);
+        if (!name) return std::unexpected(name.error());
+        Unfinished named(parent, std::move(*name), 0);
+        return finish_with(work, grant, parent, copy->borrow(), named);
+    }
+
+    // Nobody can write to `file` any more.
+    Done<Answer> finish_with(const Work& work, const policy::Grant& grant, const ResolvedParent& parent,
+                             BorrowedFd file, Unfinished& named) {
+        // What was written since it was synced before.
+        if (auto synced = sync(file); !synced) return std::unexpected(synced.error());
+        // From here on it is the opener's no longer, and not to be had again.
+        done_ = true;
+        const NewObject object = new_object(grant.rule(), work.peer, FileType::regular);
+        if (auto dressed = dress(file, object); !dressed) return std::unexpected(dressed.error());
+        if (auto finished = finish(work, grant, parent, named); !finished)
+            return std::unexpected(finished.error());
+        if (auto synced = sync_directory(parent); !synced) return std::unexpected(synced.error());
+        return Answer{};
+    }
+
+    std::string path_;
+    UniqueFd file_;
+    // And so gets no other one; the descriptor is for reading alone.
+    bool has_had_name_ = false;
+    bool done_ = false;
+};
+
+}  // namespace
+
+Done<Answer> begin_put(const Work& work, const policy::Grant& grant) {
+    if (!work.place.may_block()) return not_here();
+    if (!work.place.may_last())
+        return stop_at(Step::resolve, {EAGAIN, "too many files are being put or streamed"});
+    const auto parent = parent_of_new(work, grant);
+    if (!parent) return std::unexpected(parent.error());
+    if (const auto target = look_at_target(work, grant, *parent); !target)
+        return std::unexpected(target.error());
+    if (const auto obstacle = refuse_new_file(work, grant, *parent, 0))
+        return stop_at(Step::inspect, *obstacle);
+    auto file = open_unnamed(*parent, O_WRONLY);
+    if (!file && file.error().errno_value == ENOTSUP)
+        return stop_at(Step::resolve, {EOPNOTSUPP, "its filesystem has no unnamed files"});
+    if (!file) return std::unexpected(file.error());
+    UniqueFd given(::fcntl(file->number(), F_DUPFD_CLOEXEC, 0));
+    if (!given) return call_failed(Step::deliver);
+    const auto number = proto::number_payload(work.granted.job);
+    return Answer{.file = DeliverableFile::made_here(std::move(given)),
+                  .payload = std::string(number.data(), number.size()),
+                  .lasting = std::make_unique<Put>(std::string(work.request().path), std::move(*file))};
+}
+
+Done<Answer> no_such_put(const Work&, const policy::Grant&) {
+    return stop_at(Step::resolve, {ESTALE, "this session has no put of that number"});
+}
+
+}  // namespace fdbroker::opener
