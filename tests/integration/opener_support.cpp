@@ -10,10 +10,12 @@
 #include <csignal>
 #include <fstream>
 #include <map>
+#include <sstream>
 #include <stdexcept>
 #include <system_error>
 #include <utility>
 
+#include "opener/audit_ring.hpp"
 #include "proto/address.hpp"
 #include "tests/support/wait.hpp"
 
@@ -44,6 +46,31 @@ std::vector<std::string> RunningOpener::arguments(const TempDir& directory, std:
                                        directory / "audit.jsonl"};
     arguments.insert(arguments.end(), more.begin(), more.end());
     return arguments;
+}
+
+void spoil_audit_ring(pid_t broker) {
+    const std::string process = "/proc/" + std::to_string(broker);
+    std::istringstream maps(read_file(process + "/maps"));
+    std::vector<std::uint64_t> rings;
+    for (std::string line; std::getline(maps, line);) {
+        std::uint64_t begin = 0, last = 0;
+        char dash = 0;
+        std::istringstream(line) >> std::hex >> begin >> dash >> last;
+        if (line.find("/dev/zero") != std::string::npos && last - begin > opener::AuditRing::capacity &&
+            last - begin < 2 * opener::AuditRing::capacity)
+            rings.push_back(begin);
+    }
+    if (rings.size() != 1)
+        throw std::runtime_error("a broker with " + std::to_string(rings.size()) + " audit rings");
+    // In the way of AuditRing: how much was put in stands at its beginning.
+    std::fstream memory(process + "/mem", std::ios::binary | std::ios::in | std::ios::out);
+    std::uint64_t head = 0;
+    memory.seekg(static_cast<std::streamoff>(rings.front()));
+    memory.read(reinterpret_cast<char*>(&head), sizeof head);
+    head += 1000;
+    memory.seekp(static_cast<std::streamoff>(rings.front()));
+    memory.write(reinterpret_cast<const char*>(&head), sizeof head);
+    if (!memory.flush()) throw std::runtime_error("cannot write the memory of a broker");
 }
 
 std::string unexplained_numbers(const std::vector<nlohmann::json>& records) {

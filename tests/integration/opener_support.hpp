@@ -34,6 +34,9 @@ void reap_held(pid_t child);
 // Until a process that was sent SIGSTOP has stopped.
 void wait_until_stopped(pid_t pid);
 
+// Does what a broker that was taken over may do to the memory of its audit records, of which it must have its own alone:
+// has it hold what is no record.
+void spoil_audit_ring(pid_t broker);
 // Of all records of an opener: the first number that no record bears and none explains, or that is there twice, in words;
 // "" when there is none.
 std::string unexplained_numbers(const std::vector<nlohmann::json>& records);

@@ -229,30 +229,7 @@ TEST_CASE("audit: a broker that was taken over can put no other's record into th
     RunningOpener opener(fixture.directory, fixture.policy);
     TestPeer peer(opener.socket());
     CHECK(peer.open(fixture.file).status == 0);
-    const pid_t broker = opener.broker();
-    // As much memory as the ring's, in the way of AuditRing: how much was put in stands at its beginning.
-    std::istringstream maps(read_file("/proc/" + std::to_string(broker) + "/maps"));
-    std::uint64_t ring = 0;
-    for (std::string line; std::getline(maps, line);) {
-        std::uint64_t begin = 0, last = 0;
-        char dash = 0;
-        std::istringstream(line) >> std::hex >> begin >> dash >> last;
-        if (line.find("/dev/zero") != std::string::npos && last - begin > opener::AuditRing::capacity &&
-            last - begin < 2 * opener::AuditRing::capacity)
-            ring = begin;
-    }
-    REQUIRE(ring != 0);
-    {
-        std::fstream memory("/proc/" + std::to_string(broker) + "/mem",
-                            std::ios::binary | std::ios::in | std::ios::out);
-        std::uint64_t head = 0;
-        memory.seekg(static_cast<std::streamoff>(ring));
-        memory.read(reinterpret_cast<char*>(&head), sizeof head);
-        head += 1000;
-        memory.seekp(static_cast<std::streamoff>(ring));
-        memory.write(reinterpret_cast<const char*>(&head), sizeof head);
-        REQUIRE(memory.flush());
-    }
+    spoil_audit_ring(opener.broker());
     CHECK(peer.open("/etc/shadow").status == EACCES);
     const auto records = opener.wait_for_event("start", 2);
     CHECK(unexplained_numbers(records) == "");

@@ -303,6 +303,23 @@ TEST_CASE(
             CHECK_FALSE(is_readable_now(peer.socket()));
             CHECK(unexplained_numbers(opener.wait_for_event("crash")) == "");
         }
+        SUBCASE("and is taken over") {
+            const pid_t broker = opener.broker();
+            opener.process().signal(SIGHUP);
+            opener.wait_for_event("start", 2);
+            spoil_audit_ring(broker);
+            // Whatever is recorded has the supervisor look.
+            CHECK(other.open(fixture.data + "/local").status == 0);
+            CHECK(peer.answers().front().status == EIO);
+            filesystem.release();
+            const auto records = opener.wait_for_event("foul");
+            CHECK(unexplained_numbers(records) == "");
+            CHECK(std::ranges::all_of(records, [](const auto& each) {
+                return each["event"] != "foul" || each["generation"] == 1;
+            }));
+            CHECK(other.open(fixture.data + "/local").status == 0);
+            CHECK(opener.count_events("start") == 2);
+        }
         SUBCASE("and both are killed") {
             const pid_t broker = opener.broker();
             opener.process().signal(SIGHUP);
@@ -324,6 +341,17 @@ TEST_CASE(
             filesystem.release();
             CHECK(peer.answers().front().content() == "fine");
             CHECK(peer.wait_for_end() == "");
+        }
+        SUBCASE("and the opener stops, whatever hangs") {
+            opener.process().signal(SIGHUP);
+            opener.wait_for_event("start", 2);
+            opener.process().signal(SIGTERM);
+            CHECK(peer.answers().front().status == EIO);
+            CHECK(peer.wait_for_end() == "");
+            CHECK(opener.process().wait().status == 0);
+            CHECK(unexplained_numbers(opener.wait_for_event("stop")) == "");
+            filesystem.release();
+            return;
         }
         if (std::filesystem::exists(opener.socket())) {
             CHECK(opener.stop() == 0);

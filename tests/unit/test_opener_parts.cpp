@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <iterator>
 #include <string>
 #include <vector>
@@ -16,6 +17,7 @@
 #include "opener/journal.hpp"
 #include "opener/link.hpp"
 #include "opener/open_flags.hpp"
+#include "opener/predecessors.hpp"
 #include "tests/support/child.hpp"
 #include "tests/support/descriptors.hpp"
 #include "tests/support/verdict.hpp"
@@ -206,6 +208,73 @@ TEST_CASE("journal: there are as many entries as it says") {
     CHECK(journal->acquire(1000) == nullptr);
     Journal::release(journal->entries()[17]);
     CHECK(journal->acquire(1000) == &journal->entries()[17]);
+}
+
+TEST_CASE("predecessors: what one left is told once, whether it lives on or has died") {
+    auto journal = Journal::create();
+    REQUIRE(journal);
+    JournalEntry* const entry = journal->acquire(42);
+    Journal::note(*entry, 7);
+    Journal::note(*entry, 8);
+    JournalSlot& with_helper = journal->note_apart(42, 9);
+    JournalSlot& done = journal->note_apart(43, 10);
+    const std::array known{Predecessor{.number = 3, .journal = &*journal}};
+    Predecessors predecessors(known);
+    CHECK(!predecessors.work_for(42));  // of whom nobody has said that it lives
+
+    Predecessors::LostRequests lost;
+    predecessors.take_lost(4, lost);
+    CHECK(lost.empty());
+    predecessors.take_left(3, lost);
+    CHECK(lost.size() == 1);
+    CHECK(lost[42].ids == std::vector<std::uint32_t>{7, 8});
+    CHECK(predecessors.work_for(42));
+    CHECK(predecessors.work_for(43));
+    CHECK(!predecessors.work_for(44));
+    Journal::release(done);
+    CHECK(!predecessors.work_for(43));
+
+    lost.clear();
+    predecessors.take_left(3, lost);
+    CHECK(lost.empty());
+    predecessors.take_lost(3, lost);
+    CHECK(lost.size() == 1);
+    CHECK(lost[42].ids == std::vector<std::uint32_t>{9});
+    CHECK(!predecessors.work_for(42));
+    lost.clear();
+    predecessors.take_lost(3, lost);
+    CHECK(lost.empty());
+    Journal::release(with_helper);
+}
+
+TEST_CASE("journal: what was gathered is cleared apart from what helpers have") {
+    auto journal = Journal::create();
+    REQUIRE(journal);
+    Journal::note(*journal->acquire(42), 7);
+    std::ranges::fill(journal->begin_intake(42), std::byte{1});
+    journal->note_apart(42, 9);
+    journal->clear_gathered();
+    CHECK(journal->entries()[0].token == 0);
+    CHECK(journal->intake().token == 0);
+    CHECK(journal->slots()[0].token == 42);
+    journal->clear();
+    CHECK(journal->slots()[0].token == 0);
+}
+
+TEST_CASE("predecessors: what two of them name is answered once") {
+    auto one = Journal::create(), two = Journal::create();
+    REQUIRE(one);
+    REQUIRE(two);
+    Journal::note(*one->acquire(42), 7);
+    Journal::note(*two->acquire(42), 7);
+    two->note_apart(42, 8);
+    const std::array known{Predecessor{.number = 3, .journal = &*one},
+                           Predecessor{.number = 4, .journal = &*two}};
+    Predecessors predecessors(known);
+    Predecessors::LostRequests lost;
+    predecessors.take_lost(3, lost);
+    predecessors.take_lost(4, lost);
+    CHECK(lost[42].ids == std::vector<std::uint32_t>{7, 8});
 }
 
 TEST_CASE("link: a message arrives with its descriptor, and the end of the other side shows") {
