@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "opener/batch.hpp"
 #include "opener/decide.hpp"
 #include "opener/would_block.hpp"
 #include "proto/payload.hpp"
@@ -20,32 +21,11 @@ using proto::Step;
 
 namespace {
 
-// What may be done and then not delivered, as if it had not been.
-bool changes_nothing(const proto::Request& request) noexcept {
-    switch (request.call) {
-        case proto::Call::open:
-            return (request.flags & (O_CREAT | O_TRUNC)) == 0;
-        case proto::Call::stat:
-        case proto::Call::readlink:
-            return true;
-        default:
-            return false;
-    }
-}
-
 // As it was asked for; a path that no request could have is none.
 std::string_view new_path_of(const proto::Request& request) noexcept {
     if (request.call != proto::Call::rename) return {};
     const std::string_view path = proto::read_text(request.payload);
     return path.size() <= proto::max_path_length ? path : std::string_view();
-}
-
-void cancel(Outcome& outcome) {
-    outcome.file.reset();
-    outcome.payload.clear();
-    outcome.errno_value = ECANCELED;
-    outcome.step = outcome.recorded_step = Step::deliver;
-    outcome.reason = "another request of the batch was refused";
 }
 
 // Later it may go: the peer must read, or others must, whose unread descriptors the kernel counts together with these.
@@ -209,32 +189,25 @@ bool Session::handle_requests(std::span<const std::byte> message) {
 }
 
 void Session::answer_all(std::span<const std::byte> message, std::span<const proto::Request> requests) {
-    const bool together =
-        proto::read_header(message)->flags == static_cast<std::uint16_t>(proto::Batch::all_or_nothing);
-    if (together) return answer_together(requests);
+    if (batch_of(message) == proto::Batch::all_or_nothing) return answer_together(requests);
     for (std::size_t left = requests.size(); const proto::Request& request : requests)
         answer(request, --left);
 }
 
-// No helper takes part: what it has done could not be taken back when another request is refused.
 void Session::answer_together(std::span<const proto::Request> requests) {
-    std::vector<Outcome> outcomes;
-    // None of the answers is in the message before all are known.
-    std::size_t room = service_.delivery.payload_room(requests.size() - 1);
-    for (const proto::Request& request : requests) {
-        service_.tools.metrics.begin();
-        ++answered_;
-        outcomes.push_back(carry_out_here(request, room));
-        room -= std::min(room, (outcomes.back().payload.size() + 3) / 4 * 4);
-    }
-    const bool failed =
-        std::ranges::any_of(outcomes, [](const Outcome& one) { return one.errno_value != 0; });
-    for (std::size_t index = 0; index < requests.size(); ++index) {
-        Outcome& outcome = outcomes[index];
-        if (failed && outcome.errno_value == 0) cancel(outcome);
-        const Ruling ruling = record(requests[index], outcome, received_at_);
-        service_.delivery.add(requests[index].id, std::move(outcome), ruling.record, ruling.may_leave);
-    }
+    service_.tools.metrics.begin();
+    answered_ += requests.size();
+    auto outcomes = carry_out_together(service_.tools, peer_, requests,
+                                       service_.delivery.payload_room(requests.size() - 1), Place::loop());
+    if (!outcomes) outcomes = hand_to_helper_together(requests);
+    if (!outcomes) return service_.tools.metrics.end();
+    std::vector<Ruling> rulings;
+    for (std::size_t index = 0; index < requests.size(); ++index)
+        rulings.push_back(record(requests[index], (*outcomes)[index], received_at_));
+    rule_together(rulings);
+    for (std::size_t index = 0; index < requests.size(); ++index)
+        service_.delivery.add(requests[index].id, std::move((*outcomes)[index]), rulings[index].record,
+                              rulings[index].may_leave);
 }
 
 // What was noted when it was deferred.
@@ -259,17 +232,6 @@ std::optional<Outcome> Session::carry_out(const proto::Request& request, std::si
         return hand_to_helper(*granted, continued);
     auto outcome = execute(service_.tools, peer_, *granted, Place::loop());
     return outcome ? std::move(outcome) : hand_to_helper(*granted, 0);
-}
-
-Outcome Session::carry_out_here(const proto::Request& request, std::size_t payload_room) {
-    if (!changes_nothing(request))
-        return refused(Step::parse, EINVAL, "all or nothing is for open without changes, stat and readlink");
-    auto granted = decide(service_.tools, peer_, request);
-    if (!granted) return std::move(granted.error());
-    granted->payload_room = payload_room;
-    auto outcome = execute(service_.tools, peer_, *granted, Place::loop());
-    if (outcome) return std::move(*outcome);
-    return refused(Step::resolve, EAGAIN, "it is not at hand, and all or nothing does not wait");
 }
 
 // ---- record, deliver -----------------------------------------------------------------------------------

@@ -136,8 +136,11 @@ class Session {
     std::uint64_t continued_by(const proto::Request& request) const;
     // `continues`: the above; the helper that has it does it.
     std::optional<Outcome> hand_to_helper(const GrantedRequest& granted, std::uint64_t continues);
-    // The same without a helper, with a payload of at most so many bytes.
-    Outcome carry_out_here(const proto::Request& request, std::size_t payload_room);
+    // Of a message of all or nothing: the outcomes when no helper takes it.
+    std::optional<std::vector<Outcome>> hand_to_helper_together(std::span<const proto::Request> requests);
+    void submit(std::span<const proto::Request> requests, proto::Batch batch,
+                std::span<const HelperTask::Part> decided, std::chrono::milliseconds deadline,
+                std::uint64_t continues);
     void answer_all(std::span<const std::byte> message, std::span<const proto::Request> requests);
     void answer_together(std::span<const proto::Request> requests);
     void answer(const proto::Request& request, std::size_t others);

@@ -2,8 +2,10 @@
 #include <poll.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <utility>
 
+#include "opener/batch.hpp"
 #include "opener/session.hpp"
 #include "proto/payload.hpp"
 
@@ -32,6 +34,14 @@ Outcome refused_after(const HelperTask::Part& part, Step step, int errno_value, 
     return outcome;
 }
 
+HelperTask::Part part_of(const GrantedRequest& granted) {
+    return {.operations = granted.grant.operations(), .rule = &granted.grant.rule()};
+}
+
+Outcome refused_for_want_of_room(const HelperTask::Part& part) {
+    return refused_after(part, Step::resolve, EAGAIN, "too many requests of this user wait for a filesystem");
+}
+
 }  // namespace
 
 std::uint64_t Session::continued_by(const proto::Request& request) const {
@@ -41,26 +51,50 @@ std::uint64_t Session::continued_by(const proto::Request& request) const {
 }
 
 std::optional<Outcome> Session::hand_to_helper(const GrantedRequest& granted, std::uint64_t continues) {
-    HelperPool& helpers = service_.helpers;
-    const policy::Grant& grant = granted.grant;
-    HelperTask::Part decided{.operations = grant.operations(), .rule = &grant.rule()};
-    if (!helpers.has_room(peer_.identity().uid, 1)) {
-        return refused_after(decided, Step::resolve, EAGAIN,
-                             "too many requests of this user wait for a filesystem");
+    const HelperTask::Part decided = part_of(granted);
+    if (!service_.helpers.has_room(peer_.identity().uid, 1)) return refused_for_want_of_room(decided);
+    submit(std::span(&granted.request, 1), proto::Batch::each_for_itself, std::span(&decided, 1),
+           deadline_of(granted.grant), continues);
+    return std::nullopt;
+}
+
+std::optional<std::vector<Outcome>> Session::hand_to_helper_together(
+    std::span<const proto::Request> requests) {
+    std::vector<HelperTask::Part> decided;
+    auto deadline = std::chrono::milliseconds::max();
+    for (const proto::Request& request : requests) {
+        const auto granted = decide(service_.tools, peer_, request);
+        if (!granted) std::abort();  // pure, and all were granted before
+        decided.push_back(part_of(*granted));
+        deadline = std::min(deadline, deadline_of(granted->grant));
     }
-    auto task = make_task(helpers.next_number(), peer_.identity().listener, received_at_ + deadline_of(grant),
-                          std::span(&granted.request, 1));
+    if (!service_.helpers.has_room(peer_.identity().uid, requests.size())) {
+        std::vector<Outcome> outcomes;
+        for (const HelperTask::Part& part : decided) outcomes.push_back(refused_for_want_of_room(part));
+        return outcomes;
+    }
+    submit(requests, proto::Batch::all_or_nothing, decided, deadline, 0);
+    return std::nullopt;
+}
+
+void Session::submit(std::span<const proto::Request> requests, proto::Batch batch,
+                     std::span<const HelperTask::Part> decided, std::chrono::milliseconds deadline,
+                     std::uint64_t continues) {
+    auto task = make_task(service_.helpers.next_number(), peer_.identity().listener, received_at_ + deadline,
+                          requests, batch);
     task->session = this;
     task->token = token_;
     task->uid = peer_.identity().uid;
     task->continues = continues;
     task->received_at = received_at_;
-    decided.request = task->parts.front().request;
-    decided.slot = &service_.journal.note_apart(token_, granted.request.id);
-    task->parts.front() = decided;
+    for (std::size_t index = 0; index < decided.size(); ++index) {
+        HelperTask::Part& part = task->parts[index];
+        part.operations = decided[index].operations;
+        part.rule = decided[index].rule;
+        part.slot = &service_.journal.note_apart(token_, part.request.id);
+    }
     ++tasks_;
-    helpers.submit(std::move(task));
-    return std::nullopt;
+    service_.helpers.submit(std::move(task));
 }
 
 std::vector<Ruling> Session::task_reported(HelperTask& task, const Report& report) {
@@ -78,6 +112,7 @@ std::vector<Ruling> Session::task_reported(HelperTask& task, const Report& repor
         rulings.push_back(record(task.parts[i].request, outcome, task.received_at));
         task.parts[i].record = rulings.back().record;
     }
+    if (task.batch == proto::Batch::all_or_nothing) rule_together(rulings);
     return rulings;
 }
 

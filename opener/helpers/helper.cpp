@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "opener/batch.hpp"
 #include "opener/decide.hpp"
 #include "opener/delivery.hpp"
 #include "opener/execute.hpp"
@@ -114,13 +115,20 @@ class Helper {
         const policy::Peer peer = tools_.policy.identify(std::move(identified->identity));
         // Only one request can leave something going on, or it would not be clear which one a further job is about.
         const Place place = Place::helper(job.deadline, job.may_last && count_ == 1);
+        if (batch_of(job.requests) == proto::Batch::all_or_nothing) {
+            outcomes_ =
+                *carry_out_together(tools(), peer, *requests, delivery_.payload_room(count_ - 1), place);
+            return;
+        }
         for (std::size_t i = 0; i < count_; ++i)
             outcomes_.push_back(carry_out(peer, requests_[i], job.number, place));
     }
 
+    Tools tools() { return {tools_.policy, tools_.resolver, tools_.inspector, metrics_}; }
+
     Outcome carry_out(const policy::Peer& peer, const proto::Request& request, std::uint64_t job,
                       const Place& place) {
-        const Tools tools{tools_.policy, tools_.resolver, tools_.inspector, metrics_};
+        const Tools tools = this->tools();
         auto granted = decide(tools, peer, request);
         if (!granted) return std::move(granted.error());
         granted->job = job;

@@ -16,12 +16,12 @@ constexpr std::size_t room_for_fields = 64;
 
 std::unique_ptr<HelperTask> make_task(std::uint64_t number, std::string_view listener,
                                       HelperTask::Clock::time_point deadline,
-                                      std::span<const proto::Request> requests) {
+                                      std::span<const proto::Request> requests, proto::Batch batch) {
     std::size_t size = room_for_fields;
     for (const proto::Request& request : requests)
         size += room_for_fields + request.path.size() + request.payload.size();
     std::vector<std::byte> buffer(size);
-    proto::RequestWriter writer(buffer);
+    proto::RequestWriter writer(buffer, proto::unknown_cpu, batch);
     for (const proto::Request& request : requests) {
         // They came in one message, so they fit one.
         if (!writer.add(request)) std::abort();
@@ -29,6 +29,7 @@ std::unique_ptr<HelperTask> make_task(std::uint64_t number, std::string_view lis
     auto task = std::make_unique<HelperTask>();
     task->number = number;
     task->deadline = deadline;
+    task->batch = batch;
     task->message = write_job(
         {.number = number, .deadline = deadline, .listener = listener, .requests = writer.message()});
     std::array<proto::Request, proto::max_requests> read;

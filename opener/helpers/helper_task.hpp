@@ -36,6 +36,7 @@ struct HelperTask {
     Clock::time_point deadline{};
     std::vector<std::byte> message{};  // the job for the helper
     std::vector<Part> parts{};         // one for each request
+    proto::Batch batch = proto::Batch::each_for_itself;
     // Of the helper that it is for alone, because it is about what an earlier task has left going on there; 0: any.
     std::uint64_t continues = 0;
     bool may_last = false;    // of the places for what lasts, one is kept for it
@@ -43,9 +44,10 @@ struct HelperTask {
     std::size_t granted = 0;  // descriptors that its reply may carry, once it is reported
 };
 
-// `listener`: where the session's peer connected. Copies the requests.
+// `listener`: where the session's peer connected. Copies the requests, which came in one message.
 std::unique_ptr<HelperTask> make_task(std::uint64_t number, std::string_view listener,
                                       HelperTask::Clock::time_point deadline,
-                                      std::span<const proto::Request> requests);
+                                      std::span<const proto::Request> requests,
+                                      proto::Batch batch = proto::Batch::each_for_itself);
 
 }  // namespace fdbroker::opener

@@ -189,6 +189,35 @@ TEST_CASE("batch: all or nothing delivers none unless all succeed, and is for wh
     CHECK_FALSE(fixture.exists("all/made"));
 }
 
+TEST_CASE("batch: all or nothing waits where one of its requests does, and delivers all or none then") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    // A copy is never made where others would have to wait for it.
+    const std::string copied = fixture.file("copied/file", "copied");
+    const std::string large = fixture.file("copied/large", std::string((1 << 20) + 1, 'x'));
+    const std::string path = fixture.file("all/file");
+    const std::string name = fixture.at("read/link");
+    std::filesystem::create_symlink("anywhere", name);
+    with_peer(fixture, [&](TestPeer& peer) {
+        const proto::Request there{.path = path};
+        const proto::Request link{.call = Call::readlink, .path = name};
+        const auto all = peer.call_together({there, {.path = copied}, link});
+        REQUIRE(all.size() == 3);
+        for (const auto& answer : all) CHECK(answer.status == 0);
+        CHECK(all[0].content() == "content");
+        CHECK(all[1].content() == "copied");
+        CHECK(all[2].payload == "anywhere");
+        const auto none = peer.call_together({there, {.path = copied}, {.path = large}, link});
+        CHECK(none[2].status == EFBIG);
+        for (const std::size_t index : {0U, 1U, 3U}) {
+            CHECK(none[index].status == ECANCELED);
+            CHECK_FALSE(none[index].fd);
+            CHECK(none[index].payload.empty());
+        }
+        CHECK(peer.open(copied).content() == "copied");
+    });
+}
+
 TEST_CASE(
     "batch: answers of all or nothing that no message has room for are refused, and the opener goes on") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
