@@ -34,8 +34,10 @@ enum class Target : std::uint8_t { missing, replaceable };
 Done<Target> look_at_target(const Work& work, const policy::Grant& grant, const ResolvedParent& parent) {
     const auto there = open_inspected_in(work, grant, parent, O_PATH);
     if (there) {
-        if (there->status().type == FileType::regular) return Target::replaceable;
-        return stop_at(Step::inspect, {EINVAL, "it is not a regular file, and only one is replaced"});
+        const FileType type = there->status().type;
+        if (type == FileType::regular) return Target::replaceable;
+        return stop_at(Step::inspect, {type == FileType::directory ? EISDIR : EINVAL,
+                                       "it is not a regular file, and only one is replaced"});
     }
     if (there.error().step == Step::resolve && there.error().errno_value == ENOENT) return Target::missing;
     // A link is opened itself and refused for its type; it is to be followed, or named.

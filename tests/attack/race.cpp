@@ -21,22 +21,6 @@ namespace {
 constexpr std::size_t per_message = 64;
 constexpr uid_t another = 30055;
 
-std::size_t tries() {
-    const char* const wished = std::getenv("FDBROKER_ATTACK_TRIES");
-    return wished == nullptr ? 20'000 : std::strtoul(wished, nullptr, 10);
-}
-
-// An outcome in words, which the table of an attack must have.
-std::string outcome_of(const TestPeer::Answer& answer) {
-    if (answer.status != 0) return ::strerrorname_np(answer.status);
-    if (!answer.fd) return "done";
-    struct stat status{};
-    if (::fstat(answer.fd.number(), &status) != 0 || !S_ISREG(status.st_mode)) return "not a file";
-    if ((::fcntl(answer.fd.number(), F_GETFL) & O_ACCMODE) == O_WRONLY) return "a file to write";
-    const std::string content = answer.content();
-    return content.empty() ? "an empty file" : content;
-}
-
 std::string attributes_of(const std::string& path) {
     std::string names(1024, '\0');
     const ssize_t size = ::llistxattr(path.c_str(), names.data(), names.size());
@@ -51,6 +35,21 @@ struct stat status_of(const std::string& path) {
 }
 
 }  // namespace
+
+std::size_t tries() {
+    const char* const wished = std::getenv("FDBROKER_ATTACK_TRIES");
+    return wished == nullptr ? 20'000 : std::strtoul(wished, nullptr, 10);
+}
+
+std::string outcome_of(const TestPeer::Answer& answer) {
+    if (answer.status != 0) return ::strerrorname_np(answer.status);
+    if (!answer.fd) return "done";
+    struct stat status{};
+    if (::fstat(answer.fd.number(), &status) != 0 || !S_ISREG(status.st_mode)) return "not a file";
+    if ((::fcntl(answer.fd.number(), F_GETFL) & O_ACCMODE) == O_WRONLY) return "a file to write";
+    const std::string content = answer.content();
+    return content.empty() ? "an empty file" : content;
+}
 
 std::function<void()> exchanging(const std::string& one, const std::string& other) {
     return [one, other] {
@@ -76,7 +75,7 @@ std::function<void()> mounting_over(const std::string& what, const std::string& 
     };
 }
 
-Scene::Scene() {
+Scene::Scene(TempDir::Place place) : directory_(place) {
     for (const char* name : {"data", "data/plain", "data/plain/dir", "data/plain/parent", "data/plain/turn",
                              "data/follow", "data/kept", "secret"})
         make_directory(directory_ / name, {.mode = 0755});

@@ -59,7 +59,7 @@ struct Kept {
 //   kept/    what belongs to the peer may be changed; `hard` and `fifo` do not, nor may they go
 class Scene {
   public:
-    Scene();
+    explicit Scene(TempDir::Place place = TempDir::Place::var_tmp);
     std::string at(std::string_view name) const { return (directory_ / name).string(); }
     const TempDir& directory() const { return directory_; }
     std::string policy() const;
@@ -73,9 +73,13 @@ class Scene {
     std::function<void()> exchanging_kept(const std::string& other) const;
 
   private:
-    TempDir directory_{TempDir::Place::var_tmp};
+    TempDir directory_;
 };
 
+// As many as are wished by FDBROKER_ATTACK_TRIES, else 20,000.
+std::size_t tries();
+// An outcome in words, which the table of an attack must have.
+std::string outcome_of(const TestPeer::Answer& answer);
 // Outcome → why it may be. Whatever is not among these fails the test.
 using Permissible = std::map<std::string, std::string>;
 

@@ -493,3 +493,29 @@ TEST_CASE("put: it and its commit are on record, each once") {
     CHECK(decisions[0]["seq"] == begun.answer.record);
     CHECK(decisions[1]["seq"] == busy.record);
 }
+
+TEST_CASE("put: worker put replaces a file by its input, makes one, and leaves one alone when told to") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    RunningOpener opener(fixture.directory(), fixture.policy());
+    const std::string input(300'000, 'x');
+    const auto worker_put = [&](std::vector<std::string> arguments) {
+        arguments.insert(arguments.begin(), {worker_program(), "--socket", opener.socket(), "put"});
+        return run({.arguments = std::move(arguments),
+                    .identity = Identity{.uid = some_user, .gid = some_user},
+                    .input = input});
+    };
+    CHECK(worker_put({fixture.at("put/file")}).status == 0);
+    CHECK(fixture.content("put/file") == input);
+    CHECK(worker_put({"--new", fixture.at("put/made")}).status == 0);
+    CHECK(fixture.content("put/made") == input);
+    write_file(fixture.at("put/made"), "mine");
+    const Outcome kept = worker_put({"--new", fixture.at("put/made")});
+    CHECK(kept.status == 1);
+    CHECK(kept.err.find("it is there already") != std::string::npos);
+    CHECK(fixture.content("put/made") == "mine");
+    CHECK(worker_put({fixture.at("small/file")}).status == 1);
+    CHECK_FALSE(std::filesystem::exists(fixture.at("small/file")));
+    CHECK(fixture.names("put") == 2);
+    CHECK(fixture.names("small") == 0);
+}

@@ -206,8 +206,6 @@ with broker.open({path!r}, encoding="utf-8") as file:
         self.assertTrue((deep / "link").is_symlink())
 
     def test_a_put_replaces_a_file_whole(self):
-        if not self.broker._channel.limits.calls >> protocol.COMMIT & 1:
-            self.skipTest("this opener does not serve put")
         path = pathlib.Path(self.opener.write("put", "old"))
         with self.assertRaises(KeyError):
             with self.broker.put(path) as file:
