@@ -68,19 +68,26 @@ Variant batch(const Connection& broker, const std::vector<std::string>& paths, u
             .call = [&broker, requests = batch_of(paths, size)] { broker.open_and_close_all(requests); }};
 }
 
+Variant outstanding(const Connection& broker, const std::vector<std::string>& paths, unsigned size) {
+    return {.opens_per_call = size, .call = [&broker, requests = batch_of(paths, size)] {
+                broker.open_and_close_outstanding(requests);
+            }};
+}
+
 void measure_requests(const Options& options, const Scene& scene, const BarestBroker& barest,
                       const Addresses& addresses) {
     const Connection rules_1000(addresses.rules_1000);
     const Connection rules_10(addresses.rules_10);
     const Connection rules_100000(addresses.rules_100000);
     const std::vector<std::string> paths = scene.paths(1000);
-    enum : std::size_t { a, b, one, refusal, batch_64, batch_253, few_rules, many_rules };
+    enum : std::size_t { a, b, one, refusal, batch_64, batch_253, outstanding_32, few_rules, many_rules };
     const std::vector<Variant> variants{in_process(paths),
                                         through_barest(barest, paths),
                                         single(rules_1000, paths),
                                         refused(rules_1000, scene.refused_paths()),
                                         batch(rules_1000, paths, 64),
                                         batch(rules_1000, paths, 253),
+                                        outstanding(rules_1000, paths, 32),
                                         single(rules_10, scene.paths(10)),
                                         single(rules_100000, scene.paths(100000))};
     const Measurement measured = interleave(variants, options.rounds, options.chunk());
@@ -104,6 +111,10 @@ void measure_requests(const Options& options, const Scene& scene, const BarestBr
                 .measured = measured.ratio(batch_253, a),
                 .target = 1.8,
                 .unit = "A"});
+    print_line({.what = "32 single requests outstanding, each",
+                .measured = measured.ratio(outstanding_32, b),
+                .target = 0.50,
+                .unit = "B"});
     print_line({.what = "100,000 rules instead of 10: more by",
                 .measured = measured.ratio(many_rules, b) - measured.ratio(few_rules, b),
                 .target = 0.06,

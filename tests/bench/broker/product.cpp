@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <span>
 #include <stdexcept>
 
 #include "tests/support/files.hpp"
@@ -75,6 +76,23 @@ void Connection::open_and_close_all(const std::vector<fdbroker_request>& request
     for (std::size_t i = 0; i < requests.size(); ++i) {
         if (descriptors[i] < 0) give_up(requests[i].path, descriptors[i], fdbroker_reason(broker_));
         ::close(descriptors[i]);
+    }
+}
+
+void Connection::open_and_close_outstanding(const std::vector<fdbroker_request>& requests) const {
+    for (const fdbroker_request& request : requests)
+        if (const int taken = fdbroker_submit(broker_, &request, 1); taken != 1)
+            give_up("submit", taken, fdbroker_reason(broker_));
+    std::array<fdbroker_completion, 64> completions;
+    completions.front().size = sizeof(fdbroker_completion);
+    for (std::size_t done = 0; done < requests.size();) {
+        const int count = fdbroker_complete(broker_, completions.data(), completions.size(), -1);
+        if (count < 0) give_up("complete", count, fdbroker_reason(broker_));
+        for (const fdbroker_completion& one : std::span(completions).first(static_cast<std::size_t>(count))) {
+            if (one.result < 0) give_up("complete", one.result, one.reason);
+            ::close(one.result);
+        }
+        done += static_cast<std::size_t>(count);
     }
 }
 

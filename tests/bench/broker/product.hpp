@@ -42,6 +42,8 @@ class Connection {
     void be_refused(const char* path) const;
     // One call of fdbroker_open_many(); every descriptor is closed.
     void open_and_close_all(const std::vector<fdbroker_request>& requests) const;
+    // Each submitted by itself, before the first of them is completed; every descriptor is closed.
+    void open_and_close_outstanding(const std::vector<fdbroker_request>& requests) const;
 
   private:
     fdbroker_handle* broker_ = nullptr;
