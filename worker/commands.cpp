@@ -43,6 +43,12 @@ bool print(std::string_view text) {
     return true;
 }
 
+// A terminal acts on control characters; a pipe gets names as they are.
+std::string shown(std::string_view name) {
+    static const bool to_terminal = ::isatty(STDOUT_FILENO) == 1;
+    return to_terminal ? proto::printable(name, proto::LineFeeds::escaped) : std::string(name);
+}
+
 // As ls(1) has them.
 std::string mode_in_letters(unsigned mode) {
     constexpr std::array<std::pair<unsigned, char>, 7> types{{{S_IFREG, '-'},
@@ -75,7 +81,7 @@ std::string line_of(const struct statx& status, std::string_view path) {
     if (::gmtime_r(&seconds, &time) != nullptr)
         std::strftime(when.data(), when.size(), "%Y-%m-%dT%H:%M:%SZ", &time);
     return fmt::format("{} {} {} {} {} {} {}\n", mode_in_letters(status.stx_mode), status.stx_nlink,
-                       status.stx_uid, status.stx_gid, status.stx_size, when.data(), path);
+                       status.stx_uid, status.stx_gid, status.stx_size, when.data(), shown(path));
 }
 
 int note_name(void* names, const fdbroker_entry* entry) {
@@ -111,7 +117,7 @@ ExitStatus list(fdbroker_handle* broker, std::span<const std::string> paths, Lin
         }
         std::ranges::sort(names);
         std::string text;
-        for (const std::string& name : names) (text += name) += static_cast<char>(line_end);
+        for (const std::string& name : names) (text += shown(name)) += static_cast<char>(line_end);
         if (!print(text)) return ExitStatus::failed;
     }
     return status;

@@ -5,6 +5,8 @@
 
 #include <string_view>
 
+#include "proto/printable.hpp"
+
 namespace fdbroker::worker {
 
 enum class ExitStatus : int {
@@ -14,9 +16,9 @@ enum class ExitStatus : int {
     unreachable = 4,  // the opener cannot be reached, or is gone
 };
 
-// To standard error, as "worker: what: why".
+// To standard error, as "worker: what: why", in one line whatever names it holds.
 inline void complain(std::string_view text) {
-    fmt::print(stderr, "worker: {}\n", text);
+    fmt::print(stderr, "worker: {}\n", proto::printable(text, proto::LineFeeds::escaped));
 }
 
 }  // namespace fdbroker::worker

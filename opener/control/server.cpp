@@ -13,8 +13,8 @@
 #include "opener/control/answers.hpp"
 #include "opener/control/text.hpp"
 #include "opener/identity.hpp"
-#include "opener/printable.hpp"
 #include "policy/explain.hpp"
+#include "proto/printable.hpp"
 
 namespace fdbroker::opener {
 
@@ -55,17 +55,17 @@ std::string watch_line(const WatchedDecision& decision) {
     const DecisionRecord& record = decision.record;
     const auto second = std::chrono::floor<std::chrono::seconds>(record.head.time);
     const bool refused = record.errno_value != 0;
-    std::string line =
-        fmt::format("{:%H:%M:%S}.{:06} {} {} {} pid {} uid {}", fmt::gmtime(second),
-                    std::chrono::floor<std::chrono::microseconds>(record.head.time - second).count(),
-                    refused ? "refused" : "allowed", policy::to_text(record.operations),
-                    printable(record.path, LineFeeds::escaped), decision.pid, decision.peer.uid);
+    std::string line = fmt::format(
+        "{:%H:%M:%S}.{:06} {} {} {} pid {} uid {}", fmt::gmtime(second),
+        std::chrono::floor<std::chrono::microseconds>(record.head.time - second).count(),
+        refused ? "refused" : "allowed", policy::to_text(record.operations),
+        proto::printable(record.path, proto::LineFeeds::escaped), decision.pid, decision.peer.uid);
     if (!decision.peer.user.empty())
-        line += fmt::format(" ({})", printable(decision.peer.user, LineFeeds::escaped));
+        line += fmt::format(" ({})", proto::printable(decision.peer.user, proto::LineFeeds::escaped));
     if (!refused && record.rule != nullptr)
-        line += fmt::format(" rule {}", printable(record.rule->name, LineFeeds::escaped));
+        line += fmt::format(" rule {}", proto::printable(record.rule->name, proto::LineFeeds::escaped));
     if (refused)
-        line += fmt::format(": {} ({})", printable(record.reason, LineFeeds::escaped),
+        line += fmt::format(": {} ({})", proto::printable(record.reason, proto::LineFeeds::escaped),
                             ::strerrorname_np(record.errno_value));
     if (record.head.sequence != 0) line += fmt::format(" [{}]", record.head.sequence);
     return line + "\n";

@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
-#include "opener/printable.hpp"
+#include "proto/printable.hpp"
 
 namespace fdbroker::opener {
 
@@ -16,7 +16,8 @@ namespace {
 
 std::string word(const json& value) {
     if (value.is_null()) return "-";
-    return value.is_string() ? printable(value.get<std::string>(), LineFeeds::escaped) : value.dump();
+    return value.is_string() ? proto::printable(value.get<std::string>(), proto::LineFeeds::escaped)
+                             : value.dump();
 }
 
 std::string joined(const json& words) {
@@ -241,7 +242,7 @@ std::string to_text(ControlCommand command, const json& answer, const TextStyle&
         case ControlCommand::shutdown:
             return "the opener stops\n";
         default:
-            return printable(answer.value("text", ""));
+            return proto::printable(answer.value("text", ""));
     }
 }
 

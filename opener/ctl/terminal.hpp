@@ -4,7 +4,7 @@
 #include <string>
 #include <string_view>
 
-#include "opener/printable.hpp"
+#include "proto/printable.hpp"
 
 namespace fdbroker::ctl {
 
@@ -19,7 +19,7 @@ bool takes_colour(int stream) noexcept;
 enum class Colour { red, green, bold };
 std::string painted(std::string_view text, Colour colour, bool with_colour);
 
-using opener::printable;
+using proto::printable;
 
 // To standard output, made printable. What cannot be written shows at flush_output().
 void print(std::string_view text);
