@@ -129,6 +129,7 @@ TEST_CASE("fake: a put appears whole when it is committed, and never when it is 
                 const UniqueFd file(fdbroker_put(fake.broker(), "/a", 0600, &put));
                 REQUIRE(file);
                 CHECK(::write(file.number(), "new", 3) == 3);
+                CHECK(fdbroker_commit(fake.broker(), "/a", put, 0) == -EBUSY);
             }
             CHECK(fake.read("/a") == "old");
             CHECK((commits ? fdbroker_commit(fake.broker(), "/a", put, 0)
@@ -198,6 +199,13 @@ TEST_CASE("fake: many at once, all or nothing, and without waiting") {
         CHECK(fds[0] == -ECANCELED);
         CHECK(fds[1] == -ENOENT);
         CHECK(fds[2] == -ECANCELED);
+        requests[1] = request_for("/new");
+        requests[1].flags = O_WRONLY | O_CREAT;
+        REQUIRE(fdbroker_open_many_flags(fake.broker(), requests.data(), 2, fds.data(),
+                                         FDBROKER_ALL_OR_NOTHING) == 0);
+        CHECK(fds[0] == -EINVAL);
+        CHECK(fds[1] == -EINVAL);
+        CHECK(names_in(fake, "/") == std::vector{"a"s});
         requests.assign(1000, request_for("/a"));
         for (const fdbroker_request& request : requests)
             REQUIRE(fdbroker_submit(fake.broker(), &request, 1) == 1);

@@ -31,6 +31,12 @@ bool is_canonical(std::string_view path) {
     return !around.contains("//") && !around.contains("/./") && !around.contains("/../");
 }
 
+// What a message may ask for of which all is delivered or nothing.
+bool changes_nothing(const Request& request) {
+    if (request.call == Call::open) return (request.flags & (O_CREAT | O_TRUNC)) == 0;
+    return request.call == Call::stat || request.call == Call::readlink;
+}
+
 // Of a canonical path, below `root`, without following a link.
 UniqueFd open_below(BorrowedFd root, std::string_view path, std::uint64_t flags, std::uint64_t mode = 0) {
     const std::string name = path == "/" ? "." : std::string(path.substr(1));
@@ -163,10 +169,13 @@ void FakeBroker::answer(FakePeer& peer, std::span<const std::byte> message) {
         peer.socket.reset();
         return;
     }
+    const bool whole = header->flags == static_cast<std::uint16_t>(proto::Batch::all_or_nothing);
+    const bool may_be = !whole || std::ranges::all_of(*requests, changes_nothing);
     std::vector<Outcome> outcomes;
-    for (const Request& request : *requests) outcomes.push_back(perform(request));
+    for (const Request& request : *requests)
+        outcomes.push_back(may_be ? perform(request) : Outcome{.error = EINVAL, .step = proto::Step::parse});
     const bool failed = std::ranges::any_of(outcomes, [](const Outcome& one) { return one.error != 0; });
-    if (header->flags == static_cast<std::uint16_t>(proto::Batch::all_or_nothing) && failed)
+    if (may_be && whole && failed)
         for (Outcome& outcome : outcomes)
             if (outcome.error == 0) outcome = {.error = ECANCELED, .step = proto::Step::deliver};
     reply(peer, *requests, std::move(outcomes));
@@ -323,9 +332,11 @@ int FakeBroker::put(const Request& request, Outcome& outcome) {
     const Place place = place_of(root_.borrow(), request.path);
     UniqueFd temporary(
         ::openat(place.directory.number(), ".", O_TMPFILE | O_WRONLY | O_CLOEXEC, request.mode & 0777));
-    outcome.file = UniqueFd(::fcntl(temporary.number(), F_DUPFD_CLOEXEC, 0));
-    if (!temporary || !outcome.file) return -1;
-    puts_[++last_put_] = std::move(temporary);
+    // What is kept cannot be written to, so that a lease tells whether anybody else can.
+    UniqueFd kept(::open(path_of(temporary).c_str(), O_RDONLY | O_CLOEXEC));
+    if (!temporary || !kept) return -1;
+    outcome.file = std::move(temporary);
+    puts_[++last_put_] = std::move(kept);
     const auto number = proto::number_payload(last_put_);
     outcome.payload.assign(number.data(), number.size());
     return 0;
@@ -334,6 +345,8 @@ int FakeBroker::put(const Request& request, Outcome& outcome) {
 int FakeBroker::commit(const Request& request) {
     const auto found = puts_.find(proto::read_number(request.payload).value_or(0));
     if (found == puts_.end()) return errno = ESTALE, -1;
+    if (::fcntl(found->second.number(), F_SETLEASE, F_RDLCK) != 0) return errno = EBUSY, -1;
+    ::fcntl(found->second.number(), F_SETLEASE, F_UNLCK);
     const Place place = place_of(root_.borrow(), request.path);
     const int directory = place.directory.number();
     // Only a name that is free can be linked to, and only a name can replace another.

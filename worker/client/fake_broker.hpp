@@ -75,7 +75,7 @@ class FakeBroker {
     std::unique_ptr<ScratchDirectory> scratch_;
     proto::UniqueFd root_;
     std::map<std::string, Failure, std::less<>> failures_{};
-    std::map<std::uint64_t, proto::UniqueFd> puts_{};
+    std::map<std::uint64_t, proto::UniqueFd> puts_{};  // open for reading
     std::uint64_t last_put_ = 0;
 };
 
