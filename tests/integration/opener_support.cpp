@@ -178,11 +178,14 @@ std::size_t count_records(const std::vector<nlohmann::json>& records, std::strin
     return found;
 }
 
-// A line that is still being written has no end, and is not there yet.
-std::vector<nlohmann::json> parse_records(const std::string& content) {
+// Of the lines that hold this word. One that is still being written has no end, and is not there yet.
+std::vector<nlohmann::json> parse_records(std::string_view content, std::string_view word = {}) {
     std::vector<nlohmann::json> records;
-    for (std::size_t start = 0, end; (end = content.find('\n', start)) != std::string::npos; start = end + 1)
-        records.push_back(nlohmann::json::parse(content.substr(start, end - start)));
+    for (std::size_t start = 0, end; (end = content.find('\n', start)) != std::string::npos;
+         start = end + 1) {
+        const std::string_view line = content.substr(start, end - start);
+        if (line.find(word) != std::string_view::npos) records.push_back(nlohmann::json::parse(line));
+    }
     return records;
 }
 
@@ -200,7 +203,7 @@ std::vector<nlohmann::json> RunningOpener::wait_for_event(std::string_view event
 }
 
 std::size_t RunningOpener::count_events(std::string_view event, std::string_view cause) const {
-    return count_records(parse_records(read_file(directory_ / "audit.jsonl")), event, cause);
+    return count_records(parse_records(read_file(directory_ / "audit.jsonl"), event), event, cause);
 }
 
 int RunningOpener::stop() {
