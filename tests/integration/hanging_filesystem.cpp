@@ -20,7 +20,9 @@
 #include <vector>
 
 #include "proto/unique_fd.hpp"
+#include "tests/support/child.hpp"
 #include "tests/support/deadline.hpp"
+#include "tests/support/verdict.hpp"
 
 namespace fdbroker::test {
 
@@ -179,6 +181,21 @@ void HangingFilesystem::wait_for_hanging(unsigned count) {
 
 void HangingFilesystem::release() {
     server_->release();
+}
+
+bool has_fuse() {
+    return is_root() && can_make_mount_namespace() && ::access("/dev/fuse", R_OK | W_OK) == 0;
+}
+
+HangingFixture::HangingFixture() {
+    make_directory(data);
+    make_directory(hanging);
+    write_file(data + "/local", "local");
+}
+
+std::string HangingFixture::policy(const std::string& deadline) const {
+    return "version: 1\nrules:\n  - {name: data, allow: [read], paths: [\"" + data +
+           "/**\"], deadline: " + deadline + "}\n";
 }
 
 }  // namespace fdbroker::test

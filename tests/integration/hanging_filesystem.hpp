@@ -4,8 +4,14 @@
 
 #include <filesystem>
 #include <memory>
+#include <string>
+
+#include "tests/support/files.hpp"
 
 namespace fdbroker::test {
+
+// Whether one can be mounted, in a mount namespace of its own.
+bool has_fuse();
 
 class HangingFilesystem {
   public:
@@ -25,6 +31,16 @@ class HangingFilesystem {
   private:
     class Server;
     std::unique_ptr<Server> server_;
+};
+
+// A file that is at hand beside a directory to mount one on, and a policy that grants to read below both.
+struct HangingFixture {
+    TempDir directory{TempDir::Place::var_tmp, 0755};
+    std::string data = directory / "data";
+    std::string hanging = data + "/hanging";
+
+    HangingFixture();
+    std::string policy(const std::string& deadline) const;
 };
 
 }  // namespace fdbroker::test

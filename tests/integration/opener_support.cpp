@@ -7,8 +7,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <fstream>
+#include <iterator>
 #include <map>
 #include <sstream>
 #include <stdexcept>
@@ -100,6 +102,12 @@ void check(long result) {
 }
 
 }  // namespace
+
+proto::UniqueFd end_of(pid_t pid) {
+    proto::UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+    if (!process) throw std::system_error(errno, std::generic_category(), "pidfd_open");
+    return process;
+}
 
 std::vector<pid_t> children_of(pid_t pid) {
     const std::string number = std::to_string(pid);
@@ -310,6 +318,12 @@ TestPeer::Answer TestPeer::open(const std::string& path, std::uint32_t flags) {
     const std::uint32_t id = next_id_;
     ask({path}, flags);
     return answer_to(id);
+}
+
+std::vector<TestPeer::Answer> TestPeer::answers(std::size_t count) {
+    std::vector<Answer> all;
+    while (all.size() < count) std::ranges::move(answers(), std::back_inserter(all));
+    return all;
 }
 
 std::string TestPeer::wait_for_end() {

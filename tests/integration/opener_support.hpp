@@ -24,6 +24,8 @@ namespace fdbroker::test {
 // Of an opener: the broker that serves, or the one that is about to.
 pid_t newest_child(pid_t pid);
 std::vector<pid_t> children_of(pid_t pid);  // oldest first; none of a process that is no more
+// Readable when that process has ended; it has to be there still, so this comes before any kill.
+proto::UniqueFd end_of(pid_t pid);
 // Does what makes the process fork, and holds the child before its first step: it neither runs nor, when it is killed,
 // ends for its parent until reap_held() is called. Returns its pid. Needs the right to trace.
 pid_t hold_next_child(pid_t parent, const std::function<void()>& cause);
@@ -102,6 +104,8 @@ class TestPeer {
     Answer open(const std::string& path, std::uint32_t flags = 0);
     // Until the opener ends the connection; the reason it gave, or "" when it gave none.
     std::string wait_for_end();
+    // So many, in one message or several.
+    std::vector<Answer> answers(std::size_t count);
 
   private:
     Answer answer_to(std::uint32_t id);

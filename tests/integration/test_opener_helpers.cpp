@@ -12,8 +12,6 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
-#include <random>
-#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -31,22 +29,6 @@ using namespace fdbroker::test;
 
 namespace {
 
-struct Fixture {
-    TempDir directory{TempDir::Place::var_tmp, 0755};
-    std::string data = directory / "data";
-    std::string hanging = data + "/hanging";
-
-    Fixture() {
-        make_directory(data);
-        make_directory(hanging);
-        write_file(data + "/local", "local");
-    }
-    std::string policy(const std::string& deadline) const {
-        return "version: 1\nrules:\n  - {name: data, allow: [read], paths: [\"" + data +
-               "/**\"], deadline: " + deadline + "}\n";
-    }
-};
-
 // The zygotes are the broker's children, the helpers theirs.
 std::vector<pid_t> helpers_of(pid_t broker) {
     std::vector<pid_t> helpers;
@@ -56,30 +38,13 @@ std::vector<pid_t> helpers_of(pid_t broker) {
     return helpers;
 }
 
-// Readable when that process has ended; it has to be there still, so this comes before any kill.
-proto::UniqueFd end_of(pid_t pid) {
-    proto::UniqueFd process(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
-    REQUIRE(process);
-    return process;
-}
-
-bool has_fuse() {
-    return is_root() && can_make_mount_namespace() && ::access("/dev/fuse", R_OK | W_OK) == 0;
-}
-
-std::vector<TestPeer::Answer> answers_of(TestPeer& peer, std::size_t count) {
-    std::vector<TestPeer::Answer> all;
-    while (all.size() < count) std::ranges::move(peer.answers(), std::back_inserter(all));
-    return all;
-}
-
 }  // namespace
 
 TEST_CASE(
     "helpers: a filesystem that hangs in LOOKUP or OPEN delays nobody else, and its requests end in time") {
     FDBROKER_SKIP_UNLESS(has_fuse(), "needs root, a mount namespace and /dev/fuse");
     run_in_mount_namespace([] {
-        const Fixture fixture;
+        const HangingFixture fixture;
         HangingFilesystem filesystem(fixture.hanging);
         RunningOpener opener(fixture.directory, fixture.policy("500ms"));
         TestPeer peer(opener.socket()), other(opener.socket());
@@ -113,7 +78,7 @@ TEST_CASE(
 TEST_CASE("helpers: closing what was delivered may hang as well, after it was delivered") {
     FDBROKER_SKIP_UNLESS(has_fuse(), "needs root, a mount namespace and /dev/fuse");
     run_in_mount_namespace([] {
-        const Fixture fixture;
+        const HangingFixture fixture;
         HangingFilesystem filesystem(fixture.hanging);
         RunningOpener opener(fixture.directory, fixture.policy("5s"));
         TestPeer peer(opener.socket());
@@ -138,7 +103,7 @@ TEST_CASE("helpers: closing what was delivered may hang as well, after it was de
 TEST_CASE("helpers: one user's are bounded, what waits for them ends in time, and all end with the opener") {
     FDBROKER_SKIP_UNLESS(has_fuse(), "needs root, a mount namespace and /dev/fuse");
     run_in_mount_namespace([] {
-        const Fixture fixture;
+        const HangingFixture fixture;
         HangingFilesystem filesystem(fixture.hanging);
         RunningOpener opener(fixture.directory, fixture.policy("500ms"));
         TestPeer peer(opener.socket());
@@ -157,7 +122,7 @@ TEST_CASE("helpers: one user's are bounded, what waits for them ends in time, an
         run_as(other_user,
                [&] { CHECK(TestPeer(opener.socket()).open(fixture.hanging + "/fine").content() == "fine"); });
         std::map<std::string, int> reasons;
-        for (const auto& answer : answers_of(peer, 20)) {
+        for (const auto& answer : peer.answers(20)) {
             CHECK(answer.status == ETIMEDOUT);
             ++reasons[answer.reason];
         }
@@ -182,7 +147,7 @@ TEST_CASE("helpers: one user's are bounded, what waits for them ends in time, an
 TEST_CASE("helpers: one that is killed has its request answered, and a zygote is replaced") {
     FDBROKER_SKIP_UNLESS(has_fuse(), "needs root, a mount namespace and /dev/fuse");
     run_in_mount_namespace([] {
-        const Fixture fixture;
+        const HangingFixture fixture;
         HangingFilesystem filesystem(fixture.hanging);
         RunningOpener opener(fixture.directory, fixture.policy("20s"));
         TestPeer peer(opener.socket());
@@ -215,7 +180,7 @@ TEST_CASE("helpers: one that is killed has its request answered, and a zygote is
 TEST_CASE("helpers: a broker that dies takes them along, and the next one answers what they had") {
     FDBROKER_SKIP_UNLESS(has_fuse(), "needs root, a mount namespace and /dev/fuse");
     run_in_mount_namespace([] {
-        const Fixture fixture;
+        const HangingFixture fixture;
         HangingFilesystem filesystem(fixture.hanging);
         RunningOpener opener(fixture.directory, fixture.policy("20s"));
         TestPeer peer(opener.socket());
@@ -225,254 +190,16 @@ TEST_CASE("helpers: a broker that dies takes them along, and the next one answer
         for (const pid_t helper : helpers_of(opener.broker())) ends.push_back(end_of(helper));
         CHECK(ends.size() == 4);
         ::kill(opener.broker(), SIGKILL);
-        for (const auto& answer : answers_of(peer, 10)) CHECK(answer.status == EIO);
+        for (const auto& answer : peer.answers(10)) CHECK(answer.status == EIO);
         filesystem.release();
         for (const auto& end : ends) wait_readable(end.borrow());
         CHECK(opener.stop() == 0);
     });
 }
 
-TEST_CASE(
-    "helpers: a reload waits for no filesystem that hangs, and what hangs in it is answered by the "
-    "generation "
-    "that took it") {
-    FDBROKER_SKIP_UNLESS(has_fuse(), "needs root, a mount namespace and /dev/fuse");
-    run_in_mount_namespace([] {
-        const Fixture fixture;
-        HangingFilesystem filesystem(fixture.hanging);
-        RunningOpener opener(fixture.directory, fixture.policy("60s"));
-        TestPeer peer(opener.socket()), other(opener.socket());
-        peer.ask({fixture.hanging + "/lookup"});
-        filesystem.wait_for_hanging(1);
-        const proto::UniqueFd first = end_of(opener.broker());
-        SUBCASE("in time") {
-            opener.process().signal(SIGHUP);
-            opener.wait_for_event("start", 2);
-            CHECK(other.open(fixture.data + "/local").status == 0);
-            CHECK(peer.open(fixture.data + "/local").status == 0);
-            CHECK_FALSE(is_readable_now(peer.socket()));
-            filesystem.release();
-            const auto answers = peer.answers();
-            REQUIRE(answers.size() == 1);
-            CHECK(answers[0].id == 1);
-            CHECK(answers[0].content() == "fine");
-            wait_readable(first.borrow());
-            const auto records = opener.wait_for_event("finished");
-            const auto record = std::ranges::find_if(
-                records, [&](const auto& each) { return each["seq"] == answers[0].record; });
-            REQUIRE(record != records.end());
-            CHECK((*record)["generation"] == 1);
-            CHECK((*record)["decision"] == "allowed");
-            CHECK(unexplained_numbers(records) == "");
-            CHECK(std::ranges::none_of(records,
-                                       [](const auto& each) { return each["event"] == "session-end"; }));
-        }
-        SUBCASE("by a peer that sends nothing more, and reads what comes") {
-            SUBCASE("since before") {
-                ::shutdown(peer.socket().number(), SHUT_WR);
-                opener.process().signal(SIGHUP);
-                opener.wait_for_event("start", 2);
-            }
-            SUBCASE("since then") {
-                opener.process().signal(SIGHUP);
-                opener.wait_for_event("start", 2);
-                ::shutdown(peer.socket().number(), SHUT_WR);
-            }
-            CHECK(other.open(fixture.data + "/local").status == 0);
-            filesystem.release();
-            CHECK(peer.answers().front().content() == "fine");
-            CHECK(peer.wait_for_end() == "");
-            opener.wait_for_event("session-end");
-            wait_readable(first.borrow());
-        }
-        SUBCASE("and is killed") {
-            const pid_t broker = opener.broker();
-            opener.process().signal(SIGHUP);
-            opener.wait_for_event("start", 2);
-            ::kill(broker, SIGKILL);
-            const auto lost = peer.answers();
-            REQUIRE(lost.size() == 1);
-            CHECK(lost[0].id == 1);
-            CHECK(lost[0].status == EIO);
-            filesystem.release();
-            opener.wait_for_event("crash");
-            // By nobody else either: not by one that is started later.
-            opener.process().signal(SIGHUP);
-            opener.wait_for_event("start", 3);
-            CHECK(peer.open(fixture.data + "/local").status == 0);
-            CHECK_FALSE(is_readable_now(peer.socket()));
-            CHECK(unexplained_numbers(opener.wait_for_event("crash")) == "");
-        }
-        SUBCASE("and is taken over") {
-            const pid_t broker = opener.broker();
-            opener.process().signal(SIGHUP);
-            opener.wait_for_event("start", 2);
-            spoil_audit_ring(broker);
-            // Whatever is recorded has the supervisor look.
-            CHECK(other.open(fixture.data + "/local").status == 0);
-            CHECK(peer.answers().front().status == EIO);
-            filesystem.release();
-            const auto records = opener.wait_for_event("foul");
-            CHECK(unexplained_numbers(records) == "");
-            CHECK(std::ranges::all_of(records, [](const auto& each) {
-                return each["event"] != "foul" || each["generation"] == 1;
-            }));
-            CHECK(other.open(fixture.data + "/local").status == 0);
-            CHECK(opener.count_events("start") == 2);
-        }
-        SUBCASE("and both are killed") {
-            const pid_t broker = opener.broker();
-            opener.process().signal(SIGHUP);
-            opener.wait_for_event("start", 2);
-            const pid_t next = opener.broker();
-            ::kill(next, SIGSTOP);
-            ::kill(broker, SIGKILL);
-            ::kill(next, SIGKILL);
-            CHECK(peer.answers().front().status == EIO);
-            CHECK(peer.open(fixture.data + "/local").status == 0);
-            CHECK_FALSE(is_readable_now(peer.socket()));
-            filesystem.release();
-        }
-        SUBCASE("and the opener stops") {
-            opener.process().signal(SIGHUP);
-            opener.wait_for_event("start", 2);
-            opener.process().signal(SIGTERM);
-            wait_for_removal(opener.socket());
-            filesystem.release();
-            CHECK(peer.answers().front().content() == "fine");
-            CHECK(peer.wait_for_end() == "");
-        }
-        SUBCASE("and the opener stops, whatever hangs") {
-            opener.process().signal(SIGHUP);
-            opener.wait_for_event("start", 2);
-            opener.process().signal(SIGTERM);
-            CHECK(peer.answers().front().status == EIO);
-            CHECK(peer.wait_for_end() == "");
-            CHECK(opener.process().wait().status == 0);
-            CHECK(unexplained_numbers(opener.wait_for_event("stop")) == "");
-            filesystem.release();
-            return;
-        }
-        if (std::filesystem::exists(opener.socket())) {
-            CHECK(opener.stop() == 0);
-        } else {
-            CHECK(opener.process().wait().status == 0);
-        }
-    });
-}
-
-TEST_CASE("helpers: over a reload as well, what hangs is answered at its deadline") {
-    FDBROKER_SKIP_UNLESS(has_fuse(), "needs root, a mount namespace and /dev/fuse");
-    run_in_mount_namespace([] {
-        const Fixture fixture;
-        HangingFilesystem filesystem(fixture.hanging);
-        RunningOpener opener(fixture.directory, fixture.policy("2s"));
-        TestPeer peer(opener.socket());
-        peer.ask(std::vector<std::string>(6, fixture.hanging + "/open"));
-        filesystem.wait_for_hanging(4);
-        opener.process().signal(SIGHUP);
-        opener.wait_for_event("start", 2);
-        for (const auto& answer : answers_of(peer, 6)) CHECK(answer.status == ETIMEDOUT);
-        // It has nothing more to do, whatever becomes of its helpers.
-        const auto records = opener.wait_for_event("finished");
-        CHECK(unexplained_numbers(records) == "");
-        CHECK(std::ranges::count_if(records, [](const auto& record) {
-                  return record["event"] == "request" && record["generation"] == 1;
-              }) == 6);
-        filesystem.release();
-        CHECK(opener.stop() == 0);
-    });
-}
-
-TEST_CASE("helpers: reloads while they are at work cost no request, and kills at random moments no answer") {
-    FDBROKER_SKIP_UNLESS(has_fuse(), "needs root, a mount namespace and /dev/fuse");
-    run_in_mount_namespace([] {
-        const Fixture fixture;
-        const HangingFilesystem filesystem(fixture.hanging);
-        RunningOpener opener(fixture.directory, fixture.policy("60s"));
-        std::vector<TestPeer> peers;
-        for (int i = 0; i < 3; ++i) peers.emplace_back(opener.socket());
-        const std::vector<std::string> batch{fixture.hanging + "/fine", fixture.data + "/local",
-                                             fixture.hanging + "/fine", fixture.hanging + "/fine"};
-        std::vector<std::uint32_t> asked(peers.size());
-        const auto ask_all = [&] {
-            for (std::size_t i = 0; i < peers.size(); ++i) {
-                CHECK(peers[i].ask(batch));
-                asked[i] += static_cast<std::uint32_t>(batch.size());
-            }
-        };
-        // How many answers came besides the first to each of the last messages.
-        const auto hear_all = [&](bool unknown_may_be) {
-            std::size_t others = 0;
-            for (std::size_t i = 0; i < peers.size(); ++i) {
-                std::set<std::uint32_t> due;
-                for (std::size_t j = 0; j < batch.size(); ++j)
-                    due.insert(asked[i] - static_cast<std::uint32_t>(j));
-                while (!due.empty()) {
-                    for (const auto& answer : peers[i].answers()) {
-                        CHECK((answer.status == 0 || (unknown_may_be && answer.status == EIO)));
-                        others += due.erase(answer.id) == 0;
-                    }
-                }
-            }
-            return others;
-        };
-        std::minstd_rand random(7);
-        constexpr std::size_t rounds = 12;
-        for (std::size_t round = 1; round <= rounds; ++round) {
-            ask_all();
-            opener.process().signal(SIGHUP);
-            CHECK(hear_all(false) == 0);
-            opener.wait_for_event("start", round + 1);
-        }
-        for (std::size_t round = 0; round < rounds; ++round) {
-            ask_all();
-            if (round % 2 == 0) opener.process().signal(SIGHUP);
-            const auto brokers = children_of(opener.process().pid());
-            if (!brokers.empty()) ::kill(brokers[random() % brokers.size()], SIGKILL);
-            hear_all(true);
-        }
-        CHECK(opener.stop() == 0);
-        CHECK(unexplained_numbers(opener.wait_for_event("stop")) == "");
-    });
-}
-
-TEST_CASE("helpers: at most four generations finish, and the oldest gives up first") {
-    FDBROKER_SKIP_UNLESS(has_fuse(), "needs root, a mount namespace and /dev/fuse");
-    run_in_mount_namespace([] {
-        const Fixture fixture;
-        HangingFilesystem filesystem(fixture.hanging);
-        RunningOpener opener(fixture.directory, fixture.policy("60s"));
-        TestPeer peer(opener.socket());
-        std::vector<proto::UniqueFd> brokers;
-        for (unsigned reload = 1; reload <= 5; ++reload) {
-            peer.ask({fixture.hanging + "/open"});
-            filesystem.wait_for_hanging(reload);
-            brokers.push_back(end_of(opener.broker()));
-            opener.process().signal(SIGHUP);
-            opener.wait_for_event("start", reload + 1);
-        }
-        const auto given_up = peer.answers();
-        REQUIRE(given_up.size() == 1);
-        CHECK(given_up[0].id == 1);
-        CHECK(given_up[0].status == EIO);
-        CHECK(given_up[0].reason.find("unknown") != std::string::npos);
-        wait_readable(brokers.front().borrow());
-        for (std::size_t i = 1; i < brokers.size(); ++i) CHECK_FALSE(is_readable_now(brokers[i].borrow()));
-        const std::string control = fixture.directory / "control.sock";
-        const Outcome status = run({.arguments = {openerctl_program(), "--control", control, "status"}});
-        CHECK(status.out.find("4 generations that handed over") != std::string::npos);
-        filesystem.release();
-        for (const auto& answer : answers_of(peer, 4)) CHECK(answer.content() == "fine");
-        for (const auto& broker : brokers) wait_readable(broker.borrow());
-        CHECK(unexplained_numbers(opener.wait_for_event("finished", 5)) == "");
-        CHECK(opener.stop() == 0);
-    });
-}
-
 TEST_CASE("helpers: a lease is waited for until the rule's deadline, by nobody else") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
-    const Fixture fixture;
+    const HangingFixture fixture;
     const std::string leased = fixture.data + "/leased";
     write_file(leased, "leased");
     RunningOpener opener(fixture.directory, fixture.policy("500ms"));
@@ -488,11 +215,11 @@ TEST_CASE("helpers: a lease is waited for until the rule's deadline, by nobody e
         peer.ask({leased});
         wait_readable(signals.borrow());
         CHECK(peer.open(fixture.data + "/local").status == 0);
-        CHECK(answers_of(peer, 1).front().status == ETIMEDOUT);
+        CHECK(peer.answers(1).front().status == ETIMEDOUT);
         // One that lets go in time.
         peer.ask({leased});
         REQUIRE(::fcntl(holder.number(), F_SETLEASE, F_UNLCK) == 0);
-        CHECK(answers_of(peer, 1).front().content() == "leased");
+        CHECK(peer.answers(1).front().content() == "leased");
     });
     CHECK(opener.stop() == 0);
 }
@@ -501,7 +228,7 @@ TEST_CASE("helpers: what is not in the kernel's cache is opened by one, the next
     FDBROKER_SKIP_UNLESS(is_root() && can_make_mount_namespace(), "needs root and a mount namespace");
     FDBROKER_SKIP_UNLESS(::access("/dev/loop-control", R_OK | W_OK) == 0, "needs loop devices");
     run_in_mount_namespace([] {
-        const Fixture fixture;
+        const HangingFixture fixture;
         const std::string image = fixture.directory / "image", disk = fixture.data + "/disk";
         make_directory(disk);
         write_file(image, "");
@@ -535,7 +262,7 @@ TEST_CASE(
     "helpers: of those that are made too late for what they were to do, no more are kept than of others") {
     FDBROKER_SKIP_UNLESS(has_fuse(), "needs root, a mount namespace and /dev/fuse");
     run_in_mount_namespace([] {
-        const Fixture fixture;
+        const HangingFixture fixture;
         HangingFilesystem filesystem(fixture.hanging);
         RunningOpener opener(fixture.directory, fixture.policy("200ms"));
         const auto zygotes = children_of(opener.broker());
@@ -546,7 +273,7 @@ TEST_CASE(
         for (const uid_t user : {some_user, other_user}) {
             TestPeer peer = std::move(peers_of(user, opener, 1).front());
             peer.ask(std::vector<std::string>(4, fixture.hanging + "/fine"));
-            for (const auto& answer : answers_of(peer, 4)) CHECK(answer.status == ETIMEDOUT);
+            for (const auto& answer : peer.answers(4)) CHECK(answer.status == ETIMEDOUT);
         }
         for (const pid_t zygote : zygotes) REQUIRE(::kill(zygote, SIGCONT) == 0);
         ControlPeer control(fixture.directory / "control.sock");
@@ -562,7 +289,7 @@ TEST_CASE(
 TEST_CASE("helpers: a mount below a rule's directory is reached by one, wherever it came from") {
     FDBROKER_SKIP_UNLESS(is_root() && can_make_mount_namespace(), "needs root and a mount namespace");
     run_in_mount_namespace([] {
-        const Fixture fixture;
+        const HangingFixture fixture;
         RunningOpener opener(fixture.directory, fixture.policy("5s"));
         TestPeer peer(opener.socket());
         CHECK(peer.open(fixture.hanging + "/new").status == ENOENT);
