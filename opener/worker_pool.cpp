@@ -224,6 +224,8 @@ std::optional<Token> WorkerPool::take_connection(Worker& worker) {
     ::fcntl(connection.socket.number(), F_SETFL, O_NONBLOCK);
     worker.token = connections_.add(std::move(connection));
     if (options_.watchdog.count() > 0) {
+        // What follows are answers, which bring nothing.
+        proto::refuse_descriptors(worker.channel.borrow());
         worker.ask_at = Clock::now() + options_.watchdog;
     } else {
         forget_channel(worker);

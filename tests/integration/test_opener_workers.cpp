@@ -1,5 +1,6 @@
 // Workers that the opener starts (--workers): their sockets, their ends, the opener's end.
 #include <doctest/doctest.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -161,6 +162,34 @@ TEST_CASE("workers: one that does not answer when asked is killed, one that does
                      [](const std::string& text) { return std::ranges::count(text, '\n') >= 3; });
     const auto good = pids_in(read_file(fixture.path("good")));
     CHECK(::kill(good.front(), 0) == 0);
+    CHECK(opener.stop() == 0);
+}
+
+TEST_CASE(
+    "workers: the socket on which one is asked takes no descriptors where the kernel has SO_PASSRIGHTS") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    constexpr int so_passrights = 83;
+    const int off = 0;
+    const proto::UniqueFd probe(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+    FDBROKER_SKIP_UNLESS(::setsockopt(probe.number(), SOL_SOCKET, so_passrights, &off, sizeof off) == 0,
+                         "needs SO_PASSRIGHTS (Linux 6.16)");
+    const Fixture fixture;
+    const std::string script =
+        "exec python3 -c 'import socket\n"
+        "asked = socket.socket(fileno=4)\n"
+        "while asked.recv(1):\n"
+        "    try:\n"
+        "        socket.send_fds(asked, [b\"x\"], [1])\n"
+        "        outcome = \"sent\"\n"
+        "    except OSError as error:\n"
+        "        outcome = error.strerror\n"
+        "    print(outcome, file=open(\"" +
+        fixture.path("outcome") + "\", \"w\"))\n'";
+    RunningOpener opener(fixture.directory, fixture.policy,
+                         fixture.arguments("1", script, {"--worker-watchdog", "1"}));
+    wait_for_content(fixture.path("outcome"), "an outcome",
+                     [](const std::string& text) { return text.ends_with('\n'); });
+    CHECK(read_file(fixture.path("outcome")) == "Operation not permitted\n");
     CHECK(opener.stop() == 0);
 }
 
