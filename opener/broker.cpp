@@ -447,7 +447,7 @@ void Broker::ended(std::uint32_t uid, int errno_value) {
     if (errno_value == 0) return;
     service_.audit.event(
         {.event = "transfer-failed",
-         .cause = fmt::format("a stream of uid {} ended early: {}", uid, std::strerror(errno_value))});
+         .cause = fmt::format("a stream or a put of uid {} ended early: {}", uid, std::strerror(errno_value))});
 }
 
 void Broker::left_behind(std::uint32_t uid, std::size_t stuck) {

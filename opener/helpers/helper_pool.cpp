@@ -196,6 +196,8 @@ void HelperPool::assign_to_lasting() {
         const auto sent = send(*helper, *helper->task);
         if (sent) continue;
         if (sent.error().kind == proto::ErrorKind::disconnected) {
+            // It was not begun.
+            helper->further.push_front(std::move(helper->task));
             lose(*helper);
         } else {
             end_task(std::move(helper->task), EAGAIN, no_room_on_channel);

@@ -193,8 +193,8 @@ HangingFixture::HangingFixture() {
     write_file(data + "/local", "local");
 }
 
-std::string HangingFixture::policy(const std::string& deadline) const {
-    return "version: 1\nrules:\n  - {name: data, allow: [read], paths: [\"" + data +
+std::string HangingFixture::policy(const std::string& deadline, const std::string& operations) const {
+    return "version: 1\nrules:\n  - {name: data, allow: [" + operations + "], paths: [\"" + data +
            "/**\"], deadline: " + deadline + "}\n";
 }
 

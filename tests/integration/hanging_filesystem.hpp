@@ -40,7 +40,7 @@ struct HangingFixture {
     std::string hanging = data + "/hanging";
 
     HangingFixture();
-    std::string policy(const std::string& deadline) const;
+    std::string policy(const std::string& deadline, const std::string& operations = "read") const;
 };
 
 }  // namespace fdbroker::test

@@ -302,3 +302,38 @@ TEST_CASE("helpers: a mount below a rule's directory is reached by one, wherever
         REQUIRE(::umount(fixture.hanging.c_str()) == 0);
     });
 }
+
+TEST_CASE(
+    "helpers: one that is killed while it keeps a file that is put takes that along, and nothing else") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const HangingFixture fixture;
+    RunningOpener opener(fixture.directory, fixture.policy("5s", "modify"));
+    TestPeer peer(opener.socket());
+    const std::string path = fixture.data + "/local";
+    const auto put = peer.call({.call = proto::Call::put, .path = path});
+    REQUIRE(put.status == 0);
+    // The broker knows by now that the helper has stayed.
+    const proto::Request commit{.call = proto::Call::commit, .path = path, .payload = put.payload};
+    CHECK(peer.call(commit).status == EBUSY);
+    for (const pid_t helper : helpers_of(opener.broker())) ::kill(helper, SIGKILL);
+    opener.wait_for_event("transfer-failed");
+    CHECK(peer.call(commit).status == ESTALE);
+    CHECK(read_file(path) == "local");
+    CHECK(peer.call({.call = proto::Call::put, .path = path}).status == 0);
+    // Beside the directory for the filesystem that hangs.
+    const std::filesystem::directory_iterator entries(fixture.data);
+    CHECK(std::distance(begin(entries), end(entries)) == 2);
+}
+
+TEST_CASE("helpers: where a filesystem has no unnamed files none is put") {
+    FDBROKER_SKIP_UNLESS(has_fuse(), "needs root, a mount namespace and /dev/fuse");
+    run_in_mount_namespace([] {
+        const HangingFixture fixture;
+        HangingFilesystem filesystem(fixture.hanging);
+        RunningOpener opener(fixture.directory, fixture.policy("5s", "modify"));
+        TestPeer peer(opener.socket());
+        const auto refused = peer.call({.call = proto::Call::put, .path = fixture.hanging + "/fine"});
+        CHECK(refused.status == EOPNOTSUPP);
+        CHECK(refused.reason == "its filesystem has no unnamed files");
+    });
+}

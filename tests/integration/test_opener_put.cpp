@@ -471,6 +471,23 @@ TEST_CASE("put: another policy knows nothing of what was begun under the one bef
     CHECK(replace(peer, path, "new") == 0);
 }
 
+TEST_CASE("put: an opener that is not root's replaces that user's files") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root, to become somebody else");
+    const TempDir directory(TempDir::Place::var_tmp);
+    REQUIRE(::chown(directory.path().c_str(), some_user, some_user) == 0);
+    write_file(directory / "mine", "old", {.mode = 0600, .uid = some_user, .gid = some_user});
+    run_as(some_user, [&] {
+        RunningOpener opener(directory, "version: 1\nrules:\n  - {name: all, allow: [modify], paths: [\"" +
+                                            directory.path().string() + "/**\"]}\n");
+        TestPeer peer(opener.socket());
+        const int status = replace(peer, directory / "mine", "new");
+        // linkat(2): before Linux 6.10 it takes CAP_DAC_READ_SEARCH to give an unnamed file its name.
+        CHECK((status == 0 || (status == EOPNOTSUPP && !kernel_is_at_least(6, 10))));
+        CHECK(read_file(directory / "mine") == (status == 0 ? "new" : "old"));
+        CHECK(opener.stop() == 0);
+    });
+}
+
 TEST_CASE("put: it and its commit are on record, each once") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;

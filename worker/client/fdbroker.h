@@ -162,7 +162,7 @@ int fdbroker_removexattr(struct fdbroker* broker, const char* path, const char* 
  * a temporary until the connection ends.
  *
  * commit: `flags` 0 or RENAME_NOREPLACE. -EBUSY: a descriptor or a mapping is left that can write to it; commit again
- * once it is gone. -ESTALE: the broker has loaded another policy meanwhile; put again. */
+ * once it is gone. -ESTALE: the broker has loaded another policy meanwhile or died, or the put is over; put again. */
 int fdbroker_put(struct fdbroker* broker, const char* path, mode_t mode, uint64_t* put);
 int fdbroker_commit(struct fdbroker* broker, const char* path, uint64_t put, unsigned flags);
 int fdbroker_discard(struct fdbroker* broker, const char* path, uint64_t put);
