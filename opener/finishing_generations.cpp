@@ -7,7 +7,7 @@ namespace fdbroker::opener {
 
 namespace {
 
-// A generation ends by itself in less (broker.cpp, finish_timeout).
+// A generation ends by itself in less (broker_end.cpp, finish_timeout).
 constexpr std::chrono::seconds finish_within{65};
 // The same after it was told to.
 constexpr std::chrono::milliseconds retire_slack{3'000};

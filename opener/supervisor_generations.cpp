@@ -23,7 +23,7 @@ constexpr milliseconds first_delay{50};
 constexpr milliseconds longest_delay{10'000};
 // A generation that has served this long starts the count anew.
 constexpr std::chrono::seconds proven_after{30};
-// One that was told to hand over does so well within this (broker.cpp, hand_over_timeout); else it is killed.
+// One that was told to hand over does so well within this (broker_end.cpp, hand_over_timeout); else it is killed.
 constexpr std::chrono::seconds kill_after{5};
 
 }  // namespace
