@@ -16,7 +16,7 @@ using policy::OperationSet;
 
 namespace {
 
-const char* refused_type(FileType type) noexcept {
+const char* text_of_refused(FileType type) noexcept {
     switch (type) {
         case FileType::regular:
             return "it is a regular file, which the rule's types do not have";
@@ -94,6 +94,10 @@ FileType type_of(mode_t mode) noexcept {
     }
 }
 
+Obstacle refused_type(FileType type) noexcept {
+    return {type == FileType::directory ? EISDIR : EACCES, text_of_refused(type)};
+}
+
 LinkProtection read_link_protection() {
     std::ifstream file("/proc/sys/fs/protected_hardlinks");
     int value = 0;
@@ -111,8 +115,7 @@ std::optional<Obstacle> hold_against(const ObjectStatus& object, const policy::R
                                      LinkProtection protection, uid_t peer_uid) noexcept {
     const policy::FileConditions& files = rule.files;
     if (demand == Demand::content) {
-        if (!files.allows(object.type))
-            return Obstacle{object.type == FileType::directory ? EISDIR : EACCES, refused_type(object.type)};
+        if (!files.allows(object.type)) return refused_type(object.type);
         if (object.type == FileType::regular) {
             if (const auto obstacle = hold_links_against(object, rule, protection)) return obstacle;
             if (files.max_size && object.size > *files.max_size)

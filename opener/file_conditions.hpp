@@ -26,6 +26,8 @@ inline constexpr Obstacle only_in_a_helper{};
 const char* explain_open_failure(int errno_value) noexcept;
 
 policy::FileType type_of(mode_t mode) noexcept;
+// What the peer is told of an object that a rule's types do not have.
+Obstacle refused_type(policy::FileType type) noexcept;
 
 // What of the kernel's settings the inspection depends on.
 struct LinkProtection {

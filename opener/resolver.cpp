@@ -85,24 +85,54 @@ Attempt<DirectoryTable::Found> Resolver::start_of(const policy::Grant& grant) co
     return found;
 }
 
-Attempt<ResolvedFile> Resolver::resolve(const policy::Grant& grant, std::uint64_t flags,
-                                        const Place& place) const {
-    const auto found = start_of(grant);
-    if (!found) return std::unexpected(found.error());
-    const BorrowedFd start = found->directory->fd.borrow();
-    bool crossed_mount = false;
+Attempt<UniqueFd> Resolver::open_found(const DirectoryTable::Found& found, std::uint64_t flags,
+                                       const Place& place, BorrowedFd start, bool& crossed_mount) {
     UniqueFd fd;
     if (place.may_block()) {
-        fd = open_in_helper(start, found->relative, flags, crossed_mount, place.deadline());
+        fd = open_in_helper(start, found.relative, flags, crossed_mount, place.deadline());
     } else {
-        if (!found->directory->local) return std::unexpected(only_in_a_helper);
+        if (!found.directory->local) return std::unexpected(only_in_a_helper);
         // What is in the cache of one local mount cannot block: no disk, no network, no FUSE server is asked.
-        fd = open_beneath(start, found->relative, flags, RESOLVE_NO_XDEV | RESOLVE_CACHED);
+        fd = open_beneath(start, found.relative, flags, RESOLVE_NO_XDEV | RESOLVE_CACHED);
         // Not in the cache, or held by a lease; on another mount.
         if (!fd && (errno == EAGAIN || errno == EXDEV)) return std::unexpected(only_in_a_helper);
     }
     if (!fd) return open_failed(errno);
-    return ResolvedFile(std::move(fd), crossed_mount, *found->directory);
+    return fd;
+}
+
+// To open a device is to have its driver do something. What has its name by the time when it is opened is no device at all
+// where a mount without devices was to be had.
+Attempt<UniqueFd> Resolver::open_past_devices(const DirectoryTable::Found& found, const policy::Grant& grant,
+                                              std::uint64_t flags, const Place& place, bool& crossed_mount) {
+    const BoundDirectory& directory = *found.directory;
+    const auto looked = open_found(found, O_PATH, place, directory.fd.borrow(), crossed_mount);
+    if (!looked) return std::unexpected(looked.error());
+    struct stat status;
+    if (::syscall(SYS_fstat, looked->number(), &status) != 0) return open_failed(errno);
+    if (!S_ISCHR(status.st_mode) && !S_ISBLK(status.st_mode)) {
+        const UniqueFd& start = directory.without_devices ? directory.without_devices : directory.fd;
+        return open_found(found, flags, place, start.borrow(), crossed_mount);
+    }
+    const policy::FileType type = type_of(status.st_mode);
+    for (const policy::Rule* rule : grant.rules())
+        if (!rule->files.allows(type)) return std::unexpected(refused_type(type));
+    // A driver may take its time.
+    if (!place.may_block()) return std::unexpected(only_in_a_helper);
+    return open_found(found, flags, place, directory.fd.borrow(), crossed_mount);
+}
+
+Attempt<ResolvedFile> Resolver::resolve(const policy::Grant& grant, std::uint64_t flags,
+                                        const Place& place) const {
+    const auto found = start_of(grant);
+    if (!found) return std::unexpected(found.error());
+    const BoundDirectory& directory = *found->directory;
+    bool crossed_mount = false;
+    auto fd = directory.opens_devices && (flags & O_PATH) == 0
+                  ? open_past_devices(*found, grant, flags, place, crossed_mount)
+                  : open_found(*found, flags, place, directory.fd.borrow(), crossed_mount);
+    if (!fd) return std::unexpected(fd.error());
+    return ResolvedFile(std::move(*fd), crossed_mount, directory);
 }
 
 Attempt<ResolvedParent> Resolver::resolve_parent(const policy::Grant& grant) const {

@@ -105,7 +105,8 @@ class Resolver {
     // Opens what the grant names, by openat2 from the deepest bound directory on its way, with flags of open(2) to which
     // O_NOFOLLOW and O_CLOEXEC come. No symbolic or magic link is followed anywhere; with O_PATH a link in the last place
     // is opened itself. Where nothing may block, it opens only what the dentry cache of a known local filesystem
-    // (BoundDirectory::local) has; for all else it says only_in_a_helper.
+    // (BoundDirectory::local) has; for all else it says only_in_a_helper. A device is opened only where the types of every
+    // rule have it (EACCES), which is looked at before.
     Attempt<ResolvedFile> resolve(const policy::Grant& grant, std::uint64_t flags, const Place& place) const;
 
     // EBUSY where the path is a bound directory itself, which has no parent here. May block.
@@ -121,6 +122,12 @@ class Resolver {
 
   private:
     Attempt<DirectoryTable::Found> start_of(const policy::Grant& grant) const;
+    static Attempt<proto::UniqueFd> open_found(const DirectoryTable::Found& found, std::uint64_t flags,
+                                               const Place& place, proto::BorrowedFd start,
+                                               bool& crossed_mount);
+    static Attempt<proto::UniqueFd> open_past_devices(const DirectoryTable::Found& found,
+                                                      const policy::Grant& grant, std::uint64_t flags,
+                                                      const Place& place, bool& crossed_mount);
     DirectoryTable table_;
 };
 

@@ -76,6 +76,7 @@ Result<std::vector<BoundDirectory>> open_in_place(const ConfinementPlan& plan, B
         directory.path = planned.path;
         directory.fd = std::move(source->fd);
         directory.errno_value = source->errno_value;
+        directory.opens_devices = true;
         if (directory.fd) {
             if (const auto inspected = inspect_directory(directory); !inspected) {
                 return std::unexpected(inspected.error());

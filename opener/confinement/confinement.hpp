@@ -130,6 +130,10 @@ struct ConfinementReport {
 struct BoundDirectory {
     std::string path;
     proto::UniqueFd fd{};  // O_PATH|O_DIRECTORY|O_CLOEXEC; empty when dormant
+    // What can be opened through `fd` may be a device. Then this is the same directory on a mount that opens none; empty:
+    // such a mount was not to be had.
+    bool opens_devices = false;
+    proto::UniqueFd without_devices{};
     int errno_value =
         0;  // 0: bound; else why it is dormant: ENOENT, ENOTDIR, ELOOP (a symlink on the way), …
     std::uint64_t mount_id = 0;  // as statx(2), STATX_MNT_ID, tells it inside

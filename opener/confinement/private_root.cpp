@@ -135,6 +135,7 @@ class RootBuilder {
     Result<BoundDirectory> bind(const PlannedDirectory& planned) {
         BoundDirectory bound;
         bound.path = planned.path;
+        bound.opens_devices = planned.devices;
         if (bound_.contains(planned.path)) return bound;
         auto source = open_source_directory(old_root_.borrow(), planned.path);
         if (!source) return std::unexpected(source.error());
@@ -210,6 +211,10 @@ Result<void> open_bound_directories(std::vector<BoundDirectory>& directories) {
         if (!opened->fd) continue;
         directory.fd = std::move(opened->fd);
         if (const auto done = inspect_directory(directory); !done) return done;
+        if (!directory.opens_devices) continue;
+        auto tree = clone_restricted(directory.fd.borrow(), MOUNT_ATTR_NODEV);
+        if (!tree) return std::unexpected(tree.error());
+        directory.without_devices = std::move(*tree);
     }
     return {};
 }

@@ -107,7 +107,8 @@ Result<UniqueFd> start_zygote(const HelperTools& tools, const ModifyingCalls& ca
     std::vector<BorrowedFd> kept(keep.begin(), keep.end());
     kept.push_back(channel->made.borrow());
     for (const BoundDirectory& directory : tools.resolver.directories())
-        kept.push_back(directory.fd.borrow());
+        for (const UniqueFd* const fd : {&directory.fd, &directory.without_devices})
+            if (*fd) kept.push_back(fd->borrow());
     if (!close_all_but(kept)) ::_exit(exit_failed);
     filter_calls(FilterFor::zygote, calls);
     Zygote(tools, calls, std::move(channel->made)).run();

@@ -7,7 +7,9 @@
 #include <filesystem>
 #include <vector>
 
+#include "tests/integration/missing_calls.hpp"
 #include "tests/integration/operations_fixture.hpp"
+#include "tests/support/terminal.hpp"
 
 using namespace fdbroker;
 using namespace fdbroker::test;
@@ -135,6 +137,38 @@ TEST_CASE("open: a rule with deliver: directory delivers directories, for lookin
         CHECK(::faccessat(directory.fd.number(), "file", F_OK, 0) == 0);
         CHECK(peer.open(fixture.at("directories/sub/file"), O_DIRECTORY).status == ENOTDIR);
         CHECK(peer.open(fixture.at("directories/sub/file")).step == Step::decide);
+    });
+}
+
+TEST_CASE(
+    "open: a device is opened where the rule's types have it, and a refused one never, whatever confines") {
+    FDBROKER_SKIP_UNLESS(is_root() && can_make_mount_namespace(), "needs root and mount namespaces");
+    const auto try_it = [] {
+        const TempDir directory(TempDir::Place::var_tmp);
+        const Terminal allowed, refused;
+        RunningOpener opener(directory,
+                             "version: 1\nrules:\n  - name: terminal\n    allow: [read, write]\n"
+                             "    paths: [" +
+                                 allowed.name() +
+                                 "]\n"
+                                 "    files: {types: [character_device]}\n"
+                                 "  - {name: files, allow: [read, write], paths: [\"/dev/pts/*\"]}\n");
+        TestPeer peer(opener.socket());
+        for (const int flags : {O_RDONLY, O_RDWR, O_RDONLY | O_NONBLOCK}) {
+            const auto answer = peer.open(refused.name(), static_cast<std::uint32_t>(flags));
+            CHECK(answer.status == EACCES);
+            CHECK(answer.step != Step::decide);
+            CHECK(answer.reason == "it is a device, which the rule's types do not have");
+        }
+        CHECK(peer.open(allowed.name(), O_RDWR).status == 0);
+        CHECK(allowed.comes_to_be_opened());
+        CHECK(opener.stop() == 0);
+        CHECK_FALSE(refused.was_opened());
+    };
+    try_it();
+    run_in_child([&] {
+        take_away({{SCMP_SYS(unshare), EPERM}});
+        try_it();
     });
 }
 
