@@ -2,14 +2,17 @@
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
+#include <sys/epoll.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
 #include <array>
+#include <atomic>
+#include <csignal>
 #include <string>
 #include <vector>
 
-#include "tests/support/descriptors.hpp"
 #include "tests/unit/test_client_broker.hpp"
 
 namespace fdbroker::test {
@@ -17,6 +20,27 @@ namespace {
 
 using proto::UniqueFd;
 using namespace std::string_literals;
+
+std::atomic<int> signals = 0;
+
+// SIGUSR1 interrupts system calls (no SA_RESTART) and is counted.
+struct InterruptingSignal {
+    InterruptingSignal() {
+        struct sigaction action{};
+        action.sa_handler = [](int) { ++signals; };
+        REQUIRE(::sigaction(SIGUSR1, &action, &before_) == 0);
+    }
+    InterruptingSignal(const InterruptingSignal&) = delete;
+    InterruptingSignal& operator=(const InterruptingSignal&) = delete;
+    ~InterruptingSignal() { ::sigaction(SIGUSR1, &before_, nullptr); }
+    // To that thread until it has come, so that a wait of it has been interrupted, or was about to begin.
+    static void interrupt(pthread_t thread) {
+        for (const int before = signals; signals < before + 20;) ::pthread_kill(thread, SIGUSR1);
+    }
+
+  private:
+    struct sigaction before_{};
+};
 
 struct Idle {
     FakeBroker broker{after_hello([](BrokerEnd&) {})};
@@ -141,6 +165,77 @@ TEST_CASE(
     int status = -1;
     REQUIRE(::waitpid(child, &status, 0) == child);
     CHECK(status == 0);
+}
+
+TEST_CASE("misuse: signals end no call early, with a timeout or without, nor a wait for completions") {
+    const InterruptingSignal signal;
+    const pthread_t client_thread = ::pthread_self();
+    FakeBroker broker(after_hello([client_thread](BrokerEnd& end) {
+        for (int count = 0; count < 3; ++count) {
+            const auto asked = end.receive_requests().at(0);
+            InterruptingSignal::interrupt(client_thread);
+            end.grant(asked);
+        }
+    }));
+    const Client client = connect_to(broker);
+    for (const int timeout : {-1, 60000}) {
+        fdbroker_set_timeout(client.get(), timeout);
+        const UniqueFd file(fdbroker_open(client.get(), "/a", O_RDONLY, 0));
+        CHECK(content_of(file.number()) == "/a");
+    }
+    const fdbroker_request request = request_for("/b");
+    REQUIRE(fdbroker_submit(client.get(), &request, 1) == 1);
+    fdbroker_completion done{};
+    done.size = sizeof done;
+    CHECK(fdbroker_complete(client.get(), &done, 1, 60000) == 1);
+    const UniqueFd file(done.result);
+    CHECK(content_of(file.number()) == "/b");
+    CHECK(broker.trouble() == "");
+}
+
+TEST_CASE("misuse: with a timeout of 0 a call asks and does not wait") {
+    FakeBroker broker(after_hello([](BrokerEnd& end) {
+        for (const Asked& asked : end.receive_requests()) end.grant(asked);
+        for (const Asked& asked : end.receive_requests()) end.grant(asked);
+    }));
+    const Client client = connect_to(broker);
+    REQUIRE(fdbroker_set_timeout(client.get(), 0) == 0);
+    const int first = fdbroker_open(client.get(), "/a", O_RDONLY, 0);
+    const UniqueFd closed(first);
+    CHECK((first >= 0 || first == -ETIMEDOUT));
+    REQUIRE(fdbroker_set_timeout(client.get(), 60000) == 0);
+    const UniqueFd file(fdbroker_open(client.get(), "/b", O_RDONLY, 0));
+    CHECK(content_of(file.number()) == "/b");
+    CHECK(broker.trouble() == "");
+}
+
+TEST_CASE("misuse: an edge-triggered loop that fetches all there is misses nothing") {
+    FakeBroker broker(after_hello([](BrokerEnd& end) {
+        for (int answered = 0; answered < 30;)
+            for (const Asked& asked : end.receive_requests()) {
+                end.grant(asked);
+                ++answered;
+            }
+        end.receive();
+    }));
+    const Client client = connect_to(broker);
+    const UniqueFd loop(::epoll_create1(EPOLL_CLOEXEC));
+    epoll_event event{.events = EPOLLIN | EPOLLET, .data = {}};
+    REQUIRE(::epoll_ctl(loop.number(), EPOLL_CTL_ADD, fdbroker_descriptor(client.get()), &event) == 0);
+    for (int round = 0; round < 10; ++round) {
+        const std::vector<fdbroker_request> requests(3, request_for("/a"));
+        REQUIRE(fdbroker_submit(client.get(), requests.data(), requests.size()) == 3);
+        for (int fetched = 0; fetched < 3;) {
+            REQUIRE(::epoll_wait(loop.number(), &event, 1, 60000) == 1);
+            fdbroker_completion done{};
+            done.size = sizeof done;
+            for (; fdbroker_complete(client.get(), &done, 1, 0) == 1; done.size = sizeof done) {
+                const UniqueFd file(done.result);
+                CHECK(content_of(file.number()) == "/a");
+                ++fetched;
+            }
+        }
+    }
 }
 
 }  // namespace fdbroker::test
