@@ -169,7 +169,8 @@ Result<std::vector<Listener>> Listener::from_systemd() {
     for (int i = 0; i < count; ++i) {
         const std::string name = names[i];
         std::free(names[i]);
-        auto listener = adopt(name, "systemd:" + name, Kind::workers, UniqueFd(SD_LISTEN_FDS_START + i));
+        const Kind kind = name == control_name ? Kind::control : Kind::workers;
+        auto listener = adopt(name, "systemd:" + name, kind, UniqueFd(SD_LISTEN_FDS_START + i));
         if (!listener) return std::unexpected(listener.error());
         listeners.push_back(std::move(*listener));
     }

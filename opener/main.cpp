@@ -3,6 +3,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "opener/check.hpp"
 #include "opener/listener.hpp"
 #include "opener/options.hpp"
@@ -40,15 +42,25 @@ const Setting* setting_for(const std::vector<Setting>& settings, const std::stri
     return general;
 }
 
+bool serves_workers(const Listener& listener) {
+    return listener.kind() == Listener::Kind::workers;
+}
+
+// What systemd passes stands back behind what the command line says.
 proto::Result<std::vector<Listener>> open_listeners(const Options& options) {
     std::vector<ListenOption> wanted = options.listen;
-    if (wanted.empty()) {
-        auto passed = Listener::from_systemd();
-        if (!passed || !passed->empty()) return passed;
+    std::vector<Listener> listeners;
+    auto passed = Listener::from_systemd();
+    if (!passed) return std::unexpected(passed.error());
+    for (Listener& listener : *passed) {
+        const bool is_wanted =
+            listener.kind() == Listener::Kind::control ? options.control.by_default : wanted.empty();
+        if (is_wanted) listeners.push_back(std::move(listener));
+    }
+    if (wanted.empty() && std::ranges::none_of(listeners, serves_workers)) {
         make_default_directory();
         wanted.push_back({default_listener, *proto::Address::parse(proto::default_socket)});
     }
-    std::vector<Listener> listeners;
     for (const ListenOption& option : wanted) {
         const ListenMode* mode = setting_for(options.listen_modes, option.name);
         const ListenGroup* group = setting_for(options.listen_groups, option.name);
@@ -62,10 +74,10 @@ proto::Result<std::vector<Listener>> open_listeners(const Options& options) {
 
 // False: there is none, and the opener was told to have one.
 bool open_control(const ControlOptions& control, std::vector<Listener>& listeners) {
-    if (!control.address) return true;
+    if (!control.address || !std::ranges::all_of(listeners, serves_workers)) return true;
     if (control.by_default) make_default_directory();
-    auto listener =
-        Listener::open({"control", *control.address}, 0660, control.group, Listener::Kind::control);
+    auto listener = Listener::open({std::string(Listener::control_name), *control.address}, 0660,
+                                   control.group, Listener::Kind::control);
     if (listener) {
         listeners.push_back(std::move(*listener));
         return true;

@@ -10,6 +10,7 @@
 
 #include "opener/config.hpp"
 #include "proto/address.hpp"
+#include "tests/integration/control_peer.hpp"
 #include "tests/integration/opener_support.hpp"
 #include "tests/support/verdict.hpp"
 #include "tests/support/wait.hpp"
@@ -87,6 +88,48 @@ TEST_CASE("systemd: sockets that it passes are served under their names") {
     CHECK(process.wait().status == 0);
     CHECK(std::filesystem::exists(first));  // systemd's to remove
     CHECK(read_file(fixture.directory / "audit.jsonl").find("\"listener\":\"second\"") != std::string::npos);
+}
+
+TEST_CASE(
+    "systemd: the socket called control that it passes is for control, unless the command line names one") {
+    FDBROKER_SKIP_UNLESS(FDBROKER_SYSTEMD, "built without libsystemd");
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    write_file(fixture.directory / "policy.yaml",
+               "version: 1\nrules: [{name: data, allow: [read], paths: [\"" + fixture.file + "\"]}]\n");
+    const auto listening = [&](const char* name, int type) {
+        proto::UniqueFd socket(::socket(AF_UNIX, type | SOCK_CLOEXEC, 0));
+        const auto path = proto::Address::parse((fixture.directory / name).string())->socket_name();
+        REQUIRE(::bind(socket.number(), reinterpret_cast<const sockaddr*>(&path.address), path.size) == 0);
+        REQUIRE(::listen(socket.number(), 8) == 0);
+        return socket;
+    };
+    const auto control = listening("passed-control.sock", SOCK_STREAM);
+    const auto requests = listening("passed.sock", SOCK_SEQPACKET);
+    // sd_listen_fds(3) wants its own pid, which only a shell in its place can tell.
+    const auto start = [&](const std::string& more) {
+        return Process::start(
+            {.arguments = {"/bin/sh", "-c",
+                           "LISTEN_PID=$$ exec " + opener_program() + " --policy " +
+                               (fixture.directory / "policy.yaml").string() + " --audit none " + more},
+             .environment = {{"LISTEN_FDS", "2"}, {"LISTEN_FDNAMES", "default:control"}},
+             .descriptors = {{3, requests.borrow()}, {4, control.borrow()}}});
+    };
+    {
+        Process process = start("");
+        process.wait_for_error("controlled at systemd:control");
+        CHECK(ControlPeer(fixture.directory / "passed-control.sock").ask("echo hello") == "hello");
+        CHECK(TestPeer(fixture.directory / "passed.sock").open(fixture.file).status == 0);
+        process.signal(SIGTERM);
+        CHECK(process.wait().status == 0);
+    }
+    const std::string own = fixture.directory / "own.sock";
+    Process process = start("--control " + own);
+    process.wait_for_error("controlled at " + own);
+    CHECK(ControlPeer(own).ask("echo hello") == "hello");
+    CHECK(TestPeer(fixture.directory / "passed.sock").open(fixture.file).status == 0);
+    process.signal(SIGTERM);
+    CHECK(process.wait().status == 0);
 }
 
 TEST_CASE("systemd: it hears of readiness, reloads and the end") {

@@ -1,7 +1,8 @@
 #!/bin/sh
-# The systemd units are understood, and the service exposes at most 3.0 of 10: units.sh SERVICE SOCKET
+# The systemd units are understood, and the service exposes at most 3.0 of 10: units.sh SERVICE SOCKET...
 set -eu
-service=$1 socket=$2
+service=$1
+shift
 
 if ! command -v systemd-analyze >/dev/null; then
     echo "skipped: units: systemd-analyze is missing"
@@ -11,10 +12,10 @@ directory=$(mktemp -d /var/tmp/fdb-units.XXXXXX)
 trap 'rm -rf "$directory"' EXIT
 # `verify` looks for the program, which need not be installed, and for the units that they name where they lie.
 sed "s|^ExecStart=[^ ]*|ExecStart=/bin/true|" "$service" >"$directory/fdbroker.service"
-cp "$socket" "$directory/fdbroker.socket"
+cp "$@" "$directory"
 
 status=0
-output=$(systemd-analyze verify --man=no "$directory/fdbroker.service" "$directory/fdbroker.socket" 2>&1) || status=$?
+output=$(systemd-analyze verify --man=no "$directory"/* 2>&1) || status=$?
 if [ "$status" -ne 0 ] || [ -n "$output" ]; then
     echo "$output"
     exit 1
