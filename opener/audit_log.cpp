@@ -118,8 +118,9 @@ void AuditLog::check(Source& source, std::size_t from) {
         const std::string_view rest = std::string_view(pending_).substr(from);
         const std::size_t length = rest.find('\n') + 1;
         const std::string_view line = rest.substr(0, length);
+        write_line_beginning(beginning_, due, source.generation);
         if ((source.block && due == source.block->last) || length == 0 || length > max_line ||
-            !line.starts_with(line_beginning(due, source.generation)) || !line.ends_with("}\n")) {
+            !line.starts_with(beginning_) || !line.ends_with("}\n")) {
             source.foul = true;
             source.foul_bytes = rest.size();
             pending_.resize(from);

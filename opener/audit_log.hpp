@@ -82,6 +82,7 @@ class AuditLog {
     std::unique_ptr<AuditSink> sink_{};
     std::vector<Source> sources_{};  // oldest first
     std::string pending_{};          // taken and not written yet; whole lines but for the first
+    std::string beginning_{};        // of the line that is due
     std::uint64_t next_ = 1;         // that nobody has been given, but for who serves
     std::uint32_t generation_ = 0;   // that serves, or was the last to
     enum class Pace { asleep, awake, failing } pace_ = Pace::asleep;

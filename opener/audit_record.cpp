@@ -77,6 +77,18 @@ class Line {
         time(head.time);
     }
 
+    // Its name, and where it stands as "file:line".
+    void rule(const policy::Rule& rule) {
+        raw(",\"rule\":");
+        text(rule.name);
+        raw(",\"at\":");
+        bytes(rule.location.file);
+        // Into the string just closed.
+        out_.back() = ':';
+        number(rule.location.line);
+        raw("\"");
+    }
+
     void end() { raw("}\n"); }
 
   private:
@@ -141,10 +153,8 @@ std::string audit_peer(const policy::PeerIdentity& identity, std::int32_t pid,
     return out;
 }
 
-std::string line_beginning(std::uint64_t sequence, std::uint32_t generation) {
-    std::string out;
+void write_line_beginning(std::string& out, std::uint64_t sequence, std::uint32_t generation) {
     Line(out).beginning(sequence, generation);
-    return out;
 }
 
 void write_line(std::string& out, const DecisionRecord& record) {
@@ -177,16 +187,7 @@ void write_line(std::string& out, const DecisionRecord& record) {
         line.raw(",\"new_path\":");
         line.bytes(record.new_path);
     }
-    if (record.rule != nullptr) {
-        line.raw(",\"rule\":");
-        line.text(record.rule->name);
-        line.raw(",\"at\":");
-        line.bytes(record.rule->location.file);
-        // Into the string just closed: "file:line".
-        out.back() = ':';
-        line.number(record.rule->location.line);
-        line.raw("\"");
-    }
+    if (record.rule != nullptr) line.rule(*record.rule);
     if (record.errno_value != 0) {
         line.raw(",\"step\":");
         line.text(proto::to_string(record.step));
@@ -221,6 +222,11 @@ void write_line(std::string& out, const EventRecord& record) {
         line.raw(",\"policy_sha256\":");
         line.text(record.policy_digest);
     }
+    if (!record.path.empty()) {
+        line.raw(",\"path\":");
+        line.bytes(record.path);
+    }
+    if (record.rule != nullptr) line.rule(*record.rule);
     if (!record.cause.empty()) {
         line.raw(",\"cause\":");
         line.text(record.cause);
@@ -235,6 +241,10 @@ void write_line(std::string& out, const EventRecord& record) {
         line.raw(",");
         line.number(record.unused_last);
         line.raw("]");
+    }
+    if (record.count != 1) {
+        line.raw(",\"count\":");
+        line.number(record.count);
     }
     line.end();
 }

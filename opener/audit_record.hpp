@@ -30,8 +30,9 @@ struct RecordHead {
 // that begins a generation all.
 inline constexpr std::size_t policy_digest_shown = 16;
 
-// The beginning of the line with this number; the supervisor, who counts them as well, expects it.
-std::string line_beginning(std::uint64_t sequence, std::uint32_t generation);
+// Puts the beginning of the line with this number into `out`, replacing what is there; the supervisor, who counts them as
+// well, expects it.
+void write_line_beginning(std::string& out, std::uint64_t sequence, std::uint32_t generation);
 
 // No line is longer, newline included: three paths of which every byte is escaped, and a peer with many roles.
 inline constexpr std::size_t max_line = std::size_t{128} << 10;
@@ -64,8 +65,11 @@ struct EventRecord {
     std::uint64_t session = 0;  // 0: not about a session
     std::string_view peer{};    // of audit_peer(), or empty
     std::string_view policy_digest{};
-    std::string_view cause{};  // in words; may be empty
-    std::uint64_t bytes = 0;   // 0: left out
+    std::string_view path{};             // may be empty
+    const policy::Rule* rule = nullptr;  // null: left out
+    std::string_view cause{};            // in words; may be empty
+    std::uint64_t bytes = 0;             // 0: left out
+    std::uint64_t count = 1;             // that this one stands for; 1: left out
     // Numbers that no record bears, from the first to the last; 0: there are none.
     std::uint64_t unused_first = 0;
     std::uint64_t unused_last = 0;

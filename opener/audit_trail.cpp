@@ -118,9 +118,9 @@ void AuditTrail::session_event(SessionAudit& session, std::string_view name, std
     session.share.use_record_bytes(line_.size(), now);
 }
 
-void AuditTrail::session_refused(std::uint64_t session, std::string_view cause, Clock::time_point now) {
+void AuditTrail::session_refused(const EventRecord& record, Clock::time_point now) {
     if (ring_ == nullptr || refused_sessions_.usable_at() > now) return;
-    event({.event = "session-refused", .session = session, .cause = cause});
+    event(record);
     refused_sessions_.use(line_.size(), now);
 }
 

@@ -56,9 +56,9 @@ class AuditTrail {
     void session_event(SessionAudit& session, std::string_view event, std::string_view cause,
                        Clock::time_point now);
 
-    // A connection of which nobody can say whose it is. Those who make them share one budget, above which none is
-    // recorded.
-    void session_refused(std::uint64_t session, std::string_view cause, Clock::time_point now);
+    // Connections that are not served: nobody can say whose one is, or its user has as many as he may have. Those who make
+    // them share one budget, above which none is recorded.
+    void session_refused(const EventRecord& record, Clock::time_point now);
 
     // Records what was counted and whose second is over; of one session, whatever its second: before that ends.
     void settle(Clock::time_point now);

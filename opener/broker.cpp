@@ -8,6 +8,7 @@
 
 #include "opener/control/server.hpp"
 #include "opener/process_end.hpp"
+#include "opener/turned_away.hpp"
 #include "opener/user_share.hpp"
 
 namespace fdbroker::opener {
@@ -167,6 +168,15 @@ Result<bool> Broker::serve_link() {
                                                describe_end(static_cast<int>(message.value)) +
                                                "; the policy stays as it was"});
                 break;
+            case LinkType::turned_away:
+                record_turned_away(message);
+                break;
+            case LinkType::waiting:
+                service_.audit.event({.event = "connections-wait",
+                                      .cause = message.value == 0
+                                                   ? "there are as many connections as may be in all"
+                                                   : std::strerror(static_cast<int>(message.value))});
+                break;
             case LinkType::ping:
                 static_cast<void>(start_.link.send({.type = LinkType::pong, .token = message.token}));
                 break;
@@ -174,6 +184,19 @@ Result<bool> Broker::serve_link() {
                 return proto::protocol_error("link", "a message that only a generation sends");
         }
     }
+}
+
+void Broker::record_turned_away(const LinkMessage& message) {
+    if (message.value >= start_.listeners.size()) return;
+    policy::PeerIdentity identity;
+    identity.listener = start_.listeners[message.value].name;
+    identity.uid = static_cast<std::uint32_t>(message.token);
+    identity.gid = static_cast<std::uint32_t>(message.note);
+    identity.user = identities_.names.user(identity.uid);
+    const std::string peer = audit_peer(identity, static_cast<pid_t>(message.keep), {});
+    service_.audit.session_refused(
+        {.event = "session-refused", .peer = peer, .cause = too_many_of_user, .count = message.total},
+        Clock::now());
 }
 
 void Broker::adopt(const LinkMessage& message, UniqueFd socket) {
@@ -186,7 +209,8 @@ void Broker::adopt(const LinkMessage& message, UniqueFd socket) {
     if (!socket || message.value >= start_.listeners.size()) return let_go();
     auto peer = identify(socket.borrow(), start_.listeners[message.value].name, identities_);
     if (!peer) {
-        service_.audit.session_refused(token, peer.error().message(), Clock::now());
+        service_.audit.session_refused(
+            {.event = "session-refused", .session = token, .cause = peer.error().message()}, Clock::now());
         return let_go();
     }
     service_.tools.metrics.session_began();
@@ -197,6 +221,9 @@ void Broker::adopt(const LinkMessage& message, UniqueFd socket) {
         return;
     }
     Session& added = *session;
+    added.carry_on({.since = Clock::time_point(Clock::duration(message.since)),
+                    .requests = message.note,
+                    .refused = message.keep});
     if (message.total != 0) added.record_start();
     sessions_.emplace(token, std::move(session));
     if (auto lost = lost_.extract(token)) {
@@ -361,6 +388,9 @@ std::vector<SessionFacts> Broker::sessions() const {
 // ---- helpers -------------------------------------------------------------------------------------------
 
 void Broker::delivered(HelperTask& task, const Sent& sent) {
+    if (sent.errno_value == 0)
+        service_.tools.metrics.helper_delivered(task.received_at, task.given_at, task.reported_at,
+                                                Clock::now());
     const Session::State before = task.session->state();
     follow(*task.session, before, task.session->task_delivered(sent));
 }
@@ -372,16 +402,18 @@ void Broker::failed(HelperTask& task, int errno_value, const char* reason) {
 
 void Broker::ended(std::uint32_t uid, int errno_value) {
     if (errno_value == 0) return;
-    service_.audit.event(
-        {.event = "transfer-failed",
-         .cause = fmt::format("a stream or a put of uid {} ended early: {}", uid, std::strerror(errno_value))});
+    service_.audit.event({.event = "transfer-failed",
+                          .cause = fmt::format("a stream or a put of uid {} ended early: {}", uid,
+                                               std::strerror(errno_value))});
 }
 
-void Broker::left_behind(std::uint32_t uid, std::size_t stuck) {
+void Broker::left_behind(const HeldUp& request, std::size_t stuck) {
     service_.audit.event(
         {.event = "helper-stuck",
-         .cause =
-             fmt::format("a helper for uid {} has not come back from a filesystem; {} in all", uid, stuck)});
+         .path = request.path,
+         .rule = request.rule,
+         .cause = fmt::format("a helper for uid {} has not come back from a filesystem; {} in all",
+                              request.uid, stuck)});
 }
 
 void Broker::came_back(std::uint32_t uid, std::size_t stuck) {

@@ -59,6 +59,7 @@ class Broker final : public ControlHost, HelperPool::Owner {
     void activate();
     void answer_lost(std::uint32_t generation);
     void adopt(const LinkMessage& message, proto::UniqueFd socket);
+    void record_turned_away(const LinkMessage& message);
     void take_events();
     void serve_turns();
     std::size_t handle(Session& session);
@@ -75,6 +76,7 @@ class Broker final : public ControlHost, HelperPool::Owner {
     void leave_sessions();
     proto::Result<void> await_finish();
     void retire(std::chrono::milliseconds timeout);
+    void tell_use(const Session& session);
 
     proto::BorrowedFd connection_of(const HelperTask& task) override { return task.session->descriptor(); }
     std::vector<Ruling> reported(HelperTask& task, const Report& report) override {
@@ -83,7 +85,7 @@ class Broker final : public ControlHost, HelperPool::Owner {
     void delivered(HelperTask& task, const Sent& sent) override;
     void failed(HelperTask& task, int errno_value, const char* reason) override;
     void ended(std::uint32_t uid, int errno_value) override;
-    void left_behind(std::uint32_t uid, std::size_t stuck) override;
+    void left_behind(const HeldUp& request, std::size_t stuck) override;
     void came_back(std::uint32_t uid, std::size_t stuck) override;
     void zygote_lost() override;
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <limits>
 #include <utility>
 
 #include "opener/broker.hpp"
@@ -34,6 +35,15 @@ void Broker::retire(milliseconds timeout) {
     for (auto& [token, session] : sessions_) session->retire();
 }
 
+void Broker::tell_use(const Session& session) {
+    const SessionUse& use = session.use();
+    static_cast<void>(start_.link.send({.type = LinkType::note,
+                                        .keep = static_cast<std::uint32_t>(std::min<std::uint64_t>(
+                                            use.refused(), std::numeric_limits<std::uint32_t>::max())),
+                                        .token = session.token(),
+                                        .note = use.requests()}));
+}
+
 void Broker::hand_over() {
     phase_ = Phase::handing_over;
     service_.control.hand_over();
@@ -41,6 +51,7 @@ void Broker::hand_over() {
     paused_.clear();
     resume_at_.reset();
     for (auto& [token, session] : sessions_) {
+        tell_use(*session);
         if (session->state() == Session::State::writable) continue;
         loop_.remove(session->descriptor());
         turns_.remove(*session);

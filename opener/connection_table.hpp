@@ -1,6 +1,7 @@
 // The supervisor's duplicates of all connections, and how many each uid has.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <unordered_map>
 
@@ -16,7 +17,9 @@ struct Connection {
     std::uint32_t uid = 0;
     std::uint32_t listener = 0;  // of those for requests
     Purpose purpose = Purpose::requests;
-    std::uint64_t note = 0;  // of those for control: LinkType::note
+    std::chrono::steady_clock::time_point since = std::chrono::steady_clock::now();
+    std::uint64_t note = 0;  // LinkType::note
+    std::uint32_t refused = 0;
 };
 
 class ConnectionTable {
@@ -42,9 +45,11 @@ class ConnectionTable {
     }
 
     // As release() for a token that is not there.
-    void note(Token token, std::uint64_t note) {
-        if (const auto found = connections_.find(token); found != connections_.end())
-            found->second.note = note;
+    void note(const LinkMessage& message) {
+        const auto found = connections_.find(message.token);
+        if (found == connections_.end()) return;
+        found->second.note = message.note;
+        found->second.refused = message.keep;
     }
 
     // Those for requests, and those for control, which take nobody's place.
@@ -59,8 +64,10 @@ class ConnectionTable {
         return {.type = connection.purpose == Connection::Purpose::control ? LinkType::adopt_control
                                                                            : LinkType::adopt,
                 .value = connection.listener,
+                .keep = connection.refused,
                 .token = token,
-                .note = connection.note};
+                .note = connection.note,
+                .since = connection.since.time_since_epoch().count()};
     }
 
     bool is_control(Token token) const {

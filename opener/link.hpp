@@ -17,7 +17,8 @@ enum class LinkType : std::uint32_t {
     // supervisor → generation
 
     activate = 1,  // no other generation serves any more: begin
-    // token, value: index of the listener, total: 1 for a new one; with the connection's descriptor
+    // token, value: index of the listener, total: 1 for a new one, since: when it was accepted, note and keep: what an
+    // earlier generation noted of it; with the connection's descriptor
     adopt = 2,
     // read no more, send what is parked; the next generation takes the connections. Then end, or say handed_over
     hand_over = 3,
@@ -39,6 +40,11 @@ enum class LinkType : std::uint32_t {
     // its helpers.
     left = 10,
     finish = 11,  // the answer to handed_over. value: so many records may follow
+    // For the record: connections were turned away (turned_away.hpp). value: listener, total: how many, keep: pid, token:
+    // uid, note: gid
+    turned_away = 13,
+    // For the record: connections wait in the backlog. value: why, an errno; 0: there are as many as may be in all
+    waiting = 14,
 
     // generation → supervisor
 
@@ -55,7 +61,9 @@ enum class LinkType : std::uint32_t {
         19,  // read the policy again. One such start a second at most: those who wait get the same result
     shutdown = 20,     // as SIGTERM, which ends all connections: only a refusal is a result
     set_workers = 21,  // total: how many workers there shall be
-    note = 22,         // token, note: what the next generation shall know of a control connection
+    // What the next generation shall know of a connection. token, note: of a control connection ControlNote, else requests
+    // so far, and keep: those refused, as far as the number goes
+    note = 22,
     // A process that makes helpers has ended: start another generation, of the policy in force, beside this one.
     renew = 23,
     // It does no more but what helpers have begun, for which it lives on. value: records that may come of that. None is
@@ -77,6 +85,7 @@ struct LinkMessage {
     std::uint32_t keep = 0;
     Token token = 0;
     std::uint64_t note = 0;
+    std::int64_t since = 0;  // std::chrono::steady_clock, nanoseconds
 };
 
 // One end. Both ends are non-blocking.

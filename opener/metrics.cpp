@@ -30,6 +30,18 @@ std::string_view to_string(Reason reason) noexcept {
     return "";
 }
 
+std::string_view to_string(HelperStep step) noexcept {
+    switch (step) {
+        case HelperStep::wait:
+            return "wait";
+        case HelperStep::carry_out:
+            return "carry_out";
+        case HelperStep::deliver:
+            return "deliver";
+    }
+    return "";
+}
+
 Reason reason_of(const Counted& request) noexcept {
     if (request.errno_value == 0) return Reason::granted;
     if (request.errno_value == ETIMEDOUT) return Reason::deadline;

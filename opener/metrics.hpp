@@ -70,6 +70,15 @@ enum class Reason : std::uint8_t {
 inline constexpr std::size_t reason_count = 9;
 std::string_view to_string(Reason reason) noexcept;
 
+// Where the time of what a helper carried out went.
+enum class HelperStep : std::uint8_t {
+    wait,       // for a helper, from the message's arrival
+    carry_out,  // resolve and inspect, and what the request changes, until the helper's report
+    deliver,    // record, and put the reply into the connection
+};
+inline constexpr std::size_t helper_step_count = 3;
+std::string_view to_string(HelperStep step) noexcept;
+
 // A request that has been decided and carried out.
 struct Counted {
     policy::OperationSet operations{};
@@ -109,6 +118,15 @@ class Metrics {
     // The rest of the steps of this request is not measured.
     void end() noexcept { sampling_ = false; }
 
+    // What a helper has delivered: all of them are measured.
+    void helper_delivered(Clock::time_point received, Clock::time_point given, Clock::time_point reported,
+                          Clock::time_point delivered) noexcept {
+        helper_steps_[static_cast<std::size_t>(HelperStep::wait)].add(given - received);
+        helper_steps_[static_cast<std::size_t>(HelperStep::carry_out)].add(reported - given);
+        helper_steps_[static_cast<std::size_t>(HelperStep::deliver)].add(delivered - reported);
+        by_helpers_.add(delivered - received);
+    }
+
     void session_began() noexcept { ++sessions_begun_; }
 
     // ---- what was counted ----
@@ -129,6 +147,10 @@ class Metrics {
     const RuleUse& use_of(std::size_t rule) const noexcept { return uses_[rule]; }
     const Latencies& whole_requests() const noexcept { return whole_; }
     const Latencies& step(proto::Step step) const noexcept { return steps_[static_cast<std::size_t>(step)]; }
+    const Latencies& helper_requests() const noexcept { return by_helpers_; }
+    const Latencies& helper_step(HelperStep step) const noexcept {
+        return helper_steps_[static_cast<std::size_t>(step)];
+    }
     std::uint64_t sessions_begun() const noexcept { return sessions_begun_; }
 
   private:
@@ -142,6 +164,8 @@ class Metrics {
     std::size_t last_set_ = 0;
     Latencies whole_{};
     std::array<Latencies, 7> steps_{};
+    Latencies by_helpers_{};
+    std::array<Latencies, helper_step_count> helper_steps_{};
     unsigned begun_ = 0;
     bool sampling_ = false;
     Clock::time_point step_began_{};

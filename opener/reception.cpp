@@ -34,6 +34,15 @@ std::size_t most_connections(const Generation::Limits& limits) {
     return std::min<std::size_t>(limits.connections_total, limit.rlim_cur - reserved_descriptors);
 }
 
+LinkMessage record_of(const TurnedAway& whom) {
+    return {.type = LinkType::turned_away,
+            .value = whom.listener,
+            .total = whom.count,
+            .keep = static_cast<std::uint32_t>(whom.pid),
+            .token = whom.uid,
+            .note = whom.gid};
+}
+
 }  // namespace
 
 Result<void> Reception::watch() {
@@ -52,16 +61,18 @@ void Reception::accept(const void* tag, Generation& generation) {
     const Generation::Limits& limits = generation.limits();
     for (std::size_t accepted = 0; accepted < accepts_per_turn; ++accepted) {
         const bool controls = listeners_[index].kind() == Listener::Kind::control;
-        if (!controls && connections_.requests() >= most_connections(limits)) return pause();
+        if (!controls && connections_.requests() >= most_connections(limits))
+            return wait_for_room(generation, 0);
         auto socket = listeners_[index].accept();
         if (!socket) {
             // Polling goes on telling of a connection that there is no descriptor for.
-            if (socket.error().errno_value != EAGAIN) pause();
+            if (socket.error().errno_value != EAGAIN) wait_for_room(generation, socket.error().errno_value);
             return;
         }
+        has_room_ = true;
         Connection connection{.listener = static_cast<std::uint32_t>(index)};
         if (controls) connection.purpose = Connection::Purpose::control;
-        if (!admit(*socket, limits, connection)) continue;
+        if (!admit(*socket, generation, connection)) continue;
         connection.socket = std::move(*socket);
         LinkMessage message = connections_.adoption(connections_.add(std::move(connection)));
         message.total = 1;  // a new one
@@ -70,18 +81,28 @@ void Reception::accept(const void* tag, Generation& generation) {
 }
 
 // False: the uid has as many connections as it may have, and the peer has been told.
-bool Reception::admit(const UniqueFd& socket, const Generation::Limits& limits, Connection& connection) {
+bool Reception::admit(const UniqueFd& socket, Generation& generation, Connection& connection) {
     ucred credentials{};
     socklen_t size = sizeof credentials;
     if (::getsockopt(socket.number(), SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0) return false;
     connection.uid = credentials.uid;
     if (connection.purpose == Connection::Purpose::control) return admit_control(socket, connection.uid);
-    if (connections_.of_uid(credentials.uid) < limits.connections_per_uid) return true;
-    std::array<std::byte, 256> message;
-    const std::size_t length =
-        proto::write_end(message, EMFILE, "this user has as many connections as the policy allows");
-    static_cast<void>(proto::send(socket.borrow(), std::span(message).first(length), {}, proto::Wait::never));
+    if (connections_.of_uid(credentials.uid) < generation.limits().connections_per_uid) return true;
+    turn_away(socket, generation,
+              {.listener = connection.listener,
+               .uid = credentials.uid,
+               .gid = credentials.gid,
+               .pid = credentials.pid});
     return false;
+}
+
+void Reception::turn_away(const UniqueFd& socket, Generation& generation, const TurnedAway& whom) {
+    std::array<std::byte, 256> message;
+    const std::size_t length = proto::write_end(message, EMFILE, too_many_of_user);
+    static_cast<void>(proto::send(socket.borrow(), std::span(message).first(length), {}, proto::Wait::never));
+    ++facts_.turned_away;
+    if (turned_away_.is_first(whom, Clock::now())) generation.post(record_of(whom));
+    report_at_ = turned_away_.due();
 }
 
 // Root has a share of its own, so that nobody whom the control group admits can lock it out.
@@ -94,12 +115,36 @@ bool Reception::admit_control(const UniqueFd& socket, std::uint32_t uid) const {
     return false;
 }
 
+void Reception::wait_for_room(Generation& generation, int cause) {
+    pause();
+    if (!std::exchange(has_room_, false)) return;
+    ++facts_.waits;
+    // Whoever connects and hangs up in turn fills no log either.
+    const auto now = Clock::now();
+    if (now - waiting_told_at_ < TurnedAwayCounts::interval) return;
+    waiting_told_at_ = now;
+    generation.post({.type = LinkType::waiting, .value = static_cast<std::uint32_t>(cause)});
+}
+
 void Reception::pause() {
-    again_at_ = std::chrono::steady_clock::now() + pause_length;
+    again_at_ = Clock::now() + pause_length;
     set_paused(true);
 }
 
-void Reception::act_on_time(std::chrono::steady_clock::time_point now) {
+std::optional<Reception::Clock::time_point> Reception::again_at() const noexcept {
+    if (!again_at_ || !report_at_) return again_at_ ? again_at_ : report_at_;
+    return std::min(*again_at_, *report_at_);
+}
+
+void Reception::act_on_time(Clock::time_point now, Generation* generation) {
+    if (report_at_ && now >= *report_at_) {
+        if (generation == nullptr) {
+            report_at_ = now + pause_length;
+        } else {
+            for (const TurnedAway& whom : turned_away_.take(now)) generation->post(record_of(whom));
+            report_at_ = turned_away_.due();
+        }
+    }
     if (!again_at_ || now < *again_at_) return;
     again_at_.reset();
     set_paused(false);
@@ -119,6 +164,7 @@ void Reception::close() {
         listener.close();
     }
     again_at_.reset();
+    report_at_.reset();
 }
 
 }  // namespace fdbroker::opener

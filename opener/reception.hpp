@@ -11,14 +11,20 @@
 #include "opener/event_loop.hpp"
 #include "opener/generation.hpp"
 #include "opener/listener.hpp"
+#include "opener/supervisor_facts.hpp"
+#include "opener/turned_away.hpp"
 #include "proto/error.hpp"
 
 namespace fdbroker::opener {
 
 class Reception {
   public:
-    Reception(std::vector<Listener> listeners, ConnectionTable& connections, EventLoop& loop)
-        : listeners_(std::move(listeners)), connections_(connections), loop_(loop) {}
+    using Clock = std::chrono::steady_clock;
+
+    // What it counts goes into `facts`.
+    Reception(std::vector<Listener> listeners, ConnectionTable& connections, EventLoop& loop,
+              SupervisorFacts& facts)
+        : listeners_(std::move(listeners)), connections_(connections), loop_(loop), facts_(facts) {}
 
     // Has the loop tell of connections that come.
     proto::Result<void> watch();
@@ -31,26 +37,34 @@ class Reception {
     void accept(const void* tag, Generation& generation);
     // What comes waits in the backlog until resume().
     void pause();
-    void resume() noexcept { again_at_ = std::chrono::steady_clock::now(); }
+    void resume() noexcept { again_at_ = Clock::now(); }
     // A connection has gone: if that is what was waited for, now is the time.
     void has_room() noexcept {
         if (again_at_) resume();
     }
-    std::optional<std::chrono::steady_clock::time_point> again_at() const noexcept { return again_at_; }
-    void act_on_time(std::chrono::steady_clock::time_point now);
+    std::optional<Clock::time_point> again_at() const noexcept;
+    // `generation`: whom to tell what is to go on record; null: nobody can be told now.
+    void act_on_time(Clock::time_point now, Generation* generation);
 
     void close();
 
   private:
-    bool admit(const proto::UniqueFd& socket, const Generation::Limits& limits, Connection& connection);
+    bool admit(const proto::UniqueFd& socket, Generation& generation, Connection& connection);
+    void turn_away(const proto::UniqueFd& socket, Generation& generation, const TurnedAway& whom);
     bool admit_control(const proto::UniqueFd& socket, std::uint32_t uid) const;
+    void wait_for_room(Generation& generation, int cause);
     void set_paused(bool paused);
 
     std::vector<Listener> listeners_;
     ConnectionTable& connections_;
     EventLoop& loop_;
+    SupervisorFacts& facts_;
+    TurnedAwayCounts turned_away_{};
+    std::optional<Clock::time_point> report_at_{};  // what those count
+    bool has_room_ = true;                          // for another connection, as far as is known
+    Clock::time_point waiting_told_at_{};
     bool paused_ = false;
-    std::optional<std::chrono::steady_clock::time_point> again_at_{};
+    std::optional<Clock::time_point> again_at_{};
 };
 
 }  // namespace fdbroker::opener

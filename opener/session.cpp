@@ -280,7 +280,7 @@ void Session::count(DecisionRecord& record, std::uint64_t sequence,
                                   .step = record.step,
                                   .duration = record.duration,
                                   .at = now});
-    use_.count(record.rule, record.errno_value == 0, now);
+    use_.count(record.rule, record.errno_value == 0, record.path, now);
     if (!service_.control.is_watched()) return;
     record.head = service_.audit.head(sequence);
     record.session = token_;

@@ -71,6 +71,9 @@ class Session {
     proto::BorrowedFd descriptor() const noexcept { return socket_.borrow(); }
     SessionFacts facts() const;
 
+    // What is known of it from earlier generations, and what the next one is to know.
+    void carry_on(const SessionUse::Earlier& earlier) noexcept { use_.carry_on(earlier); }
+    const SessionUse& use() const noexcept { return use_; }
     // Puts on record that it is a new connection, not one taken over from an earlier generation.
     void record_start();
     // Serves what is there, in whole messages, until requests_per_turn or more are answered, so that no session keeps

@@ -5,6 +5,9 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "policy/policy.hpp"
@@ -21,9 +24,22 @@ class SessionUse {
         const policy::Rule* rule = nullptr;  // null: all that have no entry of their own
         std::uint64_t delivered = 0;
         Clock::time_point last{};
+        std::string last_path{};
     };
 
-    void count(const policy::Rule* rule, bool granted, Clock::time_point at) {
+    // What an earlier generation knew of the session.
+    struct Earlier {
+        Clock::time_point since{};
+        std::uint64_t requests = 0;
+        std::uint64_t refused = 0;
+    };
+    void carry_on(const Earlier& earlier) noexcept {
+        since_ = earlier.since;
+        requests_ = earlier.requests;
+        refused_ = earlier.refused;
+    }
+
+    void count(const policy::Rule* rule, bool granted, std::string_view path, Clock::time_point at) {
         ++requests_;
         last_ = at;
         if (!granted) {
@@ -33,13 +49,15 @@ class SessionUse {
         Grants& grants = entry_for(rule);
         ++grants.delivered;
         grants.last = at;
+        grants.last_path = path;
     }
 
     std::uint64_t requests() const noexcept { return requests_; }
     std::uint64_t refused() const noexcept { return refused_; }
-    // When it was taken over by this generation, and last asked for something (then, if never).
+    // When it was accepted, and last asked this generation for something; nullopt: never.
     Clock::time_point since() const noexcept { return since_; }
-    Clock::time_point last() const noexcept { return last_; }
+    std::optional<Clock::time_point> last() const noexcept { return last_; }
+    // Of this generation alone, whose rules they are about.
     const std::vector<Grants>& grants() const noexcept { return grants_; }
 
   private:
@@ -60,7 +78,7 @@ class SessionUse {
     }
 
     Clock::time_point since_ = Clock::now();
-    Clock::time_point last_ = since_;
+    std::optional<Clock::time_point> last_{};
     std::uint64_t requests_ = 0;
     std::uint64_t refused_ = 0;
     std::vector<Grants> grants_{};

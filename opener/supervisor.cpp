@@ -129,7 +129,7 @@ void Supervisor::act_on_time() {
         // One that does not even read is not asked again and again.
         if (active_ && active_->queued() == 0) active_->post({.type = LinkType::ping, .token = ++last_ping_});
     }
-    reception_.act_on_time(now);
+    reception_.act_on_time(now, handing_over_ ? nullptr : active_.get());
     if (workers_) workers_->act_on_time(now);
     if (stopping_ && !retiring_ && workers_ended()) retire();
 }

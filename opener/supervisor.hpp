@@ -41,7 +41,7 @@ class Supervisor {
           loop_(std::move(loop)),
           signals_(std::move(signals)),
           facts_(std::move(facts)),
-          reception_(std::move(listeners), connections_, loop_) {}
+          reception_(std::move(listeners), connections_, loop_, facts_.facts()) {}
 
     ExitStatus run();
 

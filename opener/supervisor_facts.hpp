@@ -32,6 +32,9 @@ struct SupervisorFacts {
     std::atomic<std::uint32_t> followed{0};     // generations started since a rule's directory became another
     std::atomic<std::uint32_t> finishing{0};    // that have handed over, and whose helpers are at work
     std::atomic<std::uint32_t> connections{0};  // that the supervisor holds
+    std::atomic<std::uint64_t> turned_away{
+        0};                               // connections, because their users had as many as they may have
+    std::atomic<std::uint64_t> waits{0};  // times that connections had to wait for room in all
     std::atomic<std::uint32_t> workers_wanted{0};
     std::array<WorkerFacts, max_workers> workers{};
 };

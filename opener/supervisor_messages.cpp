@@ -62,7 +62,7 @@ void Supervisor::serve_message(const LinkMessage& message) {
             ask_for_reload(std::max(Clock::now(), last_reload_ + reload_interval));
             break;
         case LinkType::note:
-            connections_.note(message.token, message.note);
+            connections_.note(message);
             break;
         case LinkType::set_workers:
             if (connections_.is_control(message.token)) set_workers(message);

@@ -46,6 +46,17 @@ std::optional<std::uint64_t> number(std::string_view text) {
     return value;
 }
 
+// As in audit records: one character for each byte of a path.
+std::string characters_of(std::string_view path) {
+    std::string text;
+    for (const char character : path) {
+        const auto byte = static_cast<unsigned char>(character);
+        if (byte >= 0x80) text += static_cast<char>(0xc0 | byte >> 6);
+        text += byte < 0x80 ? character : static_cast<char>(0x80 | (byte & 0x3f));
+    }
+    return text;
+}
+
 std::string audit_destination(const Options& options) {
     switch (options.audit) {
         case AuditDestination::file:
@@ -119,12 +130,20 @@ json answer_status(const GenerationFacts& facts, const ControlHost& host) {
                                        {"control", listener.kind == Listener::Kind::control}});
     }
     answer["sessions"] = host.session_count();
+    answer["connections_refused"] = supervisor.turned_away.load();
     answer["descriptors_in_flight"] = host.descriptors_in_flight();
     answer["confinement"] = confinement_to_json(facts);
     answer["helpers"] = {
         {"helpers", host.helpers().helpers()},      {"stuck", host.helpers().stuck()},
         {"lasting", host.helpers().lasting()},      {"waiting", host.helpers().waiting()},
         {"tasks", host.helpers().counters().tasks}, {"timed_out", host.helpers().counters().timed_out}};
+    answer["stuck"] = json::array();
+    for (const HeldUp& request : host.helpers().held_up()) {
+        answer["stuck"].push_back({{"uid", request.uid},
+                                   {"rule", request.rule != nullptr ? json(request.rule->name) : json()},
+                                   {"path", characters_of(request.path)},
+                                   {"since", time_text(time_of_day(request.since))}});
+    }
     answer["dormant"] = json::array();
     for (const DormantDirectory& directory : facts.dormant)
         answer["dormant"].push_back(
@@ -150,7 +169,7 @@ json answer_connections(const ControlHost& host, bool grants) {
                  {"roles", session.roles},
                  {"since", time_text(time_of_day(session.use->since()))},
                  {"last_request",
-                  session.use->requests() == 0 ? json() : json(time_text(time_of_day(session.use->last())))},
+                  session.use->last() ? json(time_text(time_of_day(*session.use->last()))) : json()},
                  {"requests", session.use->requests()},
                  {"refused", session.use->refused()},
                  {"unread_descriptors", session.unread_descriptors}};
@@ -159,6 +178,7 @@ json answer_connections(const ControlHost& host, bool grants) {
             for (const SessionUse::Grants& grant : session.use->grants()) {
                 one["grants"].push_back({{"rule", grant.rule != nullptr ? json(grant.rule->name) : json()},
                                          {"delivered", grant.delivered},
+                                         {"last_path", characters_of(grant.last_path)},
                                          {"last", time_text(time_of_day(grant.last))}});
             }
         }
@@ -201,7 +221,6 @@ json answer_why(const GenerationFacts& facts, std::string_view text) {
 
 namespace {
 
-// As in audit records: one character for each byte of a path.
 std::optional<std::string> bytes_of(const std::string& text) {
     std::string bytes;
     for (std::size_t i = 0; i < text.size(); ++i) {
@@ -361,6 +380,8 @@ Gauges gauges_of(const GenerationFacts& facts, const ControlHost& host) {
             .crashes = facts.start.facts.facts().crashes.load(),
             .reloads = facts.start.facts.facts().reloads.load(),
             .failed_reloads = facts.start.facts.facts().failed_reloads.load(),
+            .connections_refused = facts.start.facts.facts().turned_away.load(),
+            .connection_waits = facts.start.facts.facts().waits.load(),
             .helpers = host.helpers().helpers(),
             .stuck_helpers = host.helpers().stuck(),
             .lasting_helpers = host.helpers().lasting(),

@@ -22,6 +22,8 @@ namespace {
 constexpr std::array measured_steps{Step::parse,   Step::decide, Step::resolve,
                                     Step::inspect, Step::record, Step::deliver};
 
+constexpr std::array helper_steps{HelperStep::wait, HelperStep::carry_out, HelperStep::deliver};
+
 double seconds(std::chrono::nanoseconds duration) {
     return std::chrono::duration<double>(duration).count();
 }
@@ -137,6 +139,13 @@ void add_requests(Exposition& out, const Metrics& metrics) {
                "How long the steps of a request take; measured of one request in 64.");
     for (const Step step : measured_steps)
         out.histogram(metrics.step(step), fmt::format("step=\"{}\",", proto::to_string(step)));
+    out.family("helper_request_duration_seconds", "histogram",
+               "Of what helpers carried out: from a request's message to its delivery.");
+    out.histogram(metrics.helper_requests());
+    out.family("helper_step_duration_seconds", "histogram",
+               "Where that time went: waiting for a helper, carrying out, recording and delivering.");
+    for (const HelperStep step : helper_steps)
+        out.histogram(metrics.helper_step(step), fmt::format("step=\"{}\",", to_string(step)));
 }
 
 void add_rules(Exposition& out, const Metrics& metrics) {
@@ -177,9 +186,17 @@ std::string to_prometheus(const Metrics& metrics, const Gauges& gauges) {
     out.sample(gauges.failed_reloads, "result=\"refused\"");
     out.one("policy_rules", "gauge", "Rules of the policy that is served.", metrics.rules().size());
     out.one("sessions", "gauge", "Connections of workers.", gauges.sessions);
-    out.one("sessions_total", "counter",
+    out.one("sessions_begun_total", "counter",
             "Connections of workers since this generation began, those that it took over included.",
             metrics.sessions_begun());
+    out.one("connections_refused_total", "counter",
+            "Connections that were turned away since the opener started: their users had as many as they may "
+            "have.",
+            gauges.connections_refused);
+    out.one(
+        "connection_waits_total", "counter",
+        "Times that connections had to wait, since the opener started: there were as many as may be in all.",
+        gauges.connection_waits);
     out.one("descriptors_in_flight", "gauge", "Descriptors sent that their peers have not received, at most.",
             gauges.descriptors_in_flight);
     add_requests(out, metrics);
@@ -262,6 +279,9 @@ json to_json(const Metrics& metrics, const Gauges& gauges) {
     json steps = json::object();
     for (const Step step : measured_steps)
         steps[std::string(proto::to_string(step))] = latencies_to_json(metrics.step(step));
+    json of_helpers = json::object();
+    for (const HelperStep step : helper_steps)
+        of_helpers[std::string(to_string(step))] = latencies_to_json(metrics.helper_step(step));
     const RuleUses uses = uses_of(metrics);
     return {{"version", FDBROKER_VERSION},
             {"started", seconds(gauges.opener_started)},
@@ -274,10 +294,14 @@ json to_json(const Metrics& metrics, const Gauges& gauges) {
             {"policy_rules", metrics.rules().size()},
             {"sessions", gauges.sessions},
             {"sessions_begun", metrics.sessions_begun()},
+            {"connections_refused", gauges.connections_refused},
+            {"connection_waits", gauges.connection_waits},
             {"descriptors_in_flight", gauges.descriptors_in_flight},
             {"requests", requests_to_json(metrics)},
             {"request_duration", latencies_to_json(metrics.whole_requests())},
             {"step_duration", std::move(steps)},
+            {"helper_request_duration", latencies_to_json(metrics.helper_requests())},
+            {"helper_step_duration", std::move(of_helpers)},
             {"step_sampling", Metrics::sample_every},
             {"rules", rules_to_json(metrics, uses)},
             {"other_rules", {{"rules", uses.others}, {"requests", uses.requests_of_others}}},

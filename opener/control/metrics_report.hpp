@@ -19,10 +19,12 @@ struct Gauges {
     std::chrono::system_clock::time_point generation_started{};
     std::uint64_t sessions = 0;
     std::uint64_t descriptors_in_flight = 0;
-    std::uint64_t generations_started = 0;  // of this opener, over all generations, as the next three
+    std::uint64_t generations_started = 0;  // of this opener, over all generations, as the next five
     std::uint64_t crashes = 0;
     std::uint64_t reloads = 0;
     std::uint64_t failed_reloads = 0;
+    std::uint64_t connections_refused = 0;  // their users had as many as they may have
+    std::uint64_t connection_waits = 0;     // times that there was no room for another
     std::size_t helpers = 0;
     std::size_t stuck_helpers = 0;
     std::size_t lasting_helpers = 0;

@@ -122,18 +122,26 @@ std::string status_text(const json& answer, const TextStyle& style) {
                       ? word(listener["address"])
                       : fmt::format("{} ({})", word(listener["address"]), word(listener["name"])));
     }
-    lines.add("sessions", fmt::format("{}, {} in flight", word(answer["sessions"]),
-                                      plural(answer["descriptors_in_flight"], "descriptor")));
+    lines.add("sessions", fmt::format("{}, {} in flight; {} turned away so far", word(answer["sessions"]),
+                                      plural(answer["descriptors_in_flight"], "descriptor"),
+                                      plural(answer["connections_refused"], "connection")));
     const json& helpers = answer["helpers"];
     lines.add("helpers",
               fmt::format("{}, {} stuck; {} more with streams; {} given to them, {} not done in time",
                           word(helpers["helpers"]), word(helpers["stuck"]), word(helpers["lasting"]),
                           plural(helpers["tasks"], "task"), word(helpers["timed_out"])));
+    for (const json& request : answer["stuck"]) {
+        lines.add("stuck", fmt::format("{}uid {}, rule {}, {}, since {}{}", style.bad, word(request["uid"]),
+                                       word(request["rule"]), word(request["path"]), word(request["since"]),
+                                       style.end));
+    }
     const json& audit = answer["audit"];
-    lines.add("audit", audit["next_record"] == 0
-                           ? word(audit["destination"])
-                           : fmt::format("{}, next record {}", word(audit["destination"]),
-                                         word(audit["next_record"])));
+    lines.add("audit",
+              audit["next_record"] == 0
+                  ? word(audit["destination"])
+                  : fmt::format("{}, next record {}; decisions: {} written, {} collapsed, {} failed",
+                                word(audit["destination"]), word(audit["next_record"]),
+                                word(audit["records"]), word(audit["counted"]), word(audit["failed"])));
     const json& confinement = answer["confinement"];
     lines.add("runs as", confinement["user"].is_null() ? fmt::format("uid {}", word(confinement["uid"]))
                                                        : fmt::format("uid {} ({})", word(confinement["uid"]),
@@ -161,11 +169,12 @@ std::string connections_text(const json& answer, const TextStyle& style) {
     }
     std::string text = table.text(style);
     if (grants == 0) return text;
-    Table delivered({"session", "delivered", "last", "rule"});
+    Table delivered({"session", "delivered", "last", "rule", "last path"});
     for (const json& session : answer["connections"]) {
         for (const json& grant : session["grants"])
             delivered.add({word(session["session"]), word(grant["delivered"]), word(grant["last"]),
-                           grant["rule"].is_null() ? "(others)" : word(grant["rule"])});
+                           grant["rule"].is_null() ? "(others)" : word(grant["rule"]),
+                           word(grant["last_path"])});
     }
     return text + "\n" + delivered.text(style);
 }

@@ -214,13 +214,16 @@ void HelperPool::end_further(Helper& helper, int errno_value, const char* reason
     for (auto& task : ended) end_task(std::move(task), errno_value, reason);
 }
 
-Result<void> HelperPool::send(Helper& helper, const HelperTask& task) {
+Result<void> HelperPool::send(Helper& helper, HelperTask& task) {
     const BorrowedFd connection = owner_->connection_of(task);
     auto sent =
         proto::send(helper.channel.borrow(), task.message, std::span(&connection, 1), proto::Wait::never);
     if (!sent) return sent;
     helper.state = Helper::State::working;
     helper.due = task.deadline;
+    task.given_at = Clock::now();
+    const HelperTask::Part& first = task.parts.front();
+    helper.last = {task.uid, first.rule, std::string(first.request.path), task.given_at};
     ++counters_.tasks;
     return {};
 }
@@ -344,6 +347,7 @@ bool HelperPool::take_report(Helper& helper, const Report& report) {
     if (helper.task) {
         if (report.job != helper.task->number || report.outcomes.size() != helper.task->parts.size())
             return false;
+        helper.task->reported_at = Clock::now();
         rulings = owner_->reported(*helper.task, report);
         helper.task->reported = true;
         for (std::size_t i = 0; i < rulings.size(); ++i)
@@ -475,7 +479,14 @@ bool HelperPool::is_awaited(const Helper& helper) noexcept {
 void HelperPool::leave_behind(Helper& helper) {
     if (std::exchange(helper.stuck, true)) return;
     ++counters_.stuck;
-    owner_->left_behind(helper.uid, ++stuck_);
+    owner_->left_behind(helper.last, ++stuck_);
+}
+
+std::vector<HeldUp> HelperPool::held_up() const {
+    std::vector<HeldUp> all;
+    for (const auto& helper : helpers_)
+        if (helper->stuck) all.push_back(helper->last);
+    return all;
 }
 
 void HelperPool::look_ahead() {

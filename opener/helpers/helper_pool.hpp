@@ -19,6 +19,7 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -42,6 +43,14 @@ struct HelperCounters {
     std::uint64_t lasting = 0;    // tasks that have left something going on
 };
 
+// A request that holds up a helper, which was left behind over it.
+struct HeldUp {
+    std::uint32_t uid = 0;
+    const policy::Rule* rule = nullptr;  // that granted it
+    std::string path{};
+    std::chrono::steady_clock::time_point since{};  // when the helper was given it
+};
+
 class HelperPool {
   public:
     using Clock = std::chrono::steady_clock;
@@ -59,7 +68,7 @@ class HelperPool {
         // What a task of this user has left going on. errno_value 0: it is done; else why not, EIO when the helper died.
         virtual void ended(std::uint32_t uid, int errno_value) = 0;
         // A helper was left behind, or one that was has come back or ended. `stuck`: how many there are now.
-        virtual void left_behind(std::uint32_t uid, std::size_t stuck) = 0;
+        virtual void left_behind(const HeldUp& request, std::size_t stuck) = 0;
         virtual void came_back(std::uint32_t uid, std::size_t stuck) = 0;
         // A zygote has gone. With the last one no helper can be made any more.
         virtual void zygote_lost() = 0;
@@ -116,6 +125,8 @@ class HelperPool {
     const HelperCounters& counters() const noexcept { return counters_; }
     std::size_t helpers() const noexcept { return helpers_.size() - lasting_; }
     std::size_t stuck() const noexcept { return stuck_; }
+    // The same in detail.
+    std::vector<HeldUp> held_up() const;
     std::size_t waiting() const noexcept { return waiting_.size(); }
 
   private:
@@ -137,6 +148,7 @@ class HelperPool {
         std::unique_ptr<HelperTask> task{};                 // until its end has been told
         std::deque<std::unique_ptr<HelperTask>> further{};  // about what lasts; one after the other
         Clock::time_point due{};                            // by then the next message must have come
+        HeldUp last{};  // what it was given last, the first request of that
     };
     struct User {
         std::deque<std::unique_ptr<HelperTask>> waiting{};
@@ -176,7 +188,7 @@ class HelperPool {
     void dispatch();
     void assign(Helper& helper, User& user);
     void assign_to_lasting();
-    proto::Result<void> send(Helper& helper, const HelperTask& task);
+    proto::Result<void> send(Helper& helper, HelperTask& task);
     void order_helpers();
     void end_task(std::unique_ptr<HelperTask> task, int errno_value, const char* reason);
     void settle(const HelperTask& task);

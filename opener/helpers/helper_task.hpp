@@ -33,6 +33,8 @@ struct HelperTask {
     std::uint32_t uid = 0;
     std::uint64_t number = 0;
     Clock::time_point received_at{};
+    Clock::time_point given_at{};     // to a helper
+    Clock::time_point reported_at{};  // by it
     Clock::time_point deadline{};
     std::vector<std::byte> message{};  // the job for the helper
     std::vector<Part> parts{};         // one for each request

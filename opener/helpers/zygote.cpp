@@ -96,6 +96,7 @@ Result<UniqueFd> start_zygote(const HelperTools& tools, const ModifyingCalls& ca
                               std::span<const BorrowedFd> keep) {
     auto channel = make_channel();
     if (!channel) return std::unexpected(channel.error());
+    proto::refuse_descriptors(channel->made.borrow());
     // Nobody waits for zygotes and helpers: their channels tell of their ends.
     std::signal(SIGCHLD, SIG_IGN);
     const pid_t broker = ::getpid();

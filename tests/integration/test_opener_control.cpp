@@ -83,9 +83,11 @@ TEST_CASE("control: every command answers, in text and in JSON") {
         CHECK(connection["pid"] == ::getpid());
         CHECK(connection["requests"] == 2);
         CHECK(connection["refused"] == 1);
-        CHECK(connection["grants"][0] ==
-              json({{"rule", "data"}, {"delivered", 1}, {"last", connection["last_request"]}}));
-        CHECK(contains(answer(fixture, "connections --grants"), "data\n"));
+        CHECK(connection["grants"][0] == json({{"rule", "data"},
+                                               {"delivered", 1},
+                                               {"last_path", fixture.file()},
+                                               {"last", connection["last_request"]}}));
+        CHECK(contains(answer(fixture, "connections --grants"), "data  " + fixture.file() + "\n"));
         const std::string record = std::to_string(delivered.record);
         CHECK(contains(answer(fixture, "why " + record), "allowed"));
         CHECK(json::parse(answer(fixture, "why --json " + record))["rule"] == "data");
@@ -249,6 +251,71 @@ TEST_CASE("control: clients that ask without reading delay no worker for good") 
     TestPeer worker(opener.socket());
     for (int i = 0; i < 200; ++i) CHECK(worker.open(fixture.file()).status == 0);
     CHECK(answer(fixture, "echo and others") == "and others\n");
+}
+
+TEST_CASE("control: clients that ask without end get four answers in each turn of the peers at most") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    RunningOpener opener(fixture.directory, fixture.policy());
+    TestPeer worker(opener.socket());
+    CHECK(worker.open(fixture.file()).status == 0);
+    std::vector<ControlPeer> flood;
+    for (int i = 0; i < 8; ++i) flood.emplace_back(fixture.control());
+    for (ControlPeer& peer : flood) CHECK(peer.ask("echo here") == "here");
+    constexpr std::uint64_t requests = 640;
+    const pid_t broker = opener.broker();
+    ::kill(broker, SIGSTOP);
+    wait_until_stopped(broker);
+    for (ControlPeer& peer : flood) {
+        std::string many;
+        for (int line = 0; line < 100; ++line) many += "status --json\n";
+        peer.send(many);
+    }
+    // In few messages: so many fit into the socket of a broker that stands still.
+    for (std::uint64_t i = 0; i < requests;) {
+        std::vector<std::string> paths;
+        while (paths.size() < 32) paths.push_back("/no/" + std::to_string(i++));
+        worker.ask(paths);
+    }
+    ::kill(broker, SIGCONT);
+    for (std::uint64_t answered = 0; answered < requests;) answered += worker.answers().size();
+    // Each answer tells how many decisions had been recorded by then.
+    std::size_t before_the_last = 0;
+    for (ControlPeer& peer : flood) {
+        for (int line = 0; line < 100; ++line) {
+            const auto recorded = json::parse(peer.line())["audit"]["records"].get<std::uint64_t>();
+            before_the_last += recorded < requests + 1;
+        }
+    }
+    // One turn of the peers is 32 requests; and one of the control clients may come before the first.
+    CHECK(before_the_last <= 4 * (requests / 32 + 1));
+}
+
+TEST_CASE("control: since when a peer is connected and how often it asked is known over reloads") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    RunningOpener opener(fixture.directory, fixture.policy());
+    TestPeer worker(opener.socket());
+    for (int i = 0; i < 3; ++i) CHECK(worker.open(fixture.file()).status == 0);
+    CHECK(worker.open("/etc/shadow").status == EACCES);
+    ControlPeer control(fixture.control());
+    const json before = control.ask_json("connections --json")["connections"][0];
+    for (int i = 0; i < 2; ++i) CHECK(control.ask_json("reload --json")["reloaded"] == true);
+    const json taken_over = control.ask_json("connections --grants --json")["connections"][0];
+    CHECK(taken_over["session"] == before["session"]);
+    CHECK(taken_over["since"] == before["since"]);
+    CHECK(taken_over["requests"] == 4);
+    CHECK(taken_over["refused"] == 1);
+    CHECK(taken_over["last_request"].is_null());
+    CHECK(taken_over["grants"].empty());
+    CHECK(worker.open(fixture.file()).status == 0);
+    CHECK(control.ask_json("connections --json")["connections"][0]["requests"] == 5);
+    // What a generation that dies has counted is lost, what it was told is not.
+    ::kill(opener.broker(), SIGKILL);
+    opener.wait_for_event("start", 4);
+    const json after_crash = control.ask_json("connections --json")["connections"][0];
+    CHECK(after_crash["since"] == before["since"]);
+    CHECK(after_crash["requests"] == 4);
 }
 
 TEST_CASE("control: reload answers when the new policy serves, and with its errors when it does not") {

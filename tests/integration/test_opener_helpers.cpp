@@ -48,6 +48,7 @@ TEST_CASE(
         HangingFilesystem filesystem(fixture.hanging);
         RunningOpener opener(fixture.directory, fixture.policy("500ms"));
         TestPeer peer(opener.socket()), other(opener.socket());
+        ControlPeer control(fixture.directory / "control.sock");
         CHECK(peer.open(fixture.hanging + "/fine").content() == "fine");
         std::size_t left_behind = 0;
         for (const std::string name : {"/lookup", "/open"}) {
@@ -62,7 +63,17 @@ TEST_CASE(
             REQUIRE(answers.size() == 1);
             CHECK(answers[0].status == ETIMEDOUT);
             CHECK(answers[0].reason.find("unknown") != std::string::npos);
-            opener.wait_for_event("helper-stuck", ++left_behind);
+            const auto records = opener.wait_for_event("helper-stuck", ++left_behind);
+            const auto stuck = std::ranges::find(records.rbegin(), records.rend(), "helper-stuck",
+                                                 [](const auto& record) { return record["event"]; });
+            CHECK((*stuck)["path"] == fixture.hanging + name);
+            CHECK((*stuck)["rule"] == "data");
+            CHECK((*stuck)["at"] == opener.policy().string() + ":3");
+            const auto status = control.ask_json("status --json")["stuck"];
+            REQUIRE(status.size() == 1);
+            CHECK(status[0]["path"] == fixture.hanging + name);
+            CHECK(status[0]["rule"] == "data");
+            CHECK(status[0]["uid"] == 0);
             filesystem.release();
             opener.wait_for_event("helper-back", left_behind);
             // What came back late was not delivered, and what asks now is answered.
@@ -71,6 +82,13 @@ TEST_CASE(
             filesystem.release();
             CHECK(peer.answers().front().content() == "fine");
         }
+        CHECK(control.ask_json("status --json")["stuck"].empty());
+        // What was delivered, from its message's arrival on: the file that hung until it was released included.
+        const auto metrics = control.ask_json("metrics --json");
+        CHECK(metrics["helper_request_duration"]["count"] >= 4);
+        for (const char* step : {"wait", "carry_out", "deliver"})
+            CHECK(metrics["helper_step_duration"][step]["count"] ==
+                  metrics["helper_request_duration"]["count"]);
         CHECK(opener.stop() == 0);
     });
 }

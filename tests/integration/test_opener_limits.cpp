@@ -12,6 +12,7 @@
 #include <set>
 #include <sstream>
 
+#include "tests/integration/control_peer.hpp"
 #include "tests/integration/missing_calls.hpp"
 #include "tests/integration/opener_support.hpp"
 #include "tests/support/child.hpp"
@@ -305,6 +306,52 @@ TEST_CASE("limits: a flood of connections leaves nothing behind, and others are 
         if (record["event"] == "session-end") ended.insert(record["session"].get<std::uint64_t>());
     }
     for (const std::uint64_t session : ended) CHECK(begun.contains(session));
+}
+
+TEST_CASE("limits: connections that a user has too many of are on record, all together in few lines") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    RunningOpener opener(fixture.directory, fixture.policy + "limits: {connections: 3}\n");
+    const auto mine = peers_of(some_user, opener, 3);
+    constexpr std::size_t too_many = 200;
+    for (std::size_t i = 0; i < too_many; ++i) {
+        TestPeer one = std::move(peers_of(some_user, opener, 1).front());
+        CHECK(one.wait_for_end() == "this user has as many connections as the policy allows");
+    }
+    const auto records = opener.wait_for_event("session-refused", too_many);
+    std::size_t lines = 0;
+    for (const auto& record : records) {
+        if (record["event"] != "session-refused") continue;
+        ++lines;
+        CHECK(record["peer"]["uid"] == some_user);
+        CHECK(record["peer"]["pid"] == ::getpid());
+        CHECK(record["listener"] == "default");
+        CHECK(record["cause"] == "this user has as many connections as the policy allows");
+    }
+    CHECK(lines < 100);
+    ControlPeer control(fixture.directory / "control.sock");
+    CHECK(control.ask_json("metrics --json")["connections_refused"] == too_many);
+}
+
+TEST_CASE(
+    "limits: that connections wait because there are as many as may be is on record, and not each time") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    RunningOpener opener(fixture.directory, fixture.policy + "limits: {connections_total: 2}\n");
+    std::vector<TestPeer> peers = peers_of(some_user, opener, 1);
+    for (int i = 0; i < 50; ++i) {
+        peers.push_back(std::move(peers_of(other_user, opener, 1).front()));
+        TestPeer waiting = std::move(peers_of(0, opener, 1).front());
+        waiting.ask({fixture.file});
+        CHECK(peers.back().open(fixture.file).status == 0);
+        peers.pop_back();
+        CHECK(waiting.answers().front().status == 0);
+    }
+    ControlPeer control(fixture.directory / "control.sock");
+    const auto waits = control.ask_json("metrics --json")["connection_waits"].get<std::size_t>();
+    CHECK(waits > 0);
+    const auto records = opener.wait_for_event("connections-wait");
+    CHECK(opener.count_events("connections-wait", "there are as many connections as may be in all") <= waits);
 }
 
 TEST_CASE("limits: a user who is refused without end fills his share of the log, and others go on") {

@@ -30,6 +30,12 @@ bool readable(proto::BorrowedFd fd) {
     return ::poll(&event, 1, 0) == 1;
 }
 
+std::string line_beginning(std::uint64_t sequence, std::uint32_t generation) {
+    std::string beginning;
+    write_line_beginning(beginning, sequence, generation);
+    return beginning;
+}
+
 }  // namespace
 
 TEST_CASE("audit record: a decision is one line of JSON with every key") {

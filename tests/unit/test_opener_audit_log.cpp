@@ -65,6 +65,12 @@ std::string line_of(char letter, std::size_t size) {
     return std::string(size - 1, letter) + '\n';
 }
 
+std::string line_beginning(std::uint64_t sequence, std::uint32_t generation) {
+    std::string beginning;
+    write_line_beginning(beginning, sequence, generation);
+    return beginning;
+}
+
 }  // namespace
 
 TEST_CASE("audit log: generations go on counting, also after one that died between a record and its number") {

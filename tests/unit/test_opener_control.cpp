@@ -28,6 +28,24 @@ std::vector<policy::Rule> rules(std::initializer_list<const char*> names) {
     return all;
 }
 
+// https://prometheus.io/docs/practices/naming/, and what `promtool check metrics` finds wrong besides.
+void check_conventions(const std::map<std::string, std::string>& types) {
+    static const std::regex other_units(
+        "_(ns|us|ms|nanoseconds|microseconds|milliseconds|minutes|kib|mib|kilobytes|percent)(_|$)");
+    static const std::regex of_histograms("_(bucket|count|sum)$");
+    for (const auto& [name, type] : types) {
+        CAPTURE(name);
+        CHECK(name.starts_with("fdbroker_"));
+        CHECK(name.ends_with("_total") == (type == "counter"));
+        CHECK(!std::regex_search(name, other_units));
+        CHECK(!std::regex_search(name, of_histograms));
+        CHECK(name.find(type) == std::string::npos);
+        // In OpenMetrics a counter's family bears its name without the suffix.
+        if (type == "counter")
+            CHECK(!types.contains(name.substr(0, name.size() - std::string("_total").size())));
+    }
+}
+
 // What a Prometheus server would read from a text of the format 0.0.4; fails the test where one would not.
 std::map<std::string, std::string> scrape(const std::string& text) {
     static const std::regex comment(R"(# (HELP|TYPE) ([a-z_]+) (.+))");
@@ -59,9 +77,9 @@ std::map<std::string, std::string> scrape(const std::string& text) {
         } else {
             REQUIRE(name == family);
         }
-        if (types[family] == "counter") CHECK(name.ends_with("_total"));
         REQUIRE(values.emplace(name + match[2].str(), match[7].str()).second);
     }
+    check_conventions(types);
     return values;
 }
 

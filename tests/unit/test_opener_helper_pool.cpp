@@ -55,7 +55,7 @@ struct Heard final : HelperPool::Owner {
         failures[task.number] = errno_value;
     }
     void ended(std::uint32_t, int errno_value) override { ends.push_back(errno_value); }
-    void left_behind(std::uint32_t, std::size_t) override {}
+    void left_behind(const HeldUp&, std::size_t) override {}
     void came_back(std::uint32_t, std::size_t) override {}
     void zygote_lost() override {}
 };

@@ -9,6 +9,7 @@
 #include "opener/audit_ring.hpp"
 #include "opener/audit_trail.hpp"
 #include "opener/token_bucket.hpp"
+#include "opener/turned_away.hpp"
 #include "opener/user_share.hpp"
 
 using namespace fdbroker;
@@ -167,14 +168,19 @@ TEST_CASE("audit trail: connections of nobody knows whom fill no more of the log
     Fixture fixture;
     std::size_t bytes = 0;
     for (std::uint64_t session = 1; session <= 200'000; ++session) {
-        fixture.trail.session_refused(session, "nobody can say who this is", start);
+        fixture.trail.session_refused({.event = "session-refused",
+                                       .session = session,
+                                       .cause = "nobody can say who this is",
+                                       .count = 2},
+                                      start);
         std::string text;
         if (fixture.ring.take(text) == 0) break;
         bytes += text.size();
     }
     CHECK(bytes > record_bytes_at_once / 2);
     CHECK(bytes <= record_bytes_at_once + 1000);
-    fixture.trail.session_refused(1, "a second later", start + seconds(1));
+    fixture.trail.session_refused({.event = "session-refused", .session = 1, .cause = "a second later"},
+                                  start + seconds(1));
     CHECK(fixture.records().size() == 1);
 }
 
@@ -199,4 +205,28 @@ TEST_CASE(
     }
     CHECK(!other.is_idle(start + milliseconds(10)));
     CHECK(other.is_idle(start + seconds(1)));
+}
+
+TEST_CASE("turned away: the first of a user is told of at once, the others once a second and together") {
+    TurnedAwayCounts counts;
+    CHECK(!counts.due());
+    CHECK(counts.is_first({.uid = 7, .pid = 1}, start));
+    CHECK(counts.is_first({.uid = 8, .pid = 1}, start));
+    CHECK(counts.is_first({.listener = 1, .uid = 7, .pid = 1}, start));
+    for (pid_t pid = 2; pid < 102; ++pid) CHECK(!counts.is_first({.uid = 7, .gid = 70, .pid = pid}, start));
+    CHECK(counts.due() == start + TurnedAwayCounts::interval);
+    CHECK(counts.take(start + milliseconds(999)).empty());
+    const auto taken = counts.take(start + seconds(1));
+    REQUIRE(taken.size() == 1);
+    CHECK(taken.front().uid == 7);
+    CHECK(taken.front().gid == 70);
+    CHECK(taken.front().pid == 101);
+    CHECK(taken.front().count == 100);
+    // Still within a second of the last record.
+    CHECK(!counts.is_first({.uid = 7, .pid = 200}, start + milliseconds(1500)));
+    CHECK(counts.is_first({.uid = 8, .pid = 200}, start + milliseconds(1500)));
+    CHECK(counts.take(start + seconds(2)).size() == 1);
+    CHECK(counts.take(start + seconds(3)).empty());
+    CHECK(!counts.due());
+    CHECK(counts.is_first({.uid = 7, .pid = 300}, start + seconds(4)));
 }
