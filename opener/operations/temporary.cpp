@@ -53,8 +53,8 @@ std::optional<std::vector<Leaving>> nothing_but_leavings(BorrowedFd directory) {
     DirectoryReader reader(directory);
     while (const auto entry = reader.next()) {
         const bool is_directory = entry->type == DT_DIR;
-        if (!entry->name.starts_with(making_prefix) || (!is_directory && entry->type != DT_LNK))
-            return std::nullopt;
+        const bool is_made = is_directory || entry->type == DT_LNK || entry->type == DT_REG;
+        if (!is_made || !entry->name.starts_with(making_prefix)) return std::nullopt;
         leavings.push_back({std::string(entry->name), is_directory ? AT_REMOVEDIR : 0});
     }
     if (reader.errno_value() != 0) return std::nullopt;

@@ -141,6 +141,7 @@ TEST_CASE("remove: a directory goes with what a killed helper left unfinished in
         make_directory(fixture.at(directory));
         make_directory(fixture.at(directory + "/.fdbroker-new-0123456789abcdef"));
         std::filesystem::create_symlink("x", fixture.at(directory + "/.fdbroker-new-fedcba9876543210"));
+        fixture.file(directory + "/.fdbroker-new-00000000000000ff");
     };
     for (const char* name : {"all/swept", "all/used", "all/filled", "all/old"}) leave(name);
     fixture.file("all/used/file");
