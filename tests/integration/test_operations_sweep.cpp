@@ -1,0 +1,152 @@
+// Every operation of the policy language alone and in its groups, against every request that can be made; and paths that are
+// nearly those of a rule. The tables say what is expected without asking the code that decides.
+#include <doctest/doctest.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "proto/payload.hpp"
+#include "tests/integration/operations_fixture.hpp"
+
+using namespace fdbroker;
+using namespace fdbroker::test;
+using proto::Call;
+using proto::Step;
+
+namespace {
+
+using Names = std::set<std::string>;
+
+// As a rule allows them → the operations that this means (fdbroker-policy(5), "Operations").
+const std::vector<std::pair<std::string, Names>> grants = {
+    {"read", {"read"}},
+    {"write", {"write"}},
+    {"append", {"append"}},
+    {"create", {"create"}},
+    {"truncate", {"truncate"}},
+    {"stat", {"stat"}},
+    {"list", {"list"}},
+    {"readlink", {"readlink"}},
+    {"mkdir", {"mkdir"}},
+    {"remove", {"remove"}},
+    {"rename", {"rename"}},
+    {"symlink", {"symlink"}},
+    {"setattr", {"setattr"}},
+    {"xattr", {"xattr"}},
+    {"execute", {"execute"}},
+    {"modify", {"write", "create", "truncate"}},
+    {"manage", {"write", "create", "truncate", "mkdir", "remove", "rename"}},
+    {"read, modify", {"read", "write", "create", "truncate"}},
+    {"read, append, create", {"read", "append", "create"}},
+    {"xattr, setattr", {"xattr", "setattr"}},
+};
+
+struct Asked {
+    Call call;
+    std::uint32_t flags;
+    Names needs;
+    std::string payload{};
+};
+
+std::vector<Asked> every_request(const std::string& new_name) {
+    const auto zero = proto::number_payload(0);
+    const std::string beginning(zero.data(), zero.size());
+    return {
+        {Call::open, O_RDONLY, {"read"}},
+        {Call::open, O_WRONLY, {"write"}},
+        {Call::open, O_RDWR, {"read", "write"}},
+        {Call::open, O_WRONLY | O_APPEND, {"append"}},
+        {Call::open, O_RDWR | O_APPEND, {"read", "append"}},
+        {Call::open, O_RDONLY | O_CREAT, {"read", "create"}},
+        {Call::open, O_WRONLY | O_CREAT, {"write", "create"}},
+        {Call::open, O_WRONLY | O_CREAT | O_EXCL, {"write", "create"}},
+        {Call::open, O_WRONLY | O_APPEND | O_CREAT, {"append", "create"}},
+        {Call::open, O_WRONLY | O_TRUNC, {"write", "truncate"}},
+        {Call::open, O_WRONLY | O_APPEND | O_TRUNC, {"append", "truncate"}},
+        {Call::open, O_RDWR | O_CREAT | O_TRUNC, {"read", "write", "create", "truncate"}},
+        {Call::open, O_DIRECTORY, {"list"}},
+        {Call::stat, 0, {"stat"}},
+        {Call::list, 0, {"list"}, beginning},
+        {Call::readlink, 0, {"readlink"}},
+        {Call::mkdir, 0, {"mkdir"}},
+        {Call::remove, 0, {"remove"}},
+        {Call::rename, 0, {"rename"}, new_name + '\0'},
+        {Call::symlink, 0, {"symlink"}, with_nul("target")},
+        {Call::setattr, proto::setattr_mode, {"setattr"}},
+        {Call::xattr_list, 0, {"xattr"}},
+        {Call::xattr_read, 0, {"xattr"}, with_nul("user.a")},
+        {Call::xattr_write, 0, {"xattr", "setattr"}, proto::attribute_payload("user.a", "b")},
+        {Call::xattr_remove, 0, {"xattr", "setattr"}, with_nul("user.a")},
+    };
+}
+
+int access_of(const proto::UniqueFd& fd) {
+    return ::fcntl(fd.number(), F_GETFL) & O_ACCMODE;
+}
+
+}  // namespace
+
+TEST_CASE("sweep: each request is granted by exactly the rules that allow all it needs") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const TempDir directory(TempDir::Place::var_tmp);
+    std::string policy = "version: 1\nrules:\n";
+    for (std::size_t index = 0; index < grants.size(); ++index) {
+        const std::string own = directory / std::to_string(index);
+        make_directory(own);
+        policy += "  - {name: rule" + std::to_string(index) + ", allow: [" + grants[index].first +
+                  "], paths: [\"" + own + "/**\"]}\n";
+    }
+    RunningOpener opener(directory, policy);
+    TestPeer peer(opener.socket());
+    for (std::size_t index = 0; index < grants.size(); ++index) {
+        const std::string path = (directory / std::to_string(index)) / "file";
+        CAPTURE(grants[index].first);
+        for (const Asked& asked : every_request(path + "2")) {
+            CAPTURE(static_cast<int>(asked.call));
+            CAPTURE(asked.flags);
+            // The same for each, whatever an earlier one has done.
+            write_file(path, "content", {.mode = 0600});
+            const auto answer =
+                peer.call({.call = asked.call, .flags = asked.flags, .path = path, .payload = asked.payload});
+            CHECK(answer.step != Step::parse);
+            CHECK((answer.step != Step::decide) == std::ranges::includes(grants[index].second, asked.needs));
+            if (answer.step == Step::decide) CHECK(answer.status == EACCES);
+            if (answer.step == Step::decide && asked.call != Call::open) CHECK(read_file(path) == "content");
+            if (answer.fd) CHECK(access_of(answer.fd) == static_cast<int>(asked.flags & O_ACCMODE));
+        }
+    }
+}
+
+TEST_CASE("sweep: a path that is nearly a rule's is none of the rule's") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const TempDir directory(TempDir::Place::var_tmp);
+    make_directory(directory / "d");
+    make_directory(directory / "d/tree");
+    for (const char* name : {"d/mbog", "d/mbogo", "d/mbogos", "d/mbo", "d/MBOGO", "d/treex", "d/tree/x"})
+        write_file(directory / name, name, {.mode = 0600});
+    const std::string base = directory / "d";
+    RunningOpener opener(directory, "version: 1\nrules:\n  - {name: one, allow: [read, stat], paths: [\"" +
+                                        base +
+                                        "/mbogo\"]}\n  - {name: below, allow: [read, stat], paths: [\"" +
+                                        base + "/tree/**\"]}\n");
+    TestPeer peer(opener.socket());
+    CHECK(peer.open(base + "/mbogo").content() == "d/mbogo");
+    CHECK(peer.open(base + "/tree/x").content() == "d/tree/x");
+    // What is below it is named by the path alone; the directory itself may be looked at.
+    CHECK(peer.open(base + "/tree").step == Step::decide);
+    CHECK(peer.call({.call = Call::stat, .path = base + "/tree"}).status == 0);
+    for (const char* name : {"/mbog", "/mbogos", "/mbo", "/MBOGO", "/mbogo/x", "/mbogo\n", "/mbogo ",
+                             "/treex", "/tre", "/Tree/x", "/TREE/x", "", "/x/mbogo", "/tre/x"})
+        CHECK(peer.open(base + name).step == Step::decide);
+    for (const char* name : {"/mbogo/", "//mbogo", "/./mbogo", "/tree/../mbogo", "/tree/", "/tree/./x",
+                             "/tree//x", "/mbogo/..", "/mbogo/."}) {
+        const auto answer = peer.open(base + name);
+        CHECK(answer.step == Step::parse);
+        CHECK(answer.status == EINVAL);
+    }
+    CHECK(peer.open("d/mbogo").step == Step::parse);
+}
