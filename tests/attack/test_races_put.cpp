@@ -182,5 +182,5 @@ TEST_CASE("attack: what is put gets the name that was asked for or none, whateve
             REQUIRE(::mount("tmpfs", "/run", "tmpfs", 0, nullptr) == 0);
             attack();
         },
-        std::chrono::steady_clock::now() + 10 * patience);
+        std::chrono::steady_clock::now() + 14 * patience);
 }
