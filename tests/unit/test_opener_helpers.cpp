@@ -131,3 +131,30 @@ TEST_CASE("helper messages: one that is cut short, too long or says what cannot 
     unknown[0] = std::byte{9};
     CHECK_FALSE(read_from_helper(unknown));
 }
+
+TEST_CASE("helper messages: of long final paths the last ones are cut short, and nothing else is") {
+    const std::string path(proto::max_path_length, 'x');
+    const std::string reason(proto::max_reason_length, 'r');
+    Report report{.job = 7};
+    while (report.outcomes.size() < proto::max_requests) {
+        report.outcomes.push_back({.errno_value = ENOENT,
+                                   .step = Step::resolve,
+                                   .operations = {Operation::read},
+                                   .reason = reason,
+                                   .final_path = path});
+    }
+    const auto message = write_report(report);
+    CHECK(message.size() <= max_helper_message);
+    const auto read = read_from_helper(message);
+    REQUIRE(read);
+    REQUIRE(read->report.outcomes.size() == proto::max_requests);
+    std::size_t total = 0;
+    for (const ReportedOutcome& outcome : read->report.outcomes) {
+        total += outcome.final_path.size();
+        CHECK(outcome.reason == reason);
+        CHECK(path.starts_with(outcome.final_path));
+    }
+    CHECK(total == most_final_paths);
+    CHECK(read->report.outcomes.front().final_path == path);
+    CHECK(read->report.outcomes.back().final_path.empty());
+}
