@@ -191,6 +191,8 @@ void HelperPool::assign_to_lasting() {
         if (helper->state == Helper::State::lasting && !helper->further.empty())
             ready.push_back(helper.get());
     for (Helper* helper : ready) {
+        // The end of an earlier one's may have been the end of their session.
+        if (helper->further.empty()) continue;
         helper->task = std::move(helper->further.front());
         helper->further.pop_front();
         const auto sent = send(*helper, *helper->task);

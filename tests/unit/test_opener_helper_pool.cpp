@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "opener/helpers/helper_pool.hpp"
@@ -45,6 +46,9 @@ struct Heard final : HelperPool::Owner {
     std::map<std::uint64_t, int> failures{};
     std::vector<int> ends{};
     bool may_leave = true;
+    // The session that ends when it is told of a failure, as one does whose peer has gone.
+    HelperPool* pool = nullptr;
+    const Session* ends_by_failure = nullptr;
 
     BorrowedFd connection_of(const HelperTask&) override { return connection.test.borrow(); }
     std::vector<Ruling> reported(HelperTask&, const Report& report) override {
@@ -53,6 +57,7 @@ struct Heard final : HelperPool::Owner {
     void delivered(HelperTask& task, const Sent& end) override { sent[task.number] = end; }
     void failed(HelperTask& task, int errno_value, const char*) override {
         failures[task.number] = errno_value;
+        if (const Session* const session = std::exchange(ends_by_failure, nullptr)) pool->forget(*session);
     }
     void ended(std::uint32_t, int errno_value) override { ends.push_back(errno_value); }
     void left_behind(const HeldUp&, std::size_t) override {}
@@ -133,6 +138,12 @@ struct Fixture {
         }
     }
     std::uint64_t submit(std::uint32_t uid, std::uint64_t continues = 0) {
+        const std::uint64_t number = make(uid, continues);
+        settle();
+        return number;
+    }
+    // The same, before it is given to anybody.
+    std::uint64_t make(std::uint32_t uid, std::uint64_t continues = 0) {
         const std::string path = "/file";
         const proto::Request request{.id = 1, .call = proto::Call::open, .path = path};
         auto task = make_task(pool->next_number(), "", Clock::now() + 1h, std::span(&request, 1));
@@ -143,7 +154,6 @@ struct Fixture {
         task->parts.front().slot = &journal.note_apart(1, 1);
         const std::uint64_t number = task->number;
         pool->submit(std::move(task));
-        settle();
         return number;
     }
     // Until everything that was said has been heard.
@@ -402,6 +412,23 @@ TEST_CASE("helper pool: a peer that has its reply may go on with what its helper
         fixture.pool->act_on_time(Clock::now() + 2h);
         CHECK(fixture.heard.failures[next] == ETIMEDOUT);
     }
+}
+
+TEST_CASE("helper pool: a session that ends while its tasks are given away has none given away any more") {
+    Fixture fixture;
+    const auto [first, first_helper] = fixture.begin(1);
+    const auto [second, second_helper] = fixture.begin(1);
+    fixture.heard.pool = fixture.pool.get();
+    fixture.heard.ends_by_failure = fixture.session;
+    // Both are to be given away at once, and the pool finds out about the one helper as it does.
+    first_helper->end();
+    const std::array tasks{fixture.make(1, first), fixture.make(1, second)};
+    fixture.settle();
+    CHECK(fixture.heard.failures[tasks[0]] == ESTALE);
+    CHECK(fixture.heard.failures[tasks[1]] == ECANCELED);
+    CHECK_FALSE(second_helper->take_job());
+    CHECK(fixture.pool->lasting() == 1);
+    CHECK(fixture.pool->unfinished() == 0);
 }
 
 TEST_CASE("helper pool: the numbers of two pools are not alike") {
