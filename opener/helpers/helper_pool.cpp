@@ -335,10 +335,10 @@ bool HelperPool::take(Helper& helper, const FromHelper& message) {
             return true;
         case FromHelper::Type::ended:
             // Its channel is closed next.
-            if (helper.state != Helper::State::lasting &&
-                (helper.state != Helper::State::closing || helper.lasting == 0))
-                return false;
+            if (helper.lasting == 0 || helper.state == Helper::State::delivering) return false;
             helper.errno_value = message.errno_value;
+            // What it was given meanwhile it has not taken: it would have reported.
+            if (helper.task) helper.further.push_front(std::move(helper.task));
             return true;
     }
     return false;

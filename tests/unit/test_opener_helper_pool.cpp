@@ -376,6 +376,12 @@ TEST_CASE("helper pool: what goes on takes further tasks, one at a time, each wi
         fixture.settle();
         CHECK(fixture.heard.failures[last] == EIO);
     }
+    SUBCASE("it is done before it takes the last one, which has begun nothing") {
+        fixture.end(*helper);
+        CHECK(fixture.heard.failures[last] == ESTALE);
+        CHECK(fixture.heard.ends == std::vector{0});
+        CHECK(fixture.pool->counters().lost == 0);
+    }
     CHECK(fixture.heard.failures[late] == ESTALE);
     CHECK(fixture.pool->lasting() == 0);
     CHECK(fixture.pool->unfinished() == 0);
