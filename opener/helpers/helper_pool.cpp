@@ -198,9 +198,9 @@ void HelperPool::assign_to_lasting() {
         const auto sent = send(*helper, *helper->task);
         if (sent) continue;
         if (sent.error().kind == proto::ErrorKind::disconnected) {
-            // It was not begun.
+            // It was not begun. Why the helper has ended is still to be heard.
             helper->further.push_front(std::move(helper->task));
-            lose(*helper);
+            hear(*helper);
         } else {
             end_task(std::move(helper->task), EAGAIN, no_room_on_channel);
         }
@@ -316,6 +316,9 @@ void HelperPool::add_helper(UniqueFd channel) {
 void HelperPool::hear(Helper& helper) {
     for (;;) {
         auto received = proto::receive(helper.channel.borrow(), buffer_, proto::Wait::never);
+        // That a helper ended with a message unread is told once, before what it said.
+        if (!received && received.error().kind == proto::ErrorKind::disconnected)
+            received = proto::receive(helper.channel.borrow(), buffer_, proto::Wait::never);
         if (!received && would_block(received.error())) return;
         const auto message = received ? read_from_helper(*received) : std::nullopt;
         // One that says what no helper says is of no more use either.

@@ -376,16 +376,22 @@ TEST_CASE("helper pool: what goes on takes further tasks, one at a time, each wi
         fixture.settle();
         CHECK(fixture.heard.failures[last] == EIO);
     }
-    SUBCASE("it is done before it takes the last one, which has begun nothing") {
-        fixture.end(*helper);
-        CHECK(fixture.heard.failures[last] == ESTALE);
-        CHECK(fixture.heard.ends == std::vector{0});
-        CHECK(fixture.pool->counters().lost == 0);
-    }
     CHECK(fixture.heard.failures[late] == ESTALE);
     CHECK(fixture.pool->lasting() == 0);
     CHECK(fixture.pool->unfinished() == 0);
     CHECK_FALSE(fixture.pool->can_continue(number, some_session));
+}
+
+TEST_CASE("helper pool: what is given to a helper that is done, and that it does not take, was not begun") {
+    Fixture fixture;
+    const auto [number, helper] = fixture.begin(1);
+    const std::uint64_t last = fixture.submit(1, number);
+    // It leaves a message unread.
+    fixture.end(*helper);
+    CHECK(fixture.heard.failures[last] == ESTALE);
+    CHECK(fixture.heard.ends == std::vector{0});
+    CHECK(fixture.pool->counters().lost == 0);
+    CHECK(fixture.pool->lasting() == 0);
 }
 
 TEST_CASE("helper pool: a peer that has its reply may go on with what its helper has not told of yet") {
@@ -427,12 +433,14 @@ TEST_CASE("helper pool: a session that ends while its tasks are given away has n
     fixture.heard.pool = fixture.pool.get();
     fixture.heard.ends_by_failure = fixture.session;
     // Both are to be given away at once, and the pool finds out about the one helper as it does.
+    first_helper->say(write_ended(0));
     first_helper->end();
     const std::array tasks{fixture.make(1, first), fixture.make(1, second)};
     fixture.settle();
     CHECK(fixture.heard.failures[tasks[0]] == ESTALE);
     CHECK(fixture.heard.failures[tasks[1]] == ECANCELED);
     CHECK_FALSE(second_helper->take_job());
+    CHECK(fixture.heard.ends == std::vector{0});
     CHECK(fixture.pool->lasting() == 1);
     CHECK(fixture.pool->unfinished() == 0);
 }
