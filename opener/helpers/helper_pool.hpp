@@ -115,11 +115,10 @@ class HelperPool {
     std::size_t unfinished() const noexcept { return unfinished_; }
     // Whether a task has not ended, or has left something going on.
     bool has_work() const noexcept { return unfinished_ != 0 || lasting_ != 0; }
-    // How many records can come of what is begun, if nothing more is: an end for each request; for each helper that is
-    // there, or will be made for a task that waits, that it is left behind, comes back and ends what goes on with it; that a
-    // zygote ends.
+    // How many records can come of what is begun, if nothing more is: an end for each request; for each task, and for each
+    // helper that is there, that the helper is left behind, comes back and ends what goes on with it; that a zygote ends.
     std::size_t most_records() const noexcept {
-        return requests_ + 3 * (helpers_.size() + waiting_.size()) + zygotes_.size();
+        return requests_ + 3 * (helpers_.size() + unfinished_) + zygotes_.size();
     }
 
     const HelperCounters& counters() const noexcept { return counters_; }

@@ -45,6 +45,7 @@ struct Heard final : HelperPool::Owner {
     std::map<std::uint64_t, Sent> sent{};
     std::map<std::uint64_t, int> failures{};
     std::vector<int> ends{};
+    std::size_t events = 0;  // of helpers that were left behind or came back
     bool may_leave = true;
     // The session that ends when it is told of a failure, as one does whose peer has gone.
     HelperPool* pool = nullptr;
@@ -60,8 +61,8 @@ struct Heard final : HelperPool::Owner {
         if (const Session* const session = std::exchange(ends_by_failure, nullptr)) pool->forget(*session);
     }
     void ended(std::uint32_t, int errno_value) override { ends.push_back(errno_value); }
-    void left_behind(const HeldUp&, std::size_t) override {}
-    void came_back(std::uint32_t, std::size_t) override {}
+    void left_behind(const HeldUp&, std::size_t) override { ++events; }
+    void came_back(std::uint32_t, std::size_t) override { ++events; }
     void zygote_lost() override {}
 };
 
@@ -137,16 +138,18 @@ struct Fixture {
             helpers.push_back(std::make_unique<FakeHelper>(std::move(channel.test)));
         }
     }
-    std::uint64_t submit(std::uint32_t uid, std::uint64_t continues = 0) {
-        const std::uint64_t number = make(uid, continues);
+    std::uint64_t submit(std::uint32_t uid, std::uint64_t continues = 0,
+                         Clock::time_point deadline = Clock::now() + 1h) {
+        const std::uint64_t number = make(uid, continues, deadline);
         settle();
         return number;
     }
     // The same, before it is given to anybody.
-    std::uint64_t make(std::uint32_t uid, std::uint64_t continues = 0) {
+    std::uint64_t make(std::uint32_t uid, std::uint64_t continues = 0,
+                       Clock::time_point deadline = Clock::now() + 1h) {
         const std::string path = "/file";
         const proto::Request request{.id = 1, .call = proto::Call::open, .path = path};
-        auto task = make_task(pool->next_number(), "", Clock::now() + 1h, std::span(&request, 1));
+        auto task = make_task(pool->next_number(), "", deadline, std::span(&request, 1));
         task->session = session;
         task->token = some_session;
         task->uid = uid;
@@ -392,6 +395,30 @@ TEST_CASE("helper pool: what is given to a helper that is done, and that it does
     CHECK(fixture.heard.ends == std::vector{0});
     CHECK(fixture.pool->counters().lost == 0);
     CHECK(fixture.pool->lasting() == 0);
+}
+
+TEST_CASE(
+    "helper pool: no more records come of what is begun than it says, though a helper hangs again and "
+    "again") {
+    Fixture fixture;
+    const auto [number, helper] = fixture.begin(1);
+    std::vector<std::uint64_t> tasks;
+    auto deadline = Clock::now();
+    for (int i = 0; i < 8; ++i) tasks.push_back(fixture.submit(1, number, deadline += 1h));
+    const std::size_t most = fixture.pool->most_records();
+    deadline -= 8h;
+    for (const std::uint64_t task : tasks) {
+        CHECK(fixture.given(task).helper == helper);
+        fixture.pool->act_on_time(deadline += 1h);
+        CHECK(fixture.pool->stuck() == 1);
+        helper->report(task);
+        fixture.settle();
+        CHECK_FALSE(helper->was_told_to_deliver());
+        CHECK(fixture.pool->stuck() == 0);
+    }
+    fixture.end(*helper, ENOSPC);
+    CHECK(fixture.heard.failures.size() == tasks.size());
+    CHECK(fixture.heard.failures.size() + fixture.heard.events + fixture.heard.ends.size() <= most);
 }
 
 TEST_CASE("helper pool: a peer that has its reply may go on with what its helper has not told of yet") {
