@@ -44,7 +44,7 @@ Session::Session(Service& service, Token token, proto::UniqueFd socket, Identifi
       pid_(peer.pid),
       share_(service.shares.of(peer_.identity().uid)),
       audit_(token, audit_peer(peer_.identity(), peer.pid, peer_.role_names(service.tools.policy)), share_) {
-    ++share_.sessions;
+    service_.shares.session_began(share_);
 }
 
 void Session::record_start() {
@@ -169,6 +169,8 @@ bool Session::handle_requests(std::span<const std::byte> message) {
         return false;
     }
     if (share_.limits_requests()) share_.use_requests(requests->size(), received_at_);
+    service_.placement.asked(token_, proto::read_header(message)->cpu, requests->size() == 1 && !pipelines_,
+                             service_.shares.is_alone(share_));
     // One message of replies holds as many as one of requests, each with the longest reason; and so does one entry.
     const std::size_t noted = entry_ == nullptr ? 0 : entry_->count.load(std::memory_order_relaxed);
     const bool fits = (noted + requests->size() <= proto::max_requests &&
@@ -380,7 +382,7 @@ Session::~Session() {
     // What helpers had of it may have been refused after its end.
     service_.audit.settle(audit_, std::chrono::steady_clock::now());
     service_.shares.taken(share_, unread_);
-    --share_.sessions;
+    service_.shares.session_ended(share_);
 }
 
 void Session::retire() {

@@ -25,6 +25,7 @@
 #include "opener/journal.hpp"
 #include "opener/link.hpp"
 #include "opener/metrics.hpp"
+#include "opener/placement.hpp"
 #include "opener/predecessors.hpp"
 #include "opener/session_audit.hpp"
 #include "opener/user_share.hpp"
@@ -44,6 +45,7 @@ struct Service {
     Predecessors& predecessors;
     UserShares& shares;
 
+    Placement placement{};
     Delivery delivery{};
     std::array<proto::Request, proto::max_requests> requests{};
 };

@@ -92,10 +92,22 @@ class UserShares {
     // Of all users together.
     std::size_t unread() const noexcept { return unread_; }
 
+    void session_began(UserShare& share) noexcept {
+        ++share.sessions;
+        ++sessions_;
+    }
+    void session_ended(UserShare& share) noexcept {
+        --share.sessions;
+        --sessions_;
+    }
+    // Nobody else has a session.
+    bool is_alone(const UserShare& share) const noexcept { return share.sessions == sessions_; }
+
   private:
     std::optional<policy::RequestRate> rate_;
     std::size_t most_unread_;
     std::size_t unread_ = 0;
+    std::size_t sessions_ = 0;
     std::unordered_map<std::uint32_t, std::unique_ptr<UserShare>> shares_{};
     std::size_t forget_at_ = 1024;
 };

@@ -169,7 +169,8 @@ void allow_with_conditions(Filter& filter) {
         filter.allow(SCMP_SYS(fcntl), {int_is(1, command)});
     }
     filter.allow(SCMP_SYS(ioctl), {int_is(1, SIOCOUTQ)});  // how much a peer has not read yet
-    filter.allow(SCMP_SYS(sched_setaffinity), {int_is(0, 0)});
+    for (const int call : {SCMP_SYS(sched_getaffinity), SCMP_SYS(sched_setaffinity)})
+        filter.allow(call, {int_is(0, 0)});
     filter.allow(SCMP_SYS(tgkill), {int_is(0, ::getpid())});  // abort(3)
 }
 

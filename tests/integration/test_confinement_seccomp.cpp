@@ -198,6 +198,8 @@ const std::vector<Call>& forbidden_calls() {
         {"setpriority", [](const Things&) { return raw(SYS_setpriority, PRIO_PROCESS, 0, 0); }},
         {"sched_setaffinity of another",
          [](const Things&) { return raw(SYS_sched_setaffinity, ::getppid(), 0, nullptr); }},
+        {"sched_getaffinity of another",
+         [](const Things&) { return raw(SYS_sched_getaffinity, ::getppid(), 0, nullptr); }},
         {"fcntl lease", [](const Things& t) { return raw(SYS_fcntl, t.file.number(), F_SETLEASE, F_UNLCK); }},
         {"fsync", [](const Things& t) { return raw(SYS_fsync, t.file.number()); }},
         {"copy_file_range",
@@ -306,6 +308,11 @@ const std::vector<Call>& needed_calls() {
         {"much memory",
          [](const Things&) {
              return std::vector<char>(std::size_t{64} << 20, 'x').back() == 'x' ? 0L : -1L;
+         }},
+        {"sched_getaffinity",
+         [](const Things&) {
+             cpu_set_t set;
+             return long{::sched_getaffinity(0, sizeof set, &set)};
          }},
         {"sched_setaffinity",
          [](const Things&) {
