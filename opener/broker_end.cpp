@@ -69,6 +69,8 @@ Result<void> Broker::finish_for_helpers() {
 // All but those of which helpers have requests. What is still parked the next generation answers from the journal.
 void Broker::leave_sessions() {
     service_.audit.settle(Clock::time_point::max());
+    // The requests that would commit them go to the next generation, which knows nothing of them.
+    service_.helpers.end_puts();
     for (const Session* session : std::exchange(waiting_, {})) {
         loop_.remove(session->descriptor());
     }

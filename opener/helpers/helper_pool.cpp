@@ -118,6 +118,18 @@ void HelperPool::forget(const Session& session) {
     look_ahead();
 }
 
+void HelperPool::end_puts() {
+    puts_end_ = true;
+    std::vector<Helper*> ended;
+    for (const auto& helper : helpers_)
+        if (helper->puts && helper->state == Helper::State::lasting && helper->further.empty())
+            ended.push_back(helper.get());
+    for (Helper* const helper : ended) {
+        helper->errno_value = 0;
+        lose(*helper);
+    }
+}
+
 void HelperPool::abandon(int errno_value, const char* reason) {
     while (!waiting_.empty()) {
         User& user = users_[waiting_.begin()->second->uid];
@@ -177,6 +189,7 @@ void HelperPool::assign(Helper& helper, User& user) {
     }
     helper.session = task.token;
     helper.uid = task.uid;
+    helper.puts = task.parts.front().request.call == proto::Call::put;
     helper.task = std::move(owned);
     ++user.helpers;
     if (!may_last) return;
@@ -379,7 +392,9 @@ bool HelperPool::take_sent(Helper& helper, const Sent& sent) {
         if (helper.lasting == 0) begin_to_last(helper, sent.job);
         helper.state = Helper::State::lasting;
         come_back(helper);
-        return true;
+        // It hears that its channel is closed.
+        if (puts_end_ && helper.puts) helper.errno_value = 0;
+        return !puts_end_ || !helper.puts;
     }
     end_further(helper, ESTALE, is_over);
     helper.state = Helper::State::closing;

@@ -106,6 +106,8 @@ class HelperPool {
 
     // The session has ended: what was not begun is not.
     void forget(const Session& session);
+    // Ends what goes on and can only be ended by a further request, of which none will come: files that are being put.
+    void end_puts();
     // Ends all tasks: nobody waits for helpers any longer.
     void abandon(int errno_value, const char* reason);
 
@@ -141,6 +143,7 @@ class HelperPool {
         State state = State::idle;
         bool stuck = false;
         std::uint64_t lasting = 0;  // the number of the task that has left something going on; 0: none
+        bool puts = false;          // what goes on is a file that is being put
         int errno_value = EIO;      // how that ended
         Token session = 0;          // it works for, or worked for when it began to last
         std::uint32_t uid = 0;      // whom it works for
@@ -208,6 +211,7 @@ class HelperPool {
     std::size_t stuck_ = 0;
     std::size_t lasting_ = 0;
     std::size_t may_last_ = 0;  // tasks for which a place is kept
+    bool puts_end_ = false;
     std::uint64_t last_number_ = 0;
     std::optional<Clock::time_point> due_{};
     HelperCounters counters_{};

@@ -464,11 +464,14 @@ TEST_CASE("put: another policy knows nothing of what was begun under the one bef
     RunningOpener opener(fixture.directory(), fixture.policy());
     TestPeer peer(opener.socket());
     const std::uint64_t number = filled(peer, path, "new");
+    const UniqueFd before = end_of(opener.broker());
     opener.process().signal(SIGHUP);
-    opener.wait_for_event("start", 1, "reload");
+    // Nor does its broker live on for what nobody can commit.
+    wait_readable(before.borrow());
     CHECK(commit(peer, path, number).status == ESTALE);
     CHECK(fixture.content("put/file") == "old");
     CHECK(replace(peer, path, "new") == 0);
+    CHECK(opener.count_events("transfer-failed") == 0);
 }
 
 TEST_CASE("put: an opener that is not root's replaces that user's files") {
