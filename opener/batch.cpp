@@ -34,7 +34,15 @@ std::expected<GrantedRequest, Outcome> decide_in_batch(const Tools& tools, const
     if (!changes_nothing(request))
         return std::unexpected(
             refused(Step::parse, EINVAL, "all or nothing is for open without changes, stat and readlink"));
-    return decide(tools, peer, request);
+    auto granted = decide(tools, peer, request);
+    if (granted && request.call == proto::Call::open &&
+        granted->grant.rule().delivery == policy::Delivery::stream) {
+        Outcome outcome = refused(Step::deliver, EINVAL, "all or nothing has no streams");
+        outcome.operations = granted->grant.operations();
+        outcome.rule = &granted->grant.rule();
+        return std::unexpected(std::move(outcome));
+    }
+    return granted;
 }
 
 void cancel(Outcome& outcome) {

@@ -19,6 +19,8 @@ using std::chrono::milliseconds;
 
 namespace {
 
+// How long helpers that stay with a stream may take to end it when the generation has to end.
+constexpr milliseconds last_words{500};
 // How long until the broker looks again at sessions that wait for something epoll does not tell, and how long at most when
 // it was in vain again and again.
 constexpr milliseconds first_look{10};
@@ -127,7 +129,9 @@ void Broker::act_on_time() {
     if (phase_ == Phase::serving || phase_ == Phase::handing_over || now < end_by_) return;
     helpers.abandon(EIO,
                     "the opener reloads or stops, and the filesystem did not answer; the outcome is unknown");
-    ended_ = true;
+    // What has been written to streams is in their pipes until their helpers have moved it.
+    ended_ = !helpers.end_lasting();
+    end_by_ = now + last_words;
 }
 
 Result<bool> Broker::serve_link() {

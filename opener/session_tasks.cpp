@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "opener/batch.hpp"
+#include "opener/operations/snapshot.hpp"
 #include "opener/session.hpp"
 #include "proto/payload.hpp"
 
@@ -99,17 +100,29 @@ void Session::submit(std::span<const proto::Request> requests, proto::Batch batc
 
 std::vector<Ruling> Session::task_reported(HelperTask& task, const Report& report) {
     const auto rules = service_.tools.policy.rules();
+    std::uint64_t copied = 0;
+    for (const ReportedOutcome& reported : report.outcomes) copied += reported.copied;
+    // For all or none of them: there are several only in a batch of all or nothing.
+    const bool within_budget =
+        copied == 0 || share_.use_copied_bytes(copied, std::chrono::steady_clock::now());
     std::vector<Ruling> rulings;
     for (std::size_t i = 0; i < task.parts.size(); ++i) {
         const ReportedOutcome& reported = report.outcomes[i];
-        const Outcome outcome{
+        Outcome outcome{
             .errno_value = reported.errno_value,
             .reason = reported.reason,
             .operations = reported.operations,
             .rule = reported.rule && *reported.rule < rules.size() ? &rules[*reported.rule] : nullptr,
             .final_path = reported.final_path,
             .recorded_step = reported.step};
+        const bool over_budget = !within_budget && reported.errno_value == 0;
+        if (over_budget) {
+            outcome.errno_value = EAGAIN;
+            outcome.recorded_step = Step::deliver;
+            outcome.reason = too_many_copies;
+        }
         rulings.push_back(record(task.parts[i].request, outcome, task.received_at));
+        rulings.back().over_budget = over_budget;
         task.parts[i].record = rulings.back().record;
     }
     if (task.batch == proto::Batch::all_or_nothing) rule_together(rulings);

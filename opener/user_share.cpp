@@ -10,7 +10,7 @@ UserShare& UserShares::of(std::uint32_t uid) {
         forget_idle(UserShare::Clock::now());
         forget_at_ = 2 * shares_.size() + 1024;
     }
-    return *shares_.emplace(uid, std::make_unique<UserShare>(rate_)).first->second;
+    return *shares_.emplace(uid, std::make_unique<UserShare>(limits_)).first->second;
 }
 
 void UserShares::forget_idle(UserShare::Clock::time_point now) {

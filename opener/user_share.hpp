@@ -27,8 +27,9 @@ class UserShare {
   public:
     using Clock = TokenBucket::Clock;
 
-    explicit UserShare(const std::optional<policy::RequestRate>& rate) {
-        if (rate) requests_.emplace(rate->rate, rate->burst);
+    explicit UserShare(const policy::Limits& limits)
+        : copied_bytes_(limits.snapshot_bytes_per_second.rate, limits.snapshot_bytes_per_second.burst) {
+        if (const auto& rate = limits.requests_per_second) requests_.emplace(rate->rate, rate->burst);
     }
 
     bool limits_requests() const noexcept { return requests_.has_value(); }
@@ -39,6 +40,12 @@ class UserShare {
     void use_record_bytes(std::size_t count, Clock::time_point now) noexcept {
         record_bytes_.use(count, now);
         wait_for(record_bytes_.usable_at());
+    }
+    // Of snapshots. False: there are none for it now. The last one may be larger than what is left.
+    bool use_copied_bytes(std::uint64_t count, Clock::time_point now) noexcept {
+        if (copied_bytes_.usable_at() > now) return false;
+        copied_bytes_.use(count, now);
+        return true;
     }
     // Its sessions are not read before; in the past as a rule, and cheap to ask for.
     Clock::time_point paused_until() const noexcept { return paused_until_; }
@@ -52,7 +59,7 @@ class UserShare {
 
     unsigned sessions = 0;
     bool is_idle(Clock::time_point now) noexcept {
-        return sessions == 0 && unread == 0 && record_bytes_.is_full(now) &&
+        return sessions == 0 && unread == 0 && record_bytes_.is_full(now) && copied_bytes_.is_full(now) &&
                (!requests_ || requests_->is_full(now));
     }
 
@@ -60,6 +67,7 @@ class UserShare {
     void wait_for(Clock::time_point when) noexcept { paused_until_ = std::max(paused_until_, when); }
 
     std::optional<TokenBucket> requests_{};
+    TokenBucket copied_bytes_;
     TokenBucket record_bytes_{record_bytes_per_second, record_bytes_at_once};
     Clock::time_point paused_until_ = Clock::time_point::min();
 };
@@ -68,7 +76,7 @@ class UserShares {
   public:
     // `most_unread`: descriptors that may be on their way to all users together.
     UserShares(const policy::Limits& limits, std::size_t most_unread)
-        : rate_(limits.requests_per_second), most_unread_(most_unread) {}
+        : limits_(limits), most_unread_(most_unread) {}
 
     // Of this user; valid as long as it counts a session, or something of it is used up.
     UserShare& of(std::uint32_t uid);
@@ -104,7 +112,7 @@ class UserShares {
     bool is_alone(const UserShare& share) const noexcept { return share.sessions == sessions_; }
 
   private:
-    std::optional<policy::RequestRate> rate_;
+    policy::Limits limits_;
     std::size_t most_unread_;
     std::size_t unread_ = 0;
     std::size_t sessions_ = 0;

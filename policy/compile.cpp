@@ -17,6 +17,7 @@ class Directories {
         needs.makes_parents =
             needs.makes_parents || (rule.create.parents && rule.operations.intersects(creating_operations));
         needs.snapshots = needs.snapshots || rule.delivery == Delivery::snapshot;
+        needs.streams = needs.streams || rule.delivery == Delivery::stream;
         needs.devices = needs.devices || (rule.files.types & device_types) != 0;
     }
 
@@ -26,7 +27,7 @@ class Directories {
         for (const auto& [path, needs] : needs_)
             directories.push_back({path, needs.operations, needs.devices,
                                    needs.operations.intersects(creating_operations), needs.snapshots,
-                                   needs.makes_parents});
+                                   needs.streams, needs.makes_parents});
         return directories;
     }
 
@@ -35,6 +36,7 @@ class Directories {
         OperationSet operations{};
         bool devices = false;
         bool snapshots = false;
+        bool streams = false;
         bool makes_parents = false;
     };
     std::map<std::string, Needs> needs_{};

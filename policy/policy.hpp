@@ -156,18 +156,21 @@ struct Directory {
     bool devices = false;        // a rule's files.types has a device
     bool create_owners = false;  // a rule creates here: what is created is given to its owner (needs CHOWN)
     bool snapshots = false;      // a rule delivers copies of what is here
+    bool streams = false;        // a rule delivers it through pipes
     bool makes_parents = false;  // a rule makes missing directories on the way of what it creates
 };
 
-struct RequestRate {
-    std::uint64_t rate = 0;   // requests a second
+struct Rate {
+    std::uint64_t rate = 0;   // a second
     std::uint64_t burst = 0;  // at once, after a pause
 };
 
 struct Limits {
     unsigned connections = 64;  // per uid
     unsigned connections_total = 4096;
-    std::optional<RequestRate> requests_per_second;  // per uid; none: unlimited
+    std::optional<Rate> requests_per_second;  // per uid; none: unlimited
+    // Per uid: bytes of snapshots, which are memory of the peers' that nobody can count once it is theirs.
+    Rate snapshot_bytes_per_second{.rate = std::uint64_t{32} << 20, .burst = std::uint64_t{256} << 20};
     std::chrono::milliseconds reply_timeout{
         60'000};  // how long replies that keep others waiting may be left unread
 };

@@ -272,6 +272,10 @@ void check_settings(Reader& reader, const Node& node, const Rule& rule) {
         reader.wrong(
             mark,
             "deliver: stream expects a rule that allows read or append, and neither write nor truncate");
+    constexpr std::uint8_t only_regular = 1U << static_cast<unsigned>(FileType::regular);
+    if ((rule.delivery == Delivery::snapshot || rule.delivery == Delivery::stream) &&
+        (rule.files.types & ~only_regular) != 0)
+        reader.wrong(mark, "deliver: snapshot and stream are of regular files, expected types: [regular]");
     if (rule.delivery == Delivery::directory && !operations.contains(Operation::list))
         reader.wrong(mark, "deliver: directory in a rule that does not allow list");
 }

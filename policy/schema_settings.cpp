@@ -1,5 +1,8 @@
 // `limits:` and `audit:`.
 #include <limits>
+#include <optional>
+#include <string>
+#include <string_view>
 
 #include "policy/schema.hpp"
 
@@ -12,15 +15,35 @@ constexpr std::uint64_t most_requests = std::numeric_limits<std::uint32_t>::max(
 constexpr std::uint64_t least_file_size = 64U << 10;
 constexpr std::uint64_t most_files = 1000;
 
-constexpr Key<LoadContext, RequestRate> rate_keys[] = {
+std::optional<std::uint64_t> positive_size(LoadContext& context, const Node& node, std::string_view what) {
+    const auto size = context.reader.size(node, what);
+    if (!size || *size != 0) return size;
+    context.reader.wrong(node.mark, std::string(what) + ": expected 1 or more");
+    return std::nullopt;
+}
+
+constexpr Key<LoadContext, Rate> rate_keys[] = {
     {"rate",
-     [](LoadContext& context, const Node& node, RequestRate& rate) {
+     [](LoadContext& context, const Node& node, Rate& rate) {
          if (const auto number = context.reader.number(node, "rate", 1, most_requests)) rate.rate = *number;
      },
      true},
     {"burst",
-     [](LoadContext& context, const Node& node, RequestRate& rate) {
+     [](LoadContext& context, const Node& node, Rate& rate) {
          if (const auto number = context.reader.number(node, "burst", 1, most_requests)) rate.burst = *number;
+     },
+     true},
+};
+
+constexpr Key<LoadContext, Rate> byte_rate_keys[] = {
+    {"rate",
+     [](LoadContext& context, const Node& node, Rate& rate) {
+         if (const auto size = positive_size(context, node, "rate")) rate.rate = *size;
+     },
+     true},
+    {"burst",
+     [](LoadContext& context, const Node& node, Rate& rate) {
+         if (const auto size = positive_size(context, node, "burst")) rate.burst = *size;
      },
      true},
 };
@@ -38,9 +61,14 @@ constexpr Key<LoadContext, Limits> limits_keys[] = {
      }},
     {"requests_per_second",
      [](LoadContext& context, const Node& node, Limits& limits) {
-         RequestRate rate;
+         Rate rate;
          read_mapping(context, node, "requests_per_second", rate_keys, rate);
          limits.requests_per_second = rate;
+     }},
+    {"snapshot_bytes_per_second",
+     [](LoadContext& context, const Node& node, Limits& limits) {
+         read_mapping(context, node, "snapshot_bytes_per_second", byte_rate_keys,
+                      limits.snapshot_bytes_per_second);
      }},
     {"reply_timeout",
      [](LoadContext& context, const Node& node, Limits& limits) {

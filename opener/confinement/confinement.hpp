@@ -74,6 +74,7 @@ struct ModifyingCalls {
     bool make_directories = false;
     bool list = false;      // getdents64
     bool snapshot = false;  // memfd_create, leases, seals
+    bool stream = false;    // pipes
     bool remove = false;
     bool rename = false;
     bool symlink = false;

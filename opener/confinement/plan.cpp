@@ -72,7 +72,7 @@ std::uint64_t capabilities_for(OperationSet operations, bool create_owners) noex
     return capabilities;
 }
 
-ModifyingCalls calls_for(OperationSet operations, bool create_owners, bool snapshots) noexcept {
+ModifyingCalls calls_for(OperationSet operations, bool create_owners, bool snapshots, bool streams) noexcept {
     // What is made has another name at first, and so has what is removed at last.
     constexpr OperationSet by_another_name{Operation::create, Operation::mkdir, Operation::symlink,
                                            Operation::remove};
@@ -85,6 +85,7 @@ ModifyingCalls calls_for(OperationSet operations, bool create_owners, bool snaps
         // remove: for what was left unfinished in a directory.
         .list = operations.intersects({Operation::list, Operation::remove}),
         .snapshot = snapshots,
+        .stream = streams,
         .remove = operations.intersects(by_another_name),
         .rename = operations.contains(Operation::rename) || operations.intersects(by_another_name),
         .symlink = operations.contains(Operation::symlink),
@@ -117,10 +118,11 @@ ConfinementPlan plan_confinement(std::span<const policy::Directory> directories,
     }
     const bool create_owners = std::ranges::any_of(directories, &policy::Directory::create_owners);
     const bool snapshots = std::ranges::any_of(directories, &policy::Directory::snapshots);
+    const bool streams = std::ranges::any_of(directories, &policy::Directory::streams);
     if (account.changes) plan.capabilities = capabilities_for(operations, create_owners);
     // A lease on what is another's (fcntl(2), F_SETLEASE).
     if (account.changes && snapshots) plan.capabilities |= capability_bit(CAP_LEASE);
-    plan.calls = calls_for(operations, create_owners, snapshots);
+    plan.calls = calls_for(operations, create_owners, snapshots, streams);
     return plan;
 }
 

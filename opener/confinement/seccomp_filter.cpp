@@ -193,6 +193,7 @@ void allow_modifying(Filter& filter, FilterFor whom, const ModifyingCalls& calls
     const bool puts = calls.put && whom != FilterFor::broker;
     if (calls.snapshot || puts) filter.allow(SCMP_SYS(fcntl), {int_is(1, F_SETLEASE)});
     if (puts) filter.allow({SCMP_SYS(fsync), SCMP_SYS(copy_file_range)});
+    if (calls.stream) filter.allow({SCMP_SYS(pipe2)});
     if (calls.make_directories) filter.allow({SCMP_SYS(mkdirat)});
     if (calls.remove) filter.allow({SCMP_SYS(unlinkat)});
     if (calls.rename) filter.allow({SCMP_SYS(renameat2)});

@@ -1,6 +1,7 @@
 #include "opener/helpers/helper.hpp"
 
 #include <poll.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
@@ -16,6 +17,7 @@
 #include "opener/execute.hpp"
 #include "opener/helpers/helper_limits.hpp"
 #include "opener/helpers/messages.hpp"
+#include "opener/operations/snapshot.hpp"
 #include "opener/options.hpp"
 #include "proto/channel.hpp"
 
@@ -29,6 +31,14 @@ namespace {
 // A reply that the connection has no room for is tried again this often: nothing tells when descriptors on their way to
 // others have been taken (ETOOMANYREFS).
 constexpr int try_again_after_ms = 10;
+
+std::uint64_t copied_bytes(const Outcome& outcome) {
+    struct stat status;
+    if (!outcome.file || outcome.rule->delivery != policy::Delivery::snapshot) return 0;
+    return ::fstat(outcome.file->descriptor().number(), &status) == 0
+               ? static_cast<std::uint64_t>(status.st_size)
+               : 0;
+}
 
 class Helper {
   public:
@@ -61,10 +71,11 @@ class Helper {
     // broker has.
     void stay_with_work() {
         while (!work_->done()) {
-            std::array events{pollfd{channel_.number(), POLLIN, 0}, pollfd{connection_.number(), 0, 0},
-                              work_->awaited()};
+            std::array events{pollfd{channel_.number(), POLLIN | POLLRDHUP, 0},
+                              pollfd{connection_.number(), 0, 0}, work_->awaited()};
             if (::poll(events.data(), events.size(), -1) < 0) continue;
-            if (((events[0].revents | events[1].revents) & (POLLHUP | POLLERR)) != 0) return work_->end();
+            const int ends = POLLHUP | POLLERR | POLLRDHUP;
+            if (((events[0].revents | events[1].revents) & ends) != 0) return work_->end();
             if (events[2].revents != 0) work_->go_on();
             if (events[0].revents != 0) serve();
         }
@@ -146,6 +157,7 @@ class Helper {
             reported.operations = outcome.operations;
             if (outcome.rule != nullptr)
                 reported.rule = static_cast<std::uint32_t>(outcome.rule - tools_.policy.rules().data());
+            reported.copied = copied_bytes(outcome);
             reported.reason = outcome.recorded_reason();
             reported.final_path = outcome.final_path;
         }
@@ -155,6 +167,8 @@ class Helper {
     void deliver(const Job& job, const Verdict& verdict) {
         std::unique_ptr<LastingWork> begun;
         for (std::size_t i = 0; i < count_; ++i) {
+            if (verdict.rulings[i].over_budget)
+                outcomes_[i] = refused(Step::deliver, EAGAIN, too_many_copies);
             if (verdict.rulings[i].may_leave && outcomes_[i].lasting != nullptr)
                 begun = std::move(outcomes_[i].lasting);
             delivery_.add(requests_[i].id, std::move(outcomes_[i]), verdict.rulings[i].record,

@@ -1,6 +1,7 @@
 #include "opener/helpers/helper_pool.hpp"
 
 #include <sys/random.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <cstring>
@@ -145,6 +146,17 @@ void HelperPool::abandon(int errno_value, const char* reason) {
         leave_behind(*helper);
     }
     look_ahead();
+}
+
+bool HelperPool::end_lasting() {
+    bool any = false;
+    for (const auto& helper : helpers_) {
+        if (helper->lasting == 0 || std::exchange(helper->told_to_end, true)) continue;
+        // Its own messages still come: the last one tells how it ended.
+        ::shutdown(helper->channel.number(), SHUT_WR);
+        any = true;
+    }
+    return any;
 }
 
 // ---- who is next ---------------------------------------------------------------------------------------
@@ -369,7 +381,8 @@ bool HelperPool::take_report(Helper& helper, const Report& report) {
         rulings = owner_->reported(*helper.task, report);
         helper.task->reported = true;
         for (std::size_t i = 0; i < rulings.size(); ++i)
-            if (rulings[i].may_leave && report.outcomes[i].errno_value == 0) ++helper.task->granted;
+            if (rulings[i].may_leave && !rulings[i].over_budget && report.outcomes[i].errno_value == 0)
+                ++helper.task->granted;
     }
     helper.state = helper.task           ? Helper::State::delivering
                    : helper.lasting != 0 ? Helper::State::lasting

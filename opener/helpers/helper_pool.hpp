@@ -113,6 +113,8 @@ class HelperPool {
 
     // Helpers that stay with what a task has left going on.
     std::size_t lasting() const noexcept { return lasting_; }
+    // Tells those that have not been told yet to bring it to an end now. False: there are none.
+    bool end_lasting();
     // Tasks of which no end has been told.
     std::size_t unfinished() const noexcept { return unfinished_; }
     // Whether a task has not ended, or has left something going on.
@@ -145,9 +147,10 @@ class HelperPool {
         std::uint64_t lasting = 0;  // the number of the task that has left something going on; 0: none
         bool puts = false;          // what goes on is a file that is being put
         int errno_value = EIO;      // how that ended
-        Token session = 0;          // it works for, or worked for when it began to last
-        std::uint32_t uid = 0;      // whom it works for
-        std::unique_ptr<HelperTask> task{};                 // until its end has been told
+        bool told_to_end = false;
+        Token session = 0;                   // it works for, or worked for when it began to last
+        std::uint32_t uid = 0;               // whom it works for
+        std::unique_ptr<HelperTask> task{};  // until its end has been told
         std::deque<std::unique_ptr<HelperTask>> further{};  // about what lasts; one after the other
         Clock::time_point due{};                            // by then the next message must have come
         HeldUp last{};  // what it was given last, the first request of that

@@ -74,6 +74,7 @@ ReportedOutcome read_outcome(FieldReader& reader) {
     outcome.step = static_cast<proto::Step>(step);
     outcome.operations = policy::OperationSet::from_bits(reader.number<std::uint16_t>());
     if (const auto rule = reader.number<std::uint32_t>(); rule != 0) outcome.rule = rule - 1;
+    outcome.copied = reader.number<std::uint64_t>();
     outcome.reason = reader.text();
     outcome.final_path = reader.text();
     const bool done = outcome.errno_value == 0;
@@ -126,6 +127,7 @@ std::vector<std::byte> write_report(const Report& report) {
         writer.number(static_cast<std::uint8_t>(outcome.step));
         writer.number(outcome.operations.bits());
         writer.number(outcome.rule ? *outcome.rule + 1 : std::uint32_t{0});
+        writer.number(outcome.copied);
         writer.text(outcome.reason.substr(0, proto::max_reason_length));
         const std::string_view final_path = outcome.final_path.substr(0, room);
         room -= final_path.size();
@@ -141,6 +143,7 @@ std::vector<std::byte> write_verdict(std::uint64_t job, std::span<const Ruling> 
     for (const Ruling& ruling : rulings) {
         writer.number(ruling.record);
         writer.number(static_cast<std::uint8_t>(ruling.may_leave));
+        writer.number(static_cast<std::uint8_t>(ruling.over_budget));
     }
     return std::move(writer).take();
 }
@@ -152,6 +155,7 @@ std::optional<Verdict> read_verdict(std::span<const std::byte> message) {
     for (std::uint32_t i = 0; i < count && reader.sound(); ++i) {
         Ruling ruling{.record = reader.number<std::uint64_t>()};
         ruling.may_leave = reader.number<std::uint8_t>() != 0;
+        ruling.over_budget = reader.number<std::uint8_t>() != 0;
         verdict.rulings.push_back(ruling);
     }
     if (!reader.finished()) return std::nullopt;

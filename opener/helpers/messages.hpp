@@ -47,12 +47,13 @@ struct ReportedOutcome {
     proto::Step step = proto::Step::none;
     policy::OperationSet operations{};
     std::optional<std::uint32_t> rule{};  // index among Policy::rules()
+    std::uint64_t copied = 0;             // bytes of memory that its snapshot takes
     std::string_view reason{};            // at most proto::max_reason_length bytes
     // As in Outcome. The last ones of a batch are cut short where all together are longer than most_final_paths.
     std::string_view final_path{};
 };
 // What a message has room for besides as many outcomes as there can be, each with the longest reason.
-inline constexpr std::size_t most_final_paths = std::size_t{12} << 10;
+inline constexpr std::size_t most_final_paths = std::size_t{10} << 10;
 struct Report {
     std::uint64_t job = 0;
     std::vector<ReportedOutcome> outcomes{};  // one for each request
@@ -62,6 +63,7 @@ std::vector<std::byte> write_report(const Report& report);
 struct Ruling {
     std::uint64_t record = 0;  // the number of its audit record
     bool may_leave = false;    // else the peer is told that it could not be put on record
+    bool over_budget = false;  // the peer is told that, and gets nothing: too_many_copies
 };
 // No rulings: drop it, the peer has been answered.
 std::vector<std::byte> write_verdict(std::uint64_t job, std::span<const Ruling> rulings);

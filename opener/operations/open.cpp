@@ -5,6 +5,7 @@
 
 #include "opener/operations/names.hpp"
 #include "opener/operations/snapshot.hpp"
+#include "opener/operations/stream.hpp"
 
 namespace fdbroker::opener {
 
@@ -35,7 +36,7 @@ Done<Answer> open_existing(const Work& work, const policy::Grant& grant) {
     if (flags.wants(O_TRUNC) && file->status().type == FileType::regular &&
         ::ftruncate(file->descriptor().number(), 0) != 0)
         return call_failed(Step::deliver);
-    if (copied && file->status().type == FileType::regular) return deliver_snapshot(*file, grant.rule());
+    if (copied) return deliver_snapshot(*file, grant.rule());
     auto deliverable = Inspector::deliver(std::move(*file), flags);
     if (!deliverable) return stop_at(Step::inspect, deliverable.error());
     return Answer{.file = std::move(*deliverable)};
@@ -53,12 +54,8 @@ Done<Answer> create(const Work& work, const policy::Grant& grant) {
     return Answer{.file = DeliverableFile::made_here(std::move(*file))};
 }
 
-}  // namespace
-
-Done<Answer> open_file(const Work& work, const policy::Grant& grant) {
+Done<Answer> open_as_asked(const Work& work, const policy::Grant& grant) {
     const OpenFlags flags = work.granted.flags;
-    if (grant.rule().delivery == policy::Delivery::stream)
-        return stop_at(Step::deliver, {EOPNOTSUPP, "this version has no deliver: stream"});
     if (!flags.wants(O_CREAT)) return open_existing(work, grant);
     const bool exclusive = flags.wants(O_EXCL);
     for (unsigned tries = 1;; ++tries) {
@@ -72,6 +69,26 @@ Done<Answer> open_file(const Work& work, const policy::Grant& grant) {
         if (made || exclusive || made.error().errno_value != EEXIST) return made;
         if (tries == most_tries) return stop_at(Step::resolve, {EAGAIN, "its name comes and goes"});
     }
+}
+
+Done<Answer> open_stream(const Work& work, const policy::Grant& grant) {
+    const OpenFlags flags = work.granted.flags;
+    if (const auto obstacle = refuse_stream(flags)) return stop_at(Step::deliver, *obstacle);
+    if (!work.place.may_block()) return not_here();
+    if (!work.place.may_last())
+        return stop_at(Step::deliver, {EAGAIN, "too many files are being put or streamed"});
+    auto pipe = make_pipe(flags);
+    if (!pipe) return std::unexpected(pipe.error());
+    auto opened = open_as_asked(work, grant);
+    if (!opened) return opened;
+    return deliver_stream(std::move(*opened->file), std::move(*pipe), flags);
+}
+
+}  // namespace
+
+Done<Answer> open_file(const Work& work, const policy::Grant& grant) {
+    return grant.rule().delivery == policy::Delivery::stream ? open_stream(work, grant)
+                                                             : open_as_asked(work, grant);
 }
 
 }  // namespace fdbroker::opener

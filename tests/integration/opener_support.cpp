@@ -117,6 +117,15 @@ std::vector<pid_t> children_of(pid_t pid) {
     return children;
 }
 
+// The zygotes are the broker's children, the helpers theirs.
+std::vector<pid_t> helpers_of(pid_t broker) {
+    std::vector<pid_t> helpers;
+    for (const pid_t zygote : children_of(broker)) {
+        for (const pid_t helper : children_of(zygote)) helpers.push_back(helper);
+    }
+    return helpers;
+}
+
 pid_t newest_child(pid_t pid) {
     const auto children = children_of(pid);
     if (children.empty()) throw std::runtime_error("process " + std::to_string(pid) + " has no child");

@@ -137,6 +137,11 @@ const std::vector<Call>& forbidden_calls() {
         {"userfaultfd", [](const Things&) { return raw(SYS_userfaultfd, ~0); }},
         {"keyctl", [](const Things&) { return raw(SYS_keyctl, KEYCTL_CLEAR, 0); }},
         {"memfd_create", [](const Things&) { return raw(SYS_memfd_create, "m", MFD_CLOEXEC); }},
+        {"pipe2",
+         [](const Things&) {
+             int ends[2];
+             return raw(SYS_pipe2, ends, O_CLOEXEC);
+         }},
         {"chmod", [](const Things& t) { return raw(SYS_fchmodat, AT_FDCWD, t.path.c_str(), 0600); }},
         {"fchmod", [](const Things& t) { return raw(SYS_fchmod, t.file.number(), 0600); }},
         {"chown", [](const Things& t) { return raw(SYS_fchownat, AT_FDCWD, t.path.c_str(), 0, 0, 0); }},
@@ -407,6 +412,7 @@ TEST_CASE("seccomp filter: each group of modifying calls opens its own calls and
         {&ModifyingCalls::make_directories, {"mkdirat"}},
         {&ModifyingCalls::list, {"getdents64"}},
         {&ModifyingCalls::snapshot, {"memfd_create", "fcntl lease"}},
+        {&ModifyingCalls::stream, {"pipe2"}},
         {&ModifyingCalls::remove, {"unlinkat"}},
         {&ModifyingCalls::rename, {"renameat2"}},
         {&ModifyingCalls::symlink, {"symlinkat"}},

@@ -27,19 +27,6 @@
 using namespace fdbroker;
 using namespace fdbroker::test;
 
-namespace {
-
-// The zygotes are the broker's children, the helpers theirs.
-std::vector<pid_t> helpers_of(pid_t broker) {
-    std::vector<pid_t> helpers;
-    for (const pid_t zygote : children_of(broker)) {
-        for (const pid_t helper : children_of(zygote)) helpers.push_back(helper);
-    }
-    return helpers;
-}
-
-}  // namespace
-
 TEST_CASE(
     "helpers: a filesystem that hangs in LOOKUP or OPEN delays nobody else, and its requests end in time") {
     FDBROKER_SKIP_UNLESS(has_fuse(), "needs root, a mount namespace and /dev/fuse");

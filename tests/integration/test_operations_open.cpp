@@ -186,7 +186,6 @@ TEST_CASE("snapshot: a sealed copy, and none while somebody may write to the fil
         CHECK_FALSE(write_to(copy, "x"));
         CHECK(::lseek(copy.fd.number(), 0, SEEK_CUR) == 0);
         CHECK(peer.open(large).status == EFBIG);
-        CHECK(peer.open(fixture.at("streamed/file")).status == EOPNOTSUPP);
     });
     const proto::UniqueFd writer(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
     with_peer(fixture, [&](TestPeer& peer) {
@@ -194,6 +193,25 @@ TEST_CASE("snapshot: a sealed copy, and none while somebody may write to the fil
         CHECK(refused.status == EAGAIN);
         CHECK(refused.step == Step::deliver);
     });
+}
+
+TEST_CASE("snapshot: a user gets so many bytes of them, and others theirs") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    const std::string path = fixture.file("copied/file", std::string(600, 'x'));
+    RunningOpener opener(fixture.directory(),
+                         fixture.policy() + "limits: {snapshot_bytes_per_second: {rate: 1, burst: 1000}}\n");
+    run_as(some_user, [&] {
+        TestPeer peer(opener.socket());
+        CHECK(peer.open(path).content().size() == 600);
+        CHECK(peer.open(path).content().size() == 600);
+        const auto refused = peer.open(path);
+        CHECK(refused.status == EAGAIN);
+        CHECK(refused.step == Step::deliver);
+        CHECK_FALSE(refused.fd);
+    });
+    run_as(other_user, [&] { CHECK(TestPeer(opener.socket()).open(path).status == 0); });
+    CHECK(opener.stop() == 0);
 }
 
 TEST_CASE("batch: all or nothing delivers none unless all succeed, and is for what changes nothing") {

@@ -164,6 +164,13 @@ TEST_CASE("confinement: what gets its name by a rename, or loses it after one, m
     CHECK_FALSE(plan_confinement({{directory("/srv", {Operation::write})}}, broker).calls.rename);
 }
 
+TEST_CASE("confinement: pipes are for rules that deliver streams") {
+    policy::Directory log = directory("/var/log/app", {Operation::append});
+    CHECK_FALSE(plan_confinement({{log}}, broker).calls.stream);
+    log.streams = true;
+    CHECK(plan_confinement({{log}}, broker).calls.stream);
+}
+
 TEST_CASE("confinement: a policy that only reads gets no call that modifies") {
     const ConfinementPlan plan =
         plan_confinement({{directory("/srv", {Operation::read, Operation::stat, Operation::list,

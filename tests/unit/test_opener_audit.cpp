@@ -198,7 +198,7 @@ TEST_CASE("audit trail: of a generation that finishes, as many records are made 
     auto ring = AuditRing::create();
     REQUIRE(ring);
     AuditTrail trail(&*ring, 3, "");
-    UserShare share(std::nullopt);
+    UserShare share(policy::Limits{});
     SessionAudit session(1, R"("peer":{})", share);
     ring->continue_at(10);
     trail.continue_with(2);
@@ -235,7 +235,7 @@ TEST_CASE("audit trail: only what the policy wants is recorded, and an unrecorde
     auto ring = AuditRing::create();
     REQUIRE(ring);
     AuditTrail trail(&*ring, 3, "");
-    UserShare share(std::nullopt);
+    UserShare share(policy::Limits{});
     SessionAudit session(1, R"("peer":{})", share);
     const DecisionRecord allowed{};
     const DecisionRecord refused{.errno_value = EACCES};

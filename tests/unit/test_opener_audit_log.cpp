@@ -216,7 +216,7 @@ TEST_CASE("audit log: a full disk stops grants, loses no record and leaves whole
         AuditLog log = fixture.log();
         log.begin(1, &ring);
         AuditTrail trail(&ring, 1, "");
-        UserShare share(std::nullopt);
+        UserShare share(policy::Limits{});
         SessionAudit session(1, R"("peer":{})", share);
         const auto granted = [&] {
             return trail.decision(session, {.path = "/some/file"}, AuditTrail::Clock::now());

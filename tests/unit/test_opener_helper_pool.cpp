@@ -1,5 +1,6 @@
 // The broker's end of helpers, with this test as their zygote and as the helpers, honest ones and others.
 #include <doctest/doctest.h>
+#include <poll.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -50,10 +51,12 @@ struct Heard final : HelperPool::Owner {
     // The session that ends when it is told of a failure, as one does whose peer has gone.
     HelperPool* pool = nullptr;
     const Session* ends_by_failure = nullptr;
+    bool over_budget = false;
 
     BorrowedFd connection_of(const HelperTask&) override { return connection.test.borrow(); }
     std::vector<Ruling> reported(HelperTask&, const Report& report) override {
-        return std::vector<Ruling>(report.outcomes.size(), {.record = 1, .may_leave = may_leave});
+        return std::vector<Ruling>(report.outcomes.size(),
+                                   {.record = 1, .may_leave = may_leave, .over_budget = over_budget});
     }
     void delivered(HelperTask& task, const Sent& end) override { sent[task.number] = end; }
     void failed(HelperTask& task, int errno_value, const char*) override {
@@ -97,6 +100,10 @@ class FakeHelper {
     }
     void say(const std::vector<std::byte>& message) {
         REQUIRE(proto::send(channel_.borrow(), message, {}, proto::Wait::never));
+    }
+    bool is_told_to_end() {
+        pollfd event{channel_.number(), POLLRDHUP, 0};
+        return ::poll(&event, 1, 0) == 1;
     }
     bool is_let_go() {
         const auto message = proto::receive(channel_.borrow(), buffer_, proto::Wait::never);
@@ -310,6 +317,14 @@ TEST_CASE("helper pool: a helper that lasts without leave, or delivers what nobo
         fixture.say(helper, write_sent({.job = number, .descriptors = 1}));
         check_let_go(helper, number);
     }
+    SUBCASE("a descriptor of a copy that there is no budget for") {
+        fixture.heard.over_budget = true;
+        const std::uint64_t number = fixture.submit(1);
+        FakeHelper& helper = *fixture.given(number).helper;
+        fixture.report(helper, number);
+        fixture.say(helper, write_sent({.job = number, .descriptors = 1}));
+        check_let_go(helper, number);
+    }
     SUBCASE("no place for what lasts") {
         for (std::size_t i = 0; i < most_lasting_helpers_of_user; ++i) fixture.begin(1);
         const std::uint64_t number = fixture.submit(1);
@@ -342,6 +357,23 @@ TEST_CASE("helper pool: a helper that lasts without leave, or delivers what nobo
         fixture.say(helper, write_ended(0));
         check_let_go(helper, number);
     }
+}
+
+TEST_CASE("helper pool: one that lasts is told once to end, and is there until it has") {
+    Fixture fixture;
+    const auto [number, helper] = fixture.begin(1);
+    const std::uint64_t other = fixture.submit(1);
+    FakeHelper& at_work = *fixture.given(other).helper;
+    CHECK_FALSE(helper->is_told_to_end());
+    CHECK(fixture.pool->end_lasting());
+    CHECK_FALSE(fixture.pool->end_lasting());
+    CHECK(helper->is_told_to_end());
+    CHECK_FALSE(at_work.is_told_to_end());
+    fixture.settle();
+    CHECK(fixture.pool->lasting() == 1);
+    fixture.end(*helper);
+    CHECK(fixture.pool->lasting() == 0);
+    CHECK(fixture.heard.ends == std::vector{0});
 }
 
 TEST_CASE("helper pool: what goes on takes further tasks, one at a time, each with an end of its own") {

@@ -16,7 +16,7 @@ namespace {
 
 std::vector<std::byte> a_report() {
     Report report{.job = 7};
-    report.outcomes.push_back({.operations = {Operation::read}, .rule = 0});
+    report.outcomes.push_back({.operations = {Operation::read}, .rule = 0, .copied = 4711});
     report.outcomes.push_back(
         {.errno_value = ENOENT, .step = Step::resolve, .operations = {Operation::list}, .reason = "gone"});
     return write_report(report);
@@ -73,6 +73,7 @@ TEST_CASE("helper messages: a report tells what became of each request") {
     REQUIRE(read->report.outcomes.size() == 2);
     CHECK(read->report.outcomes[0].errno_value == 0);
     CHECK(read->report.outcomes[0].rule == 0);
+    CHECK(read->report.outcomes[0].copied == 4711);
     CHECK(read->report.outcomes[1].errno_value == ENOENT);
     CHECK(read->report.outcomes[1].step == Step::resolve);
     CHECK(read->report.outcomes[1].operations == OperationSet{Operation::list});
@@ -81,14 +82,16 @@ TEST_CASE("helper messages: a report tells what became of each request") {
 }
 
 TEST_CASE("helper messages: verdicts and what follows them arrive as they were sent") {
-    const Ruling rulings[] = {{.record = 12, .may_leave = true}, {.record = 0, .may_leave = false}};
+    const Ruling rulings[] = {{.record = 12, .may_leave = true}, {.may_leave = false, .over_budget = true}};
     const auto verdict = read_verdict(write_verdict(7, rulings));
     REQUIRE(verdict);
     CHECK(verdict->job == 7);
     REQUIRE(verdict->rulings.size() == 2);
     CHECK(verdict->rulings[0].record == 12);
     CHECK(verdict->rulings[0].may_leave);
+    CHECK_FALSE(verdict->rulings[0].over_budget);
     CHECK_FALSE(verdict->rulings[1].may_leave);
+    CHECK(verdict->rulings[1].over_budget);
     CHECK(read_verdict(write_verdict(7, {}))->rulings.empty());
 
     const auto sent = read_from_helper(write_sent({.job = 7, .descriptors = 2, .errno_value = EPIPE}));

@@ -27,7 +27,7 @@ const Clock::time_point start = Clock::time_point() + seconds(1000);
 struct Fixture {
     AuditRing ring = *AuditRing::create();
     AuditTrail trail{&ring, 1, ""};
-    UserShare share{std::nullopt};
+    UserShare share{policy::Limits{}};
     SessionAudit session{1, R"("peer":{})", share};
 
     AuditTrail::Recorded refuse(std::string_view path, std::uint32_t request, Clock::time_point now) {
@@ -81,7 +81,7 @@ TEST_CASE("token bucket: a small burst is enough for timers of a millisecond to 
 }
 
 TEST_CASE("user share: whoever uses up one thing waits, and users who need nothing more are forgotten") {
-    UserShares shares({.requests_per_second = policy::RequestRate{10, 10}}, 8000);
+    UserShares shares({.requests_per_second = policy::Rate{10, 10}}, 8000);
     UserShare& share = shares.of(1);
     CHECK(&shares.of(1) == &share);
     CHECK(share.limits_requests());
@@ -98,7 +98,22 @@ TEST_CASE("user share: whoever uses up one thing waits, and users who need nothi
     --share.sessions;
     shares.forget_idle(start + std::chrono::hours(1));
     CHECK(shares.of(1).paused_until() < start);
-    CHECK(!UserShare(std::nullopt).limits_requests());
+    CHECK(!UserShare(policy::Limits{}).limits_requests());
+}
+
+TEST_CASE("user share: who has had his bytes of snapshots gets none until there are some again") {
+    UserShares shares({.requests_per_second = {}, .snapshot_bytes_per_second = {.rate = 1000, .burst = 5000}},
+                      8000);
+    UserShare& share = shares.of(1);
+    CHECK(share.use_copied_bytes(4000, start));
+    CHECK(share.use_copied_bytes(4000, start));
+    CHECK_FALSE(share.use_copied_bytes(1, start));
+    CHECK_FALSE(share.use_copied_bytes(1, start + seconds(3)));
+    CHECK_FALSE(share.is_idle(start + seconds(3)));
+    CHECK(share.use_copied_bytes(1, start + seconds(4)));
+    CHECK(shares.of(2).use_copied_bytes(1, start));
+    // It is nothing that a session waits for.
+    CHECK(share.paused_until() < start);
 }
 
 TEST_CASE("user share: however many users leave descriptors unread, there is room for one more") {
@@ -197,7 +212,7 @@ TEST_CASE(
         fixture.records();
     }
     CHECK(made * 6 * long_path.size() <= record_bytes_at_once + 6 * 4096);
-    UserShare other(std::nullopt);
+    UserShare other(policy::Limits{});
     SessionAudit session(2, R"("peer":{})", other);
     for (int i = 0; i < 10; ++i) {
         fixture.trail.session_event(session, "session-start", "", start);

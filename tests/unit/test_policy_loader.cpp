@@ -236,6 +236,13 @@ TEST_CASE("loader: a delivery that the rule's operations cannot have is an error
                  "deliver: snapshot in a rule that allows more than reading");
     check_begins(rule_error("allow: [stat], paths: [/x], deliver: snapshot"), "deliver: snapshot");
     check_begins(setting_error("deliver: stream"), "deliver: stream expects");
+    for (const std::string delivery : {"stream", "snapshot"}) {
+        check_begins(
+            rule_error("allow: [read], paths: [/x], files: {types: [regular, fifo]}, deliver: " + delivery),
+            "deliver: snapshot and stream are of regular files");
+        CHECK(
+            rule_with("allow: [read], paths: [/x], files: {types: [regular]}, deliver: " + delivery).allows);
+    }
     check_begins(rule_error("allow: [stat], paths: [/x], deliver: stream"), "deliver: stream expects");
     check_begins(rule_error("allow: [read], paths: [/x], deliver: directory"),
                  "deliver: directory in a rule");
@@ -376,6 +383,13 @@ TEST_CASE("loader: limits and audit") {
     CHECK(errors_of("version: 1\nlimits: {connections: many, connections_total: '5', conections: 1}\n")
               .size() == 3);
     CHECK(errors_of("version: 1\nlimits: {requests_per_second: 5}\n").size() == 1);
+    CHECK(policy.limits().snapshot_bytes_per_second.rate == 32U << 20);
+    const Policy snapshots =
+        load_text("version: 1\nlimits: {snapshot_bytes_per_second: {rate: 1MiB, burst: 4MiB}}\n");
+    CHECK(snapshots.limits().snapshot_bytes_per_second.rate == 1U << 20);
+    CHECK(snapshots.limits().snapshot_bytes_per_second.burst == 4U << 20);
+    CHECK(errors_of("version: 1\nlimits: {snapshot_bytes_per_second: {rate: 0, burst: 4MiB}}\n") ==
+          Errors{"policy.yaml:2:44: limits: rate: expected 1 or more"});
     CHECK(errors_of("version: 1\nlimits: {requests_per_second: {rate: 5}}\n") ==
           Errors{"policy.yaml:2:31: limits: requests_per_second: the key \"burst\" is missing"});
     CHECK(errors_of("version: 1\naudit: {refused: no, on_failure: ignore, all: true}\n").size() == 3);

@@ -1,0 +1,397 @@
+// deliver: stream through a real opener: what goes through, when it ends, and what nobody can do with it.
+#include <doctest/doctest.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <climits>
+#include <csignal>
+#include <filesystem>
+#include <optional>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "tests/integration/opener_support.hpp"
+#include "tests/support/child.hpp"
+#include "tests/support/descriptors.hpp"
+#include "tests/support/verdict.hpp"
+#include "tests/support/wait.hpp"
+
+using namespace fdbroker;
+using namespace fdbroker::test;
+using proto::Step;
+
+namespace {
+
+constexpr std::uint32_t appending = O_WRONLY | O_APPEND;
+// More than a pipe holds, so that whoever does not read keeps its stream going.
+const std::string large(std::size_t{1} << 20, 'x');
+constexpr std::size_t streams_of_user = 16;
+
+struct Fixture {
+    TempDir directory{TempDir::Place::var_tmp, 0755};
+    std::string data = directory / "data";
+
+    Fixture() {
+        make_directory(data, {.mode = 0700});
+        write_file(data + "/large", large);
+        write_file(data + "/log", "first\n");
+    }
+    std::string policy() const {
+        return "version: 1\nrules:\n  - name: streams\n    allow: [read, append, create, list]\n    paths: "
+               "[\"" +
+               data +
+               "/**\"]\n    deliver: stream\n    create: {mode: \"0640\"}\n    files: {max_size: 2MiB}\n";
+    }
+};
+
+void write_all(const TestPeer::Answer& stream, const std::string& text) {
+    for (std::size_t done = 0; done < text.size();) {
+        const ssize_t size = ::write(stream.fd.number(), text.data() + done, text.size() - done);
+        REQUIRE(size > 0);
+        done += static_cast<std::size_t>(size);
+    }
+}
+
+std::string rest_of(const TestPeer::Answer& stream) {
+    std::string text;
+    std::vector<char> buffer(1 << 16);
+    for (;;) {
+        const ssize_t size = ::read(stream.fd.number(), buffer.data(), buffer.size());
+        REQUIRE(size >= 0);
+        if (size == 0) return text;
+        text.append(buffer.data(), static_cast<std::size_t>(size));
+    }
+}
+
+void wait_for_size(const std::string& path, std::size_t size) {
+    wait_for_content(path, "what was written", [&](const std::string& text) { return text.size() >= size; });
+}
+
+// Nobody reads any more what is written to it.
+void wait_until_closed(const TestPeer::Answer& stream) {
+    CHECK((wait_for_events(stream.fd.borrow(), 0) & POLLERR) != 0);
+}
+
+// The one process that stays with a stream, held so that the pipe keeps what is written.
+class HeldHelper {
+  public:
+    explicit HeldHelper(const RunningOpener& opener) {
+        const auto helpers = helpers_of(opener.broker());
+        REQUIRE(helpers.size() == 1);
+        pid_ = helpers.front();
+        end_ = end_of(pid_);
+        ::kill(pid_, SIGSTOP);
+        wait_until_stopped(pid_);
+    }
+    void let_go() const { ::kill(pid_, SIGCONT); }
+    void wait_for_end() const { wait_readable(end_.borrow()); }
+
+  private:
+    pid_t pid_ = 0;
+    proto::UniqueFd end_{};
+};
+
+}  // namespace
+
+TEST_CASE("stream: read from its beginning to its end, and in no other way") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    RunningOpener opener(fixture.directory, fixture.policy());
+    run_as(some_user, [&] {
+        TestPeer peer(opener.socket());
+        const auto stream = peer.open(fixture.data + "/large");
+        REQUIRE(stream.status == 0);
+        struct stat status{};
+        REQUIRE(::fstat(stream.fd.number(), &status) == 0);
+        CHECK(S_ISFIFO(status.st_mode));
+        CHECK(::fcntl(stream.fd.number(), F_GETFL) == O_RDONLY);
+        CHECK(::lseek(stream.fd.number(), 0, SEEK_SET) < 0);
+        CHECK(::mmap(nullptr, 1, PROT_READ, MAP_SHARED, stream.fd.number(), 0) == MAP_FAILED);
+        // The other end is the broker's.
+        const std::string name = "/proc/self/fd/" + std::to_string(stream.fd.number());
+        CHECK(::open(name.c_str(), O_WRONLY | O_CLOEXEC) < 0);
+        CHECK(rest_of(stream) == large);
+
+        const auto impatient = peer.open(fixture.data + "/large", O_NONBLOCK);
+        CHECK(::fcntl(impatient.fd.number(), F_GETFL) == (O_RDONLY | O_NONBLOCK));
+    });
+    CHECK(opener.stop() == 0);
+}
+
+TEST_CASE("stream: what is written comes behind what is there, whatever its writer does") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    const std::string log = fixture.data + "/log";
+    RunningOpener opener(fixture.directory, fixture.policy());
+    run_as(some_user, [&] {
+        TestPeer peer(opener.socket());
+        const auto stream = peer.open(log, appending);
+        REQUIRE(stream.status == 0);
+        CHECK(::ftruncate(stream.fd.number(), 0) < 0);
+        CHECK(::fallocate(stream.fd.number(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4) < 0);
+        CHECK(::pwrite(stream.fd.number(), "x", 1, 0) < 0);
+        CHECK(::fcntl(stream.fd.number(), F_SETFL, O_NONBLOCK) == 0);
+        CHECK(::fcntl(stream.fd.number(), F_SETFL, 0) == 0);
+        const std::string name = "/proc/self/fd/" + std::to_string(stream.fd.number());
+        CHECK(::open(name.c_str(), O_RDONLY | O_CLOEXEC) < 0);
+        write_all(stream, "second\n");
+        const auto synchronous = peer.open(log, appending | O_SYNC);
+        write_all(synchronous, large);
+    });
+    wait_for_size(log, 13 + large.size());
+    const std::string text = read_file(log);
+    CHECK(text.starts_with("first\n"));
+    CHECK(text.find("second\n") != std::string::npos);
+    CHECK(text.size() == 13 + large.size());
+    CHECK(opener.stop() == 0);
+}
+
+TEST_CASE("stream: what is written in one piece stays in one piece beside another stream's") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    const std::string log = fixture.data + "/new";
+    constexpr int pieces = 200;
+    RunningOpener opener(fixture.directory, fixture.policy());
+    {
+        TestPeer peer(opener.socket());
+        const auto one = peer.open(log, appending | O_CREAT), other = peer.open(log, appending | O_CREAT);
+        struct stat status{};
+        REQUIRE(::stat(log.c_str(), &status) == 0);
+        CHECK((status.st_mode & 07777) == 0640);
+        for (int piece = 0; piece < pieces; ++piece) {
+            write_all(one, std::string(PIPE_BUF - 100, 'a') + "\n");
+            write_all(other, std::string(PIPE_BUF - 7, 'b') + "\n");
+        }
+    }
+    wait_for_size(log, std::size_t{pieces} * (2 * PIPE_BUF - 105));
+    std::istringstream lines(read_file(log));
+    for (std::string line; std::getline(lines, line);) {
+        REQUIRE_FALSE(line.empty());
+        CHECK(line == std::string(line[0] == 'a' ? PIPE_BUF - 100 : PIPE_BUF - 7, line[0]));
+    }
+    CHECK(opener.stop() == 0);
+}
+
+TEST_CASE("stream: what else open(2) can ask for is refused, and nothing is made or truncated") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    const std::string log = fixture.data + "/log", fresh = fixture.data + "/fresh";
+    make_directory(fixture.data + "/directory");
+    REQUIRE(::mkfifo((fixture.data + "/fifo").c_str(), 0600) == 0);
+    write_file(fixture.data + "/huge", large + large + "x");
+    RunningOpener opener(fixture.directory, fixture.policy());
+    TestPeer peer(opener.socket());
+    for (const int flags : {O_RDWR | O_APPEND, O_RDONLY | O_CREAT, O_RDONLY | O_DIRECT,
+                            O_WRONLY | O_APPEND | O_DIRECT, O_RDWR | O_APPEND | O_CREAT}) {
+        CAPTURE(flags);
+        const auto answer = peer.open(fresh, static_cast<std::uint32_t>(flags));
+        CHECK(answer.status == EINVAL);
+        CHECK(answer.step == Step::deliver);
+        CHECK_FALSE(answer.reason.empty());
+    }
+    CHECK(peer.open(fixture.data + "/directory", O_DIRECTORY).status == EINVAL);
+    CHECK(peer.open(log, O_WRONLY).status == EACCES);
+    CHECK(peer.open(log, appending | O_TRUNC).status == EACCES);
+    CHECK(peer.open(fixture.data + "/directory").status == EISDIR);
+    CHECK(peer.open(fixture.data + "/fifo").status == EACCES);
+    CHECK(peer.open(fixture.data + "/huge").status == EFBIG);
+    CHECK_FALSE(std::filesystem::exists(fresh));
+    CHECK(read_file(log) == "first\n");
+    CHECK(opener.stop() == 0);
+}
+
+TEST_CASE("stream: a writer that is killed loses nothing of what it wrote") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    const std::string log = fixture.data + "/log", text(60'000, 'y');
+    RunningOpener opener(fixture.directory, fixture.policy());
+    CHECK_THROWS_WITH(run_in_child([&] {
+                          TestPeer peer(opener.socket());
+                          const auto stream = peer.open(log, appending);
+                          const HeldHelper held(opener);
+                          write_all(stream, text);
+                          ::raise(SIGKILL);
+                      }),
+                      "the child was ended by signal 9");
+    CHECK(read_file(log) == "first\n");
+    const auto helpers = helpers_of(opener.broker());
+    REQUIRE(helpers.size() == 1);
+    const proto::UniqueFd end = end_of(helpers.front());
+    ::kill(helpers.front(), SIGCONT);
+    wait_readable(end.borrow());
+    CHECK(read_file(log) == "first\n" + text);
+    CHECK(opener.count_events("transfer-failed") == 0);
+    CHECK(opener.stop() == 0);
+}
+
+TEST_CASE("stream: one that is written ends with its session, with what was written until then") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    const std::string log = fixture.data + "/log";
+    RunningOpener opener(fixture.directory, fixture.policy());
+    std::optional<TestPeer> peer(opener.socket());
+    const auto stream = peer->open(log, appending);
+    REQUIRE(stream.status == 0);
+    const HeldHelper helper(opener);
+    write_all(stream, "second\n");
+    peer.reset();
+    helper.let_go();
+    wait_until_closed(stream);
+    CHECK(read_file(log) == "first\nsecond\n");
+    helper.wait_for_end();
+    CHECK(opener.stop() == 0);
+}
+
+TEST_CASE("stream: one that is read ends with its session, and with its reader") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    RunningOpener opener(fixture.directory, fixture.policy());
+    // Two answers later the broker has heard of everything that came before the first.
+    TestPeer observer(opener.socket());
+    const auto settle = [&] {
+        for (int i = 0; i < 2; ++i) CHECK(observer.open("/nowhere").status == EACCES);
+    };
+    settle();
+    const auto before = DescriptorTable::of(opener.broker());
+    {
+        TestPeer peer(opener.socket());
+        auto stream = peer.open(fixture.data + "/large");
+        const HeldHelper helper(opener);
+        helper.let_go();
+        stream.fd.reset();
+        helper.wait_for_end();
+    }
+    std::optional<TestPeer> peer(opener.socket());
+    const auto stream = peer->open(fixture.data + "/large");
+    const HeldHelper helper(opener);
+    peer.reset();
+    helper.let_go();
+    helper.wait_for_end();
+    CHECK(rest_of(stream).size() < large.size());
+    opener.wait_for_event("session-end", 2);
+    settle();
+    CHECK(DescriptorTable::of(opener.broker()).changes_since(before) == "");
+    CHECK(opener.count_events("transfer-failed") == 0);
+    CHECK(opener.stop() == 0);
+}
+
+TEST_CASE("stream: a user has so many, and the next one is refused before anything is made") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    const std::string fresh = fixture.data + "/fresh";
+    RunningOpener opener(fixture.directory, fixture.policy());
+    TestPeer peer(opener.socket());
+    std::vector<TestPeer::Answer> streams;
+    for (std::size_t i = 0; i < streams_of_user; ++i) {
+        streams.push_back(peer.open(fixture.data + "/large"));
+        REQUIRE(streams.back().status == 0);
+    }
+    CHECK(helpers_of(opener.broker()).size() == streams_of_user);
+    const auto refused = peer.open(fresh, appending | O_CREAT);
+    CHECK(refused.status == EAGAIN);
+    CHECK(refused.reason.find("streamed") != std::string::npos);
+    CHECK_FALSE(std::filesystem::exists(fresh));
+    run_as(other_user, [&] {
+        TestPeer other(opener.socket());
+        CHECK(rest_of(other.open(fixture.data + "/large")) == large);
+    });
+    for (const auto& stream : streams) CHECK(rest_of(stream) == large);
+    // Each is over as soon as the broker has heard so.
+    TestPeer::Answer next;
+    do next = peer.open(fresh, appending | O_CREAT);
+    while (next.status == EAGAIN);
+    CHECK(next.status == 0);
+    CHECK(opener.stop() == 0);
+}
+
+TEST_CASE("stream: a helper that is killed ends its own stream and is on record") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    RunningOpener opener(fixture.directory, fixture.policy());
+    TestPeer peer(opener.socket());
+    const auto stream = peer.open(fixture.data + "/large");
+    const auto helpers = helpers_of(opener.broker());
+    REQUIRE(helpers.size() == 1);
+    const auto other = peer.open(fixture.data + "/large");
+    ::kill(helpers.front(), SIGKILL);
+    opener.wait_for_event("transfer-failed");
+    CHECK(rest_of(stream).size() < large.size());
+    CHECK(rest_of(other) == large);
+    CHECK(rest_of(peer.open(fixture.data + "/large")) == large);
+    CHECK(opener.stop() == 0);
+}
+
+TEST_CASE("stream: a full disk closes it, and is on record") {
+    FDBROKER_SKIP_UNLESS(is_root() && can_make_mount_namespace(), "needs root and a mount namespace");
+    run_in_mount_namespace([] {
+        const Fixture fixture;
+        REQUIRE(::mount("none", fixture.data.c_str(), "tmpfs", 0, "size=128k") == 0);
+        RunningOpener opener(fixture.directory, fixture.policy());
+        TestPeer peer(opener.socket());
+        const auto stream = peer.open(fixture.data + "/log", appending | O_CREAT);
+        REQUIRE(stream.status == 0);
+        ::signal(SIGPIPE, SIG_IGN);
+        const std::string piece(4096, 'z');
+        while (::write(stream.fd.number(), piece.data(), piece.size()) > 0) {
+        }
+        CHECK(errno == EPIPE);
+        const auto records = opener.wait_for_event("transfer-failed");
+        CHECK(records.back().dump().find("No space left") != std::string::npos);
+        CHECK(read_file(fixture.data + "/log").size() == std::size_t{128} << 10);
+        CHECK(opener.stop() == 0);
+        REQUIRE(::umount(fixture.data.c_str()) == 0);
+    });
+}
+
+TEST_CASE("stream: an opener that is told to stop writes what is in the pipe") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    const std::string log = fixture.data + "/log", text(60'000, 'y');
+    RunningOpener opener(fixture.directory, fixture.policy());
+    TestPeer peer(opener.socket());
+    const auto stream = peer.open(log, appending);
+    write_all(stream, text);
+    CHECK(opener.stop() == 0);
+    CHECK(read_file(log) == "first\n" + text);
+}
+
+TEST_CASE("stream: a reload leaves it to its end, under the policy that it was opened by") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    const std::string log = fixture.data + "/log";
+    RunningOpener opener(fixture.directory, fixture.policy());
+    std::optional<TestPeer> peer(opener.socket());
+    const auto reading = peer->open(fixture.data + "/large"), writing = peer->open(log, appending);
+    REQUIRE(reading.status == 0);
+    REQUIRE(writing.status == 0);
+    write_all(writing, "second\n");
+    write_file(opener.policy(), "version: 1\nrules: [{name: none, deny: all, paths: [/srv]}]\n");
+    opener.process().signal(SIGHUP);
+    opener.wait_for_event("start", 2);
+    CHECK(peer->open(log, appending).status == EACCES);
+    CHECK(rest_of(reading) == large);
+    write_all(writing, "third\n");
+    wait_for_size(log, 19);
+    // The session has gone on elsewhere, and its end is theirs all the same.
+    peer.reset();
+    wait_until_closed(writing);
+    CHECK(read_file(log) == "first\nsecond\nthird\n");
+    CHECK(opener.stop() == 0);
+}
+
+TEST_CASE("stream: a batch of all or nothing has none") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    const std::string path = fixture.data + "/large";
+    RunningOpener opener(fixture.directory, fixture.policy());
+    TestPeer peer(opener.socket());
+    const auto answers = peer.call_together({{.path = path}, {.path = path}});
+    CHECK(answers[0].status == EINVAL);
+    CHECK(answers[1].status == EINVAL);
+    CHECK(opener.stop() == 0);
+}
