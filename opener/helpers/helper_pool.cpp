@@ -304,7 +304,7 @@ void HelperPool::hear_zygotes() {
             if (ordered_ > 0) --ordered_;
             if (status == 0 && descriptors.count() == 1) {
                 add_helper(descriptors.take(0));
-            } else if (helpers_.empty() && ordered_ == 0) {
+            } else if (helpers() == 0 && ordered_ == 0) {
                 refuse_waiting();
             }
         }
@@ -319,7 +319,7 @@ void HelperPool::zygote_ended(std::size_t index) {
     owner_->zygote_lost();
 }
 
-// No helper can be made, and none is there: waiting is of no use.
+// No helper can be made, and none is there but such as last: waiting is of no use.
 void HelperPool::refuse_waiting() {
     std::vector<std::unique_ptr<HelperTask>> ended;
     for (auto& [uid, user] : users_) {

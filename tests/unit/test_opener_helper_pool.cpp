@@ -121,6 +121,7 @@ struct Fixture {
     Pair zygote{};
     std::unique_ptr<HelperPool> pool{};
     std::vector<std::unique_ptr<FakeHelper>> helpers{};
+    int zygote_status = 0;  // its answer to an order; not 0: it can make none
     Journal journal = Journal::create().value();
     // Never looked into.
     Session* const session = reinterpret_cast<Session*>(&heard);
@@ -138,10 +139,10 @@ struct Fixture {
             std::array<std::byte, 1> order;
             if (!proto::receive(zygote.test.borrow(), order, proto::Wait::never)) return;
             Pair channel;
-            const int status = 0;
             const BorrowedFd attached = channel.pool.borrow();
-            REQUIRE(proto::send(zygote.test.borrow(), std::as_bytes(std::span(&status, 1)),
-                                std::span(&attached, 1), proto::Wait::never));
+            REQUIRE(proto::send(zygote.test.borrow(), std::as_bytes(std::span(&zygote_status, 1)),
+                                std::span(&attached, zygote_status == 0 ? 1 : 0), proto::Wait::never));
+            if (zygote_status != 0) continue;
             helpers.push_back(std::make_unique<FakeHelper>(std::move(channel.test)));
         }
     }
@@ -502,6 +503,22 @@ TEST_CASE("helper pool: a session that ends while its tasks are given away has n
     CHECK(fixture.heard.ends == std::vector{0});
     CHECK(fixture.pool->lasting() == 1);
     CHECK(fixture.pool->unfinished() == 0);
+}
+
+TEST_CASE("helper pool: where no helper can be made, one that lasts is none to wait for") {
+    Fixture fixture;
+    const auto [number, helper] = fixture.begin(1);
+    fixture.zygote_status = EAGAIN;
+    CHECK(fixture.heard.failures[fixture.submit(1)] == EAGAIN);
+    CHECK(fixture.pool->unfinished() == 0);
+    CHECK(fixture.pool->lasting() == 1);
+    // It is another matter where one may become free.
+    fixture.zygote_status = 0;
+    const std::uint64_t working = fixture.submit(1);
+    fixture.given(working);
+    fixture.zygote_status = EAGAIN;
+    const std::uint64_t waits = fixture.submit(1);
+    CHECK(fixture.heard.failures.count(waits) == 0);
 }
 
 TEST_CASE("helper pool: the numbers of two pools are not alike") {
