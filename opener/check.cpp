@@ -30,7 +30,9 @@ ExitStatus check(const Options& options) {
         fmt::print(stderr, "opener: the broker cannot be confined here: {}\n", report.error().message());
         return exit_failed;
     }
-    fmt::print("{}: valid, {} rules\n{}", options.policy, policy.rules().size(), describe(plan, &*report));
+    const std::size_t rules = policy.rules().size();
+    fmt::print("{}: valid, {} {}\n{}", options.policy, rules, rules == 1 ? "rule" : "rules",
+               describe(plan, &*report));
     for (const DormantDirectory& directory : dormant) {
         fmt::print("dormant: {}: {}; its rules grant nothing until it is there\n", directory.path,
                    std::strerror(directory.errno_value));
