@@ -77,8 +77,12 @@ void AuditLog::end(std::uint32_t generation, std::string_view cause) {
     if (source == sources_.end()) return;
     take(*source);
     if (source->block) {
-        const char* const event = source->foul ? "foul" : cause.empty() ? "finished" : "crash";
-        own_line(generation, source->block->last, event, source->foul ? foul_cause : cause, *source);
+        std::string_view event = cause.empty() ? "finished" : "crash";
+        if (source->foul) {
+            event = "foul";
+            cause = foul_cause;
+        }
+        own_line(generation, source->block->last, event, cause, *source);
     } else if (!cause.empty()) {
         own_line(generation, next_++, "crash", cause, {});
     }

@@ -79,7 +79,7 @@ std::optional<std::vector<Outcome>> carry_out_together(const Tools& tools, const
         auto one = decide_in_batch(tools, peer, request);
         if (one) {
             outcomes.push_back({.operations = one->grant.operations(), .rule = &one->grant.rule()});
-            granted.push_back(std::move(*one));
+            granted.push_back(*one);
         } else {
             outcomes.push_back(std::move(one.error()));
         }

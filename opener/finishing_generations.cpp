@@ -11,8 +11,6 @@ namespace {
 constexpr std::chrono::seconds finish_within{65};
 // The same after it was told to.
 constexpr std::chrono::milliseconds retire_slack{3'000};
-// One that a filesystem holds uninterruptibly does not end when it is killed.
-constexpr std::chrono::seconds abandon_after{1};
 
 }  // namespace
 
@@ -56,7 +54,7 @@ std::unique_ptr<Generation> FinishingGenerations::reaped(pid_t pid) {
 
 void FinishingGenerations::kill(Finishing& one) {
     one.killed = true;
-    one.kill_at = Clock::now() + abandon_after;
+    one.kill_at = Clock::now() + generation_abandoned_after;
     one.generation->kill();
 }
 

@@ -25,6 +25,12 @@ namespace fdbroker::opener {
 
 using SharedFile = std::shared_ptr<const proto::UniqueFd>;
 
+// One that was told to end or to hand over does so well within this (broker_end.cpp); else it is killed.
+inline constexpr std::chrono::seconds generation_killed_after{5};
+// One that a filesystem holds uninterruptibly does not end when it is killed. It never runs again, either, so after this
+// long nobody waits for it any more.
+inline constexpr std::chrono::seconds generation_abandoned_after{1};
+
 class Generation {
   public:
     // Forks it. Its link is watched by `loop`, whose events about it bear `tag`; `connections` has what the messages

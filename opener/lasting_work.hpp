@@ -34,10 +34,11 @@ class LastingWork {
     virtual Outcome carry_out(const Tools& tools, const policy::Peer& peer, const GrantedRequest& granted,
                               const Place& place) = 0;
 
-  protected:
-    LastingWork() = default;
     LastingWork(const LastingWork&) = delete;
     LastingWork& operator=(const LastingWork&) = delete;
+
+  protected:
+    LastingWork() = default;
 };
 
 }  // namespace fdbroker::opener

@@ -25,7 +25,9 @@ class Placement {
     // answered. `alone`: no other user is connected.
     void asked(Token session, std::uint16_t cpu, bool waits, bool alone) noexcept {
         if (waits && alone && session == session_ && cpu == cpu_) {
-            if (in_a_row_ < settled_after && ++in_a_row_ == settled_after) move_to(cpu);
+            if (in_a_row_ == settled_after) return;
+            ++in_a_row_;
+            if (in_a_row_ == settled_after) move_to(cpu);
             return;
         }
         session_ = session;

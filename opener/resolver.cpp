@@ -24,7 +24,7 @@ namespace {
 
 // No link of any kind is followed, and a RequestPath has no `..`, so that a walk can only go down: RESOLVE_BENEATH would
 // have nothing to refuse, and costs a look at every directory above the file.
-constexpr std::uint64_t always = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
+constexpr std::uint64_t always = no_links_followed;
 
 UniqueFd open_beneath(BorrowedFd directory, const char* relative, std::uint64_t flags,
                       std::uint64_t resolve) {

@@ -20,11 +20,6 @@ namespace {
 
 // How long a peer that does not read its replies, or a filesystem that does not answer, can hold up the end of the opener.
 constexpr milliseconds end_timeout{2'000};
-// A generation ends by itself well within this; else it is killed.
-constexpr std::chrono::seconds kill_after{5};
-// One that a filesystem holds uninterruptibly does not end when it is killed. It never runs again, either, so
-// after this long nobody waits for it any more.
-constexpr std::chrono::seconds abandon_after{1};
 // Between two generations that follow directories which have become others, doubled each time: whoever may rename one
 // cannot keep everybody loading policies. It starts anew when that has been left alone for so long.
 constexpr milliseconds first_follow_delay{1'000};
@@ -145,7 +140,7 @@ void Supervisor::end_what_takes_too_long(Clock::time_point now) {
     }
     if (kill_at_ && now >= *kill_at_ && active_) {
         kill_at_.reset();
-        abandon_at_ = now + abandon_after;
+        abandon_at_ = now + generation_abandoned_after;
         active_->kill();
     }
     if (abandon_at_ && now >= *abandon_at_ && active_) generation_ended(&Supervisor::active_, SIGKILL);
@@ -222,10 +217,10 @@ void Supervisor::retire() {
     if (handing_over_) return;
     if (starting_) {
         starting_->kill();
-        ready_by_ = Clock::now() + abandon_after;
+        ready_by_ = Clock::now() + generation_abandoned_after;
     }
     if (active_) {
-        kill_at_ = Clock::now() + kill_after;
+        kill_at_ = Clock::now() + generation_killed_after;
         active_->post({.type = LinkType::retire, .value = static_cast<std::uint32_t>(end_timeout.count())});
     }
 }

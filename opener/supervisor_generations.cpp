@@ -23,8 +23,6 @@ constexpr milliseconds first_delay{50};
 constexpr milliseconds longest_delay{10'000};
 // A generation that has served this long starts the count anew.
 constexpr std::chrono::seconds proven_after{30};
-// One that was told to hand over does so well within this (broker_end.cpp, hand_over_timeout); else it is killed.
-constexpr std::chrono::seconds kill_after{5};
 
 }  // namespace
 
@@ -66,7 +64,7 @@ void Supervisor::generation_ready() {
     ready_by_.reset();
     if (!active_) return activate();
     handing_over_ = true;
-    kill_at_ = Clock::now() + kill_after;
+    kill_at_ = Clock::now() + generation_killed_after;
     active_->post({.type = LinkType::hand_over});
 }
 

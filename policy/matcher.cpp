@@ -206,7 +206,7 @@ void MatcherBuilder::write_nodes() {
 void MatcherBuilder::write_name(const NodeDraft& draft, char* end) const {
     for (const NodeDraft* at = &draft; true; at = &nodes_[at->parent]) {
         end -= at->name->size();
-        std::memcpy(end, at->name->data(), at->name->size());
+        std::ranges::copy(*at->name, end);
         if (at == &nodes_[draft.top]) return;
         *--end = '/';
     }

@@ -10,7 +10,12 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace fdbroker::opener::kernel {
+namespace fdbroker::opener {
+
+// For openat2(2), of every name that a peer or a policy gives: the kernel follows no link, whatever stands there.
+inline constexpr std::uint64_t no_links_followed = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
+
+namespace kernel {
 
 // umount2(2); <sys/mount.h>, which has it, cannot be included beside <linux/mount.h> in glibc 2.36.
 inline constexpr int detach = 0x2;
@@ -65,4 +70,6 @@ inline int close_range(unsigned first, unsigned last, unsigned flags) noexcept {
     return static_cast<int>(::syscall(SYS_close_range, first, last, flags));
 }
 
-}  // namespace fdbroker::opener::kernel
+}  // namespace kernel
+
+}  // namespace fdbroker::opener

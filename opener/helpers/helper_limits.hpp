@@ -23,6 +23,8 @@ inline constexpr std::size_t most_helper_requests_of_user = 1024;
 
 // How long a helper tries to get a reply into a connection whose peer does not read. After that the session ends.
 inline constexpr std::chrono::milliseconds helper_delivery_timeout{1000};
+// How long until a zygote that could make no helper is asked for one again.
+inline constexpr std::chrono::milliseconds helper_order_interval{100};
 // How long closing what was delivered may take before the helper counts as stuck.
 inline constexpr std::chrono::milliseconds helper_close_timeout{1000};
 

@@ -256,6 +256,8 @@ Result<void> HelperPool::send(Helper& helper, HelperTask& task) {
 }
 
 void HelperPool::order_helpers() {
+    if (order_again_at_ && Clock::now() < *order_again_at_) return;
+    order_again_at_.reset();
     std::size_t wanted = 0;
     for (const auto& [uid, user] : users_) {
         if (user.helpers < most_helpers_of_user)
@@ -306,6 +308,8 @@ void HelperPool::hear_zygotes() {
                 add_helper(descriptors.take(0));
             } else if (helpers() == 0 && ordered_ == 0) {
                 refuse_waiting();
+            } else {
+                order_again_at_ = Clock::now() + helper_order_interval;
             }
         }
     }
@@ -384,10 +388,14 @@ bool HelperPool::take_report(Helper& helper, const Report& report) {
             if (rulings[i].may_leave && !rulings[i].over_budget && report.outcomes[i].errno_value == 0)
                 ++helper.task->granted;
     }
-    helper.state = helper.task           ? Helper::State::delivering
-                   : helper.lasting != 0 ? Helper::State::lasting
-                                         : Helper::State::closing;
-    if (helper.state == Helper::State::lasting) come_back(helper);
+    if (helper.task) {
+        helper.state = Helper::State::delivering;
+    } else if (helper.lasting != 0) {
+        helper.state = Helper::State::lasting;
+        come_back(helper);
+    } else {
+        helper.state = Helper::State::closing;
+    }
     helper.due = Clock::now() + (helper.task ? 2 * helper_delivery_timeout : helper_close_timeout);
     return proto::send(helper.channel.borrow(), write_verdict(report.job, rulings), {}, proto::Wait::never)
         .has_value();
@@ -524,7 +532,10 @@ std::vector<HeldUp> HelperPool::held_up() const {
 
 void HelperPool::look_ahead() {
     due_.reset();
-    if (!waiting_.empty()) due_ = waiting_.begin()->first;
+    if (!waiting_.empty()) {
+        due_ = waiting_.begin()->first;
+        if (order_again_at_) due_ = std::min(*due_, *order_again_at_);
+    }
     for (const auto& helper : helpers_) {
         if (is_awaited(*helper)) due_ = std::min(due_.value_or(helper->due), helper->due);
         for (const auto& task : helper->further)

@@ -205,7 +205,8 @@ class HelperPool {
     std::vector<proto::UniqueFd> zygotes_;
     EventLoop loop_;
     std::vector<std::unique_ptr<Helper>> helpers_{};
-    std::size_t ordered_ = 0;  // helpers that the zygote is about to make
+    std::size_t ordered_ = 0;                            // helpers that the zygote is about to make
+    std::optional<Clock::time_point> order_again_at_{};  // it could make none
     Users users_{};
     std::uint32_t last_served_ = 0;                                  // the user who got a helper last
     std::set<std::pair<Clock::time_point, HelperTask*>> waiting_{};  // by their deadlines

@@ -20,8 +20,6 @@ using proto::UniqueFd;
 
 namespace {
 
-constexpr std::uint64_t no_links = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
-
 std::unexpected<Stop> cannot_be_given() {
     return stop_at(Step::deliver, {errno, "the opener cannot give it to its owner"});
 }
@@ -30,7 +28,8 @@ std::unexpected<Stop> cannot_be_given() {
 // has its owner, but nobody else may open it until then.
 Done<UniqueFd> create_in_place(const ResolvedParent& parent, const NewObject& object, std::uint64_t flags) {
     UniqueFd file(kernel::openat2(parent.descriptor().number(), parent.name(),
-                                  flags | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, no_links, 0600));
+                                  flags | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, no_links_followed,
+                                  0600));
     if (!file) return call_failed(Step::resolve);
     if (auto dressed = dress(file.borrow(), object); !dressed) {
         ::unlinkat(parent.descriptor().number(), parent.name(), 0);
@@ -119,8 +118,8 @@ Done<void> dress(BorrowedFd file, const NewObject& object) {
 }
 
 Done<UniqueFd> open_unnamed(const ResolvedParent& parent, std::uint64_t flags) {
-    UniqueFd file(
-        kernel::openat2(parent.descriptor().number(), ".", flags | O_TMPFILE | O_CLOEXEC, no_links, 0600));
+    UniqueFd file(kernel::openat2(parent.descriptor().number(), ".", flags | O_TMPFILE | O_CLOEXEC,
+                                  no_links_followed, 0600));
     if (!file) return call_failed(Step::resolve, has_no_unnamed_files(errno) ? ENOTSUP : errno);
     return file;
 }
@@ -165,7 +164,7 @@ Done<void> create_directory(const Work& work, const policy::Grant& grant, const 
     Unfinished made(parent, std::move(*name), AT_REMOVEDIR);
     const UniqueFd directory(kernel::openat2(parent.descriptor().number(), made.name(),
                                              O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC,
-                                             no_links | RESOLVE_NO_XDEV));
+                                             no_links_followed | RESOLVE_NO_XDEV));
     if (!directory) return call_failed(Step::resolve);
     struct stat status;
     if (::syscall(SYS_fstat, directory.number(), &status) != 0) return call_failed(Step::inspect);
@@ -188,7 +187,8 @@ Done<void> create_link(const Work& work, const policy::Grant& grant, const Resol
         return call_failed(Step::deliver);
     Unfinished made(parent, std::move(*name), 0);
     const UniqueFd link(kernel::openat2(parent.descriptor().number(), made.name(),
-                                        O_PATH | O_NOFOLLOW | O_CLOEXEC, no_links | RESOLVE_NO_XDEV));
+                                        O_PATH | O_NOFOLLOW | O_CLOEXEC,
+                                        no_links_followed | RESOLVE_NO_XDEV));
     if (!link) return call_failed(Step::resolve);
     struct stat status;
     if (::syscall(SYS_fstat, link.number(), &status) != 0) return call_failed(Step::inspect);

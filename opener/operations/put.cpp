@@ -168,7 +168,7 @@ class Put final : public LastingWork {
     Done<void> open_for_reading(const ResolvedParent& parent, Unfinished& named) {
         UniqueFd reader(kernel::openat2(parent.descriptor().number(), named.name(),
                                         O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC,
-                                        RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV));
+                                        no_links_followed | RESOLVE_NO_XDEV));
         if (!reader) return call_failed(Step::deliver);
         const auto own = status_of(file_.borrow());
         const auto read = status_of(reader.borrow());

@@ -24,7 +24,6 @@ namespace {
 
 constexpr std::string_view making_prefix = ".fdbroker-new-";
 constexpr std::string_view aside_prefix = ".fdbroker-old-";
-constexpr std::uint64_t no_links = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
 
 bool is(const UniqueFd& fd, const ObjectStatus& object) {
     struct stat status;
@@ -62,8 +61,9 @@ std::optional<std::vector<Leaving>> nothing_but_leavings(BorrowedFd directory) {
 }
 
 void sweep(BorrowedFd parent, const char* name, const ObjectStatus& object) {
-    const UniqueFd directory(kernel::openat2(
-        parent.number(), name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, no_links | RESOLVE_NO_XDEV));
+    const UniqueFd directory(kernel::openat2(parent.number(), name,
+                                             O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC,
+                                             no_links_followed | RESOLVE_NO_XDEV));
     if (!is(directory, object)) return;
     const auto leavings = nothing_but_leavings(directory.borrow());
     if (!leavings) return;

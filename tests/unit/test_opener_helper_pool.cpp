@@ -122,6 +122,7 @@ struct Fixture {
     std::unique_ptr<HelperPool> pool{};
     std::vector<std::unique_ptr<FakeHelper>> helpers{};
     int zygote_status = 0;  // its answer to an order; not 0: it can make none
+    std::size_t orders = 0;
     Journal journal = Journal::create().value();
     // Never looked into.
     Session* const session = reinterpret_cast<Session*>(&heard);
@@ -138,6 +139,7 @@ struct Fixture {
         for (;;) {
             std::array<std::byte, 1> order;
             if (!proto::receive(zygote.test.borrow(), order, proto::Wait::never)) return;
+            ++orders;
             Pair channel;
             const BorrowedFd attached = channel.pool.borrow();
             REQUIRE(proto::send(zygote.test.borrow(), std::as_bytes(std::span(&zygote_status, 1)),
@@ -507,7 +509,7 @@ TEST_CASE("helper pool: a session that ends while its tasks are given away has n
 
 TEST_CASE("helper pool: where no helper can be made, one that lasts is none to wait for") {
     Fixture fixture;
-    const auto [number, helper] = fixture.begin(1);
+    fixture.begin(1);
     fixture.zygote_status = EAGAIN;
     CHECK(fixture.heard.failures[fixture.submit(1)] == EAGAIN);
     CHECK(fixture.pool->unfinished() == 0);
@@ -517,8 +519,15 @@ TEST_CASE("helper pool: where no helper can be made, one that lasts is none to w
     const std::uint64_t working = fixture.submit(1);
     fixture.given(working);
     fixture.zygote_status = EAGAIN;
+    const std::size_t before = fixture.orders;
+    const auto since = Clock::now();
     const std::uint64_t waits = fixture.submit(1);
     CHECK(fixture.heard.failures.count(waits) == 0);
+    // Nor is the zygote asked without a pause.
+    for (int round = 0; round < 10; ++round) fixture.settle();
+    CHECK(fixture.orders - before <=
+          1 + static_cast<std::size_t>((Clock::now() - since) / helper_order_interval));
+    CHECK(fixture.pool->due() <= Clock::now() + helper_order_interval);
 }
 
 TEST_CASE("helper pool: the numbers of two pools are not alike") {
