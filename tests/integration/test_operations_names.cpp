@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <sys/mount.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -59,6 +60,9 @@ TEST_CASE("mkdir: without random bytes for its first name, no directory is made"
     const Fixture fixture;
     run_in_child([&] {
         take_away({{SCMP_SYS(getrandom), EIO, {{1, sizeof(std::uint64_t)}}}});
+        // Younger C libraries have their random bytes without a system call, and then nothing can take them away.
+        std::uint64_t number = 0;
+        if (::getrandom(&number, sizeof number, 0) == sizeof number) return;
         with_peer(fixture, [&](TestPeer& peer) {
             CHECK(peer.call({.call = Call::mkdir, .path = fixture.at("all/sub/new")}).status == EIO);
         });

@@ -90,20 +90,21 @@ void Scene::ask(TestPeer& peer, std::uint64_t number) {
     std::vector<std::byte> buffer(proto::max_message_size);
     proto::RequestWriter writer(buffer);
     std::uint32_t id = 0;
-    for (proto::Request request : std::array<proto::Request, requests_per_message>{{
-             {.path = some_file},
-             {.path = "/etc/shadow"},
-             {.path = some_file + ".key"},
-             {.path = some_file + "//"},
-             {.call = Call::stat, .path = some_file},
-             {.call = Call::list, .path = place_.data, .payload = beginning},
-             {.path = place_.data + "/copied/file"},
-             {.path = place_.data + "/hanging/fine"},
-             {.flags = O_WRONLY | O_CREAT, .mode = 0600, .path = made},
-             {.call = Call::rename, .path = made, .payload = other_name},
-             {.call = Call::remove, .path = other},
-             {.call = Call::mkdir, .mode = 0700, .path = made + ".directory"},
-         }}) {
+    std::array<proto::Request, requests_per_message> requests{{
+        {.path = some_file},
+        {.path = "/etc/shadow"},
+        {.path = some_file + ".key"},
+        {.path = some_file + "//"},
+        {.call = Call::stat, .path = some_file},
+        {.call = Call::list, .path = place_.data, .payload = beginning},
+        {.path = place_.data + "/copied/file"},
+        {.path = place_.data + "/hanging/fine"},
+        {.flags = O_WRONLY | O_CREAT, .mode = 0600, .path = made},
+        {.call = Call::rename, .path = made, .payload = other_name},
+        {.call = Call::remove, .path = other},
+        {.call = Call::mkdir, .mode = 0700, .path = made + ".directory"},
+    }};
+    for (proto::Request& request : requests) {
         request.id = ++id;
         if (!writer.add(request)) throw std::runtime_error("the requests are too long");
     }

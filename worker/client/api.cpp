@@ -104,9 +104,8 @@ Ask open_ask(const fdbroker_request& request) {
 // Ids that begin anywhere: the answer to a request of another process that had an inherited socket before is not taken for
 // one's own.
 std::uint32_t first_id() {
-    std::uint32_t id = 1;
-    static_cast<void>(::getrandom(&id, sizeof id, GRND_NONBLOCK));
-    return id;
+    std::uint32_t id = 0;
+    return ::getrandom(&id, sizeof id, GRND_NONBLOCK) == sizeof id ? id : 1;
 }
 
 int open_many(Connection& connection, const fdbroker_request* requests, std::span<int> results,
