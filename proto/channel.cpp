@@ -67,7 +67,8 @@ Result<void> send(BorrowedFd socket, std::span<const std::byte> message,
         header.msg_iov = &part;
         header.msg_iovlen = 1;
         header.msg_control = control.bytes;
-        header.msg_controllen = CMSG_SPACE(sizeof(int) * descriptors.size());
+        // Without the padding behind the last number: nothing follows that it would align.
+        header.msg_controllen = CMSG_LEN(sizeof(int) * descriptors.size());
         cmsghdr* rights = CMSG_FIRSTHDR(&header);
         rights->cmsg_level = SOL_SOCKET;
         rights->cmsg_type = SCM_RIGHTS;
