@@ -1,6 +1,7 @@
 #include "tests/support/verdict.hpp"
 
 #include <sched.h>
+#include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -8,6 +9,8 @@
 #include <atomic>
 #include <cstdio>
 #include <utility>
+
+#include "proto/unique_fd.hpp"
 
 namespace fdbroker::test {
 
@@ -53,6 +56,11 @@ bool can_make_mount_namespace() {
     if (child == 0) ::_exit(::unshare(CLONE_NEWNS) == 0 ? 0 : 1);
     int status = 0;
     return ::waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+bool has_pidfds() {
+    const proto::UniqueFd self(static_cast<int>(::syscall(SYS_pidfd_open, ::getpid(), 0)));
+    return static_cast<bool>(self);
 }
 
 std::string_view sanitizer() noexcept {

@@ -21,6 +21,8 @@ bool is_root();
 bool kernel_is_at_least(int major, int minor);
 // A mount namespace can be made here; false in many containers, and for those without CAP_SYS_ADMIN.
 bool can_make_mount_namespace();
+// pidfd_open(2) works: run_in_child() and the like need it, and Debian 12's valgrind does not know it.
+bool has_pidfds();
 // What programs and tests are built with (b_sanitize): "address,undefined", "thread", "none".
 std::string_view sanitizer() noexcept;
 

@@ -154,6 +154,7 @@ TEST_CASE("connect: the environment names the broker, FDBROKER_SOCKET before FDB
 }
 
 TEST_CASE("connect: a listener that is not root's is refused unless any owner will do") {
+    FDBROKER_SKIP_UNLESS(has_pidfds(), "needs pidfd_open, to become somebody else");
     FDBROKER_SKIP_UNLESS(is_root(), "needs root to be somebody else");
     const TempDir directory(0777);
     const auto before = DescriptorTable::now();
