@@ -56,9 +56,9 @@ std::string waiting(const Fixture& fixture) {
 // Says so in out/started, lets the client have its socket and waits without end. The client ends confined, and
 // LeakSanitizer needs /proc.
 std::string reading_script(const Fixture& fixture) {
-    return "trap 'echo $$ >> " + fixture.path("ended") + "; exit 0' TERM; ASAN_OPTIONS=detect_leaks=0 " +
-           worker_program() + " cat " + fixture.file + " > " + fixture.path("read.$$") +
-           " 2>&1; echo $$ >> " + fixture.path("started") + "; " + waiting(fixture);
+    return "trap 'echo $$ >> " + fixture.path("ended") + "; exit 0' TERM; " + worker_program() + " cat " +
+           fixture.file + " > " + fixture.path("read.$$") + " 2>&1; echo $$ >> " + fixture.path("started") +
+           "; " + waiting(fixture);
 }
 
 std::vector<pid_t> pids_in(const std::string& text) {
@@ -102,10 +102,9 @@ TEST_CASE("workers: each has a socket of its own user's, by which roles know the
 TEST_CASE("workers: they and their connections stay over a reload and a crash") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;
-    const std::string script = "while :; do ASAN_OPTIONS=detect_leaks=0 " + worker_program() + " cat " +
-                               fixture.file + " > " + fixture.path("next") + " 2>&1; mv " +
-                               fixture.path("next") + " " + fixture.path("read") + "; echo $$ >> " +
-                               fixture.path("turns") + "; done";
+    const std::string script = "while :; do " + worker_program() + " cat " + fixture.file + " > " +
+                               fixture.path("next") + " 2>&1; mv " + fixture.path("next") + " " +
+                               fixture.path("read") + "; echo $$ >> " + fixture.path("turns") + "; done";
     RunningOpener opener(fixture.directory, fixture.policy, fixture.arguments("1", script));
     wait_for_pids(fixture.path("turns"), 2);
     opener.process().signal(SIGHUP);

@@ -27,8 +27,7 @@ class Examples(unittest.TestCase):
     def setUp(self):
         self.opener = RealOpener(RULES)
         self.addCleanup(self.opener.close)
-        # The programs end confined, and LeakSanitizer needs /proc.
-        self.environment = dict(os.environ, FDBROKER_SOCKET=self.opener.address, ASAN_OPTIONS="detect_leaks=0")
+        self.environment = dict(os.environ, FDBROKER_SOCKET=self.opener.address)
 
     def start(self, *arguments):
         process = subprocess.Popen(arguments, env=self.environment, stdout=subprocess.PIPE)

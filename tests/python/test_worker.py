@@ -22,8 +22,7 @@ class Worker(unittest.TestCase):
 
     def run_worker(self, *arguments):
         return subprocess.run([os.environ["FDBROKER_WORKER"], "--socket", self.opener.address, *arguments], user=USER,
-                              group=USER, extra_groups=[], capture_output=True, text=True,
-                              env=dict(os.environ, ASAN_OPTIONS="detect_leaks=0"))
+                              group=USER, extra_groups=[], capture_output=True, text=True)
 
     def test_stat_and_list_tell_what_is_there_and_hide_what_is_denied(self):
         path = self.opener.write("file", "12345")
@@ -60,8 +59,7 @@ class Worker(unittest.TestCase):
         master, slave = os.openpty()
         try:
             done = subprocess.run([os.environ["FDBROKER_WORKER"], "--socket", self.opener.address, *arguments], user=USER,
-                                  group=USER, extra_groups=[], stdout=slave, stderr=slave,
-                                  env=dict(os.environ, ASAN_OPTIONS="detect_leaks=0"))
+                                  group=USER, extra_groups=[], stdout=slave, stderr=slave)
             self.assertEqual(done.returncode, 0)
             return os.read(master, 65536).decode()
         finally:
@@ -74,13 +72,12 @@ class Worker(unittest.TestCase):
         for words in (f"list {self.opener.data}", f"stat {path}", f"cat {path}"):
             for redirection, why in ((">&-", "Bad file descriptor"), (">/dev/full", "No space left on device")):
                 done = subprocess.run(["/bin/sh", "-c", f"{command} {words} {redirection}"], user=USER, group=USER,
-                                      extra_groups=[], capture_output=True, text=True,
-                                      env=dict(os.environ, ASAN_OPTIONS="detect_leaks=0"))
+                                      extra_groups=[], capture_output=True, text=True)
                 self.assertEqual((done.returncode, done.stderr), (1, f"worker: standard output: {why}\n"), words)
 
     def test_the_environment_names_the_opener_and_an_option_comes_first(self):
         path = self.opener.write("file", "12345")
-        environment = dict(os.environ, FDBROKER_SOCKET="/nonexistent/socket", ASAN_OPTIONS="detect_leaks=0")
+        environment = dict(os.environ, FDBROKER_SOCKET="/nonexistent/socket")
         command = [os.environ["FDBROKER_WORKER"]]
         done = subprocess.run([*command, "cat", path], user=USER, group=USER, extra_groups=[], capture_output=True,
                               text=True, env=environment)

@@ -29,18 +29,12 @@ std::vector<std::string> arguments(std::vector<std::string> more) {
     return more;
 }
 
-// The programs end confined, and LeakSanitizer needs /proc.
-std::map<std::string, std::string> environment(std::map<std::string, std::string> more = {}) {
-    more.emplace("ASAN_OPTIONS", "detect_leaks=0");
-    return more;
-}
-
 // `worker` as another user, its connection inherited.
 Outcome run_worker(FakeBroker& broker, const std::vector<std::string>& more) {
     const proto::UniqueFd end = broker.take_client_end();
     return run({.arguments = arguments(more),
                 .identity = Identity{.uid = some_user, .gid = some_user},
-                .environment = environment({{"FDBROKER_FD", "7"}}),
+                .environment = {{"FDBROKER_FD", "7"}},
                 .descriptors = {{7, end.borrow()}}});
 }
 
@@ -168,7 +162,6 @@ TEST_CASE("worker: standard output that nobody reads, or that is closed, exits 1
                                                    "set -o pipefail; " + worker_program() +
                                                        " --socket fd:7 cat /a /b " + redirection},
                                      .identity = Identity{.uid = some_user, .gid = some_user},
-                                     .environment = environment(),
                                      .descriptors = {{7, end.borrow()}}});
         CHECK(outcome.status == 1);
         CHECK(outcome.err == std::string("worker: standard output: ") + error + "\n");
@@ -233,7 +226,7 @@ TEST_CASE("worker: put fills a temporary and commits it, or discards what could 
         const proto::UniqueFd end = broker.take_client_end();
         const Outcome outcome = run({.arguments = arguments({"put", "--new", "/a"}),
                                      .identity = Identity{.uid = some_user, .gid = some_user},
-                                     .environment = environment({{"FDBROKER_FD", "7"}}),
+                                     .environment = {{"FDBROKER_FD", "7"}},
                                      .input = "content",
                                      .descriptors = {{7, end.borrow()}}});
         CHECK(broker.trouble() == "");
@@ -258,8 +251,7 @@ struct Connected {
         REQUIRE(::chmod(path.c_str(), 0666) == 0);
         REQUIRE(::listen(listening.number(), 1) == 0);
         process.emplace(Process::start({.arguments = arguments({"--socket", path, "cat", "/a"}),
-                                        .identity = Identity{.uid = some_user, .gid = some_user},
-                                        .environment = environment()}));
+                                        .identity = Identity{.uid = some_user, .gid = some_user}}));
         wait_readable(listening.borrow());
         socket = proto::UniqueFd(::accept4(listening.number(), nullptr, nullptr, SOCK_CLOEXEC));
         ucred peer{};
