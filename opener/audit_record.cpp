@@ -168,7 +168,9 @@ void write_line(std::string& out, const DecisionRecord& record) {
     line.number(record.request);
     line.raw(",");
     line.raw(record.peer);
-    line.raw(",\"operation\":[");
+    line.raw(",\"call\":\"");
+    line.raw(proto::to_string(record.call));
+    line.raw("\",\"operation\":[");
     bool first = true;
     for (unsigned bit = 0; bit < policy::operation_count; ++bit) {
         const auto operation = static_cast<policy::Operation>(bit);

@@ -43,6 +43,7 @@ struct DecisionRecord {
     std::uint64_t session = 0;
     std::uint32_t request = 0;
     std::string_view peer{};  // of audit_peer()
+    proto::Call call = proto::Call::open;
     policy::OperationSet operations{};
     std::string_view path{};
     std::string_view final_path{};       // where links led; empty: the path itself

@@ -254,6 +254,7 @@ Ruling Session::record(const proto::Request& request, const Outcome& outcome,
     DecisionRecord record{
         .duration = now - received_at,
         .request = request.id,
+        .call = request.call,
         .operations = outcome.operations,
         .path = request.path,
         .final_path = outcome.final_path,

@@ -6,8 +6,8 @@ namespace fdbroker::opener {
 
 bool RepeatedRefusal::is_like(const DecisionRecord& record) const noexcept {
     return record.errno_value == last_.errno_value && record.step == last_.step &&
-           record.rule == last_.rule && record.operations == last_.operations && record.path == path_ &&
-           record.new_path == new_path_ && record.reason == reason_;
+           record.rule == last_.rule && record.call == last_.call && record.operations == last_.operations &&
+           record.path == path_ && record.new_path == new_path_ && record.reason == reason_;
 }
 
 void RepeatedRefusal::begin(const DecisionRecord& record, Clock::time_point now) {

@@ -58,7 +58,8 @@ std::string watch_line(const WatchedDecision& decision) {
     std::string line = fmt::format(
         "{:%H:%M:%S}.{:06} {} {} {} pid {} uid {}", fmt::gmtime(second),
         std::chrono::floor<std::chrono::microseconds>(record.head.time - second).count(),
-        refused ? "refused" : "allowed", policy::to_text(record.operations),
+        refused ? "refused" : "allowed",
+        asked_text(proto::to_string(record.call), policy::to_text(record.operations)),
         proto::printable(record.path, proto::LineFeeds::escaped), decision.pid, decision.peer.uid);
     if (!decision.peer.user.empty())
         line += fmt::format(" ({})", proto::printable(decision.peer.user, proto::LineFeeds::escaped));

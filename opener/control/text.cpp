@@ -192,10 +192,11 @@ std::string why_text(const json& record, const TextStyle& style) {
     Lines lines(style);
     const bool refused = record.value("decision", "") == "refused";
     if (record.contains("decision")) {
-        const std::string operations = joined(record["operation"]);
-        lines.add("decision",
-                  fmt::format("{}{}{}: {} {}", refused ? style.bad : style.good, word(record["decision"]),
-                              style.end, operations, word(record["path"])));
+        const json& operations = record["operation"];
+        const std::string asked =
+            asked_text(word(record["call"]), operations.empty() ? "" : joined(operations));
+        lines.add("decision", fmt::format("{}{}{}: {} {}", refused ? style.bad : style.good,
+                                          word(record["decision"]), style.end, asked, word(record["path"])));
     }
     if (record.contains("reason")) {
         lines.add("because", fmt::format("{} (step {}, {})", word(record["reason"]), word(record["step"]),
@@ -211,8 +212,9 @@ std::string why_text(const json& record, const TextStyle& style) {
                               word(peer["uid"]), joined(peer["roles"]), word(record["listener"])));
     }
     for (const auto& [key, value] : record.items()) {
-        static constexpr std::string_view told[] = {"decision", "operation", "path", "reason",   "step",
-                                                    "errno",    "rule",      "at",   "listener", "peer"};
+        static constexpr std::string_view told[] = {"decision", "call",     "operation", "path",
+                                                    "reason",   "step",     "errno",     "rule",
+                                                    "at",       "listener", "peer"};
         if (std::ranges::find(told, key) == std::end(told)) lines.add(key, word(value));
     }
     return lines.take();
@@ -231,6 +233,11 @@ std::string diagnostic_text(const json& diagnostic, const TextStyle& style) {
     if (!diagnostic.contains("line")) return word(diagnostic["message"]);
     return fmt::format("{}{}:{}:{}:{} {}", style.strong, word(diagnostic["file"]), word(diagnostic["line"]),
                        word(diagnostic["column"]), style.end, word(diagnostic["message"]));
+}
+
+std::string asked_text(std::string_view call, std::string_view operations) {
+    return operations.empty() || operations == call ? std::string(call)
+                                                    : fmt::format("{} {}", call, operations);
 }
 
 std::string to_text(ControlCommand command, const json& answer, const TextStyle& style) {

@@ -89,7 +89,7 @@ TEST_CASE("control: every command answers, in text and in JSON") {
                                                {"last", connection["last_request"]}}));
         CHECK(contains(answer(fixture, "connections --grants"), "data  " + fixture.file() + "\n"));
         const std::string record = std::to_string(delivered.record);
-        CHECK(contains(answer(fixture, "why " + record), "allowed"));
+        CHECK(contains(answer(fixture, "why " + record), "allowed: open read " + fixture.file() + "\n"));
         CHECK(json::parse(answer(fixture, "why --json " + record))["rule"] == "data");
         CHECK(contains(answer(fixture, "why 4711"), "error: why: there is no record 4711 yet\n"));
         CHECK(contains(answer(fixture, "help"), "connections [--grants]"));
@@ -176,7 +176,7 @@ TEST_CASE("control: a watch shows each decision as it is made, and goes on over 
         CHECK(seen["seq"] == delivered.record);
         CHECK(seen["peer"]["pid"] == ::getpid());
         const std::string line = text.line();
-        CHECK(contains(line, " allowed read " + fixture.file() + " pid " + std::to_string(::getpid())));
+        CHECK(contains(line, " allowed open read " + fixture.file() + " pid " + std::to_string(::getpid())));
     };
     check();
     CHECK(openerctl(fixture, {"reload"}).status == 0);

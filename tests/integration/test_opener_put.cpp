@@ -491,7 +491,7 @@ TEST_CASE("put: an opener that is not root's replaces that user's files") {
     });
 }
 
-TEST_CASE("put: it and its commit are on record, each once") {
+TEST_CASE("put: it, its commit and its discard are on record, each once and told apart") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;
     const std::string path = fixture.at("put/file");
@@ -500,18 +500,24 @@ TEST_CASE("put: it and its commit are on record, each once") {
     const Begun begun = begin_put(peer, path);
     const auto busy = commit(peer, path, begun.number);
     CHECK(busy.status == EBUSY);
-    const auto records = opener.wait_for_event("request", 2);
+    const auto discarded = discard(peer, path, begun.number);
+    CHECK(discarded.status == 0);
+    const auto records = opener.wait_for_event("request", 3);
     std::vector<nlohmann::json> decisions;
     for (const auto& record : records)
         if (record["event"] == "request") decisions.push_back(record);
-    REQUIRE(decisions.size() == 2);
+    REQUIRE(decisions.size() == 3);
     for (const auto& decision : decisions) {
         CHECK(decision["path"] == path);
         CHECK(decision["rule"] == "put");
         CHECK(decision["operation"] == nlohmann::json{"write", "create", "truncate"});
     }
     CHECK(decisions[0]["seq"] == begun.answer.record);
+    CHECK(decisions[0]["call"] == "put");
     CHECK(decisions[1]["seq"] == busy.record);
+    CHECK(decisions[1]["call"] == "commit");
+    CHECK(decisions[2]["seq"] == discarded.record);
+    CHECK(decisions[2]["call"] == "discard");
 }
 
 TEST_CASE("put: worker put replaces a file by its input, makes one, and leaves one alone when told to") {

@@ -53,6 +53,7 @@ TEST_CASE("audit record: a decision is one line of JSON with every key") {
                                     .session = 5,
                                     .request = 9,
                                     .peer = peer,
+                                    .call = proto::Call::put,
                                     .operations = {policy::Operation::read, policy::Operation::create},
                                     .path = "/srv/www/index.html",
                                     .final_path = "/srv/www/\xff",
@@ -68,8 +69,14 @@ TEST_CASE("audit record: a decision is one line of JSON with every key") {
             R"({"seq":7,"generation":2,"policy":"0123456789abcdef","time":"1970-01-12T13:46:40.012345Z","event":"request",
         "session":5,"request":9,"listener":"default",
         "peer":{"pid":4711,"uid":33,"gid":34,"user":"www-data","roles":["web","staff"]},
-        "operation":["read","create"],"path":"/srv/www/index.html","final_path":"/srv/www/\u00ff","new_path":"/srv/\u00ff","decision":"allowed","rule":"sité",
+        "call":"put","operation":["read","create"],"path":"/srv/www/index.html","final_path":"/srv/www/\u00ff","new_path":"/srv/\u00ff","decision":"allowed","rule":"sité",
         "at":"/etc/fdbroker/policy.yaml:14","duration_ns":4200})"));
+    std::string keys;
+    const auto ordered = nlohmann::ordered_json::parse(line);
+    for (const auto& [key, value] : ordered.items()) keys += key + ' ';
+    CHECK(keys ==
+          "seq generation policy time event decision session request listener peer call operation path "
+          "final_path new_path rule at duration_ns ");
 }
 
 TEST_CASE("audit record: a refusal says where and why") {

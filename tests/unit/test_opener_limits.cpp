@@ -30,10 +30,12 @@ struct Fixture {
     UserShare share{policy::Limits{}};
     SessionAudit session{1, R"("peer":{})", share};
 
-    AuditTrail::Recorded refuse(std::string_view path, std::uint32_t request, Clock::time_point now) {
+    AuditTrail::Recorded refuse(std::string_view path, std::uint32_t request, Clock::time_point now,
+                                proto::Call call = proto::Call::open) {
         return trail.decision(session,
                               {.duration = seconds(1),
                                .request = request,
+                               .call = call,
                                .path = path,
                                .errno_value = EACCES,
                                .step = proto::Step::decide,
@@ -163,7 +165,8 @@ TEST_CASE(
     "audit trail: what differs in anything is not counted together, and nothing is lost for want of room") {
     Fixture fixture;
     for (std::uint32_t i = 0; i < 25; ++i) fixture.refuse("/a", i, start);
-    for (const char* path : {"/b", "/c", "/d"}) fixture.refuse(path, 30, start + milliseconds(1));
+    for (const char* path : {"/b", "/c"}) fixture.refuse(path, 30, start + milliseconds(1));
+    fixture.refuse("/a", 30, start + milliseconds(1), proto::Call::discard);
     fixture.refuse("/e", 30, start + milliseconds(2));
     auto records = fixture.records();
     REQUIRE(records.size() == 25);
