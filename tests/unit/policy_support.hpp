@@ -53,10 +53,11 @@ inline std::expected<std::vector<Source>, std::string> no_fragments(const std::s
     return std::unexpected("no file matches \"" + pattern + '"');
 }
 
-inline std::vector<std::string> errors_of(const std::string& text,
-                                          const FragmentReader& fragments = no_fragments) {
+using Errors = std::vector<std::string>;
+
+inline Errors errors_of(const std::string& text, const FragmentReader& fragments = no_fragments) {
     const auto policy = load({"policy.yaml", text}, fragments, FakeAccounts());
-    std::vector<std::string> errors;
+    Errors errors;
     if (!policy)
         for (const Diagnostic& diagnostic : policy.error()) errors.push_back(diagnostic.what());
     return errors;
@@ -78,6 +79,27 @@ inline std::string rules_text(const std::vector<std::string>& rules) {
 }
 inline Policy load_rules(const std::vector<std::string>& rules) {
     return load_text(rules_text(rules));
+}
+
+// The text of the only error of a policy with this one rule, after the place and the rule.
+inline std::string rule_error(const std::string& rest) {
+    const Errors errors = errors_of(rules_text({"{name: r, " + rest + "}"}));
+    CAPTURE(rest);
+    CAPTURE(errors.size());
+    REQUIRE(errors.size() == 1);
+    const std::string marker = "rule \"r\": ";
+    const std::size_t at = errors.front().find(marker);
+    REQUIRE(at != std::string::npos);
+    return errors.front().substr(at + marker.size());
+}
+
+inline std::string setting_error(const std::string& setting) {
+    return rule_error("allow: [read, write, create, rename, list], paths: [/x], " + setting);
+}
+
+inline void check_begins(const std::string& text, std::string_view expected) {
+    CAPTURE(text);
+    CHECK(text.starts_with(expected));
 }
 
 inline PeerIdentity alice() {

@@ -13,7 +13,6 @@
 #include <vector>
 
 #include "opener/helpers/helper_pool.hpp"
-#include "opener/would_block.hpp"
 #include "proto/channel.hpp"
 #include "tests/support/descriptors.hpp"
 
