@@ -133,7 +133,7 @@ void Generation::send_queued() {
         }
         const auto sent = link_.try_send(message, attached);
         if (sent) continue;
-        if (sent.error().errno_value == EAGAIN) break;
+        if (would_block(sent.error())) break;
         // One that is gone is about to be reaped, and the next one gets all connections.
         if (sent.error().kind == proto::ErrorKind::disconnected) {
             outbox_.clear();

@@ -36,7 +36,7 @@ Result<void> Link::try_send(const LinkMessage& message, BorrowedFd attached) {
 Result<void> Link::send(const LinkMessage& message) {
     for (;;) {
         auto sent = try_send(message);
-        if (sent || sent.error().errno_value != EAGAIN) return sent;
+        if (sent || !would_block(sent.error())) return sent;
         pollfd writable{socket_.number(), POLLOUT, 0};
         if (::poll(&writable, 1, -1) < 0 && errno != EINTR) return proto::system_error("poll");
     }
@@ -49,8 +49,7 @@ Result<std::optional<Link::Received>> Link::receive() {
     auto received =
         proto::receive(socket_.borrow(), buffer, descriptors, proto::Wait::never, proto::FullTable::keep);
     if (!received) {
-        if (received.error().kind == ErrorKind::system && received.error().errno_value == EAGAIN)
-            return std::nullopt;
+        if (would_block(received.error())) return std::nullopt;
         return std::unexpected(received.error());
     }
     if (received->size() != sizeof(LinkMessage) || descriptors.count() > 1) {

@@ -66,7 +66,7 @@ void Reception::accept(const void* tag, Generation& generation) {
         auto socket = listeners_[index].accept();
         if (!socket) {
             // Polling goes on telling of a connection that there is no descriptor for.
-            if (socket.error().errno_value != EAGAIN) wait_for_room(generation, socket.error().errno_value);
+            if (!would_block(socket.error())) wait_for_room(generation, socket.error().errno_value);
             return;
         }
         has_room_ = true;

@@ -10,7 +10,6 @@
 
 #include "opener/batch.hpp"
 #include "opener/decide.hpp"
-#include "opener/would_block.hpp"
 #include "proto/payload.hpp"
 
 namespace fdbroker::opener {

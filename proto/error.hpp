@@ -49,4 +49,9 @@ using Result = std::expected<T, Error>;
     return std::unexpected(Error{ErrorKind::protocol, EPROTO, operation, std::move(detail)});
 }
 
+// A call that does not wait had nothing to do.
+[[nodiscard]] inline bool would_block(const Error& error) noexcept {
+    return error.kind == ErrorKind::system && error.errno_value == EAGAIN;
+}
+
 }  // namespace fdbroker::proto

@@ -1,5 +1,7 @@
 #include "proto/payload.hpp"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 
 #include "proto/bytes.hpp"
@@ -27,6 +29,10 @@ bool is_text(std::string_view payload, std::size_t longest) noexcept {
 
 bool is_attribute_name(std::string_view name) noexcept {
     return !name.empty() && name.size() <= max_xattr_name;
+}
+
+Timestamp time_of(const statx_timestamp& time) noexcept {
+    return {.seconds = time.tv_sec, .nanoseconds = time.tv_nsec};
 }
 
 void store_time(std::byte* to, const Timestamp& time) noexcept {
@@ -79,6 +85,29 @@ std::array<char, 8> number_payload(std::uint64_t number) noexcept {
 std::optional<std::uint64_t> read_number(std::string_view payload) noexcept {
     if (payload.size() < 8) return std::nullopt;
     return load<std::uint64_t>(bytes_of(payload));
+}
+
+Status status_of(const struct statx& status) noexcept {
+    constexpr std::uint64_t told_attributes = ~std::uint64_t{STATX_ATTR_MOUNT_ROOT};
+    return {.mask = status.stx_mask & (STATX_BASIC_STATS | STATX_BTIME),
+            .block_size = status.stx_blksize,
+            .attributes = status.stx_attributes & told_attributes,
+            .links = status.stx_nlink,
+            .uid = status.stx_uid,
+            .gid = status.stx_gid,
+            .mode = status.stx_mode,
+            .inode = status.stx_ino,
+            .size = status.stx_size,
+            .blocks = status.stx_blocks,
+            .attributes_mask = status.stx_attributes_mask & told_attributes,
+            .access = time_of(status.stx_atime),
+            .birth = time_of(status.stx_btime),
+            .change = time_of(status.stx_ctime),
+            .modification = time_of(status.stx_mtime),
+            .rdev_major = status.stx_rdev_major,
+            .rdev_minor = status.stx_rdev_minor,
+            .dev_major = status.stx_dev_major,
+            .dev_minor = status.stx_dev_minor};
 }
 
 std::array<char, status_size> status_payload(const Status& status) noexcept {

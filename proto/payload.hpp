@@ -15,6 +15,8 @@
 
 #include "proto/message.hpp"
 
+struct statx;  // of the C library
+
 namespace fdbroker::proto {
 
 // The longest name of an extended attribute: XATTR_NAME_MAX of linux/limits.h.
@@ -74,6 +76,9 @@ struct Status {
     std::uint32_t dev_minor = 0;
     bool operator==(const Status&) const = default;
 };
+
+// Attributes without what they say of the mount.
+Status status_of(const struct statx& status) noexcept;
 
 inline constexpr std::size_t status_size = 144;
 std::array<char, status_size> status_payload(const Status& status) noexcept;

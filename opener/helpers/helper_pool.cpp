@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cstring>
 
-#include "opener/would_block.hpp"
 #include "proto/channel.hpp"
 
 namespace fdbroker::opener {

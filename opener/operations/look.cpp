@@ -18,33 +18,6 @@ using proto::Step;
 
 namespace {
 
-proto::Timestamp time_of(const statx_timestamp& time) {
-    return {.seconds = time.tv_sec, .nanoseconds = time.tv_nsec};
-}
-
-proto::Status status_of(const struct statx& status) {
-    // The mount's number is the opener's own affair.
-    return {.mask = status.stx_mask & (STATX_BASIC_STATS | STATX_BTIME),
-            .block_size = status.stx_blksize,
-            .attributes = status.stx_attributes & ~std::uint64_t{STATX_ATTR_MOUNT_ROOT},
-            .links = status.stx_nlink,
-            .uid = status.stx_uid,
-            .gid = status.stx_gid,
-            .mode = status.stx_mode,
-            .inode = status.stx_ino,
-            .size = status.stx_size,
-            .blocks = status.stx_blocks,
-            .attributes_mask = status.stx_attributes_mask & ~std::uint64_t{STATX_ATTR_MOUNT_ROOT},
-            .access = time_of(status.stx_atime),
-            .birth = time_of(status.stx_btime),
-            .change = time_of(status.stx_ctime),
-            .modification = time_of(status.stx_mtime),
-            .rdev_major = status.stx_rdev_major,
-            .rdev_minor = status.stx_rdev_minor,
-            .dev_major = status.stx_dev_major,
-            .dev_minor = status.stx_dev_minor};
-}
-
 template <std::size_t Size>
 Answer answer(const std::array<char, Size>& bytes) {
     return {.payload = std::string(bytes.data(), bytes.size())};
@@ -62,7 +35,7 @@ Done<Answer> stat_object(const Work& work, const policy::Grant& grant) {
     if (::statx(object->descriptor().number(), "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME, &status) !=
         0)
         return call_failed(Step::inspect);
-    return answer(proto::status_payload(status_of(status)));
+    return answer(proto::status_payload(proto::status_of(status)));
 }
 
 Done<Answer> read_link(const Work& work, const policy::Grant& grant) {

@@ -258,7 +258,7 @@ int Connection::send(std::span<const std::byte> message, const Deadline& deadlin
 
 int Connection::send_now(std::span<const std::byte> message) {
     const auto sent = proto::send(socket_.borrow(), message, {}, Wait::never);
-    if (!sent) return sent.error().errno_value == EAGAIN ? -EAGAIN : fail_with(sent.error());
+    if (!sent) return would_block(sent.error()) ? -EAGAIN : fail_with(sent.error());
     return 0;
 }
 
@@ -271,7 +271,7 @@ int Connection::receive(std::span<const std::byte>& message, const Deadline& dea
             message = *received;
             return 0;
         }
-        if (received.error().errno_value != EAGAIN) return fail_with(received.error());
+        if (!would_block(received.error())) return fail_with(received.error());
         if (const int error = wait_for(POLLIN, deadline); error < 0) return error;
     }
 }

@@ -112,7 +112,7 @@ int Connection::take_what_came() {
         if (serve_peer_) serve_peer_();
         const auto received =
             proto::receive(socket_.borrow(), in_, descriptors_, Wait::never, proto::FullTable::keep);
-        if (!received) return received.error().errno_value == EAGAIN ? 0 : fail_with(received.error());
+        if (!received) return would_block(received.error()) ? 0 : fail_with(received.error());
         Batch none;
         if (const int error = take_message(*received, none); error < 0) return error;
     }

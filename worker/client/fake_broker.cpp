@@ -14,7 +14,6 @@
 #include <cstdio>
 
 #include "proto/payload.hpp"
-#include "worker/client/status.hpp"
 
 namespace fdbroker::worker {
 namespace {
@@ -267,7 +266,8 @@ int FakeBroker::perform_here(const Request& request, Outcome& outcome) {
             if (!file ||
                 ::statx(file.number(), "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME, &status) != 0)
                 return -1;
-            outcome.payload = write_statx(status);
+            const auto payload = proto::status_payload(proto::status_of(status));
+            outcome.payload.assign(payload.begin(), payload.end());
             return 0;
         }
         case Call::list:

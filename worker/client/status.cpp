@@ -12,10 +12,6 @@ statx_timestamp time_of(const proto::Timestamp& time) {
     return told;
 }
 
-proto::Timestamp time_of(const statx_timestamp& time) {
-    return {.seconds = time.tv_sec, .nanoseconds = time.tv_nsec};
-}
-
 }  // namespace
 
 bool read_statx(std::string_view payload, struct statx& status) {
@@ -42,29 +38,6 @@ bool read_statx(std::string_view payload, struct statx& status) {
     status.stx_dev_major = told->dev_major;
     status.stx_dev_minor = told->dev_minor;
     return true;
-}
-
-std::string write_statx(const struct statx& status) {
-    const auto payload = proto::status_payload({.mask = status.stx_mask,
-                                                .block_size = status.stx_blksize,
-                                                .attributes = status.stx_attributes,
-                                                .links = status.stx_nlink,
-                                                .uid = status.stx_uid,
-                                                .gid = status.stx_gid,
-                                                .mode = status.stx_mode,
-                                                .inode = status.stx_ino,
-                                                .size = status.stx_size,
-                                                .blocks = status.stx_blocks,
-                                                .attributes_mask = status.stx_attributes_mask,
-                                                .access = time_of(status.stx_atime),
-                                                .birth = time_of(status.stx_btime),
-                                                .change = time_of(status.stx_ctime),
-                                                .modification = time_of(status.stx_mtime),
-                                                .rdev_major = status.stx_rdev_major,
-                                                .rdev_minor = status.stx_rdev_minor,
-                                                .dev_major = status.stx_dev_major,
-                                                .dev_minor = status.stx_dev_minor});
-    return {payload.begin(), payload.end()};
 }
 
 }  // namespace fdbroker::worker
