@@ -1,5 +1,6 @@
 // load(): fragments, what of YAML is taken, and how errors are told.
 #include "policy/document.hpp"
+#include "policy/test.hpp"
 #include "tests/unit/policy_support.hpp"
 
 namespace fdbroker::policy {
