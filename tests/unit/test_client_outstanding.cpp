@@ -16,6 +16,7 @@
 #include "tests/support/descriptors.hpp"
 #include "tests/support/wait.hpp"
 #include "tests/unit/test_client_broker.hpp"
+#include "worker/client/outstanding.hpp"
 
 namespace fdbroker::test {
 namespace {
@@ -110,6 +111,63 @@ TEST_CASE("outstanding: requests that are submitted together travel together, an
     CHECK(content_of(first.number()) == "a");
     CHECK(done[1].result == -ENOENT);
     CHECK(content_of(last.number()) == "c");
+}
+
+TEST_CASE(
+    "outstanding: while one is on its way, others wait for company and go in one message with the next "
+    "call") {
+    std::latch checked(1);
+    FakeBroker broker(after_hello([&checked](BrokerEnd& end) {
+        const auto first = end.receive_requests();
+        CHECK(first.size() == 1);
+        const auto others = end.receive_requests();
+        CHECK(others.size() == 3);
+        const auto full = end.receive_requests();
+        CHECK(full.size() == proto::max_requests);
+        for (const auto& message : {first, others, full})
+            for (const Asked& asked : message) end.refuse(asked, EACCES);
+        checked.wait();
+    }));
+    const Client client = connect_to(broker);
+    std::uint64_t tag = 0;
+    const auto submit = [&](std::size_t count) {
+        for (; count > 0; --count) {
+            const fdbroker_request request = tagged("/a", tag++);
+            REQUIRE(fdbroker_submit(client.get(), &request, 1) == 1);
+        }
+    };
+    submit(1);
+    CHECK_FALSE(is_readable(client));
+    submit(3);
+    CHECK(is_readable(client));
+    CHECK(complete(client, 0).empty());
+    CHECK_FALSE(is_readable(client));
+    // A full message goes without waiting for the next call.
+    submit(proto::max_requests);
+    CHECK(is_readable(client));
+    submit(1);
+    CHECK_FALSE(is_readable(client));
+    std::size_t answered = 0;
+    while (answered + 1 < tag) answered += complete(client).size();
+    checked.count_down();
+    CHECK(broker.trouble() == "");
+}
+
+TEST_CASE("outstanding: a message takes requests while their ids increase and it has room") {
+    worker::Outstanding outstanding;
+    const auto write = [&](std::uint32_t id) {
+        return outstanding.write({.id = id, .path = "/a"}, proto::max_message_size, 2);
+    };
+    CHECK(write(UINT32_MAX - 1));
+    CHECK(write(UINT32_MAX));
+    CHECK(outstanding.unsent_messages() == 1);
+    CHECK(write(1));  // the message is full
+    CHECK(outstanding.unsent_messages() == 2);
+    CHECK(write(1));
+    CHECK(outstanding.unsent_messages() == 3);
+    CHECK(write(2));
+    CHECK_FALSE(outstanding.write({.id = 3, .path = "/a"}, 16, 2));  // full, and fits none
+    CHECK(outstanding.unsent_messages() == 3);
 }
 
 TEST_CASE("outstanding: calls in between wait for their own answers only") {

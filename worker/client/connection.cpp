@@ -150,6 +150,7 @@ int Connection::exchange(std::span<const Ask> asks, Batch& batch, const Deadline
     if (kind == proto::Batch::all_or_nothing && static_cast<std::size_t>(taken) != asks.size())
         return refuse(E2BIG, "the requests do not fit one message");
     if (writer.count() == 0) return taken;
+    if (const int error = send_unsent(); error < 0) return error;
     if (const int error = send(writer.message(), deadline); error < 0) return error;
     while (batch.pending.any()) {
         if (const int error = receive_replies(batch, deadline); error < 0) return error;

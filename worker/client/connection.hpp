@@ -68,7 +68,8 @@ class Connection {
     int ask_whole(std::span<const Ask> asks, std::span<int> results);
 
     // Puts requests on their way without waiting for anything; returns how many. EAGAIN: none, since too many are
-    // outstanding. What cannot be sent as it is, is completed with its error.
+    // outstanding. What cannot be sent as it is, is completed with its error. While others are on their way, what is
+    // submitted goes with the next call, in as few messages as may be.
     int submit(std::span<const Submission> submissions);
     // Sends what could not be sent before, takes what has come, and waits until there is something, at most that many
     // milliseconds (negative: without end). Moves up to `most` completions to completions(); returns how many.
@@ -119,8 +120,7 @@ class Connection {
     int take_replies(std::span<const proto::Reply> replies, Batch& batch);
     // What a reply means for its request. A negative value that ended the connection has emptied socket_.
     int result_of(const proto::Reply& reply, bool brings_file, proto::UniqueFd descriptor);
-    // At least one of them; those that go into one message.
-    std::size_t submit_message(std::span<const Submission> submissions);
+    void take(const Submission& submission);
     int take_outstanding(const proto::Reply& reply, proto::UniqueFd descriptor);
 
     int send(std::span<const std::byte> message, const Deadline& deadline);

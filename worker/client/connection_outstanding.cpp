@@ -18,43 +18,33 @@ constexpr const char* overdue = "client: the broker did not answer in time";
 
 int Connection::submit(std::span<const Submission> submissions) {
     if (const int error = begin(); error < 0) return error;
-    std::size_t taken = 0;
-    while (taken < submissions.size() && !outstanding_.is_full())
-        taken += submit_message(submissions.subspan(taken));
+    const bool others_wait = outstanding_.is_waiting();
+    const std::size_t taken = std::min(submissions.size(), outstanding_.room());
     if (!submissions.empty() && taken == 0) return refuse(EAGAIN, "too many requests are outstanding");
-    const int error = send_unsent();
+    for (const Submission& submission : submissions.first(taken)) take(submission);
+    // A message costs the broker more than a request does.
+    const bool waits_for_company = others_wait && outstanding_.unsent_messages() <= 1;
+    const int error = waits_for_company ? 0 : send_unsent();
     if (serve_peer_) serve_peer_();
     update_wake();
     return error < 0 && !outstanding_.has_done() ? error : static_cast<int>(taken);
 }
 
-std::size_t Connection::submit_message(std::span<const Submission> submissions) {
-    const std::size_t most = std::min({submissions.size(), max_requests_, outstanding_.room()});
-    const std::uint32_t first_id = take_ids(most);
-    proto::RequestWriter writer(std::span<std::byte>(out_).first(max_message_));
-    std::size_t taken = 0;
-    for (; taken < most; ++taken) {
-        const Submission& one = submissions[taken];
-        const std::uint32_t id = first_id + static_cast<std::uint32_t>(taken);
-        std::size_t length = 0;
-        int error = check(one.ask, length);
-        if (error == 0 && !writer.add({.id = id,
-                                       .call = one.ask.call,
-                                       .flags = one.ask.flags,
-                                       .mode = one.ask.mode,
-                                       .path = {one.ask.path, length},
-                                       .payload = one.ask.payload})) {
-            if (writer.count() > 0) break;
-            error = refuse(E2BIG, "the request does not fit a message");
-        }
-        outstanding_.add(id, one.ask.call, one.tag, deadline_in(one.timeout));
-        if (error < 0) outstanding_.finish(id, {.result = error, .reason = reason()});
-    }
-    if (writer.count() > 0) {
-        const auto message = writer.message();
-        outstanding_.unsent().emplace_back(message.begin(), message.end());
-    }
-    return taken;
+void Connection::take(const Submission& submission) {
+    const Ask& ask = submission.ask;
+    const std::uint32_t id = take_ids(1);
+    std::size_t length = 0;
+    int error = check(ask, length);
+    const proto::Request request{.id = id,
+                                 .call = ask.call,
+                                 .flags = ask.flags,
+                                 .mode = ask.mode,
+                                 .path = {ask.path, length},
+                                 .payload = ask.payload};
+    if (error == 0 && !outstanding_.write(request, max_message_, max_requests_))
+        error = refuse(E2BIG, "the request does not fit a message");
+    outstanding_.add(id, ask.call, submission.tag, deadline_in(submission.timeout));
+    if (error < 0) outstanding_.finish(id, {.result = error, .reason = reason()});
 }
 
 int Connection::complete(std::size_t most, int timeout) {
@@ -92,16 +82,15 @@ int Connection::take_or_wait(const Deadline& deadline) {
 }
 
 int Connection::send_unsent() {
-    auto& unsent = outstanding_.unsent();
-    while (!unsent.empty()) {
-        int error = send_now(unsent.front());
+    while (outstanding_.has_unsent()) {
+        int error = send_now(outstanding_.first_unsent());
         if (error == -EAGAIN && serve_peer_) {
             serve_peer_();
-            error = send_now(unsent.front());
+            error = send_now(outstanding_.first_unsent());
         }
         if (error == -EAGAIN) return 0;
         if (error < 0) return error;
-        unsent.pop_front();
+        outstanding_.first_is_sent();
     }
     return 0;
 }

@@ -188,9 +188,10 @@ int fdbroker_discard(struct fdbroker* broker, const char* path, uint64_t put);
 #define FDBROKER_CALL_LISTXATTR 10u
 
 /* Puts requests on their way. Never blocks; what the socket does not take goes later. Nothing that the requests point to
- * is needed afterwards. Returns how many were taken, fewer than `count` when 1,012 are outstanding: not completed, or
- * completed and not fetched. A request that cannot be sent as it is (a NULL path) is taken,
- * and completed with its error.
+ * is needed afterwards. While requests are on their way already, others wait for company, so that many travel in one
+ * message: the descriptor below is readable then, and they go with the next call on the connection, fdbroker_complete() or
+ * another. Returns how many were taken, fewer than `count` when 1,012 are outstanding: not completed, or completed and not
+ * fetched. A request that cannot be sent as it is (a NULL path) is taken, and completed with its error.
  * -EAGAIN: none was taken, since so many are outstanding; -ECONNRESET: the connection is over; -EFAULT, -EINVAL, -E2BIG:
  * the arguments, see struct fdbroker_request; -EBADF: the connection was made by the parent process. */
 int fdbroker_submit(struct fdbroker* broker, const struct fdbroker_request* requests, size_t count);

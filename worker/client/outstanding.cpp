@@ -12,7 +12,7 @@ namespace {
 
 using std::chrono::steady_clock;
 
-itimerspec timer_at(const Deadline& deadline) {
+itimerspec timer_for(const Deadline& deadline) {
     using namespace std::chrono;
     itimerspec timer{};
     if (!deadline) return timer;
@@ -86,6 +86,22 @@ Deadline Outstanding::earliest() const {
     return earliest;
 }
 
+bool Outstanding::write(const proto::Request& request, std::size_t max_message, std::size_t max_requests) {
+    if (!unsent_.empty()) {
+        Message& last = unsent_.back();
+        // The ids of a message increase.
+        if (last.last_id < request.id && last.writer.count() < max_requests && last.writer.add(request)) {
+            last.last_id = request.id;
+            return true;
+        }
+    }
+    auto buffer = std::make_unique_for_overwrite<std::byte[]>(max_message);
+    proto::RequestWriter writer({buffer.get(), max_message});
+    if (!writer.add(request)) return false;
+    unsent_.push_back({.buffer = std::move(buffer), .writer = writer, .last_id = request.id});
+    return true;
+}
+
 std::size_t Outstanding::show(std::size_t count) {
     shown_.clear();
     for (; count > 0 && !done_.empty(); --count) {
@@ -107,6 +123,7 @@ int Outstanding::make_wake(proto::BorrowedFd socket) {
     wake_ = std::move(wake);
     timer_ = std::move(timer);
     waits_for_room_ = false;
+    timer_at_.reset();
     update_wake(socket);
     return wake_.number();
 }
@@ -119,8 +136,10 @@ void Outstanding::update_wake(proto::BorrowedFd socket) {
         static_cast<void>(::epoll_ctl(wake_.number(), EPOLL_CTL_MOD, socket.number(), &event));
     }
     // What is there already wakes by the timer, since the socket no longer tells of it.
-    const itimerspec timer =
-        timer_at(has_done() || !socket ? Deadline(steady_clock::time_point()) : earliest());
+    const Deadline at = has_done() || !socket ? Deadline(steady_clock::time_point()) : earliest();
+    if (at == timer_at_) return;
+    timer_at_ = at;
+    const itimerspec timer = timer_for(at);
     static_cast<void>(::timerfd_settime(timer_.number(), TFD_TIMER_ABSTIME, &timer, nullptr));
 }
 

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -60,9 +61,13 @@ class Outstanding {
     std::size_t show(std::size_t count);
     std::span<Completion> shown() { return shown_; }
 
-    // Messages that the socket did not take.
-    std::deque<std::vector<std::byte>>& unsent() { return unsent_; }
+    // Puts a request into the last message that is not sent, or begins another. A message has at most so many bytes and
+    // so many requests. False: the request fits none.
+    bool write(const proto::Request& request, std::size_t max_message, std::size_t max_requests);
     bool has_unsent() const { return !unsent_.empty(); }
+    std::size_t unsent_messages() const { return unsent_.size(); }
+    std::span<const std::byte> first_unsent() const { return unsent_.front().writer.message(); }
+    void first_is_sent() { unsent_.pop_front(); }
 
     // An epoll(7) instance that is readable when the connection has something to do: one descriptor for any event loop,
     // whatever is waited for. Made when it is asked for first. A negative errno on failure.
@@ -79,14 +84,20 @@ class Outstanding {
         std::uint64_t tag;
         Deadline deadline;
     };
+    struct Message {
+        std::unique_ptr<std::byte[]> buffer;
+        proto::RequestWriter writer;
+        std::uint32_t last_id = 0;
+    };
 
     std::unordered_map<std::uint32_t, Waiting> waiting_{};
     std::deque<Completion> done_{};
     std::vector<Completion> shown_{};
-    std::deque<std::vector<std::byte>> unsent_{};
+    std::deque<Message> unsent_{};
     std::size_t deadlines_ = 0;  // of those that wait
     proto::UniqueFd wake_{};
     proto::UniqueFd timer_{};  // runs out at the earliest deadline, or at once
+    Deadline timer_at_{};      // what it is set to
     bool waits_for_room_ = false;
 };
 
