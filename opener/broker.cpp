@@ -404,11 +404,13 @@ void Broker::failed(HelperTask& task, int errno_value, const char* reason) {
     follow(*task.session, before, task.session->task_failed(task, errno_value, reason));
 }
 
-void Broker::ended(std::uint32_t uid, int errno_value) {
+void Broker::ended(const HeldUp& request, int errno_value) {
     if (errno_value == 0) return;
     service_.audit.event({.event = "transfer-failed",
-                          .cause = fmt::format("a stream or a put of uid {} ended early: {}", uid,
-                                               std::strerror(errno_value))});
+                          .path = request.path,
+                          .rule = request.rule,
+                          .cause = fmt::format("a stream, a put or a reply for uid {} ended early: {}",
+                                               request.uid, std::strerror(errno_value))});
 }
 
 void Broker::left_behind(const HeldUp& request, std::size_t stuck) {

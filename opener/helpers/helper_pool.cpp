@@ -466,13 +466,14 @@ void HelperPool::retire_surplus() {
 void HelperPool::lose(Helper& helper) {
     if (helper.state != Helper::State::idle) free_user_of(helper);
     come_back(helper);
+    const bool delivers = helper.task && helper.task->granted != 0;
     if (helper.task) {
         ++counters_.lost;
         end_task(std::move(helper.task), EIO,
                  "the helper that worked on it died; what came of it is unknown");
     }
     end_further(helper, ESTALE, is_over);
-    if (helper.lasting != 0) owner_->ended(helper.uid, helper.errno_value);
+    if (helper.lasting != 0 || delivers) owner_->ended(helper.last, helper.errno_value);
     loop_.remove(helper.channel.borrow());
     std::erase_if(helpers_, [&](const auto& each) { return each.get() == &helper; });
 }

@@ -43,7 +43,7 @@ struct HelperCounters {
     std::uint64_t lasting = 0;    // tasks that have left something going on
 };
 
-// A request that holds up a helper, which was left behind over it.
+// A request that a helper has, and is held up by or stays with what it has left going on.
 struct HeldUp {
     std::uint32_t uid = 0;
     const policy::Rule* rule = nullptr;  // that granted it
@@ -65,8 +65,9 @@ class HelperPool {
         virtual void delivered(HelperTask& task, const Sent& sent) = 0;
         // The end of a task whose helper does not answer or has died, or that was given to none. `reason` is a literal.
         virtual void failed(HelperTask& task, int errno_value, const char* reason) = 0;
-        // What a task of this user has left going on. errno_value 0: it is done; else why not, EIO when the helper died.
-        virtual void ended(std::uint32_t uid, int errno_value) = 0;
+        // What a request has left going on. errno_value 0: it is done; else why not, EIO when the helper died, also when it
+        // did before it told whether the reply of what was granted had left.
+        virtual void ended(const HeldUp& request, int errno_value) = 0;
         // A helper was left behind, or one that was has come back or ended. `stuck`: how many there are now.
         virtual void left_behind(const HeldUp& request, std::size_t stuck) = 0;
         virtual void came_back(std::uint32_t uid, std::size_t stuck) = 0;

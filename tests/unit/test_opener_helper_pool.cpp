@@ -62,7 +62,10 @@ struct Heard final : HelperPool::Owner {
         failures[task.number] = errno_value;
         if (const Session* const session = std::exchange(ends_by_failure, nullptr)) pool->forget(*session);
     }
-    void ended(std::uint32_t, int errno_value) override { ends.push_back(errno_value); }
+    void ended(const HeldUp& request, int errno_value) override {
+        CHECK(request.path == "/file");
+        ends.push_back(errno_value);
+    }
     void left_behind(const HeldUp&, std::size_t) override { ++events; }
     void came_back(std::uint32_t, std::size_t) override { ++events; }
     void zygote_lost() override {}
@@ -246,6 +249,17 @@ TEST_CASE(
         CHECK(fixture.heard.ends == std::vector{ENOSPC, EIO});
     }
     CHECK(DescriptorTable::now().changes_since(before) == "");
+}
+
+TEST_CASE("helper pool: one that dies before it tells whether what was granted has left is told of") {
+    Fixture fixture;
+    const std::uint64_t number = fixture.submit(1);
+    FakeHelper& helper = *fixture.given(number).helper;
+    fixture.report(helper, number);
+    helper.end();
+    fixture.settle();
+    CHECK(fixture.heard.failures[number] == EIO);
+    CHECK(fixture.heard.ends == std::vector{EIO});
 }
 
 TEST_CASE(
