@@ -5,6 +5,8 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -45,6 +47,18 @@ const std::vector<std::pair<std::string, Names>> grants = {
     {"xattr, setattr", {"xattr", "setattr"}},
 };
 
+// Directories by their numbers, each with the one rule.
+std::string rule_for_each_grant(const TempDir& directory) {
+    std::string policy = "version: 1\nrules:\n";
+    for (std::size_t index = 0; index < grants.size(); ++index) {
+        const std::string own = directory / std::to_string(index);
+        make_directory(own);
+        policy += "  - {name: rule" + std::to_string(index) + ", allow: [" + grants[index].first +
+                  "], paths: [\"" + own + "/**\"]}\n";
+    }
+    return policy;
+}
+
 struct Asked {
     Call call;
     std::uint32_t flags;
@@ -84,6 +98,69 @@ std::vector<Asked> every_request(const std::string& new_name) {
     };
 }
 
+// fcntl.h of the kernel; the C library has 0 for it where every file is large.
+constexpr std::uint32_t large_file = 0100000;
+
+// Every bit there is, alone and with those that change files, in every access mode; and what several bits stand for.
+std::vector<std::uint32_t> every_flags() {
+    std::set<std::uint32_t> alone{0, O_TMPFILE, O_SYNC};
+    for (unsigned bit = 2; bit < 32; ++bit) alone.insert(std::uint32_t{1} << bit);
+    std::set<std::uint32_t> all;
+    for (std::uint32_t access = 0; access <= O_ACCMODE; ++access)
+        for (const std::uint32_t flags : alone)
+            for (const int changing : {0, O_CREAT, O_TRUNC, O_CREAT | O_TRUNC | O_APPEND})
+                all.insert(access | flags | static_cast<std::uint32_t>(changing));
+    return {all.begin(), all.end()};
+}
+
+// nullopt: EINVAL.
+std::optional<Names> needs_of(std::uint32_t flags) {
+    constexpr std::uint32_t taken = O_APPEND | O_CREAT | O_EXCL | O_TRUNC | O_DIRECTORY | O_NOFOLLOW |
+                                    O_SYNC | O_DSYNC | O_NOATIME | O_DIRECT | O_NONBLOCK | O_NOCTTY |
+                                    O_CLOEXEC | large_file;
+    const std::uint32_t access = flags & O_ACCMODE;
+    if (access == O_ACCMODE || (flags & ~(taken | O_ACCMODE)) != 0) return std::nullopt;
+    if (access == O_RDONLY && (flags & O_TRUNC) != 0) return std::nullopt;
+    if ((flags & O_CREAT) != 0 && (flags & O_DIRECTORY) != 0) return std::nullopt;
+    Names needs;
+    if ((flags & O_DIRECTORY) != 0) {
+        needs.insert("list");
+    } else if (access != O_WRONLY) {
+        needs.insert("read");
+    }
+    if (access != O_RDONLY) needs.insert((flags & O_APPEND) != 0 ? "append" : "write");
+    if ((flags & O_CREAT) != 0) needs.insert("create");
+    if ((flags & O_TRUNC) != 0) needs.insert("truncate");
+    return needs;
+}
+
+// What came of an open: its errno or the flags of the descriptor, and what is in the file; "none" when there is none.
+struct Opened {
+    int errno_value = 0;
+    int flags = 0;
+    std::string content{};
+    bool operator==(const Opened&) const = default;
+};
+Opened look(int errno_value, const proto::UniqueFd& fd, const std::string& path) {
+    constexpr int told = O_ACCMODE | O_APPEND | O_SYNC | O_DSYNC | O_NOATIME | O_DIRECT | O_NONBLOCK;
+    return {errno_value, fd ? ::fcntl(fd.number(), F_GETFL) & told : 0,
+            std::filesystem::exists(path) ? read_file(path) : "none"};
+}
+
+// The same by open(2) itself, of a file or of a name that nothing has.
+Opened open_itself(const TempDir& directory, std::uint32_t flags, bool is_there) {
+    const std::string path = directory / "itself";
+    std::filesystem::remove(path);
+    if (is_there) write_file(path, "content", {.mode = 0600});
+    const proto::UniqueFd fd(::open(path.c_str(), static_cast<int>(flags) | O_CLOEXEC, 0600));
+    return look(fd ? 0 : errno, fd, path);
+}
+
+bool grants_an_open(const Names& operations) {
+    return std::ranges::any_of(Names{"read", "list", "write", "append"},
+                               [&](const std::string& name) { return operations.count(name) != 0; });
+}
+
 int access_of(const proto::UniqueFd& fd) {
     return ::fcntl(fd.number(), F_GETFL) & O_ACCMODE;
 }
@@ -93,14 +170,7 @@ int access_of(const proto::UniqueFd& fd) {
 TEST_CASE("sweep: each request is granted by exactly the rules that allow all it needs") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const TempDir directory(TempDir::Place::var_tmp);
-    std::string policy = "version: 1\nrules:\n";
-    for (std::size_t index = 0; index < grants.size(); ++index) {
-        const std::string own = directory / std::to_string(index);
-        make_directory(own);
-        policy += "  - {name: rule" + std::to_string(index) + ", allow: [" + grants[index].first +
-                  "], paths: [\"" + own + "/**\"]}\n";
-    }
-    RunningOpener opener(directory, policy);
+    RunningOpener opener(directory, rule_for_each_grant(directory));
     TestPeer peer(opener.socket());
     for (std::size_t index = 0; index < grants.size(); ++index) {
         const std::string path = (directory / std::to_string(index)) / "file";
@@ -117,6 +187,49 @@ TEST_CASE("sweep: each request is granted by exactly the rules that allow all it
             if (answer.step == Step::decide) CHECK(answer.status == EACCES);
             if (answer.step == Step::decide && asked.call != Call::open) CHECK(read_file(path) == "content");
             if (answer.fd) CHECK(access_of(answer.fd) == static_cast<int>(asked.flags & O_ACCMODE));
+        }
+    }
+}
+
+TEST_CASE(
+    "sweep: every flag of open(2) is refused, or needs its operations and does what open(2) does with it") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const TempDir directory(TempDir::Place::var_tmp);
+    const std::vector<std::uint32_t> all = every_flags();
+    RunningOpener opener(directory, rule_for_each_grant(directory));
+    TestPeer peer(opener.socket());
+    for (const bool is_there : {true, false}) {
+        std::vector<Opened> expected;
+        for (const std::uint32_t flags : all)
+            expected.push_back(needs_of(flags) ? open_itself(directory, flags, is_there) : Opened{});
+        for (std::size_t index = 0; index < grants.size(); ++index) {
+            CAPTURE(grants[index].first);
+            CAPTURE(is_there);
+            const std::string own = directory / std::to_string(index);
+            std::filesystem::remove_all(own + "/files");
+            make_directory(own + "/files");
+            std::size_t granted = 0;
+            for (std::size_t i = 0; i < all.size(); ++i) {
+                CAPTURE(all[i]);
+                const std::string path = own + "/files/" + std::to_string(i);
+                if (is_there) write_file(path, "content", {.mode = 0600});
+                const auto answer = peer.open(path, all[i]);
+                const Opened opened = look(answer.status, answer.fd, path);
+                const auto needs = needs_of(all[i]);
+                if (!needs) {
+                    CHECK(answer.step == Step::parse);
+                    CHECK(opened == Opened{EINVAL, 0, is_there ? "content" : "none"});
+                } else if (!std::ranges::includes(grants[index].second, *needs)) {
+                    CHECK(answer.step == Step::decide);
+                    CHECK(opened == Opened{EACCES, 0, is_there ? "content" : "none"});
+                } else {
+                    ++granted;
+                    CHECK(opened.errno_value == expected[i].errno_value);
+                    CHECK(opened.flags == expected[i].flags);
+                    CHECK(opened.content == expected[i].content);
+                }
+            }
+            CHECK((granted > 0) == grants_an_open(grants[index].second));
         }
     }
 }
