@@ -205,19 +205,15 @@ class TreeBuilder : public YAML::EventHandler {
     }
 
     void check_keys(const Node& mapping) {
-        std::unordered_map<std::string_view, Mark> seen;
         for (std::size_t index = 0; index < mapping.children.size(); index += 2) {
             const Node& key = mapping.children[index];
-            if (key.kind == Node::Kind::broken) continue;
-            if (key.kind != Node::Kind::scalar) {
+            if (key.kind != Node::Kind::scalar && key.kind != Node::Kind::broken)
                 problems_.add(key.mark, "a key that is not a word");
-                continue;
-            }
-            const auto [first, is_new] = seen.try_emplace(key.text, key.mark);
-            if (!is_new)
-                problems_.add(key.mark, fmt::format("duplicate key \"{}\", the first is at line {}", key.text,
-                                                    first->second.line));
         }
+        find_repeated(mapping.children, 2, [this](const Node& key, const Node& first) {
+            problems_.add(key.mark, fmt::format("duplicate key \"{}\", the first is at line {}", key.text,
+                                                first.mark.line));
+        });
     }
 
     std::string_view text_;
@@ -238,6 +234,27 @@ class NothingMore : public TreeBuilder {
 };
 
 }  // namespace
+
+void find_repeated(std::span<const Node> nodes, std::size_t step,
+                   const std::function<void(const Node& later, const Node& first)>& repeated) {
+    const auto is_scalar = [](const Node& node) { return node.kind == Node::Kind::scalar; };
+    // Nearly all are so short that a table of hashes costs more than it saves.
+    if (constexpr std::size_t few = 16; nodes.size() <= few * step) {
+        for (std::size_t later = 0; later < nodes.size(); later += step)
+            for (std::size_t first = 0; is_scalar(nodes[later]) && first < later; first += step)
+                if (is_scalar(nodes[first]) && nodes[first].text == nodes[later].text) {
+                    repeated(nodes[later], nodes[first]);
+                    break;
+                }
+        return;
+    }
+    std::unordered_map<std::string_view, const Node*> seen;
+    for (std::size_t index = 0; index < nodes.size(); index += step) {
+        if (!is_scalar(nodes[index])) continue;
+        const auto [first, is_new] = seen.try_emplace(nodes[index].text, &nodes[index]);
+        if (!is_new) repeated(nodes[index], *first->second);
+    }
+}
 
 std::optional<Node> parse_document(std::string_view text, std::uint32_t file, Problems& problems) {
     if (text.size() > max_document_bytes) {

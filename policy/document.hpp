@@ -1,7 +1,9 @@
 // One YAML file as a tree in which every node knows its place. Nothing here knows the policy language.
 #pragma once
 
+#include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -27,6 +29,10 @@ struct Node {
     std::string text{};            // of a scalar
     std::vector<Node> children{};  // of a sequence; of a mapping: key, value, key, value
 };
+
+// For every scalar among nodes[0], nodes[step], nodes[2 * step]… whose text an earlier one has: repeated(it, the first).
+void find_repeated(std::span<const Node> nodes, std::size_t step,
+                   const std::function<void(const Node& later, const Node& first)>& repeated);
 
 // The root of the single document in `text`; its errors go to `problems`. Aliases, anchors, tags, directives,
 // duplicate keys, keys that are not words, further documents, NUL bytes, invalid UTF-8 and depth over 16 are errors.

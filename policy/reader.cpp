@@ -4,7 +4,6 @@
 
 #include <charconv>
 #include <limits>
-#include <unordered_set>
 
 #include "policy/spelling.hpp"
 
@@ -189,10 +188,9 @@ std::span<const Node> Reader::list(const Node& node, std::string_view what) {
     }
     if (node.children.empty())
         wrong(node.mark, fmt::format("{}: an empty list, expected at least one entry", what));
-    std::unordered_set<std::string_view> seen;
-    for (const Node& entry : node.children)
-        if (entry.kind == Node::Kind::scalar && !seen.insert(entry.text).second)
-            wrong(entry.mark, fmt::format("{}: \"{}\" twice", what, entry.text));
+    find_repeated(node.children, 1, [&](const Node& entry, const Node&) {
+        wrong(entry.mark, fmt::format("{}: \"{}\" twice", what, entry.text));
+    });
     return node.children;
 }
 

@@ -288,8 +288,8 @@ void read_body(LoadContext& context, const Node& node, RuleDraft& draft) {
         reader.wrong(node.mark, "both allow and deny, expected two rules");
         return;
     }
-    const bool meant_to_deny = !allows && reader.has_key_like(node, "deny");
-    const bool meant_to_allow = !denies && reader.has_key_like(node, "allow");
+    const bool meant_to_deny = denies || (!allows && reader.has_key_like(node, "deny"));
+    const bool meant_to_allow = allows || (!denies && reader.has_key_like(node, "allow"));
     if (!meant_to_allow && !meant_to_deny) {
         reader.wrong(node.mark, "neither allow nor deny");
         return;

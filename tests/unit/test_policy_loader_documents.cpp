@@ -14,6 +14,19 @@ TEST_CASE("loader: a duplicate key is an error in every mapping") {
             .size() == 1);
 }
 
+TEST_CASE("loader: what is written twice is found among few and among many") {
+    for (const std::size_t others : {1U, 15U, 16U, 500U}) {
+        CAPTURE(others);
+        std::string paths = "/same";
+        for (std::size_t index = 0; index < others; ++index) paths += ", /" + std::to_string(index);
+        CHECK(errors_of(rules_text({"{name: r, allow: [read], paths: [" + paths + "]}"})).empty());
+        const auto errors =
+            errors_of(rules_text({"{name: r, allow: [read], paths: [" + paths + ", /same]}"}));
+        REQUIRE(errors.size() == 1);
+        CHECK(errors[0].ends_with("paths: \"/same\" twice"));
+    }
+}
+
 TEST_CASE("loader: fragments bring roles, rules and tests, after those of the policy") {
     const FragmentReader fragments =
         [](const std::string& pattern) -> std::expected<std::vector<Source>, std::string> {
