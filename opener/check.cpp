@@ -3,11 +3,12 @@
 #include <fmt/format.h>
 
 #include <cstdio>
-#include <cstring>
 #include <vector>
 
 #include "opener/confinement/confinement.hpp"
+#include "opener/confinement/directory_watch.hpp"
 #include "opener/load_policy.hpp"
+#include "opener/say.hpp"
 
 namespace fdbroker::opener {
 
@@ -23,7 +24,12 @@ ExitStatus check(const Options& options) {
         fmt::print(stderr, "opener: {}\n", account.error().message());
         return exit_failed;
     }
-    const ConfinementPlan plan = plan_confinement(policy.directories(), *account);
+    ConfinementPlan plan = plan_confinement(policy.directories(), *account);
+    // Nobody is told of changes: the process ends with this one, which does not serve.
+    if (const auto looked = start_directory_watch(plan, {}, say); !looked) {
+        fmt::print(stderr, "opener: {}\n", looked.error().message());
+        return exit_failed;
+    }
     std::vector<DormantDirectory> dormant;
     const auto report = probe_confinement(plan, &dormant);
     if (!report) {
@@ -35,7 +41,7 @@ ExitStatus check(const Options& options) {
                describe(plan, &*report));
     for (const DormantDirectory& directory : dormant) {
         fmt::print("dormant: {}: {}; its rules grant nothing until it is there\n", directory.path,
-                   std::strerror(directory.errno_value));
+                   why_dormant(directory.errno_value));
     }
     if (options.require_confinement && !report->complete()) {
         fmt::print(stderr, "opener: --require-confinement: {}\n", report->missing());

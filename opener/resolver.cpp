@@ -79,8 +79,10 @@ Attempt<DirectoryTable::Found> Resolver::start_of(const policy::Grant& grant) co
     if (found.directory == nullptr)
         return std::unexpected(Obstacle{ENOENT, "no directory of a rule leads to it"});
     if (found.directory->errno_value != 0) {
-        return std::unexpected(Obstacle{found.directory->errno_value,
-                                        "the rule's directory was not there when the policy was loaded"});
+        const int why = found.directory->errno_value;
+        return std::unexpected(Obstacle{
+            why, why == ETIMEDOUT ? "the rule's directory did not answer when the policy was loaded"
+                                  : "the rule's directory was not there when the policy was loaded"});
     }
     return found;
 }

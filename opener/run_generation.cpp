@@ -99,7 +99,7 @@ void run_generation(const GenerationStart& start) {
     const policy::Policy& policy = loaded.policy;
     const auto account = choose_account(start.options.user);
     if (!account) fail(report, exit_failed, account.error().message());
-    const ConfinementPlan plan = plan_confinement(policy.directories(), *account);
+    ConfinementPlan plan = plan_confinement(policy.directories(), *account);
     const IdentitySource identities = IdentitySource::take(!account->changes);
     const Inspector inspector(read_link_protection());
     // gmtime(3) reads the time zone file when it is first needed, and there will be none to read.
@@ -118,8 +118,9 @@ void run_generation(const GenerationStart& start) {
                                         report.descriptor()};
     if (start.ring != nullptr) std::ranges::copy(start.ring->descriptors(), std::back_inserter(keep));
     // Before the directories are bound, so that a change after this moment is seen by one or the other.
-    if (auto watching = start_directory_watch(plan, start.changes); !watching)
+    if (auto watching = start_directory_watch(plan, start.changes, say); !watching)
         fail(report, exit_failed, watching.error().message());
+    for (const std::string& line : describe_silent(plan)) report.say(line);
     std::optional<Resolver> resolver;
     std::vector<UniqueFd> zygotes;
     auto confined = confine(plan, keep, [&](Confined& so_far) -> Result<void> {

@@ -70,10 +70,15 @@ Result<std::string> why_no_private_root(const BrokerAccount& account) {
 Result<std::vector<BoundDirectory>> open_in_place(const ConfinementPlan& plan, BorrowedFd root) {
     std::vector<BoundDirectory> directories;
     for (const PlannedDirectory& planned : plan.directories) {
-        auto source = open_source_directory(root, planned.path);
-        if (!source) return std::unexpected(source.error());
         BoundDirectory directory;
         directory.path = planned.path;
+        if (planned.silent) {
+            directory.errno_value = ETIMEDOUT;
+            directories.push_back(std::move(directory));
+            continue;
+        }
+        auto source = open_source_directory(root, planned.path);
+        if (!source) return std::unexpected(source.error());
         directory.fd = std::move(source->fd);
         directory.errno_value = source->errno_value;
         directory.opens_devices = true;

@@ -49,6 +49,7 @@ struct PlannedDirectory {
     bool writable = false;
     bool executable = false;
     bool devices = false;
+    bool silent = false;  // as NamedDirectory
 
     bool same_attributes(const PlannedDirectory& other) const noexcept {
         return writable == other.writable && executable == other.executable && devices == other.devices;
@@ -60,6 +61,8 @@ struct NamedDirectory {
     std::string path;
     policy::OperationSet operations{};
     bool devices = false;
+    // Its filesystem does not answer (start_directory_watch()): it is not touched, and dormant with ETIMEDOUT.
+    bool silent = false;
 };
 
 // Each bound directory is a mount and a descriptor held: above this many, confine() refuses with E2BIG.
@@ -136,7 +139,7 @@ struct BoundDirectory {
     bool opens_devices = false;
     proto::UniqueFd without_devices{};
     int errno_value =
-        0;  // 0: bound; else why it is dormant: ENOENT, ENOTDIR, ELOOP (a symlink on the way), …
+        0;  // 0: bound; else why it is dormant: ENOENT, ENOTDIR, ELOOP (a symlink on the way), ETIMEDOUT (silent), …
     std::uint64_t mount_id = 0;  // as statx(2), STATX_MNT_ID, tells it inside
     // Of the directory itself, the same inside and outside: a name that now leads elsewhere shows by them.
     std::uint64_t device = 0;
@@ -154,7 +157,7 @@ struct Confined {
 
 // Confines the calling process, which must have one thread. Irreversible. Every descriptor but those of
 // `keep` is closed. The working directory becomes the root. PR_SET_PDEATHSIG is kept; the parent may have
-// ended meanwhile, so compare getppid() afterwards. Blocks as long as a rule's directory does. system: E2BIG
+// ended meanwhile, so compare getppid() afterwards. Blocks as long as a rule's directory does that is not silent. system: E2BIG
 // (too many directories), ENOSYS (no openat2), whatever a layer that this kernel has failed with. A layer
 // that the kernel or the process's rights do not permit is no error but `missing` in the report.
 //
@@ -168,6 +171,9 @@ struct DormantDirectory {
     std::string path;
     int errno_value = 0;
 };
+
+// Why a directory with this errno is dormant, in words.
+std::string_view why_dormant(int errno_value) noexcept;
 
 // Confines a child in the same way and tells what came of it; the caller is unchanged. `dormant`, when given,
 // gets the directories that would be dormant. Errors as confine().

@@ -3,6 +3,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 
 #include "opener/confinement/capability_names.hpp"
 #include "opener/confinement/confinement.hpp"
@@ -80,6 +82,10 @@ std::string capability_names(std::uint64_t capabilities) {
             (names.empty() ? "" : ", ") + (name == nullptr ? std::to_string(capability) : std::string(name));
     }
     return names;
+}
+
+std::string_view why_dormant(int errno_value) noexcept {
+    return errno_value == ETIMEDOUT ? "its filesystem does not answer" : std::strerror(errno_value);
 }
 
 bool ConfinementReport::complete() const noexcept {

@@ -1,22 +1,23 @@
 #include "opener/confinement/directory_watch.hpp"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <linux/capability.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <csignal>
 #include <ctime>
-#include <limits>
 #include <utility>
 
 #include "opener/confinement/capability_names.hpp"
-#include "opener/confinement/kernel_calls.hpp"
+#include "opener/confinement/close_descriptors.hpp"
 #include "opener/confinement/privileges.hpp"
 #include "opener/confinement/seccomp_filter.hpp"
-#include "opener/confinement/source_directory.hpp"
+#include "proto/printable.hpp"
 
 namespace fdbroker::opener {
 
@@ -25,35 +26,10 @@ namespace {
 using proto::BorrowedFd;
 using proto::Result;
 using proto::UniqueFd;
+using Answers = DirectoryLookers::Answers;
 
-// The `count`-th field of a line, from 0, and the rest of the line after it.
-std::string_view field(std::string_view line, int count) {
-    for (; count > 0; --count) {
-        const std::size_t space = line.find(' ');
-        if (space == std::string_view::npos) return {};
-        line.remove_prefix(space + 1);
-    }
-    return line.substr(0, line.find(' '));
-}
-
-// proc(5): space, tab, newline and backslash stand as \ooo.
-std::string unescaped(std::string_view text) {
-    std::string plain;
-    for (std::size_t i = 0; i < text.size(); ++i) {
-        if (text[i] != '\\' || i + 3 >= text.size()) {
-            plain += text[i];
-            continue;
-        }
-        plain += static_cast<char>((text[i + 1] - '0') * 64 + (text[i + 2] - '0') * 8 + (text[i + 3] - '0'));
-        i += 3;
-    }
-    return plain;
-}
-
-bool is_below(std::string_view path, std::string_view directory) {
-    if (directory == "/") return path.size() > 1 && path.front() == '/';
-    return path.size() > directory.size() && path.starts_with(directory) && path[directory.size()] == '/';
-}
+// Closes the list of directories that do not answer, which would else be taken for a whole one when who writes it dies.
+constexpr std::uint32_t end_of_list = ~std::uint32_t{0};
 
 std::string read_from_start(BorrowedFd file) {
     std::string text;
@@ -66,106 +42,203 @@ std::string read_from_start(BorrowedFd file) {
     }
 }
 
-// Closes all descriptors but these and standard error.
-void keep_only(std::array<int, 3> keep) {
-    std::ranges::sort(keep);
-    unsigned first = STDERR_FILENO + 1;
-    for (const int number : keep) {
-        if (number < 0) continue;
-        if (static_cast<unsigned>(number) > first)
-            kernel::close_range(first, static_cast<unsigned>(number) - 1, 0);
-        first = static_cast<unsigned>(number) + 1;
-    }
-    kernel::close_range(first, std::numeric_limits<unsigned>::max(), 0);
+void sleep_for(std::chrono::nanoseconds time) {
+    const timespec interval{.tv_sec = time.count() / 1'000'000'000, .tv_nsec = time.count() % 1'000'000'000};
+    ::clock_nanosleep(CLOCK_MONOTONIC, 0, &interval, nullptr);
 }
 
-struct Watch {
-    std::vector<std::string> paths{};
-    UniqueFd root{};
-    UniqueFd mounts{};
-    DirectorySnapshot last{};
+class Watch {
+  public:
+    Watch(std::vector<std::string> paths, UniqueFd root, UniqueFd mounts,
+          const std::function<void(std::string_view)>& say)
+        : mounts_(std::move(mounts)), lookers_(std::move(root), std::move(paths)), say_(say) {}
+
+    // The first look: which directories do not answer.
+    Result<std::vector<std::uint32_t>> begin() {
+        auto seen = look(first_patience);
+        if (!seen) return std::unexpected(seen.error());
+        last_ = std::move(seen->answers);
+        mounts_below_ = std::move(seen->mounts_below);
+        std::vector<std::uint32_t> silent;
+        for (std::uint32_t i = 0; i < last_.size(); ++i)
+            if (!last_[i]) silent.push_back(i);
+        is_silent_.resize(last_.size());
+        for (const std::uint32_t index : silent) is_silent_[index] = true;
+        return silent;
+    }
+
+    [[noreturn]] void run(BorrowedFd tell) {
+        std::chrono::nanoseconds rest = watch_interval;
+        for (;;) {
+            sleep_for(rest);
+            const auto began = std::chrono::steady_clock::now();
+            auto seen = look(watch_patience);
+            // So many directories that a look takes long are looked at less often, not all the time.
+            rest = watch_interval;
+            if (!seen) continue;
+            if (!tell_of_silence(seen->answers))
+                rest = std::max(rest, 9 * (std::chrono::steady_clock::now() - began));
+            if (!take(*seen)) continue;
+            const char changed = 1;
+            // EAGAIN: it has been told often enough.
+            if (::write(tell.number(), &changed, 1) < 0 && errno != EAGAIN) ::_exit(0);
+        }
+    }
+
+  private:
+    struct Seen {
+        Answers answers;
+        std::vector<std::string> mounts_below;
+    };
+    Result<Seen> look(std::chrono::milliseconds patience) {
+        const std::string table = mounts_ ? read_from_start(mounts_.borrow()) : std::string();
+        const auto mounts = listed_mounts(table);
+        auto answers = lookers_.look(patience, mounts);
+        if (!answers) return std::unexpected(answers.error());
+        return Seen{std::move(*answers), mounts_below(mounts, lookers_.paths())};
+    }
+
+    // Whether something is another than when it was last seen. One that does not answer is taken for what it was.
+    bool take(Seen& seen) {
+        bool changed = std::exchange(mounts_below_, std::move(seen.mounts_below)) != mounts_below_;
+        for (std::size_t i = 0; i < last_.size(); ++i) {
+            if (!seen.answers[i] || seen.answers[i] == last_[i]) continue;
+            last_[i] = seen.answers[i];
+            changed = true;
+        }
+        return changed;
+    }
+
+    // Once of each that does not answer, until it does. Whether there is a new one.
+    bool tell_of_silence(const Answers& answers) {
+        std::string first;
+        std::size_t more = 0;
+        for (std::size_t i = 0; i < answers.size(); ++i) {
+            const bool was_silent = is_silent_[i];
+            is_silent_[i] = !answers[i];
+            if (answers[i] || was_silent) continue;
+            if (first.empty())
+                first = proto::printable(lookers_.paths()[i], proto::LineFeeds::escaped);
+            else
+                ++more;
+        }
+        if (first.empty()) return false;
+        say_(fmt::format(
+            "{}{} does not answer: its filesystem hangs; requests for it end at their deadlines, and "
+            "that it is replaced is not noticed until it answers or is unmounted",
+            first, more == 0 ? "" : fmt::format(" (and {} more directories)", more)));
+        return true;
+    }
+
+    UniqueFd mounts_;
+    DirectoryLookers lookers_;
+    const std::function<void(std::string_view)>& say_;
+    Answers last_{};
+    std::vector<bool> is_silent_{};
+    std::vector<std::string> mounts_below_{};
 };
 
-[[noreturn]] void watch(Watch& watch, const ConfinementPlan& plan, BorrowedFd tell, pid_t parent) {
+[[noreturn]] void run_watch(Watch& watch, const ConfinementPlan& plan, BorrowedFd tell, UniqueFd first,
+                            pid_t parent, const std::function<void(std::string_view)>& say) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (::getppid() != parent) ::_exit(1);
-    keep_only({watch.root.number(), watch.mounts.number(), tell.number()});
+    std::signal(SIGCHLD, SIG_IGN);
+    std::signal(SIGPIPE, SIG_IGN);
     // What it reads is names: to be allowed to walk to them is all.
     const std::uint64_t capabilities = plan.account.changes ? capability_bit(CAP_DAC_READ_SEARCH) : 0;
     if (!drop_privileges(plan.account, capabilities)) ::_exit(1);
-    if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || !install_seccomp_filter(FilterFor::helper, {}))
+    if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) ::_exit(1);
+    const auto filtered = install_seccomp_filter(FilterFor::zygote, {});
+    if (!filtered && !is_missing_seccomp(filtered.error())) ::_exit(1);
+    auto silent = watch.begin();
+    if (!silent) {
+        say(silent.error().message());
         ::_exit(1);
-    std::chrono::nanoseconds rest = watch_interval;
-    for (;;) {
-        const timespec interval{.tv_sec = rest.count() / 1'000'000'000,
-                                .tv_nsec = rest.count() % 1'000'000'000};
-        ::clock_nanosleep(CLOCK_MONOTONIC, 0, &interval, nullptr);
-        const auto began = std::chrono::steady_clock::now();
-        auto now = DirectorySnapshot::take(watch.root.borrow(), watch.mounts.borrow(), watch.paths);
-        // So many directories that a look takes long are looked at less often, not all the time.
-        rest = std::max<std::chrono::nanoseconds>(watch_interval,
-                                                  9 * (std::chrono::steady_clock::now() - began));
-        if (!now || *now == watch.last) continue;
-        watch.last = std::move(*now);
-        const char changed = 1;
-        // EAGAIN: it has been told often enough.
-        if (::write(tell.number(), &changed, 1) < 0 && errno != EAGAIN) ::_exit(0);
     }
+    silent->push_back(end_of_list);
+    std::span<const std::byte> rest = std::as_bytes(std::span(*silent));
+    while (!rest.empty()) {
+        const ssize_t written = ::write(first.number(), rest.data(), rest.size());
+        if (written < 0) ::_exit(1);
+        rest = rest.subspan(static_cast<std::size_t>(written));
+    }
+    first.reset();
+    watch.run(tell);
+}
+
+Result<std::vector<std::uint32_t>> read_silent(const UniqueFd& first) {
+    std::vector<std::uint32_t> silent;
+    std::size_t size = 0;
+    for (;;) {
+        silent.resize((size / sizeof(std::uint32_t)) + 1024);
+        const auto room = std::as_writable_bytes(std::span(silent)).subspan(size);
+        const ssize_t more = ::read(first.number(), room.data(), room.size());
+        if (more < 0 && errno == EINTR) continue;
+        if (more <= 0) break;
+        size += static_cast<std::size_t>(more);
+    }
+    silent.resize(size / sizeof(std::uint32_t));
+    if (silent.empty() || silent.back() != end_of_list)
+        return proto::system_error("directory watch", "the process that looks after directories has ended",
+                                   ECHILD);
+    silent.pop_back();
+    return silent;
 }
 
 }  // namespace
 
-std::vector<std::string> mounts_below(std::string_view mountinfo, const std::vector<std::string>& paths) {
+std::vector<std::string> mounts_below(std::span<const ListedMount> mounts,
+                                      const std::vector<std::string>& paths) {
     std::vector<std::string> found;
-    while (!mountinfo.empty()) {
-        const std::string_view line = mountinfo.substr(0, mountinfo.find('\n'));
-        mountinfo.remove_prefix(std::min(mountinfo.size(), line.size() + 1));
-        const std::string point = unescaped(field(line, 4));
-        if (std::ranges::any_of(paths, [&](const std::string& path) { return is_below(point, path); }))
-            found.push_back(std::string(field(line, 0)) + " " + point);
+    for (const ListedMount& mount : mounts) {
+        const auto is_above = [&](const std::string& path) { return is_below(mount.point, path); };
+        if (std::ranges::any_of(paths, is_above)) found.push_back(std::string(mount.id) + " " + mount.point);
     }
     return found;
 }
 
-Result<DirectorySnapshot> DirectorySnapshot::take(BorrowedFd root, BorrowedFd mounts,
-                                                  const std::vector<std::string>& paths) {
-    DirectorySnapshot snapshot;
-    for (const std::string& path : paths) {
-        auto source = open_source_directory(root, path);
-        if (!source) return std::unexpected(source.error());
-        Directory& directory = snapshot.directories_.emplace_back();
-        directory.errno_value = source->errno_value;
-        if (!source->fd) continue;
-        BoundDirectory found;
-        found.path = path;
-        found.fd = std::move(source->fd);
-        // One whose filesystem fails counts as not there.
-        if (!inspect_directory(found)) {
-            directory.errno_value = EIO;
-            continue;
-        }
-        directory.device = found.device;
-        directory.inode = found.inode;
-        directory.mount_id = found.mount_id;
-    }
-    if (mounts) snapshot.mounts_below_ = mounts_below(read_from_start(mounts), paths);
-    return snapshot;
-}
-
-Result<void> start_directory_watch(const ConfinementPlan& plan, BorrowedFd tell) {
-    Watch watched;
-    for (const NamedDirectory& directory : plan.named) watched.paths.push_back(directory.path);
-    watched.root = UniqueFd(::open("/", O_PATH | O_DIRECTORY | O_CLOEXEC));
-    if (!watched.root) return proto::system_error("open", "/");
-    watched.mounts = UniqueFd(::open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC));
-    auto first = DirectorySnapshot::take(watched.root.borrow(), watched.mounts.borrow(), watched.paths);
-    if (!first) return std::unexpected(first.error());
-    watched.last = std::move(*first);
+Result<void> start_directory_watch(ConfinementPlan& plan, BorrowedFd tell,
+                                   const std::function<void(std::string_view)>& say) {
+    std::vector<std::string> paths;
+    for (const NamedDirectory& directory : plan.named) paths.push_back(directory.path);
+    UniqueFd root(::open("/", O_PATH | O_DIRECTORY | O_CLOEXEC));
+    if (!root) return proto::system_error("open", "/");
+    UniqueFd mounts(::open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC));
+    int ends[2];
+    if (::pipe2(ends, O_CLOEXEC) != 0) return proto::system_error("pipe2");
+    const UniqueFd first(ends[0]);
+    UniqueFd first_written(ends[1]);
+    const std::array kept{BorrowedFd(STDERR_FILENO), root.borrow(), mounts.borrow(), tell,
+                          first_written.borrow()};
     const pid_t self = ::getpid();
     const pid_t pid = ::fork();
     if (pid < 0) return proto::system_error("fork");
-    if (pid == 0) watch(watched, plan, tell, self);
+    if (pid == 0) {
+        if (!close_all_but(kept)) ::_exit(1);
+        Watch watch(std::move(paths), std::move(root), std::move(mounts), say);
+        run_watch(watch, plan, tell, std::move(first_written), self, say);
+    }
+    first_written.reset();
+    const auto silent = read_silent(first);
+    if (!silent) return std::unexpected(silent.error());
+    for (const std::uint32_t index : *silent) {
+        plan.named[index].silent = true;
+        for (PlannedDirectory& planned : plan.directories)
+            if (planned.path == paths[index]) planned.silent = true;
+    }
     return {};
+}
+
+std::vector<std::string> describe_silent(const ConfinementPlan& plan) {
+    std::vector<std::string> lines;
+    for (const NamedDirectory& directory : plan.named) {
+        if (!directory.silent) continue;
+        lines.push_back(
+            proto::printable(directory.path, proto::LineFeeds::escaped) +
+            " does not answer: its filesystem hangs; its rules grant nothing until it answers, or is "
+            "unmounted and there");
+    }
+    return lines;
 }
 
 }  // namespace fdbroker::opener

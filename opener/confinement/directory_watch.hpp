@@ -6,47 +6,40 @@
 // filesystem that hangs would hold the supervisor up. It compares what the names lead to, a few times a second; there
 // is no kind of change that this misses, as there is with inotify(7) (mounts, network filesystems, parents that are
 // replaced themselves).
+//
+// A directory that does not answer (directory_lookers.hpp) keeps nobody from noticing what becomes of the others. One that
+// does not when a generation starts is left out of it, and another generation follows when it does.
 #pragma once
 
 #include <chrono>
-#include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "opener/confinement/confinement.hpp"
+#include "opener/confinement/directory_lookers.hpp"
 #include "proto/error.hpp"
 #include "proto/unique_fd.hpp"
 
 namespace fdbroker::opener {
 
 inline constexpr std::chrono::milliseconds watch_interval{400};
+// How long an answer is waited for: of each mount that hangs when a generation starts, and of one that begins to hang.
+inline constexpr std::chrono::milliseconds first_patience{2'000};
+inline constexpr std::chrono::milliseconds watch_patience{400};
 
-// What the names of directories lead to at one moment.
-class DirectorySnapshot {
-  public:
-    // `root` stands for /, `mounts` is an open /proc/self/mountinfo, or nothing. Blocks as long as a directory does.
-    static proto::Result<DirectorySnapshot> take(proto::BorrowedFd root, proto::BorrowedFd mounts,
-                                                 const std::vector<std::string>& paths);
-    bool operator==(const DirectorySnapshot&) const = default;
-
-  private:
-    struct Directory {
-        std::uint64_t device = 0;
-        std::uint64_t inode = 0;
-        std::uint64_t mount_id = 0;
-        int errno_value = 0;  // why it is not there
-        bool operator==(const Directory&) const = default;
-    };
-    std::vector<Directory> directories_{};
-    std::vector<std::string> mounts_below_{};
-};
-
-// The mount points of a mountinfo file (proc(5)) that lie below one of `paths`, each with its mount's id.
-std::vector<std::string> mounts_below(std::string_view mountinfo, const std::vector<std::string>& paths);
+// The mounts that lie below one of `paths`, each with its identifier.
+std::vector<std::string> mounts_below(std::span<const ListedMount> mounts,
+                                      const std::vector<std::string>& paths);
 
 // Starts the process, which has nothing but the right to look, writes a byte to `tell` for each change since this call,
-// and ends with the caller. The caller must have one thread.
-proto::Result<void> start_directory_watch(const ConfinementPlan& plan, proto::BorrowedFd tell);
+// and ends with the caller. Returns when it has looked once, and marks in `plan` the directories that did not answer.
+// It says with `say` why it ends and, later, which others do not answer any more. The caller must have one thread.
+proto::Result<void> start_directory_watch(ConfinementPlan& plan, proto::BorrowedFd tell,
+                                          const std::function<void(std::string_view)>& say);
+
+// The directories that are marked so, for whoever reads what the opener says; each a line without its newline.
+std::vector<std::string> describe_silent(const ConfinementPlan& plan);
 
 }  // namespace fdbroker::opener

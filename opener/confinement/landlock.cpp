@@ -104,7 +104,7 @@ proto::Result<void> restrict_by_landlock(const ConfinementPlan& plan, proto::Bor
     for (const NamedDirectory& named : plan.named) {
         const std::uint64_t rights =
             rights_for(named.operations, named.devices) & attributes.handled_access_fs;
-        if (rights == 0) continue;
+        if (rights == 0 || named.silent) continue;
         const auto directory = open_source_directory(root, named.path);
         if (!directory) return std::unexpected(directory.error());
         if (!directory->fd) continue;

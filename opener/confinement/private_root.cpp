@@ -137,6 +137,10 @@ class RootBuilder {
         bound.path = planned.path;
         bound.opens_devices = planned.devices;
         if (bound_.contains(planned.path)) return bound;
+        if (planned.silent) {
+            bound.errno_value = ETIMEDOUT;
+            return bound;
+        }
         auto source = open_source_directory(old_root_.borrow(), planned.path);
         if (!source) return std::unexpected(source.error());
         bound.errno_value = source->errno_value;

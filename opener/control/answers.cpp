@@ -146,8 +146,7 @@ json answer_status(const GenerationFacts& facts, const ControlHost& host) {
     }
     answer["dormant"] = json::array();
     for (const DormantDirectory& directory : facts.dormant)
-        answer["dormant"].push_back(
-            {{"path", directory.path}, {"why", std::strerror(directory.errno_value)}});
+        answer["dormant"].push_back({{"path", directory.path}, {"why", why_dormant(directory.errno_value)}});
     answer["audit"] = {{"destination", audit_destination(facts.start.options)},
                        {"records", host.audit_counts().written},
                        {"counted", host.audit_counts().counted},

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <condition_variable>
 #include <cstdlib>
@@ -30,16 +31,17 @@ namespace {
 
 constexpr std::string_view content = "fine";
 // Inode numbers are FUSE_ROOT_ID and those after it, in this order.
-constexpr std::array<std::string_view, 4> names{"fine", "lookup", "open", "flush"};
+constexpr std::array<std::string_view, 5> names{"fine", "lookup", "open", "flush", "directory"};
 constexpr fuse_ino_t ino_of(std::size_t index) {
     return FUSE_ROOT_ID + 1 + index;
 }
 constexpr fuse_ino_t hangs_in_lookup = ino_of(1), hangs_in_open = ino_of(2), hangs_in_flush = ino_of(3);
+constexpr fuse_ino_t directory = ino_of(4);
 
 struct stat status_of(fuse_ino_t ino) {
     struct stat status{};
     status.st_ino = ino;
-    status.st_mode = ino == FUSE_ROOT_ID ? S_IFDIR | 0755 : S_IFREG | 0644;
+    status.st_mode = ino == FUSE_ROOT_ID || ino == directory ? S_IFDIR | 0755 : S_IFREG | 0644;
     status.st_nlink = 1;
     status.st_size = static_cast<off_t>(content.size());
     return status;
@@ -88,7 +90,15 @@ class HangingFilesystem::Server {
         for (const auto& reply : released) reply();
     }
 
+    void hang_everywhere(bool hangs) { hangs_everywhere_ = hangs; }
+
   private:
+    void answer(bool hangs, std::function<void()> reply) {
+        if (hangs || hangs_everywhere_)
+            hang(std::move(reply));
+        else
+            reply();
+    }
     void hang(std::function<void()> reply) {
         const std::scoped_lock lock(mutex_);
         hanging_.push_back(std::move(reply));
@@ -107,28 +117,29 @@ class HangingFilesystem::Server {
         entry.ino = ino_of(static_cast<std::size_t>(found - names.begin()));
         entry.attr = status_of(entry.ino);
         const auto reply = [request, entry] { fuse_reply_entry(request, &entry); };
-        if (entry.ino == hangs_in_lookup)
-            server_of(request).hang(reply);
-        else
-            reply();
+        server_of(request).answer(entry.ino == hangs_in_lookup, reply);
     }
     static void get_status(fuse_req_t request, fuse_ino_t ino, fuse_file_info*) {
-        const struct stat status = status_of(ino);
-        fuse_reply_attr(request, &status, 0);
+        const auto reply = [request, ino] {
+            const struct stat status = status_of(ino);
+            fuse_reply_attr(request, &status, 0);
+        };
+        server_of(request).answer(false, reply);
+    }
+    static void get_filesystem_status(fuse_req_t request, fuse_ino_t) {
+        const auto reply = [request] {
+            const struct statvfs status{};
+            fuse_reply_statfs(request, &status);
+        };
+        server_of(request).answer(false, reply);
     }
     static void open(fuse_req_t request, fuse_ino_t ino, fuse_file_info* info) {
         const auto reply = [request, copy = *info] { fuse_reply_open(request, &copy); };
-        if (ino == hangs_in_open)
-            server_of(request).hang(reply);
-        else
-            reply();
+        server_of(request).answer(ino == hangs_in_open, reply);
     }
     static void flush(fuse_req_t request, fuse_ino_t ino, fuse_file_info*) {
         const auto reply = [request] { fuse_reply_err(request, 0); };
-        if (ino == hangs_in_flush)
-            server_of(request).hang(reply);
-        else
-            reply();
+        server_of(request).answer(ino == hangs_in_flush, reply);
     }
     static void read(fuse_req_t request, fuse_ino_t, size_t size, off_t offset, fuse_file_info*) {
         const auto rest = content.substr(std::min(static_cast<std::size_t>(offset), content.size()));
@@ -139,6 +150,7 @@ class HangingFilesystem::Server {
             fuse_lowlevel_ops all{};
             all.lookup = look_up;
             all.getattr = get_status;
+            all.statfs = get_filesystem_status;
             all.open = open;
             all.flush = flush;
             all.read = read;
@@ -167,6 +179,7 @@ class HangingFilesystem::Server {
     std::mutex mutex_{};
     std::condition_variable changed_{};
     std::vector<std::function<void()>> hanging_{};
+    std::atomic<bool> hangs_everywhere_ = false;
     std::thread thread_{};
 };
 
@@ -180,6 +193,15 @@ void HangingFilesystem::wait_for_hanging(unsigned count) {
 }
 
 void HangingFilesystem::release() {
+    server_->release();
+}
+
+void HangingFilesystem::stop_answering() {
+    server_->hang_everywhere(true);
+}
+
+void HangingFilesystem::answer_again() {
+    server_->hang_everywhere(false);
     server_->release();
 }
 

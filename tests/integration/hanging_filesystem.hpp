@@ -1,5 +1,6 @@
 // A FUSE filesystem that hangs on demand: in the look-up of the file `lookup`, when `open` is opened, when a descriptor of
-// `flush` is closed. `fine` never hangs. All four hold the text "fine".
+// `flush` is closed. `fine` never hangs. All four hold the text "fine". Besides them there is the directory `directory`,
+// which is empty.
 #pragma once
 
 #include <filesystem>
@@ -27,6 +28,10 @@ class HangingFilesystem {
     void wait_for_hanging(unsigned count);
     // Answers those that hang. What comes later hangs again.
     void release();
+    // From now on all that a name or a directory is asked for hangs.
+    void stop_answering();
+    // What hangs is answered, and things are as before stop_answering().
+    void answer_again();
 
   private:
     class Server;

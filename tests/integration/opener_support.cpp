@@ -19,6 +19,7 @@
 
 #include "opener/audit_ring.hpp"
 #include "proto/address.hpp"
+#include "tests/support/descriptors.hpp"
 #include "tests/support/wait.hpp"
 
 namespace fdbroker::test {
@@ -118,9 +119,27 @@ std::vector<pid_t> children_of(pid_t pid) {
 }
 
 // The zygotes are the broker's children, the helpers theirs.
+namespace {
+
+// Of a broker's children the one that looks after the directories does.
+bool holds_the_mounts(pid_t child) {
+    const DescriptorTable table = DescriptorTable::of(child);
+    return std::ranges::any_of(table.entries(),
+                               [](const auto& entry) { return entry.second.ends_with("/mountinfo"); });
+}
+
+}  // namespace
+
+pid_t watcher_of(pid_t broker) {
+    for (const pid_t child : children_of(broker))
+        if (holds_the_mounts(child)) return child;
+    throw std::runtime_error("nobody looks after the directories");
+}
+
 std::vector<pid_t> helpers_of(pid_t broker) {
     std::vector<pid_t> helpers;
     for (const pid_t zygote : children_of(broker)) {
+        if (holds_the_mounts(zygote)) continue;
         for (const pid_t helper : children_of(zygote)) helpers.push_back(helper);
     }
     return helpers;

@@ -25,6 +25,7 @@ namespace fdbroker::test {
 pid_t newest_child(pid_t pid);
 std::vector<pid_t> children_of(pid_t pid);  // oldest first; none of a process that is no more
 std::vector<pid_t> helpers_of(pid_t broker);
+pid_t watcher_of(pid_t broker);  // that looks after the directories
 // Readable when that process has ended; it has to be there still, so this comes before any kill.
 proto::UniqueFd end_of(pid_t pid);
 // Does what makes the process fork, and holds the child before its first step: it neither runs nor, when it is killed,

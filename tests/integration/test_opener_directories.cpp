@@ -4,12 +4,9 @@
 
 #include <csignal>
 #include <filesystem>
-#include <sstream>
-#include <stdexcept>
 
 #include "tests/integration/opener_support.hpp"
 #include "tests/support/child.hpp"
-#include "tests/support/descriptors.hpp"
 #include "tests/support/verdict.hpp"
 #include "tests/support/wait.hpp"
 
@@ -38,18 +35,6 @@ struct Fixture {
         std::filesystem::rename(directory / from, directory / to);
     }
 };
-
-// Of the broker's children the one that holds the table of mounts.
-pid_t watcher_of(pid_t broker) {
-    const std::string number = std::to_string(broker);
-    std::istringstream children(read_file("/proc/" + number + "/task/" + number + "/children"));
-    for (pid_t child = 0; children >> child;) {
-        const DescriptorTable table = DescriptorTable::of(child);
-        for (const auto& [fd, what] : table.entries())
-            if (what.ends_with("/mountinfo")) return child;
-    }
-    throw std::runtime_error("nobody looks after the directories");
-}
 
 }  // namespace
 

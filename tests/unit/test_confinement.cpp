@@ -224,10 +224,25 @@ TEST_CASE("directory watch: a mount counts that is below a directory, not at it,
         "a line that is none\n";
     using opener::mounts_below;
     using Mounts = std::vector<std::string>;
-    CHECK(mounts_below(table, {"/srv/www"}) == Mounts{"32 /srv/www/a b"});
-    CHECK(mounts_below(table, {"/srv/www/a"}).empty());
-    CHECK(mounts_below(table, {"/"}).size() == 4);
-    CHECK(mounts_below("", {"/"}).empty());
+    const auto mounts = opener::listed_mounts(table);
+    CHECK(mounts_below(mounts, {"/srv/www"}) == Mounts{"32 /srv/www/a b"});
+    CHECK(mounts_below(mounts, {"/srv/www/a"}).empty());
+    CHECK(mounts_below(mounts, {"/"}).size() == 4);
+    CHECK(mounts_below({}, {"/"}).empty());
+}
+
+TEST_CASE("directory watch: a directory is on the mount whose point is nearest above it, or there") {
+    const auto mounts = opener::listed_mounts(
+        "22 1 0:20 / / rw - ext4 /dev/sda rw\n"
+        "30 22 0:30 / /srv rw - tmpfs none rw\n"
+        "31 30 0:31 / /srv/www rw - fuse none rw\n");
+    const auto point_of = [&](std::string_view path) { return opener::mount_point_of(path, mounts); };
+    CHECK(point_of("/srv/www/a/b") == "/srv/www");
+    CHECK(point_of("/srv/www") == "/srv/www");
+    CHECK(point_of("/srv/wwwx") == "/srv");
+    CHECK(point_of("/home") == "/");
+    // Where there is no table, none is known to be on another's.
+    CHECK(opener::mount_point_of("/home", {}) == "/home");
 }
 
 }  // namespace fdbroker::test
