@@ -68,7 +68,8 @@ struct NamedDirectory {
 // Each bound directory is a mount and a descriptor held: above this many, confine() refuses with E2BIG.
 inline constexpr std::size_t max_planned_directories = 4096;
 
-// Groups of system calls that are allowed only where a rule needs them. seccomp_filter.cpp lists them.
+// Groups of system calls that helpers may make where a rule needs them, and the broker itself never. seccomp_filter.cpp
+// lists them.
 struct ModifyingCalls {
     bool truncate = false;
     bool create = false;
@@ -82,7 +83,7 @@ struct ModifyingCalls {
     bool rename = false;
     bool symlink = false;
     bool extended_attributes = false;
-    bool put = false;  // fsync, copy_file_range, leases; not in the broker's own filter
+    bool put = false;  // fsync, copy_file_range, leases
 };
 
 struct ConfinementPlan {

@@ -36,13 +36,13 @@ std::string describe_calls(const ModifyingCalls& calls) {
                  {calls.remove, "remove"},
                  {calls.rename, "rename"},
                  {calls.symlink, "symlink"},
-                 {calls.extended_attributes, "xattr"},
+                 {calls.extended_attributes, "change attributes"},
                  {calls.put, "put"}};
     std::string names;
     for (const auto& entry : table) {
         if (entry.allowed) names += (names.empty() ? "" : ", ") + std::string(entry.name);
     }
-    return names.empty() ? "those of a reader" : "those of a reader, and " + names;
+    return names.empty() ? "those of a reader" : "those of a reader, and its helpers' to " + names;
 }
 
 std::string describe_layer(const LayerReport& layer) {

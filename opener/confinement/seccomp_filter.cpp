@@ -176,7 +176,7 @@ void allow_with_conditions(Filter& filter) {
 #endif
 }
 
-void allow_modifying(Filter& filter, FilterFor whom, const ModifyingCalls& calls) {
+void allow_modifying(Filter& filter, const ModifyingCalls& calls) {
     if (calls.truncate) filter.allow({SCMP_SYS(ftruncate)});
     // An O_TMPFILE gets its name by its descriptor, never an existing file a second one by its name.
     if (calls.create) filter.allow(SCMP_SYS(linkat), {names_nothing(1), bits_set(4, AT_EMPTY_PATH)});
@@ -191,10 +191,8 @@ void allow_modifying(Filter& filter, FilterFor whom, const ModifyingCalls& calls
         for (const int command : {F_ADD_SEALS, F_GETLEASE})
             filter.allow(SCMP_SYS(fcntl), {int_is(1, command)});
     }
-    // What waits for a disk is not for the loop, which serves everyone.
-    const bool puts = calls.put && whom != FilterFor::broker;
-    if (calls.snapshot || puts) filter.allow(SCMP_SYS(fcntl), {int_is(1, F_SETLEASE)});
-    if (puts) filter.allow({SCMP_SYS(fsync), SCMP_SYS(copy_file_range)});
+    if (calls.snapshot || calls.put) filter.allow(SCMP_SYS(fcntl), {int_is(1, F_SETLEASE)});
+    if (calls.put) filter.allow({SCMP_SYS(fsync), SCMP_SYS(copy_file_range)});
     if (calls.stream) filter.allow({SCMP_SYS(pipe2)});
     if (calls.make_directories) filter.allow({SCMP_SYS(mkdirat)});
     if (calls.remove) filter.allow({SCMP_SYS(unlinkat)});
@@ -237,7 +235,8 @@ Result<void> install_seccomp_filter(FilterFor whom, const ModifyingCalls& calls)
     Filter filter;
     filter.allow(always);
     allow_with_conditions(filter);
-    allow_modifying(filter, whom, calls);
+    // The loop does nothing that waits for a disk, and so makes none of these.
+    if (whom != FilterFor::broker) allow_modifying(filter, calls);
     if (whom == FilterFor::zygote) allow_making_helpers(filter);
     return filter.load();
 }
