@@ -116,14 +116,15 @@ TEST_CASE("outstanding: requests that are submitted together travel together, an
 TEST_CASE(
     "outstanding: while one is on its way, others wait for company and go in one message with the next "
     "call") {
-    std::latch checked(1);
-    FakeBroker broker(after_hello([&checked](BrokerEnd& end) {
+    std::latch submitted(1), checked(1);
+    FakeBroker broker(after_hello([&submitted, &checked](BrokerEnd& end) {
         const auto first = end.receive_requests();
         CHECK(first.size() == 1);
         const auto others = end.receive_requests();
         CHECK(others.size() == 3);
         const auto full = end.receive_requests();
         CHECK(full.size() == proto::max_requests);
+        submitted.wait();
         for (const auto& message : {first, others, full})
             for (const Asked& asked : message) end.refuse(asked, EACCES);
         checked.wait();
@@ -147,6 +148,7 @@ TEST_CASE(
     CHECK(is_readable(client));
     submit(1);
     CHECK_FALSE(is_readable(client));
+    submitted.count_down();
     std::size_t answered = 0;
     while (answered + 1 < tag) answered += complete(client).size();
     checked.count_down();
