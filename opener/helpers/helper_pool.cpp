@@ -1,26 +1,19 @@
 #include "opener/helpers/helper_pool.hpp"
 
 #include <sys/random.h>
-#include <sys/socket.h>
 
 #include <algorithm>
-#include <cstring>
 
 #include "proto/channel.hpp"
 
 namespace fdbroker::opener {
 
-using proto::BorrowedFd;
 using proto::Result;
 using proto::UniqueFd;
 
 namespace {
 
-// The zygote answers with an int; any byte asks for a helper.
-constexpr std::byte order{1};
-
 constexpr const char* is_over = "what it is about is over; it was not begun";
-constexpr const char* no_room_on_channel = "too many descriptors are on their way to peers; it was not begun";
 
 }  // namespace
 
@@ -38,239 +31,6 @@ Result<std::unique_ptr<HelperPool>> HelperPool::create(std::vector<UniqueFd> zyg
             return std::unexpected(added.error());
     }
     return pool;
-}
-
-// ---- tasks ---------------------------------------------------------------------------------------------
-
-bool HelperPool::has_room(std::uint32_t uid, std::size_t requests) {
-    const auto user = users_.find(uid);
-    const std::size_t of_user = user == users_.end() ? 0 : user->second.requests;
-    if (requests_ + requests <= most_helper_requests && of_user + requests <= most_helper_requests_of_user)
-        return true;
-    ++counters_.refused;
-    return false;
-}
-
-void HelperPool::submit(std::unique_ptr<HelperTask> task) {
-    User& user = users_[task->uid];
-    user.requests += task->parts.size();
-    requests_ += task->parts.size();
-    ++unfinished_;
-    due_ = Clock::time_point::min();
-    if (task->continues != 0) {
-        helper_with(task->continues)->further.push_back(std::move(task));
-        return;
-    }
-    waiting_.emplace(task->deadline, task.get());
-    user.waiting.push_back(std::move(task));
-}
-
-HelperPool::Helper* HelperPool::helper_with(std::uint64_t number) const noexcept {
-    const auto has_it = [number](const auto& helper) {
-        // A peer that has its reply may be faster than the helper, which tells that it has sent it.
-        const bool is_about_to =
-            helper->task && helper->task->may_last && helper->state == Helper::State::delivering;
-        return helper->lasting == number || (is_about_to && helper->task->number == number);
-    };
-    const auto found = std::ranges::find_if(helpers_, has_it);
-    return number == 0 || found == helpers_.end() ? nullptr : found->get();
-}
-
-bool HelperPool::can_continue(std::uint64_t number, Token session) const noexcept {
-    const Helper* const helper = helper_with(number);
-    return helper != nullptr && helper->session == session && helper->state != Helper::State::closing;
-}
-
-// The end of a task, whatever it was, as far as the pool's own counts go.
-void HelperPool::settle(const HelperTask& task) {
-    for (const HelperTask::Part& part : task.parts) Journal::release(*part.slot);
-    const auto user = users_.find(task.uid);
-    user->second.requests -= task.parts.size();
-    requests_ -= task.parts.size();
-    --unfinished_;
-    if (task.may_last) {
-        --user->second.lasting;
-        --may_last_;
-    }
-    if (user->second.is_idle()) users_.erase(user);
-}
-
-void HelperPool::end_task(std::unique_ptr<HelperTask> task, int errno_value, const char* reason) {
-    owner_->failed(*task, errno_value, reason);
-    settle(*task);
-}
-
-void HelperPool::forget(const Session& session) {
-    std::vector<std::unique_ptr<HelperTask>> ended;
-    for (auto& [uid, user] : users_) {
-        for (auto& task : user.waiting) {
-            if (task->session != &session) continue;
-            waiting_.erase({task->deadline, task.get()});
-            ended.push_back(std::move(task));
-        }
-        std::erase(user.waiting, nullptr);
-    }
-    constexpr const char* reason = "the session ended before a helper was free for it";
-    for (auto& task : ended) end_task(std::move(task), ECANCELED, reason);
-    for (const auto& helper : helpers_)
-        end_further(*helper, ECANCELED, reason,
-                    [&](const HelperTask& task) { return task.session == &session; });
-    look_ahead();
-}
-
-void HelperPool::end_puts() {
-    puts_end_ = true;
-    std::vector<Helper*> ended;
-    for (const auto& helper : helpers_)
-        if (helper->puts && helper->state == Helper::State::lasting && helper->further.empty())
-            ended.push_back(helper.get());
-    for (Helper* const helper : ended) {
-        helper->errno_value = 0;
-        lose(*helper);
-    }
-}
-
-void HelperPool::abandon(int errno_value, const char* reason) {
-    while (!waiting_.empty()) {
-        User& user = users_[waiting_.begin()->second->uid];
-        waiting_.erase({user.waiting.front()->deadline, user.waiting.front().get()});
-        auto task = std::move(user.waiting.front());
-        user.waiting.pop_front();
-        end_task(std::move(task), errno_value, reason);
-    }
-    for (auto& helper : helpers_) {
-        end_further(*helper, errno_value, reason);
-        if (!helper->task) continue;
-        end_task(std::move(helper->task), errno_value, reason);
-        leave_behind(*helper);
-    }
-    look_ahead();
-}
-
-bool HelperPool::end_lasting() {
-    bool any = false;
-    for (const auto& helper : helpers_) {
-        if (helper->lasting == 0 || std::exchange(helper->told_to_end, true)) continue;
-        // Its own messages still come: the last one tells how it ended.
-        ::shutdown(helper->channel.number(), SHUT_WR);
-        any = true;
-    }
-    return any;
-}
-
-// ---- who is next ---------------------------------------------------------------------------------------
-
-// Users take turns, so that one who has a thousand tasks delays another's by one of each helper.
-HelperPool::Users::iterator HelperPool::next_user() {
-    const auto may = [](const auto& entry) {
-        return !entry.second.waiting.empty() && entry.second.helpers < most_helpers_of_user;
-    };
-    const auto after = users_.upper_bound(last_served_);
-    const auto found = std::ranges::find_if(after, users_.end(), may);
-    return found != users_.end() ? found : std::ranges::find_if(users_, may);
-}
-
-void HelperPool::dispatch() {
-    assign_to_lasting();
-    for (;;) {
-        const auto user = next_user();
-        if (user == users_.end()) return;
-        const auto idle = std::ranges::find(helpers_, Helper::State::idle,
-                                            [](const auto& helper) { return helper->state; });
-        if (idle == helpers_.end()) return order_helpers();
-        last_served_ = user->first;
-        assign(**idle, user->second);
-    }
-}
-
-void HelperPool::assign(Helper& helper, User& user) {
-    HelperTask& task = *user.waiting.front();
-    // Every task keeps a place: which will last is known only where its links have been followed.
-    const bool may_last =
-        user.lasting < most_lasting_helpers_of_user && lasting_ + may_last_ < most_lasting_helpers;
-    set_may_last(task.message, may_last);
-    const auto sent = send(helper, task);
-    // The task waits for the next one.
-    if (!sent && sent.error().kind == proto::ErrorKind::disconnected) return lose(helper);
-    waiting_.erase({task.deadline, &task});
-    auto owned = std::move(user.waiting.front());
-    user.waiting.pop_front();
-    if (!sent) {
-        return end_task(std::move(owned), EAGAIN, no_room_on_channel);
-    }
-    helper.session = task.token;
-    helper.uid = task.uid;
-    helper.puts = task.parts.front().request.call == proto::Call::put;
-    helper.task = std::move(owned);
-    ++user.helpers;
-    if (!may_last) return;
-    task.may_last = true;
-    ++user.lasting;
-    ++may_last_;
-}
-
-void HelperPool::assign_to_lasting() {
-    std::vector<Helper*> ready;
-    for (const auto& helper : helpers_)
-        if (helper->state == Helper::State::lasting && !helper->further.empty())
-            ready.push_back(helper.get());
-    for (Helper* helper : ready) {
-        // The end of an earlier one's may have been the end of their session.
-        if (helper->further.empty()) continue;
-        helper->task = std::move(helper->further.front());
-        helper->further.pop_front();
-        const auto sent = send(*helper, *helper->task);
-        if (sent) continue;
-        if (sent.error().kind == proto::ErrorKind::disconnected) {
-            // It was not begun. Why the helper has ended is still to be heard.
-            helper->further.push_front(std::move(helper->task));
-            hear(*helper);
-        } else {
-            end_task(std::move(helper->task), EAGAIN, no_room_on_channel);
-        }
-    }
-}
-
-void HelperPool::end_further(Helper& helper, int errno_value, const char* reason,
-                             const std::function<bool(const HelperTask&)>& which) {
-    std::vector<std::unique_ptr<HelperTask>> ended;
-    for (auto& task : helper.further)
-        if (which(*task)) ended.push_back(std::move(task));
-    std::erase(helper.further, nullptr);
-    for (auto& task : ended) end_task(std::move(task), errno_value, reason);
-}
-
-Result<void> HelperPool::send(Helper& helper, HelperTask& task) {
-    const BorrowedFd connection = owner_->connection_of(task);
-    auto sent =
-        proto::send(helper.channel.borrow(), task.message, std::span(&connection, 1), proto::Wait::never);
-    if (!sent) return sent;
-    helper.state = Helper::State::working;
-    helper.due = task.deadline;
-    task.given_at = Clock::now();
-    const HelperTask::Part& first = task.parts.front();
-    helper.last = {task.uid, first.rule, std::string(first.request.path), task.given_at};
-    ++counters_.tasks;
-    return {};
-}
-
-void HelperPool::order_helpers() {
-    if (order_again_at_ && Clock::now() < *order_again_at_) return;
-    order_again_at_.reset();
-    std::size_t wanted = 0;
-    for (const auto& [uid, user] : users_) {
-        if (user.helpers < most_helpers_of_user)
-            wanted += std::min(user.waiting.size(), most_helpers_of_user - user.helpers);
-    }
-    wanted = std::min(wanted, most_helpers - helpers());
-    while (ordered_ < wanted && !zygotes_.empty()) {
-        if (proto::send(zygotes_.back().borrow(), std::span(&order, 1), {}, proto::Wait::never)) {
-            ++ordered_;
-        } else {
-            // Its end is told by epoll.
-            return;
-        }
-    }
 }
 
 // ---- what comes in -------------------------------------------------------------------------------------

@@ -1,0 +1,222 @@
+// A HelperPool with the test as its zygote and as its helpers, honest ones and others.
+#pragma once
+
+#include <doctest/doctest.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "opener/helpers/helper_pool.hpp"
+#include "proto/channel.hpp"
+
+namespace fdbroker::opener {
+
+using namespace std::chrono_literals;
+using proto::BorrowedFd;
+using proto::UniqueFd;
+using Clock = HelperPool::Clock;
+
+inline constexpr Token some_session = 7;
+
+struct Pair {
+    UniqueFd pool;
+    UniqueFd test;
+    Pair() {
+        int ends[2];
+        REQUIRE(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) == 0);
+        pool = UniqueFd(ends[0]);
+        test = UniqueFd(ends[1]);
+    }
+};
+
+// What the pool said of each task, by its number.
+struct Heard final : HelperPool::Owner {
+    Pair connection{};
+    std::map<std::uint64_t, Sent> sent{};
+    std::map<std::uint64_t, int> failures{};
+    std::vector<int> ends{};
+    std::size_t events = 0;  // of helpers that were left behind or came back
+    bool may_leave = true;
+    // The session that ends when it is told of a failure, as one does whose peer has gone.
+    HelperPool* pool = nullptr;
+    const Session* ends_by_failure = nullptr;
+    bool over_budget = false;
+
+    BorrowedFd connection_of(const HelperTask&) override { return connection.test.borrow(); }
+    std::vector<Ruling> reported(HelperTask&, const Report& report) override {
+        return std::vector<Ruling>(report.outcomes.size(),
+                                   {.record = 1, .may_leave = may_leave, .over_budget = over_budget});
+    }
+    void delivered(HelperTask& task, const Sent& end) override { sent[task.number] = end; }
+    void failed(HelperTask& task, int errno_value, const char*) override {
+        failures[task.number] = errno_value;
+        if (const Session* const session = std::exchange(ends_by_failure, nullptr)) pool->forget(*session);
+    }
+    void ended(const HeldUp& request, int errno_value) override {
+        CHECK(request.path == "/file");
+        ends.push_back(errno_value);
+    }
+    void left_behind(const HeldUp&, std::size_t) override { ++events; }
+    void came_back(std::uint32_t, std::size_t) override { ++events; }
+    void zygote_lost() override {}
+};
+
+// What a helper gets from the pool, and what it answers.
+class FakeHelper {
+  public:
+    explicit FakeHelper(UniqueFd channel) : channel_(std::move(channel)) {}
+
+    // nullopt: nothing has come.
+    std::optional<Job> take_job() {
+        proto::ReceivedDescriptors descriptors;
+        const auto message = proto::receive(channel_.borrow(), buffer_, descriptors, proto::Wait::never);
+        if (!message) {
+            REQUIRE(would_block(message.error()));
+            return std::nullopt;
+        }
+        CHECK(descriptors.count() == 1);
+        const auto job = read_job(*message);
+        REQUIRE(job);
+        return job;
+    }
+    void report(std::uint64_t job, int errno_value = 0) {
+        Report report{.job = job};
+        report.outcomes.push_back({.errno_value = errno_value,
+                                   .step = errno_value == 0 ? proto::Step::none : proto::Step::deliver});
+        say(write_report(report));
+    }
+    bool was_told_to_deliver() {
+        const auto message = proto::receive(channel_.borrow(), buffer_, proto::Wait::never);
+        REQUIRE(message);
+        return !read_verdict(*message)->rulings.empty();
+    }
+    void say(const std::vector<std::byte>& message) {
+        REQUIRE(proto::send(channel_.borrow(), message, {}, proto::Wait::never));
+    }
+    bool is_told_to_end() {
+        pollfd event{channel_.number(), POLLRDHUP, 0};
+        return ::poll(&event, 1, 0) == 1;
+    }
+    bool is_let_go() {
+        const auto message = proto::receive(channel_.borrow(), buffer_, proto::Wait::never);
+        return !message && !would_block(message.error());
+    }
+    void end() { channel_.reset(); }
+
+  private:
+    UniqueFd channel_;
+    std::vector<std::byte> buffer_ = std::vector<std::byte>(max_helper_message);
+};
+
+struct PoolFixture {
+    Heard heard{};
+    Pair zygote{};
+    std::unique_ptr<HelperPool> pool{};
+    std::vector<std::unique_ptr<FakeHelper>> helpers{};
+    int zygote_status = 0;  // its answer to an order; not 0: it can make none
+    std::size_t orders = 0;
+    Journal journal = Journal::create().value();
+    // Never looked into.
+    Session* const session = reinterpret_cast<Session*>(&heard);
+
+    PoolFixture() {
+        std::vector<UniqueFd> zygotes;
+        zygotes.push_back(std::move(zygote.pool));
+        pool = HelperPool::create(std::move(zygotes)).value();
+        pool->set_owner(heard);
+    }
+
+    // As a zygote does, for every order.
+    void make_helpers() {
+        for (;;) {
+            std::array<std::byte, 1> order;
+            if (!proto::receive(zygote.test.borrow(), order, proto::Wait::never)) return;
+            ++orders;
+            Pair channel;
+            const BorrowedFd attached = channel.pool.borrow();
+            REQUIRE(proto::send(zygote.test.borrow(), std::as_bytes(std::span(&zygote_status, 1)),
+                                std::span(&attached, zygote_status == 0 ? 1 : 0), proto::Wait::never));
+            if (zygote_status != 0) continue;
+            helpers.push_back(std::make_unique<FakeHelper>(std::move(channel.test)));
+        }
+    }
+    std::uint64_t submit(std::uint32_t uid, std::uint64_t continues = 0,
+                         Clock::time_point deadline = Clock::now() + 1h) {
+        const std::uint64_t number = make(uid, continues, deadline);
+        settle();
+        return number;
+    }
+    // The same, before it is given to anybody.
+    std::uint64_t make(std::uint32_t uid, std::uint64_t continues = 0,
+                       Clock::time_point deadline = Clock::now() + 1h) {
+        const std::string path = "/file";
+        const proto::Request request{.id = 1, .call = proto::Call::open, .path = path};
+        auto task = make_task(pool->next_number(), "", deadline, std::span(&request, 1));
+        task->session = session;
+        task->token = some_session;
+        task->uid = uid;
+        task->continues = continues;
+        task->parts.front().slot = &journal.note_apart(1, 1);
+        const std::uint64_t number = task->number;
+        pool->submit(std::move(task));
+        return number;
+    }
+    // Until everything that was said has been heard.
+    void settle() {
+        for (int round = 0; round < 3; ++round) {
+            pool->act_on_time(Clock::now());
+            make_helpers();
+            pool->serve();
+        }
+    }
+    // The helper that has got this task.
+    struct Given {
+        FakeHelper* helper = nullptr;
+        bool may_last = false;
+    };
+    Given given(std::uint64_t number) {
+        for (const auto& helper : helpers) {
+            const auto job = helper->take_job();
+            if (!job) continue;
+            REQUIRE(job->number == number);
+            return {helper.get(), job->may_last};
+        }
+        FAIL("no helper has got it");
+        return {};
+    }
+    void report(FakeHelper& helper, std::uint64_t job, int errno_value = 0) {
+        helper.report(job, errno_value);
+        settle();
+        CHECK(helper.was_told_to_deliver());
+    }
+    void say(FakeHelper& helper, const std::vector<std::byte>& message) {
+        helper.say(message);
+        settle();
+    }
+    // A task whose helper stays with it.
+    std::pair<std::uint64_t, FakeHelper*> begin(std::uint32_t uid) {
+        const std::uint64_t number = submit(uid);
+        const auto [helper, may_last] = given(number);
+        REQUIRE(may_last);
+        report(*helper, number);
+        say(*helper, write_sent({.job = number, .descriptors = 1, .lasts = true}));
+        return {number, helper};
+    }
+    void end(FakeHelper& helper, int errno_value = 0) {
+        helper.say(write_ended(errno_value));
+        helper.end();
+        settle();
+        std::erase_if(helpers, [&](const auto& each) { return each.get() == &helper; });
+    }
+};
+
+}  // namespace fdbroker::opener
