@@ -8,6 +8,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <optional>
 #include <span>
 #include <string>
@@ -30,8 +31,8 @@ bool fits_call(Call call, std::string_view payload) noexcept;
 // ---- texts: the new name of a rename, the target of a symlink, the name of an attribute -----------------
 
 // The text as it goes over the wire, with its NUL.
-inline std::string_view text_payload(const std::string& text) noexcept {
-    return {text.c_str(), text.size() + 1};
+inline std::string_view text_payload(const char* text) noexcept {
+    return {text, std::strlen(text) + 1};
 }
 // Without the NUL, which follows it in memory. The payload has passed fits_call().
 inline std::string_view read_text(std::string_view payload) noexcept {

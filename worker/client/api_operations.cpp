@@ -25,15 +25,11 @@ int ask_and_take(Connection& connection, const Ask& ask, Take take) {
     return connection.fail(EPROTO, "the answer is not as it should be");
 }
 
-std::string_view text_of(const char* text) {
-    return {text, std::strlen(text) + 1};
-}
-
 // A request whose payload is a second path, or what a link is to hold.
 int ask_with_text(Connection& connection, Ask ask, const char* text) {
     if (::strnlen(text, proto::max_path_length + 1) > proto::max_path_length)
         return connection.refuse(ENAMETOOLONG, "the second path is longer than 4095 bytes");
-    ask.payload = text_of(text);
+    ask.payload = proto::text_payload(text);
     return connection.ask(ask);
 }
 
@@ -222,7 +218,7 @@ ssize_t fdbroker_getxattr(fdbroker_handle* broker, const char* path, const char*
     return guarded(broker, [&](Connection& connection) -> ssize_t {
         if (const int error = check_attribute_name(connection, name); error < 0) return error;
         std::string answer;
-        const Ask ask{.call = Call::xattr_read, .path = path, .payload = text_of(name)};
+        const Ask ask{.call = Call::xattr_read, .path = path, .payload = fdbroker::proto::text_payload(name)};
         if (const int error = connection.ask(ask, &answer); error < 0) return error;
         return copy_out(connection, answer, value, size);
     });
@@ -247,7 +243,8 @@ int fdbroker_removexattr(fdbroker_handle* broker, const char* path, const char* 
     if (broker == nullptr || name == nullptr) return fault(broker);
     return guarded(broker, [&](Connection& connection) {
         if (const int error = check_attribute_name(connection, name); error < 0) return error;
-        return connection.ask({.call = Call::xattr_remove, .path = path, .payload = text_of(name)});
+        return connection.ask(
+            {.call = Call::xattr_remove, .path = path, .payload = fdbroker::proto::text_payload(name)});
     });
 }
 
