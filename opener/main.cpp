@@ -27,9 +27,15 @@ void fill_standard_descriptors() {
     }
 }
 
-// The directory of the default socket goes with /run at every boot, and tmpfiles.d may not be there.
-void make_default_directory() {
+// The directories of the default sockets and records: tmpfiles.d, which makes them, may not be there. Who names a place of
+// his own has made it.
+void make_socket_directory() {
     ::mkdir("/run/fdbroker", 0755);
+}
+
+void make_log_directory(const Options& options) {
+    if (options.audit == AuditDestination::file && options.audit_file == default_audit_file)
+        ::mkdir("/var/log/fdbroker", 0750);
 }
 
 template <typename Setting>
@@ -58,7 +64,7 @@ proto::Result<std::vector<Listener>> open_listeners(const Options& options) {
         if (is_wanted) listeners.push_back(std::move(listener));
     }
     if (wanted.empty() && std::ranges::none_of(listeners, serves_workers)) {
-        make_default_directory();
+        make_socket_directory();
         wanted.push_back({default_listener, *proto::Address::parse(proto::default_socket)});
     }
     for (const ListenOption& option : wanted) {
@@ -75,7 +81,7 @@ proto::Result<std::vector<Listener>> open_listeners(const Options& options) {
 // False: there is none, and the opener was told to have one.
 bool open_control(const ControlOptions& control, std::vector<Listener>& listeners) {
     if (!control.address || !std::ranges::all_of(listeners, serves_workers)) return true;
-    if (control.by_default) make_default_directory();
+    if (control.by_default) make_socket_directory();
     auto listener = Listener::open({std::string(Listener::control_name), *control.address}, 0660,
                                    control.group, Listener::Kind::control);
     if (listener) {
@@ -103,5 +109,6 @@ int main(int argc, char** argv) {
         return exit_failed;
     }
     if (!open_control(options.control, *listeners)) return exit_failed;
+    make_log_directory(options);
     return supervise(options, std::move(*listeners));
 }

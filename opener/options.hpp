@@ -50,6 +50,8 @@ struct WorkerOptions {
 
 enum class AuditDestination { file, standard_output, journal, none };
 
+inline constexpr const char* default_audit_file = "/var/log/fdbroker/audit.jsonl";
+
 struct Options {
     std::string policy = "/etc/fdbroker/policy.yaml";
     std::vector<ListenOption> listen{};  // empty: what systemd passed, else the default socket
@@ -58,7 +60,7 @@ struct Options {
     ControlOptions control{};
     std::optional<WorkerOptions> workers{};
     AuditDestination audit = AuditDestination::file;
-    std::string audit_file = "/var/log/fdbroker/audit.jsonl";
+    std::string audit_file = default_audit_file;
     std::optional<std::string> user{};
     std::chrono::seconds start_timeout{60};  // for a generation to load its policy and be confined
     bool check = false;

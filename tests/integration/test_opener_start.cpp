@@ -1,6 +1,7 @@
 // Starting the opener: what it makes of its command line, its policy and its sockets, good and bad.
 #include <doctest/doctest.h>
 #include <fcntl.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -41,6 +42,25 @@ TEST_CASE("opener: a policy that is not there is status 3 and named") {
     CHECK(outcome.status == 3);
     CHECK(contains(outcome.err, "/nonexistent/policy.yaml"));
     CHECK(contains(outcome.err, "No such file"));
+}
+
+TEST_CASE("opener: with a policy alone it makes the directories of its sockets and of its records") {
+    FDBROKER_SKIP_UNLESS(is_root() && can_make_mount_namespace(), "needs root and a mount namespace");
+    const TempDir directory{TempDir::Place::var_tmp};
+    write_file(directory / "policy.yaml", release_policy);
+    run_in_mount_namespace([&] {
+        for (const char* place : {"/run", "/var/log"})
+            REQUIRE(::mount("fresh", place, "tmpfs", 0, "mode=0755") == 0);
+        Process opener =
+            Process::start({.arguments = {opener_program(), "--policy", directory / "policy.yaml"}});
+        opener.wait_for_error("serving");
+        CHECK(std::filesystem::is_socket("/run/fdbroker/opener.sock"));
+        CHECK(std::filesystem::is_socket("/run/fdbroker/control.sock"));
+        CHECK(std::filesystem::status("/var/log/fdbroker").permissions() == std::filesystem::perms(0750));
+        opener.signal(SIGTERM);
+        CHECK(opener.wait().status == 0);
+        CHECK(read_file("/var/log/fdbroker/audit.jsonl").find("\"start\"") != std::string::npos);
+    });
 }
 
 TEST_CASE("opener: an invalid policy is status 3 with the place of every error, at --check and at a start") {
