@@ -96,7 +96,7 @@ Scene::Scene(TempDir::Place place) : directory_(place) {
 }
 
 std::string Scene::policy() const {
-    std::string text = R"(version: 1
+    return replace_all(R"(version: 1
 rules:
   - name: plain
     allow: [read, append, manage, stat, list, readlink, symlink, setattr, xattr]
@@ -108,10 +108,8 @@ rules:
     files: {owners: ["${user}"], max_links: any}
   - {name: followed, allow: [read, stat], paths: ["DATA/follow/**"], symlinks: follow}
 audit: {refused: false, allowed: false}
-)";
-    for (std::size_t place; (place = text.find("DATA")) != std::string::npos;)
-        text.replace(place, 4, at("data"));
-    return text;
+)",
+                       "DATA", at("data"));
 }
 
 void Scene::link_secret() {

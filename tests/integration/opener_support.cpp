@@ -35,6 +35,12 @@ Process start(const TempDir& directory, std::string_view policy, std::vector<std
 
 }  // namespace
 
+std::string replace_all(std::string text, std::string_view word, std::string_view by) {
+    for (std::size_t at = 0; (at = text.find(word, at)) != std::string::npos; at += by.size())
+        text.replace(at, word.size(), by);
+    return text;
+}
+
 std::vector<std::string> RunningOpener::arguments(const TempDir& directory, std::vector<std::string> more) {
     std::vector<std::string> arguments{opener_program(),
                                        "--policy",

@@ -21,6 +21,9 @@
 
 namespace fdbroker::test {
 
+// The text with every `word` replaced.
+std::string replace_all(std::string text, std::string_view word, std::string_view by);
+
 // Of an opener: the broker that serves, or the one that is about to.
 pid_t newest_child(pid_t pid);
 std::vector<pid_t> children_of(pid_t pid);  // oldest first; none of a process that is no more

@@ -1,15 +1,13 @@
 // A directory with a rule for each kind of access, and an opener that serves it.
 #pragma once
 
-#include <doctest/doctest.h>
-#include <sys/stat.h>
+#include <sys/types.h>
 
 #include <filesystem>
 #include <string>
 #include <string_view>
 
-#include "tests/integration/opener_support.hpp"
-#include "tests/support/child.hpp"
+#include "tests/integration/served_data.hpp"
 #include "tests/support/verdict.hpp"
 
 namespace fdbroker::test {
@@ -18,30 +16,22 @@ inline constexpr uid_t spool_owner = 30011;
 inline constexpr gid_t spool_group = 30012;
 
 // A directory that only root may enter, and one rule for each kind of access to what is in it.
-class Fixture {
+class Fixture : public ServedDirectory {
   public:
-    Fixture() {
-        for (const char* name : {"", "read", "all", "all/sub", "moved", "owned", "links", "modes", "kept",
-                                 "copied", "streamed", "directories", "one"})
-            make_directory(at(name), {.mode = 0700});
-    }
-    std::string at(std::string_view name) const { return (data_ / name).string(); }
+    Fixture()
+        : ServedDirectory({"read", "all", "all/sub", "moved", "owned", "links", "modes", "kept", "copied",
+                           "streamed", "directories", "one"}) {}
     // A file of root's that nobody else may open.
     std::string file(std::string_view name, std::string_view content = "content") const {
         write_file(at(name), content, {.mode = 0600, .uid = 0, .gid = 0});
         return at(name);
-    }
-    struct stat status(std::string_view name) const {
-        struct stat status{};
-        CHECK(::lstat(at(name).c_str(), &status) == 0);
-        return status;
     }
     bool exists(std::string_view name) const {
         return std::filesystem::exists(std::filesystem::symlink_status(at(name)));
     }
 
     std::string policy() const {
-        std::string text = R"(version: 1
+        return ServedDirectory::policy(R"(version: 1
 rules:
   - {name: read, allow: [read, list, stat, readlink], paths: ["DATA/read/**"]}
   - name: all
@@ -74,28 +64,9 @@ rules:
   - {name: kept, allow: [manage], paths: ["DATA/kept/**"], files: {owners: ["${user}"]}}
   - {name: hidden, deny: all, paths: ["DATA/**/hidden"], reveal: ENOENT}
   - {name: keys, deny: [write], paths: ["DATA/**/*.key"]}
-)";
-        for (std::size_t place; (place = text.find("DATA")) != std::string::npos;)
-            text.replace(place, 4, data_.string());
-        return text;
+)");
     }
-    const TempDir& directory() const { return directory_; }
-
-  private:
-    TempDir directory_{TempDir::Place::var_tmp};
-    std::filesystem::path data_ = directory_ / "data";
 };
-
-// An opener over a Fixture and a peer of an ordinary user.
-template <typename Body>
-void with_peer(const Fixture& fixture, Body body) {
-    RunningOpener opener(fixture.directory(), fixture.policy());
-    run_as(some_user, [&] {
-        TestPeer peer(opener.socket());
-        body(peer);
-    });
-    CHECK(opener.stop() == 0);
-}
 
 inline std::string with_nul(std::string text) {
     text.push_back('\0');

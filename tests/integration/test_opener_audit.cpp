@@ -14,7 +14,7 @@
 #include <sstream>
 
 #include "opener/audit_ring.hpp"
-#include "tests/integration/opener_support.hpp"
+#include "tests/integration/served_data.hpp"
 #include "tests/support/child.hpp"
 #include "tests/support/verdict.hpp"
 #include "tests/support/wait.hpp"
@@ -25,15 +25,7 @@ using nlohmann::json;
 
 namespace {
 
-struct Fixture {
-    TempDir directory{TempDir::Place::var_tmp, 0755};
-    std::string file = (directory / "data/file").string();
-    std::string policy = "version: 1\nrules:\n  - {name: file, allow: [read], paths: [\"" + file + "\"]}\n";
-
-    Fixture() {
-        make_directory(directory / "data");
-        write_file(file, "content", {.mode = 0600});
-    }
+struct Fixture : ServedFile {
     // An opener whose records go to `destination`, started by a shell with these redirections.
     Process start(const std::string& destination, const std::string& redirections = "",
                   std::map<int, proto::BorrowedFd> descriptors = {}) const {

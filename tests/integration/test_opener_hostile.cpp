@@ -22,7 +22,7 @@
 #include "opener/journal.hpp"
 #include "opener/link.hpp"
 #include "proto/address.hpp"
-#include "tests/integration/opener_support.hpp"
+#include "tests/integration/served_data.hpp"
 #include "tests/support/descriptors.hpp"
 #include "tests/support/syscall_injector.hpp"
 #include "tests/support/verdict.hpp"
@@ -33,16 +33,7 @@ using namespace fdbroker::test;
 
 namespace {
 
-struct Fixture {
-    TempDir directory{TempDir::Place::var_tmp};
-    std::string file = (directory / "data/file").string();
-    std::string policy = "version: 1\nrules:\n  - {name: file, allow: [read], paths: [\"" + file + "\"]}\n";
-
-    Fixture() {
-        make_directory(directory / "data");
-        write_file(file, "content", {.mode = 0600});
-    }
-};
+using Fixture = ServedFile;
 
 void stop_process(pid_t pid) {
     REQUIRE(::kill(pid, SIGSTOP) == 0);

@@ -15,7 +15,7 @@
 #include "opener/helpers/helper_limits.hpp"
 #include "tests/integration/control_peer.hpp"
 #include "tests/integration/missing_calls.hpp"
-#include "tests/integration/opener_support.hpp"
+#include "tests/integration/served_data.hpp"
 #include "tests/support/child.hpp"
 #include "tests/support/descriptors.hpp"
 #include "tests/support/verdict.hpp"
@@ -26,16 +26,7 @@ using namespace fdbroker::test;
 
 namespace {
 
-struct Fixture {
-    TempDir directory{TempDir::Place::var_tmp, 0755};
-    std::string file = (directory / "data/file").string();
-    std::string policy = "version: 1\nrules:\n  - {name: file, allow: [read], paths: [\"" + file + "\"]}\n";
-
-    Fixture() {
-        make_directory(directory / "data");
-        write_file(file, "content", {.mode = 0600});
-    }
-};
+using Fixture = ServedFile;
 
 // So that all that is asked before it goes on is there at once.
 class Stopped {

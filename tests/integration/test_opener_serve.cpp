@@ -58,9 +58,7 @@ rules:
         for (const auto& [word, path] : {std::pair<std::string, std::string>{"DATA", "data"},
                                          {"NOBODY", "nobody"},
                                          {"GROUP", "group"}}) {
-            for (std::size_t at; (at = text.find(word)) != std::string::npos;) {
-                text.replace(at, word.size(), (directory / path).string());
-            }
+            text = replace_all(std::move(text), word, (directory / path).string());
         }
         return text;
     }
