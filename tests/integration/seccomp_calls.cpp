@@ -23,6 +23,8 @@
 #include <stdexcept>
 #include <vector>
 
+#include "tests/integration/confinement_support.hpp"
+
 namespace fdbroker::test {
 
 Things::Things() {
