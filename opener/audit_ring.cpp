@@ -77,26 +77,26 @@ bool AuditRing::wait_for_room(std::size_t needed) noexcept {
     }
 }
 
-bool AuditRing::append(std::string_view record) noexcept {
-    if (record.size() > capacity || shared_->failed.load(std::memory_order_relaxed)) {
+bool AuditRing::append(std::string_view records, std::uint64_t count) noexcept {
+    if (records.size() > capacity || shared_->failed.load(std::memory_order_relaxed)) {
         wake();
         return false;
     }
     const std::uint64_t head = shared_->head.load(std::memory_order_relaxed);
     std::uint64_t used = head - shared_->tail.load(std::memory_order_acquire);
-    if (used > capacity - record.size()) {
-        if (!wait_for_room(record.size())) return false;
+    if (used > capacity - records.size()) {
+        if (!wait_for_room(records.size())) return false;
         used = head - shared_->tail.load(std::memory_order_acquire);
     }
     const std::size_t start = head % capacity;
-    const std::size_t first = std::min(record.size(), capacity - start);
-    std::memcpy(shared_->data + start, record.data(), first);
-    std::memcpy(shared_->data, record.data() + first, record.size() - first);
-    // Sequentially consistent with consumer_sleeps below: either the consumer sees this record before it
+    const std::size_t first = std::min(records.size(), capacity - start);
+    std::memcpy(shared_->data + start, records.data(), first);
+    std::memcpy(shared_->data, records.data() + first, records.size() - first);
+    // Sequentially consistent with consumer_sleeps below: either the consumer sees these before it
     // sleeps, or this sees it asleep.
-    shared_->head.store(head + record.size());
-    shared_->sequence.fetch_add(1, std::memory_order_relaxed);
-    if (used <= capacity / 2 && used + record.size() > capacity / 2) {
+    shared_->head.store(head + records.size());
+    shared_->sequence.fetch_add(count, std::memory_order_relaxed);
+    if (used <= capacity / 2 && used + records.size() > capacity / 2) {
         signal_event(wakeup_.borrow());
     } else if (shared_->consumer_sleeps.load()) {
         wake();

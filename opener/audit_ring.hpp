@@ -50,9 +50,9 @@ class AuditRing {
 
     // The number that the next record bears; append() moves on to the one after, so that there is no gap.
     std::uint64_t next_sequence() const noexcept { return shared_->sequence.load(std::memory_order_relaxed); }
-    // Puts one whole record in. False, and nothing written: the consumer cannot write (the disk is full), or
-    // made no room within room_timeout. Blocks only while the ring is full.
-    [[nodiscard]] bool append(std::string_view record) noexcept;
+    // Puts a whole record in, or `count` of them. False, and nothing written: the consumer cannot write (the disk is
+    // full), or made no room within room_timeout, or they are larger than the ring. Blocks only while the ring is full.
+    [[nodiscard]] bool append(std::string_view records, std::uint64_t count = 1) noexcept;
 
     // The last records, oldest first, written out or not: at most `capacity` bytes, of which the first line may have lost
     // its beginning.

@@ -29,11 +29,30 @@ AuditTrail::Recorded AuditTrail::decision(SessionAudit& session, DecisionRecord 
     return recorded;
 }
 
+AuditTrail::Recorded AuditTrail::grants_together(SessionAudit& session, std::span<DecisionRecord> records) {
+    if (ring_ == nullptr || !settings_.allowed) return {};
+    const std::uint64_t first = ring_->next_sequence();
+    lines_.clear();
+    for (std::size_t index = 0; index < records.size(); ++index) {
+        records[index].session = session.session;
+        records[index].peer = session.peer;
+        records[index].head = head(first + index);
+        write_line(line_, records[index]);
+        lines_ += line_;
+    }
+    if (append(lines_, records.size())) {
+        counts_.written += records.size();
+        return {first, true};
+    }
+    counts_.failed += records.size();
+    return {0, !settings_.refuse_unrecorded};
+}
+
 AuditTrail::Recorded AuditTrail::write(const DecisionRecord& record) {
     DecisionRecord whole = record;
     whole.head = head(ring_->next_sequence());
     write_line(line_, whole);
-    if (append()) {
+    if (append(line_)) {
         ++counts_.written;
         return {whole.head.sequence, true};
     }
@@ -107,7 +126,7 @@ void AuditTrail::event(EventRecord record) {
     record.head = head(ring_->next_sequence());
     write_line(line_, record);
     // What befell a session is told as well as the disk allows; the session has ended either way.
-    static_cast<void>(append());
+    static_cast<void>(append(line_));
 }
 
 void AuditTrail::session_event(SessionAudit& session, std::string_view name, std::string_view cause,

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <limits>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -47,6 +48,9 @@ class AuditTrail {
         bool may_leave = true;
     };
     Recorded decision(SessionAudit& session, DecisionRecord record, Clock::time_point now);
+    // Grants that leave together or not at all: each is on record, or none is. The number of the first, which the others
+    // follow; head, session and peer are filled in.
+    Recorded grants_together(SessionAudit& session, std::span<DecisionRecord> records);
 
     // The generation begins to serve; `cause` in words.
     void start(std::string_view cause);
@@ -78,7 +82,9 @@ class AuditTrail {
 
   private:
     Recorded write(const DecisionRecord& record);
-    bool append() noexcept { return ring_->next_sequence() < end_ && ring_->append(line_); }
+    bool append(std::string_view lines, std::uint64_t count = 1) noexcept {
+        return ring_->next_sequence() + count <= end_ && ring_->append(lines, count);
+    }
     bool is_counted(SessionAudit& session, const DecisionRecord& record, Clock::time_point now);
     void record_counted(SessionAudit& session, RepeatedRefusal& refusal, Clock::time_point now);
 
@@ -88,6 +94,7 @@ class AuditTrail {
     std::string policy_digest_;
     policy::AuditSettings settings_{};
     std::string line_{};
+    std::string lines_{};  // of grants_together()
     AuditCounts counts_{};
     std::vector<SessionAudit*> counting_{};
     TokenBucket refused_sessions_{record_bytes_per_second, record_bytes_at_once};

@@ -102,9 +102,4 @@ std::optional<std::vector<Outcome>> carry_out_together(const Tools& tools, const
     return outcomes;
 }
 
-void rule_together(std::span<Ruling> rulings) noexcept {
-    const bool all = std::ranges::all_of(rulings, &Ruling::may_leave);
-    for (Ruling& ruling : rulings) ruling.may_leave = all;
-}
-
 }  // namespace fdbroker::opener

@@ -6,7 +6,6 @@
 #include <span>
 #include <vector>
 
-#include "opener/helpers/messages.hpp"
 #include "opener/outcome.hpp"
 #include "opener/place.hpp"
 #include "opener/tools.hpp"
@@ -23,8 +22,5 @@ proto::Batch batch_of(std::span<const std::byte> message) noexcept;
 std::optional<std::vector<Outcome>> carry_out_together(const Tools& tools, const policy::Peer& peer,
                                                        std::span<const proto::Request> requests,
                                                        std::size_t payload_room, const Place& place);
-
-// None may leave unless all are on record.
-void rule_together(std::span<Ruling> rulings) noexcept;
 
 }  // namespace fdbroker::opener

@@ -202,10 +202,11 @@ void Session::answer_together(std::span<const proto::Request> requests) {
                                        service_.delivery.payload_room(requests.size() - 1), Place::loop());
     if (!outcomes) outcomes = hand_to_helper_together(requests);
     if (!outcomes) return service_.tools.metrics.end();
-    std::vector<Ruling> rulings;
+    const auto now = std::chrono::steady_clock::now();
+    std::vector<DecisionRecord> records;
     for (std::size_t index = 0; index < requests.size(); ++index)
-        rulings.push_back(record(requests[index], (*outcomes)[index], received_at_));
-    rule_together(rulings);
+        records.push_back(record_of(requests[index], (*outcomes)[index], now - received_at_));
+    const std::vector<Ruling> rulings = record_together(records, now);
     for (std::size_t index = 0; index < requests.size(); ++index)
         service_.delivery.add(requests[index].id, std::move((*outcomes)[index]), rulings[index].record,
                               rulings[index].may_leave);
@@ -247,11 +248,10 @@ void Session::answer(const proto::Request& request, std::size_t others) {
     service_.delivery.add(request.id, std::move(*outcome), ruling.record, ruling.may_leave);
 }
 
-Ruling Session::record(const proto::Request& request, const Outcome& outcome,
-                       std::chrono::steady_clock::time_point received_at) {
-    const auto now = std::chrono::steady_clock::now();
-    DecisionRecord record{
-        .duration = now - received_at,
+DecisionRecord Session::record_of(const proto::Request& request, const Outcome& outcome,
+                                  std::chrono::nanoseconds duration) {
+    return {
+        .duration = duration,
         .request = request.id,
         .call = request.call,
         .operations = outcome.operations,
@@ -263,7 +263,32 @@ Ruling Session::record(const proto::Request& request, const Outcome& outcome,
         .step = outcome.recorded_step,
         .reason = outcome.recorded_reason(),
     };
-    const AuditTrail::Recorded recorded = service_.audit.decision(audit_, record, now);
+}
+
+Ruling Session::record(const proto::Request& request, const Outcome& outcome,
+                       std::chrono::steady_clock::time_point received_at) {
+    const auto now = std::chrono::steady_clock::now();
+    DecisionRecord record = record_of(request, outcome, now - received_at);
+    return ruled(record, service_.audit.decision(audit_, record, now), now);
+}
+
+std::vector<Ruling> Session::record_together(std::span<DecisionRecord> records,
+                                             std::chrono::steady_clock::time_point now) {
+    const bool granted =
+        std::ranges::all_of(records, [](const DecisionRecord& record) { return record.errno_value == 0; });
+    AuditTrail::Recorded recorded;
+    if (granted) recorded = service_.audit.grants_together(audit_, records);
+    std::vector<Ruling> rulings;
+    for (DecisionRecord& record : records) {
+        if (!granted) recorded = service_.audit.decision(audit_, record, now);
+        rulings.push_back(ruled(record, recorded, now));
+        if (granted && recorded.sequence != 0) ++recorded.sequence;
+    }
+    return rulings;
+}
+
+Ruling Session::ruled(DecisionRecord& record, const AuditTrail::Recorded& recorded,
+                      std::chrono::steady_clock::time_point now) {
     if (!recorded.may_leave) {
         record.errno_value = EIO;
         record.step = Step::record;

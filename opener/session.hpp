@@ -150,8 +150,15 @@ class Session {
     void answer_together(std::span<const proto::Request> requests);
     void answer(const proto::Request& request, std::size_t others);
     void count(DecisionRecord& record, std::uint64_t sequence, std::chrono::steady_clock::time_point now);
+    static DecisionRecord record_of(const proto::Request& request, const Outcome& outcome,
+                                    std::chrono::nanoseconds duration);
     Ruling record(const proto::Request& request, const Outcome& outcome,
                   std::chrono::steady_clock::time_point received_at);
+    // Of a message of all or nothing. What is granted may leave only when all of it is on record.
+    std::vector<Ruling> record_together(std::span<DecisionRecord> records,
+                                        std::chrono::steady_clock::time_point now);
+    Ruling ruled(DecisionRecord& record, const AuditTrail::Recorded& recorded,
+                 std::chrono::steady_clock::time_point now);
     void count_unread(std::size_t descriptors) noexcept;
     bool has_tasks_anywhere() const noexcept;
     void drain_or_finish(std::string_view cause);

@@ -105,27 +105,31 @@ std::vector<Ruling> Session::task_reported(HelperTask& task, const Report& repor
     // For all or none of them: there are several only in a batch of all or nothing.
     const bool within_budget =
         copied == 0 || share_.use_copied_bytes(copied, std::chrono::steady_clock::now());
-    std::vector<Ruling> rulings;
+    const auto now = std::chrono::steady_clock::now();
+    std::vector<Outcome> outcomes;
+    std::vector<DecisionRecord> records;
+    outcomes.reserve(task.parts.size());
     for (std::size_t i = 0; i < task.parts.size(); ++i) {
         const ReportedOutcome& reported = report.outcomes[i];
-        Outcome outcome{
-            .errno_value = reported.errno_value,
-            .reason = reported.reason,
-            .operations = reported.operations,
-            .rule = reported.rule && *reported.rule < rules.size() ? &rules[*reported.rule] : nullptr,
-            .final_path = reported.final_path,
-            .recorded_step = reported.step};
-        const bool over_budget = !within_budget && reported.errno_value == 0;
-        if (over_budget) {
+        Outcome& outcome = outcomes.emplace_back(
+            Outcome{.errno_value = reported.errno_value,
+                    .reason = reported.reason,
+                    .operations = reported.operations,
+                    .rule = reported.rule && *reported.rule < rules.size() ? &rules[*reported.rule] : nullptr,
+                    .final_path = reported.final_path,
+                    .recorded_step = reported.step});
+        if (!within_budget && reported.errno_value == 0) {
             outcome.errno_value = EAGAIN;
             outcome.recorded_step = Step::deliver;
             outcome.reason = too_many_copies;
         }
-        rulings.push_back(record(task.parts[i].request, outcome, task.received_at));
-        rulings.back().over_budget = over_budget;
-        task.parts[i].record = rulings.back().record;
+        records.push_back(record_of(task.parts[i].request, outcome, now - task.received_at));
     }
-    if (task.batch == proto::Batch::all_or_nothing) rule_together(rulings);
+    std::vector<Ruling> rulings = record_together(records, now);
+    for (std::size_t i = 0; i < rulings.size(); ++i) {
+        rulings[i].over_budget = !within_budget && report.outcomes[i].errno_value == 0;
+        task.parts[i].record = rulings[i].record;
+    }
     return rulings;
 }
 

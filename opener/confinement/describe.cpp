@@ -36,7 +36,7 @@ std::string describe_calls(const ModifyingCalls& calls) {
                  {calls.remove, "remove"},
                  {calls.rename, "rename"},
                  {calls.symlink, "symlink"},
-                 {calls.extended_attributes, "change attributes"},
+                 {calls.extended_attributes, "xattr"},
                  {calls.put, "put"}};
     std::string names;
     for (const auto& entry : table) {

@@ -230,6 +230,28 @@ TEST_CASE("audit: a broker that was taken over can put no other's record into th
     CHECK(peer.open(fixture.file).status == 0);
 }
 
+TEST_CASE(
+    "audit: what is granted together is on record one by one, under the numbers that the replies bear") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    RunningOpener opener(fixture.directory, fixture.policy);
+    TestPeer peer(opener.socket());
+    const auto granted = peer.call_together({{.path = fixture.file}, {.path = fixture.file}});
+    const auto refused = peer.call_together({{.path = fixture.file}, {.path = "/etc/shadow"}});
+    auto records = opener.wait_for_event("request", 4);
+    std::erase_if(records, [](const json& record) { return record["event"] != "request"; });
+    for (std::size_t i = 0; i < 2; ++i) {
+        CHECK(granted[i].status == 0);
+        CHECK(records[i]["seq"] == granted[i].record);
+        CHECK(records[i]["request"] == granted[i].id);
+        CHECK(records[i]["decision"] == "allowed");
+        CHECK(records[2 + i]["seq"] == refused[i].record);
+        CHECK(records[2 + i]["decision"] == "refused");
+    }
+    CHECK(records[2]["errno"] == ECANCELED);
+    CHECK(unexplained_numbers(opener.wait_for_event("request", 4)) == "");
+}
+
 TEST_CASE("audit: a policy that does not load is on record, and the log names each policy") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;

@@ -219,6 +219,49 @@ TEST_CASE("audit trail: of a generation that finishes, as many records are made 
     CHECK(trail.counts().failed == 1);
 }
 
+TEST_CASE("audit trail: of grants that leave together all are on record, or none is") {
+    auto ring = AuditRing::create();
+    REQUIRE(ring);
+    AuditTrail trail(&*ring, 3, "");
+    UserShare share(policy::Limits{});
+    SessionAudit session(1, R"("peer":{})", share);
+    const std::string path(2000, 'a');
+    std::vector<DecisionRecord> grants{{.request = 1, .path = path}, {.request = 2, .path = path}};
+    const auto check_none = [&] {
+        const auto number = ring->next_sequence();
+        const auto recorded = trail.grants_together(session, grants);
+        CHECK(recorded.sequence == 0);
+        CHECK_FALSE(recorded.may_leave);
+        CHECK(ring->next_sequence() == number);
+    };
+    const auto recorded = trail.grants_together(session, grants);
+    CHECK(recorded.sequence == 1);
+    CHECK(recorded.may_leave);
+    std::string lines;
+    ring->take(lines);
+    const json first = json::parse(lines.substr(0, lines.find('\n')));
+    const json second = json::parse(lines.substr(lines.find('\n')));
+    CHECK(first["seq"] == 1);
+    CHECK(first["request"] == 1);
+    CHECK(second["seq"] == 2);
+    CHECK(second["request"] == 2);
+    CHECK(second["session"] == 1);
+
+    // There is room for one of them.
+    REQUIRE(ring->append(std::string(AuditRing::capacity - 3000, 'x')));
+    check_none();
+    lines.clear();
+    CHECK(ring->take(lines) == AuditRing::capacity - 3000);
+    trail.continue_with(1);
+    check_none();
+    CHECK(ring->take(lines) == 0);
+    CHECK(trail.counts().failed == 4);
+    trail.apply({.refuse_unrecorded = false});
+    CHECK(trail.grants_together(session, grants).may_leave);
+    trail.apply({.allowed = false});
+    CHECK(trail.grants_together(session, grants).may_leave);
+}
+
 TEST_CASE("audit ring: a full ring is waited for, and given up on where nobody empties it") {
     auto ring = AuditRing::create();
     REQUIRE(ring);

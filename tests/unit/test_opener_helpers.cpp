@@ -2,7 +2,6 @@
 
 #include <string>
 
-#include "opener/batch.hpp"
 #include "opener/helpers/helper_task.hpp"
 #include "opener/helpers/messages.hpp"
 
@@ -23,16 +22,6 @@ std::vector<std::byte> a_report() {
 }
 
 }  // namespace
-
-TEST_CASE("batch: answers of all or nothing leave when all of them are on record") {
-    std::array rulings{Ruling{.record = 1, .may_leave = true}, Ruling{.record = 2, .may_leave = true}};
-    rule_together(rulings);
-    for (const Ruling& ruling : rulings) CHECK(ruling.may_leave);
-    rulings[1].may_leave = false;
-    rule_together(rulings);
-    for (const Ruling& ruling : rulings) CHECK_FALSE(ruling.may_leave);
-    CHECK(rulings[0].record == 1);
-}
 
 TEST_CASE("helper messages: a task's job holds its requests, in memory of its own") {
     std::unique_ptr<HelperTask> task;
