@@ -116,6 +116,15 @@ Result<std::size_t> AuditFile::write(std::string_view lines) {
 
 // Where a step fails the file goes on growing, and the next line tries again.
 void AuditFile::rotate() {
+    // Who has given it another name meanwhile has rotated it. Were the others moved up for that, line by line, the oldest
+    // would be lost.
+    struct stat own{}, named{};
+    if (::fstat(file_.number(), &own) != 0) return;
+    const bool is_named = ::stat(path_.c_str(), &named) == 0;
+    if (!is_named || own.st_ino != named.st_ino || own.st_dev != named.st_dev) {
+        static_cast<void>(reopen());
+        return;
+    }
     const auto numbered = [this](unsigned number) { return fmt::format("{}.{}", path_, number); };
     for (unsigned number = rotation_.keep; number > 1; --number) {
         if (::rename(numbered(number - 1).c_str(), numbered(number).c_str()) != 0 && errno != ENOENT) return;

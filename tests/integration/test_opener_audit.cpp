@@ -215,6 +215,29 @@ TEST_CASE(
     CHECK(unexplained_numbers(all) == "");
 }
 
+TEST_CASE(
+    "audit: a file that somebody has renamed is not rotated once more, and no older one is lost for it") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    Fixture fixture;
+    fixture.policy += "audit: {max_size: 64KiB, keep: 6}\n";
+    const std::string log = fixture.directory / "audit.jsonl";
+    {
+        RunningOpener opener(fixture.directory, fixture.policy);
+        TestPeer peer(opener.socket());
+        for (int i = 0; i < 250; ++i) CHECK(peer.open(fixture.file).status == 0);
+        wait_for_path(log + ".1");
+        std::filesystem::rename(log, log + ".renamed");
+        for (int i = 0; i < 250; ++i) CHECK(peer.open(fixture.file).status == 0);
+        CHECK(opener.stop() == 0);
+    }
+    std::vector<json> all;
+    for (const char* name : {".2", ".1", ".renamed", ""})
+        if (std::filesystem::exists(log + name))
+            std::ranges::copy(parse(read_file(log + name)), std::back_inserter(all));
+    CHECK(unexplained_numbers(all) == "");
+    CHECK(std::filesystem::file_size(log + ".renamed") <= 64U << 10);
+}
+
 TEST_CASE("audit: a broker that was taken over can put no other's record into the log") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;
