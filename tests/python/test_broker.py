@@ -89,9 +89,23 @@ class WithRealOpener(unittest.TestCase):
         self.assertEqual(path.read_text(), "content")
         self.assertEqual(path.read_bytes(), b"content")
         self.assertEqual(path.parent.joinpath("pathlib").with_name("pathlib").read_text(), "content")
-        for derived in (path.parent, path.parents[0], path.parent / "x", path.with_suffix(".y"), path.with_stem("z")):
+        for derived in (path.parent, path.parents[0], path.parent / "x", path.with_suffix(".y"), path.with_stem("z"),
+                        path.relative_to(self.data), "/x" / path):
             self.assertIsInstance(derived, fdbroker.BrokeredPath)
             self.assertIs(derived.broker, self.broker)
+
+    def test_relative_paths_are_pathlibs(self):
+        # What walk_up does, and whether it is known, is the running Python's affair.
+        def outcome(kind, *arguments, **options):
+            try:
+                return str(kind("/a/b/c").relative_to(*arguments, **options))
+            except (TypeError, ValueError) as error:
+                return type(error)
+
+        for arguments, options in ((("/a",), {}), (("/x",), {}), (("/a/x",), {"walk_up": True}), ((), {})):
+            with self.subTest(arguments=arguments, options=options):
+                self.assertEqual(outcome(self.broker.path, *arguments, **options),
+                                 outcome(pathlib.PurePosixPath, *arguments, **options))
 
     def test_asyncio_asks_for_hundreds_at_once(self):
         paths = [self.opener.write(f"async{index}", str(index)) for index in range(300)]

@@ -38,6 +38,9 @@ class BrokeredPath(pathlib.PurePosixPath):
     def __truediv__(self, other: Any) -> BrokeredPath:
         return self._with(super().__truediv__(other))
 
+    def __rtruediv__(self, other: Any) -> BrokeredPath:
+        return self._with(super().__rtruediv__(other))
+
     def joinpath(self, *others: Any) -> BrokeredPath:
         return self._with(super().joinpath(*others))
 
@@ -46,6 +49,9 @@ class BrokeredPath(pathlib.PurePosixPath):
 
     def with_suffix(self, suffix: str) -> BrokeredPath:
         return self._with(super().with_suffix(suffix))
+
+    def relative_to(self, *other: Any, **options: Any) -> BrokeredPath:
+        return self._with(super().relative_to(*other, **options))
 
     @property
     def parent(self) -> BrokeredPath:
