@@ -365,7 +365,7 @@ void Broker::end_session(Session& session) {
     std::erase(paused_, &session);
     turns_.remove(session);
     loop_.remove(session.descriptor());
-    service_.helpers.forget(session);
+    service_.helpers.forget(session.token());
     auto ended = sessions_.extract(session.token());
     if (session.unread_descriptors() != 0 || session.tasks() != 0) {
         lingering_.push_back(std::move(ended.mapped()));

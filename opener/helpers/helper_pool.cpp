@@ -130,6 +130,8 @@ bool HelperPool::take(Helper& helper, const FromHelper& message) {
             helper.errno_value = message.errno_value;
             // What it was given meanwhile it has not taken: it would have reported.
             if (helper.task) helper.further.push_front(std::move(helper.task));
+            helper.state = Helper::State::closing;
+            helper.due = Clock::now() + helper_close_timeout;
             return true;
     }
     return false;
@@ -172,6 +174,7 @@ bool HelperPool::take_sent(Helper& helper, const Sent& sent) {
         if (helper.lasting == 0) begin_to_last(helper, sent.job);
         helper.state = Helper::State::lasting;
         come_back(helper);
+        if (helper.ends) helper.due = Clock::now() + helper_close_timeout;
         // It hears that its channel is closed.
         if (puts_end_ && helper.puts) helper.errno_value = 0;
         return !puts_end_ || !helper.puts;
@@ -193,6 +196,7 @@ void HelperPool::begin_to_last(Helper& helper, std::uint64_t number) {
 
 void HelperPool::become_idle(Helper& helper) {
     helper.state = Helper::State::idle;
+    helper.ends = false;
     free_user_of(helper);
     come_back(helper);
 }
@@ -274,7 +278,9 @@ void HelperPool::time_out(Helper& helper) {
 
 // Whether a message must come from it by its time.
 bool HelperPool::is_awaited(const Helper& helper) noexcept {
-    return helper.state != Helper::State::idle && helper.state != Helper::State::lasting && !helper.stuck;
+    const bool rests =
+        helper.state == Helper::State::idle || (helper.state == Helper::State::lasting && !helper.ends);
+    return !rests && !helper.stuck;
 }
 
 void HelperPool::leave_behind(Helper& helper) {

@@ -5,7 +5,8 @@
 // stuck until it reports or dies. No function here blocks.
 //
 // A helper with which a task has left something going on, as it says when it has delivered the reply, is no longer of
-// those that wait for work: nothing limits its time, and it counts among the lasting ones until its channel is closed.
+// those that wait for work: nothing limits its time, and it counts among the lasting ones until its channel is closed. When
+// its session has ended, or it says that it is done, that must come soon, or it counts as stuck.
 // Whether there is room for one more is settled before the task is given away: a helper that may not must refuse before
 // it changes anything, and one that does so all the same is let go.
 #pragma once
@@ -105,8 +106,8 @@ class HelperPool {
     // When act_on_time() has something to do; nullopt: not before something else happens.
     std::optional<Clock::time_point> due() const noexcept { return due_; }
 
-    // The session has ended: what was not begun is not.
-    void forget(const Session& session);
+    // The session has ended: what was not begun is not, and what goes on must end soon.
+    void forget(Token session);
     // Ends what goes on and can only be ended by a further request, of which none will come: files that are being put.
     void end_puts();
     // Ends all tasks: nobody waits for helpers any longer.
@@ -149,6 +150,7 @@ class HelperPool {
         bool puts = false;          // what goes on is a file that is being put
         int errno_value = EIO;      // how that ended
         bool told_to_end = false;
+        bool ends = false;                   // its session has ended
         Token session = 0;                   // it works for, or worked for when it began to last
         std::uint32_t uid = 0;               // whom it works for
         std::unique_ptr<HelperTask> task{};  // until its end has been told

@@ -80,11 +80,11 @@ void HelperPool::end_task(std::unique_ptr<HelperTask> task, int errno_value, con
     settle(*task);
 }
 
-void HelperPool::forget(const Session& session) {
+void HelperPool::forget(Token session) {
     std::vector<std::unique_ptr<HelperTask>> ended;
     for (auto& [uid, user] : users_) {
         for (auto& task : user.waiting) {
-            if (task->session != &session) continue;
+            if (task->token != session) continue;
             waiting_.erase({task->deadline, task.get()});
             ended.push_back(std::move(task));
         }
@@ -92,9 +92,14 @@ void HelperPool::forget(const Session& session) {
     }
     constexpr const char* reason = "the session ended before a helper was free for it";
     for (auto& task : ended) end_task(std::move(task), ECANCELED, reason);
-    for (const auto& helper : helpers_)
+    for (const auto& helper : helpers_) {
         end_further(*helper, ECANCELED, reason,
-                    [&](const HelperTask& task) { return task.session == &session; });
+                    [&](const HelperTask& task) { return task.token == session; });
+        if (helper->state == Helper::State::idle || helper->session != session) continue;
+        // One that works has the time of its task first.
+        if (!std::exchange(helper->ends, true) && helper->state == Helper::State::lasting)
+            helper->due = Clock::now() + helper_close_timeout;
+    }
     look_ahead();
 }
 

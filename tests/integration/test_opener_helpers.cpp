@@ -80,6 +80,35 @@ TEST_CASE(
     });
 }
 
+TEST_CASE("helpers: one that is done with its stream and hangs in closing the file counts as stuck") {
+    FDBROKER_SKIP_UNLESS(has_fuse(), "needs root, a mount namespace and /dev/fuse");
+    run_in_mount_namespace([] {
+        const HangingFixture fixture;
+        HangingFilesystem filesystem(fixture.hanging);
+        RunningOpener opener(fixture.directory,
+                             "version: 1\nrules:\n  - {name: data, allow: [read], paths: [\"" + fixture.data +
+                                 "/**\"], deliver: stream}\n");
+        TestPeer peer(opener.socket());
+        const auto streamed = [&](const std::string& path) {
+            const auto answer = peer.open(path);
+            std::string text(64, '\0');
+            wait_readable(answer.fd.borrow());
+            text.resize(static_cast<std::size_t>(::read(answer.fd.number(), text.data(), text.size())));
+            return text;
+        };
+        CHECK(streamed(fixture.hanging + "/flush") == "fine");
+        filesystem.wait_for_hanging(1);
+        const auto records = opener.wait_for_event("helper-stuck");
+        CHECK(records.back()["path"] == fixture.hanging + "/flush");
+        CHECK(records.back()["rule"] == "data");
+        CHECK(streamed(fixture.hanging + "/fine") == "fine");
+        filesystem.release();
+        opener.wait_for_event("helper-back");
+        CHECK(opener.count_events("transfer-failed") == 0);
+        CHECK(opener.stop() == 0);
+    });
+}
+
 TEST_CASE("helpers: closing what was delivered may hang as well, after it was delivered") {
     FDBROKER_SKIP_UNLESS(has_fuse(), "needs root, a mount namespace and /dev/fuse");
     run_in_mount_namespace([] {

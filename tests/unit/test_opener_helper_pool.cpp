@@ -150,6 +150,41 @@ TEST_CASE("helper pool: a helper that lasts without leave, or delivers what nobo
     }
 }
 
+TEST_CASE(
+    "helper pool: one that lasts and does not end with its session, or as it has said, counts as stuck") {
+    PoolFixture fixture;
+    const auto [number, helper] = fixture.begin(1);
+    SUBCASE("its session has ended") {
+        fixture.pool->forget(some_session + 1);
+        CHECK_FALSE(fixture.pool->due());
+        fixture.pool->forget(some_session);
+    }
+    SUBCASE("its session has ended before it began to last") {
+        fixture.end(*helper);
+        const std::uint64_t next = fixture.submit(1);
+        FakeHelper& late = *fixture.given(next).helper;
+        fixture.report(late, next);
+        fixture.pool->forget(some_session);
+        fixture.say(late, write_sent({.job = next, .descriptors = 1, .lasts = true}));
+    }
+    SUBCASE("it says that it has done with it") {
+        fixture.say(*helper, write_ended(0));
+        CHECK_FALSE(fixture.pool->can_continue(number, some_session));
+        CHECK_FALSE(helper->is_let_go());
+    }
+    REQUIRE(fixture.pool->due());
+    CHECK(*fixture.pool->due() <= Clock::now() + helper_close_timeout);
+    fixture.pool->act_on_time(*fixture.pool->due());
+    CHECK(fixture.pool->stuck() == 1);
+    CHECK(fixture.heard.events == 1);
+    CHECK_FALSE(fixture.pool->due());
+    fixture.helpers.clear();
+    fixture.settle();
+    CHECK(fixture.pool->stuck() == 0);
+    CHECK(fixture.heard.events == 2);
+    CHECK(fixture.pool->lasting() == 0);
+}
+
 TEST_CASE("helper pool: one that lasts is told once to end, and is there until it has") {
     PoolFixture fixture;
     const auto [number, helper] = fixture.begin(1);
@@ -262,7 +297,7 @@ TEST_CASE("helper pool: a peer that has its reply may go on with what its helper
         CHECK(fixture.heard.failures[next] == ESTALE);
     }
     SUBCASE("its session ends first") {
-        fixture.pool->forget(*fixture.session);
+        fixture.pool->forget(some_session);
         CHECK(fixture.heard.failures[next] == ECANCELED);
     }
     SUBCASE("nobody waits for helpers any longer") {
@@ -281,7 +316,7 @@ TEST_CASE("helper pool: a session that ends while its tasks are given away has n
     const auto [first, first_helper] = fixture.begin(1);
     const auto [second, second_helper] = fixture.begin(1);
     fixture.heard.pool = fixture.pool.get();
-    fixture.heard.ends_by_failure = fixture.session;
+    fixture.heard.ends_by_failure = some_session;
     // Both are to be given away at once, and the pool finds out about the one helper as it does.
     first_helper->say(write_ended(0));
     first_helper->end();

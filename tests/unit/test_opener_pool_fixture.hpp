@@ -48,7 +48,7 @@ struct Heard final : HelperPool::Owner {
     bool may_leave = true;
     // The session that ends when it is told of a failure, as one does whose peer has gone.
     HelperPool* pool = nullptr;
-    const Session* ends_by_failure = nullptr;
+    std::optional<Token> ends_by_failure{};
     bool over_budget = false;
 
     BorrowedFd connection_of(const HelperTask&) override { return connection.test.borrow(); }
@@ -59,7 +59,7 @@ struct Heard final : HelperPool::Owner {
     void delivered(HelperTask& task, const Sent& end) override { sent[task.number] = end; }
     void failed(HelperTask& task, int errno_value, const char*) override {
         failures[task.number] = errno_value;
-        if (const Session* const session = std::exchange(ends_by_failure, nullptr)) pool->forget(*session);
+        if (const auto session = std::exchange(ends_by_failure, std::nullopt)) pool->forget(*session);
     }
     void ended(const HeldUp& request, int errno_value) override {
         CHECK(request.path == "/file");
