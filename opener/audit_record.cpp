@@ -29,7 +29,7 @@ class Line {
     // A JSON string of bytes that may be anything. Every byte outside printable ASCII becomes \u00XX, so that a
     // path comes back from a parser with one character for each byte.
     void bytes(std::string_view value) { quoted(value, 0x7f); }
-    // A JSON string of valid UTF-8, which stays as it is.
+    // A JSON string of valid UTF-8, which stays as it is but for control characters.
     void text(std::string_view value) { quoted(value, 0x100); }
 
     // RFC 3339 in UTC with microseconds. The calendar part changes once a second and is kept.
@@ -93,14 +93,23 @@ class Line {
 
   private:
     // Bytes from `first_foreign` on are escaped, as are control characters, quotes and backslashes.
+    // U+0080 to U+009F, whose second byte is the number.
+    static bool is_high_control(std::string_view text) {
+        return text.size() > 1 && text[0] == '\xc2' && static_cast<unsigned char>(text[1]) < 0xa0;
+    }
+
     void quoted(std::string_view value, unsigned first_foreign) {
         out_.push_back('"');
         std::size_t clean = 0;
         for (std::size_t i = 0; i < value.size(); ++i) {
             const auto byte = static_cast<unsigned char>(value[i]);
-            if (byte >= 0x20 && byte < first_foreign && byte != 0x7f && byte != '"' && byte != '\\') continue;
+            const bool begins = first_foreign > 0xff && is_high_control(value.substr(i));
+            const bool ends = first_foreign > 0xff && i > 0 && is_high_control(value.substr(i - 1));
+            const bool special = byte == '"' || byte == '\\' || byte < 0x20 || byte == 0x7f;
+            if (!begins && !ends && !special && byte < first_foreign) continue;
             out_.append(value.substr(clean, i - clean));
             clean = i + 1;
+            if (begins) continue;
             if (byte == '"' || byte == '\\') {
                 out_.push_back('\\');
                 out_.push_back(value[i]);

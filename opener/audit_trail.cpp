@@ -129,12 +129,18 @@ void AuditTrail::event(EventRecord record) {
     static_cast<void>(append(line_));
 }
 
+void AuditTrail::event_of(UserShare& share, const EventRecord& record, Clock::time_point now) {
+    if (ring_ == nullptr) return;
+    event(record);
+    share.use_record_bytes(line_.size(), now);
+}
+
 void AuditTrail::session_event(SessionAudit& session, std::string_view name, std::string_view cause,
                                Clock::time_point now) {
     if (ring_ == nullptr) return;
     settle(session, now);
-    event({.event = name, .session = session.session, .peer = session.peer, .cause = cause});
-    session.share.use_record_bytes(line_.size(), now);
+    event_of(session.share, {.event = name, .session = session.session, .peer = session.peer, .cause = cause},
+             now);
 }
 
 void AuditTrail::session_refused(const EventRecord& record, Clock::time_point now) {

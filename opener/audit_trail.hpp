@@ -56,6 +56,8 @@ class AuditTrail {
     void start(std::string_view cause);
     // Something befell the generation; nothing depends on whether it could be recorded.
     void event(EventRecord record);
+    // The same of what a user can bring about as often as he likes: he pays for it.
+    void event_of(UserShare& share, const EventRecord& record, Clock::time_point now);
     // The same of a session.
     void session_event(SessionAudit& session, std::string_view event, std::string_view cause,
                        Clock::time_point now);

@@ -404,28 +404,32 @@ void Broker::failed(HelperTask& task, int errno_value, const char* reason) {
     follow(*task.session, before, task.session->task_failed(task, errno_value, reason));
 }
 
+void Broker::record_for(std::uint32_t uid, const EventRecord& record) {
+    service_.audit.event_of(service_.shares.of(uid), record, Clock::now());
+}
+
 void Broker::ended(const HeldUp& request, int errno_value) {
     if (errno_value == 0) return;
-    service_.audit.event({.event = "transfer-failed",
-                          .path = request.path,
-                          .rule = request.rule,
-                          .cause = fmt::format("a stream, a put or a reply for uid {} ended early: {}",
-                                               request.uid, std::strerror(errno_value))});
+    record_for(request.uid, {.event = "transfer-failed",
+                             .path = request.path,
+                             .rule = request.rule,
+                             .cause = fmt::format("a stream, a put or a reply for uid {} ended early: {}",
+                                                  request.uid, std::strerror(errno_value))});
 }
 
 void Broker::left_behind(const HeldUp& request, std::size_t stuck) {
-    service_.audit.event(
-        {.event = "helper-stuck",
-         .path = request.path,
-         .rule = request.rule,
-         .cause = fmt::format("a helper for uid {} has not come back from a filesystem; {} in all",
-                              request.uid, stuck)});
+    record_for(request.uid,
+               {.event = "helper-stuck",
+                .path = request.path,
+                .rule = request.rule,
+                .cause = fmt::format("a helper for uid {} has not come back from a filesystem; {} in all",
+                                     request.uid, stuck)});
 }
 
 void Broker::came_back(std::uint32_t uid, std::size_t stuck) {
-    service_.audit.event(
-        {.event = "helper-back",
-         .cause = fmt::format("a helper for uid {} has come back or ended; {} are stuck", uid, stuck)});
+    record_for(
+        uid, {.event = "helper-back",
+              .cause = fmt::format("a helper for uid {} has come back or ended; {} are stuck", uid, stuck)});
 }
 
 void Broker::zygote_lost() {

@@ -84,6 +84,7 @@ class Broker final : public ControlHost, HelperPool::Owner {
     }
     void delivered(HelperTask& task, const Sent& sent) override;
     void failed(HelperTask& task, int errno_value, const char* reason) override;
+    void record_for(std::uint32_t uid, const EventRecord& record);
     void ended(const HeldUp& request, int errno_value) override;
     void left_behind(const HeldUp& request, std::size_t stuck) override;
     void came_back(std::uint32_t uid, std::size_t stuck) override;

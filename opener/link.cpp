@@ -48,6 +48,10 @@ Result<std::optional<Link::Received>> Link::receive() {
     proto::ReceivedDescriptors descriptors;
     auto received =
         proto::receive(socket_.borrow(), buffer, descriptors, proto::Wait::never, proto::FullTable::keep);
+    // That the other end has gone with a message unread (ECONNRESET) is told once, before what it said last.
+    if (!received && received.error().kind == ErrorKind::disconnected)
+        received =
+            proto::receive(socket_.borrow(), buffer, descriptors, proto::Wait::never, proto::FullTable::keep);
     if (!received) {
         if (would_block(received.error())) return std::nullopt;
         return std::unexpected(received.error());

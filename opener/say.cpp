@@ -5,6 +5,7 @@
 #include <string>
 
 #include "opener/output.hpp"
+#include "proto/printable.hpp"
 
 namespace fdbroker::opener {
 
@@ -14,7 +15,7 @@ namespace {
 // failures are exceptions or stay in a buffer.
 void write_line(std::string_view prefix, std::string_view text) {
     std::string line(prefix);
-    line.append(text).push_back('\n');
+    line.append(proto::printable(text)).push_back('\n');
     const proto::BorrowedFd standard_error(STDERR_FILENO);
     const auto own = open_without_waiting(standard_error);
     static_cast<void>(write_without_waiting(own ? own->borrow() : standard_error, line));

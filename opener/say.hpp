@@ -5,7 +5,7 @@
 
 namespace fdbroker::opener {
 
-// Writes the text, a line or several without the last newline. Where standard error is closed, full or a pipe that
+// Writes the text, a line or several without the last newline, as a terminal may have it (proto/printable.hpp). Where standard error is closed, full or a pipe that
 // nobody reads any more, nothing is said: that is no reason to serve nobody.
 void say_plainly(std::string_view text) noexcept;
 // The same with "opener: " in front.

@@ -8,7 +8,8 @@ namespace fdbroker::proto {
 
 enum class LineFeeds { stay, escaped };
 
-// Control bytes as \xHH. What is above ASCII stays, since it may be UTF-8.
+// Control bytes as \xHH, and so is every byte of what is no UTF-8 and of the control characters U+0080 to U+009F, of which
+// a terminal takes U+009B for the beginning of a sequence.
 std::string printable(std::string_view text, LineFeeds line_feeds = LineFeeds::stay);
 
 }  // namespace fdbroker::proto

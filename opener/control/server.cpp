@@ -36,7 +36,7 @@ constexpr std::uint32_t all_events =
     std::uint32_t{EPOLLIN} | std::uint32_t{EPOLLOUT} | std::uint32_t{EPOLLRDHUP} | std::uint32_t{EPOLLET};
 
 std::string dump(const json& document) {
-    return document.dump(-1, ' ', false, json::error_handler_t::replace);
+    return document.dump(-1, ' ', true, json::error_handler_t::replace);
 }
 
 std::string in_words(ControlCommand command, const json& answer, bool as_json) {

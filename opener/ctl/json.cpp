@@ -29,7 +29,7 @@ json obstacle_to_json(const std::optional<opener::Obstacle>& obstacle) {
 }  // namespace
 
 void print_json(const json& document) {
-    print_raw(document.dump(2, ' ', false, json::error_handler_t::replace) + '\n');
+    print_raw(document.dump(2, ' ', true, json::error_handler_t::replace) + '\n');
 }
 
 json to_json(const DiskReport& report) {

@@ -63,6 +63,21 @@ TEST_CASE("opener: with a policy alone it makes the directories of its sockets a
     });
 }
 
+TEST_CASE("opener: what it says does nothing to a terminal") {
+    const TempDir directory;
+    const std::string name = directory /
+                             "p\x1b[2J\xc2\x9b"
+                             "2J\x9b.yaml";
+    for (const char* what :
+         {"", "version: 1\nrules: [{name: a, allow: [read], paths: [\"/srv/a\\u009b/**\"]}]\n"}) {
+        if (*what != '\0') write_file(name, what);
+        const Outcome outcome = run({.arguments = {opener_program(), "--check", "--policy", name}});
+        CHECK(outcome.out.find_first_of("\x1b\x9b") == std::string::npos);
+        CHECK(outcome.err.find_first_of("\x1b\x9b") == std::string::npos);
+        CHECK(contains(*what == '\0' ? outcome.err : outcome.out, "p\\x1b[2J\\xc2\\x9b2J\\x9b.yaml"));
+    }
+}
+
 TEST_CASE("opener: an invalid policy is status 3 with the place of every error, at --check and at a start") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const TempDir directory;

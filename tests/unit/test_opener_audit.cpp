@@ -113,6 +113,14 @@ TEST_CASE("audit record: any byte of a path comes back from a parser as one char
     CHECK(json::parse(line)["path"] == expected);
 }
 
+TEST_CASE("audit record: text keeps its letters and holds no control character") {
+    const std::string cause = "\xc3\x80\xc2\x9b\xc3\x9b\xc2\xa0";
+    std::string line;
+    write_line(line, EventRecord{.event = "start", .cause = cause});
+    CHECK(line.find("\xc3\x80\\u009b\xc3\x9b\xc2\xa0") != std::string::npos);
+    CHECK(json::parse(line)["cause"] == cause);
+}
+
 TEST_CASE("audit record: a peer without a name is null, and its names cannot break out of their string") {
     CHECK(json::parse("{" + audit_peer({.uid = 1}, 0, {}) + "}")["peer"]["user"].is_null());
     CHECK(json::parse("{" + audit_peer({.user = "a\"},\"uid\":0,\"b\":\"\n\\"}, 0, {}) +

@@ -223,6 +223,8 @@ TEST_CASE(
     }
     CHECK(!other.is_idle(start + milliseconds(10)));
     CHECK(other.is_idle(start + seconds(1)));
+    fixture.trail.event_of(other, {.event = "helper-stuck"}, start + seconds(1));
+    CHECK(!other.is_idle(start + seconds(1)));
 }
 
 TEST_CASE("turned away: the first of a user is told of at once, the others once a second and together") {

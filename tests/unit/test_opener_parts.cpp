@@ -277,6 +277,23 @@ TEST_CASE("predecessors: what two of them name is answered once") {
     CHECK(lost[42].ids == std::vector<std::uint32_t>{7, 8});
 }
 
+TEST_CASE("link: what the other side said before it ended is heard, though it has left something unread") {
+    auto pair = Link::make();
+    REQUIRE(pair);
+    REQUIRE(pair->supervisor.try_send({.type = LinkType::ping}));
+    REQUIRE(pair->generation.try_send({.type = LinkType::release, .token = 1}));
+    REQUIRE(pair->generation.try_send({.type = LinkType::release, .token = 2}));
+    {
+        const Link gone = std::move(pair->generation);
+    }
+    for (const Token token : {Token{1}, Token{2}}) {
+        const auto received = pair->supervisor.receive();
+        REQUIRE((received && *received));
+        CHECK((*received)->message.token == token);
+    }
+    CHECK(pair->supervisor.receive().error().kind == proto::ErrorKind::disconnected);
+}
+
 TEST_CASE("link: a message arrives with its descriptor, and the end of the other side shows") {
     const auto before = test::DescriptorTable::now();
     {

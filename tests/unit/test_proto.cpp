@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "proto/message.hpp"
+#include "proto/printable.hpp"
 #include "tests/unit/test_proto_bytes.hpp"
 
 namespace fdbroker::proto {
@@ -362,6 +363,29 @@ TEST_CASE("message: control characters of a reason are written as question marks
         end[16 + 1] = static_cast<std::byte>(value);
         CHECK(read_end(end).has_value() == !control);
     }
+}
+
+TEST_CASE("printable: control characters are escaped however they are written, and text is not") {
+    const std::string text = "a\xc3\xa0 \xc3\x80 \xc2\xa0 \xe2\x82\xac \xf0\x9f\x99\x82";
+    CHECK(printable(text) == text);
+    CHECK(printable("\x1b[2J\x7f\t") == "\\x1b[2J\\x7f\\x09");
+    CHECK(printable("\n") == "\n");
+    CHECK(printable("\n", LineFeeds::escaped) == "\\x0a");
+    for (unsigned value = 0x80; value < 0xa0; ++value) {
+        const auto byte = static_cast<char>(value);
+        const std::string shown =
+            std::string("\\x") + "89"[(value >> 4) - 8] + "0123456789abcdef"[value & 15];
+        CHECK(printable(std::string("a") + byte + "b") == "a" + shown + "b");
+        CHECK(printable(std::string("a\xc2") + byte + "b") == "a\\xc2" + shown + "b");
+    }
+    // No UTF-8: cut short, longer than need be, a surrogate, beyond the last character.
+    CHECK(printable("\xc3") == "\\xc3");
+    CHECK(printable("\xe2\x82 ") == "\\xe2\\x82 ");
+    CHECK(printable("\xc1\x9b") == "\\xc1\\x9b");
+    CHECK(printable("\xe0\x82\x9b") == "\\xe0\\x82\\x9b");
+    CHECK(printable("\xed\xa0\x80") == "\\xed\\xa0\\x80");
+    CHECK(printable("\xf4\x90\x80\x80") == "\\xf4\\x90\\x80\\x80");
+    CHECK(printable("\xff") == "\\xff");
 }
 
 TEST_CASE("message: steps and errors have words") {
