@@ -109,6 +109,32 @@ TEST_CASE("helpers: one that is done with its stream and hangs in closing the fi
     });
 }
 
+TEST_CASE("helpers: what one has reported is told by openerctl why, until the next generation serves") {
+    FDBROKER_SKIP_UNLESS(has_fuse(), "needs root, a mount namespace and /dev/fuse");
+    run_in_mount_namespace([] {
+        const HangingFixture fixture;
+        HangingFilesystem filesystem(fixture.hanging);
+        RunningOpener opener(fixture.directory, fixture.policy("5s"));
+        TestPeer peer(opener.socket());
+        const std::string control = fixture.directory / "control.sock";
+        const auto missing = peer.open(fixture.hanging + "/nothing");
+        CHECK(missing.status == ENOENT);
+        const auto why = [&] {
+            return run({.arguments = {openerctl_program(), "--control", control, "why",
+                                      std::to_string(missing.record)}});
+        };
+        CHECK(why().out.find("refused: open read " + fixture.hanging + "/nothing") != std::string::npos);
+        opener.process().signal(SIGHUP);
+        opener.wait_for_event("start", 2);
+        // It is asked of the generation that serves.
+        CHECK(peer.open(fixture.hanging + "/fine").status == 0);
+        const Outcome later = why();
+        CHECK(later.status == 1);
+        CHECK(later.err.find("it is in the audit log") != std::string::npos);
+        CHECK(opener.stop() == 0);
+    });
+}
+
 TEST_CASE("helpers: closing what was delivered may hang as well, after it was delivered") {
     FDBROKER_SKIP_UNLESS(has_fuse(), "needs root, a mount namespace and /dev/fuse");
     run_in_mount_namespace([] {
