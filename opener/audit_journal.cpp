@@ -1,12 +1,9 @@
-#include <fmt/format.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 #include <sys/un.h>
 
 #include <array>
 #include <cerrno>
 #include <utility>
-#include <vector>
 
 #include "opener/audit_record.hpp"
 #include "opener/audit_sink.hpp"

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <iterator>
 
 #include "opener/control/server.hpp"
 #include "opener/process_end.hpp"

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 
-#include <cerrno>
 #include <utility>
 
 #include "opener/operations/change.hpp"

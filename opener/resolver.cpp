@@ -8,10 +8,8 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <array>
 #include <climits>
-#include <cstring>
 
 #include "opener/confinement/kernel_calls.hpp"
 

@@ -1,7 +1,5 @@
 #include "opener/user_share.hpp"
 
-#include <algorithm>
-
 namespace fdbroker::opener {
 
 UserShare& UserShares::of(std::uint32_t uid) {

@@ -1,7 +1,5 @@
 #include "policy/glob.hpp"
 
-#include <cstring>
-
 namespace fdbroker::policy {
 namespace {
 

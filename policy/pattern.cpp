@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <climits>
-#include <optional>
 
 namespace fdbroker::policy {
 namespace {

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <type_traits>
 
 #include "proto/bytes.hpp"
 #include "proto/payload.hpp"

@@ -9,7 +9,6 @@
 #include <array>
 #include <csignal>
 #include <cstring>
-#include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>

@@ -17,7 +17,6 @@
 #include <initializer_list>
 #include <memory>
 #include <span>
-#include <utility>
 
 #include "opener/confinement/kernel_calls.hpp"
 

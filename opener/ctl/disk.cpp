@@ -9,8 +9,6 @@
 #include <array>
 #include <cerrno>
 #include <climits>
-#include <cstring>
-#include <expected>
 #include <filesystem>
 #include <utility>
 

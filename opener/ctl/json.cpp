@@ -2,7 +2,6 @@
 
 #include <cstring>
 #include <nlohmann/json.hpp>
-#include <string>
 
 #include "opener/ctl/terminal.hpp"
 

@@ -10,7 +10,6 @@
 #include <array>
 #include <cerrno>
 #include <exception>
-#include <memory>
 #include <stdexcept>
 #include <system_error>
 #include <thread>

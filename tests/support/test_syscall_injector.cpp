@@ -10,7 +10,6 @@
 #include <cerrno>
 #include <csignal>
 #include <functional>
-#include <stdexcept>
 #include <utility>
 
 #include "proto/unique_fd.hpp"

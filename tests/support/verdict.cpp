@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include <atomic>
-#include <cstdio>
 #include <utility>
 
 #include "proto/unique_fd.hpp"

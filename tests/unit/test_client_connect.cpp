@@ -1,6 +1,5 @@
 #include <doctest/doctest.h>
 #include <fcntl.h>
-#include <sys/wait.h>
 
 #include <cstdlib>
 #include <string>

@@ -4,7 +4,6 @@
 #include <sys/stat.h>
 
 #include <csignal>
-#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>

@@ -1,10 +1,8 @@
 // The supervisor's side of the audit log: what it takes from a generation, and what becomes of it in a file or a stream.
 #include <doctest/doctest.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <csignal>

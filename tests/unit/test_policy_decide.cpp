@@ -1,5 +1,4 @@
 // decide(), identify() and directories().
-#include <algorithm>
 #include <cerrno>
 
 #include "tests/unit/policy_support.hpp"

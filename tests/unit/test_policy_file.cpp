@@ -1,11 +1,9 @@
 #include <doctest/doctest.h>
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <filesystem>
 #include <string>
-#include <vector>
 
 #include "opener/policy_file.hpp"
 #include "tests/support/child.hpp"

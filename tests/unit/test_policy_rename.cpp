@@ -1,6 +1,5 @@
 #include <doctest/doctest.h>
 
-#include <cerrno>
 #include <string>
 
 #include "policy/rename.hpp"

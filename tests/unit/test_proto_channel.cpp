@@ -7,7 +7,6 @@
 #include <atomic>
 #include <csignal>
 #include <cstring>
-#include <memory>
 #include <string>
 #include <thread>
 #include <vector>

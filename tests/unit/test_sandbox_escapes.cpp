@@ -4,7 +4,6 @@
 #include <doctest/doctest.h>
 #include <sched.h>
 #include <sys/prctl.h>
-#include <sys/wait.h>
 
 #include <fstream>
 #include <set>

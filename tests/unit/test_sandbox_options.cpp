@@ -10,10 +10,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <array>
 #include <csignal>
 #include <fstream>
-#include <string>
 #include <thread>
 
 #include "proto/unique_fd.hpp"

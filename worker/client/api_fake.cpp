@@ -3,7 +3,6 @@
 
 #include <array>
 #include <memory>
-#include <string>
 
 #include "worker/client/fake_broker.hpp"
 #include "worker/client/handle.hpp"

@@ -1,8 +1,6 @@
 // The C functions of fdbroker.h that ask for something else than a file.
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 
-#include <algorithm>
 #include <cstring>
 #include <string>
 

@@ -1,9 +1,7 @@
 // The C functions of fdbroker.h that wait for no single answer.
 #include <sys/stat.h>
 
-#include <algorithm>
 #include <cstring>
-#include <new>
 #include <string>
 #include <vector>
 

@@ -4,7 +4,6 @@
 
 #include <cstdio>
 #include <cstdlib>
-#include <numeric>
 
 #include "tests/bench/broker/measure.hpp"
 #include "tests/bench/broker/pinning.hpp"
