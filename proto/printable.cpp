@@ -23,9 +23,9 @@ constexpr Sequence sequences[] = {
 std::size_t shown_length(std::string_view text) {
     const auto at = [text](std::size_t index) { return static_cast<unsigned char>(text[index]); };
     if (at(0) < 0x80) return at(0) >= 0x20 && at(0) != 0x7f ? 1 : 0;
-    const auto* const sequence = std::find_if(
-        std::begin(sequences), std::end(sequences),
-        [&](const Sequence& each) { return at(0) >= each.least_first && at(0) <= each.most_first; });
+    const auto* const sequence = std::ranges::find_if(sequences, [&](const Sequence& each) {
+        return at(0) >= each.least_first && at(0) <= each.most_first;
+    });
     if (sequence == std::end(sequences) || text.size() < sequence->length) return 0;
     if (at(1) < sequence->least_second || at(1) > sequence->most_second) return 0;
     const bool continues = std::ranges::all_of(text.substr(2, sequence->length - 2), [](char byte) {
