@@ -224,6 +224,8 @@ void Supervisor::replace(const std::string& cause) {
 
 void Supervisor::restart_later(const std::string& cause) {
     restart_cause_ = cause;
+    // What is replaced while it serves, since its zygote is lost.
+    if (active_ && active_->age() > proven_after) delay_.reset();
     const milliseconds delay = delay_.value_or(first_delay);
     restart_at_ = Clock::now() + delay;
     delay_ = std::min(2 * delay, longest_delay);
