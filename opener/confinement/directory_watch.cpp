@@ -141,12 +141,13 @@ class Watch {
 [[noreturn]] void run_watch(Watch& watch, const ConfinementPlan& plan, BorrowedFd tell, UniqueFd first,
                             pid_t parent, const std::function<void(std::string_view)>& say) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (::getppid() != parent) ::_exit(1);
     std::signal(SIGCHLD, SIG_IGN);
     std::signal(SIGPIPE, SIG_IGN);
     // What it reads is names: to be allowed to walk to them is all.
     const std::uint64_t capabilities = plan.account.changes ? capability_bit(CAP_DAC_READ_SEARCH) : 0;
     if (!drop_privileges(plan.account, capabilities)) ::_exit(1);
+    // The change of uid takes the signal away for a moment, in which the parent may have ended.
+    if (::getppid() != parent) ::_exit(1);
     if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) ::_exit(1);
     const auto filtered = install_seccomp_filter(FilterFor::zygote, {});
     if (!filtered && !is_missing_seccomp(filtered.error())) ::_exit(1);
