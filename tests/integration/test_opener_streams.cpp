@@ -13,6 +13,7 @@
 
 #include "tests/integration/opener_support.hpp"
 #include "tests/integration/streams_fixture.hpp"
+#include "tests/support/child.hpp"
 #include "tests/support/verdict.hpp"
 #include "tests/support/wait.hpp"
 
