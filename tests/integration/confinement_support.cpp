@@ -78,7 +78,7 @@ void run_beside(const std::function<void()>& inside, const std::function<void(pi
     auto [ready, say_ready] = make_pipe();
     auto [go_on, say_go_on] = make_pipe();
     std::exception_ptr failure;
-    std::thread observer([&, &ready = ready, &say_go_on = say_go_on] {
+    std::thread observer([&] {
         pid_t child = 0;
         if (::read(ready.number(), &child, sizeof child) != sizeof child) return;  // it failed before
         try {
@@ -89,7 +89,7 @@ void run_beside(const std::function<void()>& inside, const std::function<void(pi
         say_go_on.reset();
     });
     try {
-        run_in_child([&, &say_ready = say_ready, &go_on = go_on, &say_go_on = say_go_on] {
+        run_in_child([&] {
             say_go_on.reset();
             inside();
             const pid_t self = ::getpid();

@@ -109,10 +109,10 @@ TEST_CASE("policy explain: a refusal is status 1, with each step and the nearest
 TEST_CASE("policy explain: the peer is completed from its account, its groups and its socket are as given") {
     const TempDir directory;
     const Asker asker(directory);
-    const auto nobody = asker.ask_json("nobody", "read", "@/log/a");
-    CHECK(nobody["peer"]["uid"] == 65534);
-    CHECK(nobody["peer"]["user"] == "nobody");
-    CHECK(nobody["decision"]["allowed"] == false);
+    const auto told = asker.ask_json("nobody", "read", "@/log/a");
+    CHECK(told["peer"]["uid"] == 65534);
+    CHECK(told["peer"]["user"] == "nobody");
+    CHECK(told["decision"]["allowed"] == false);
     CHECK(asker.ask_json("65534", "read", "@/www/a")["peer"]["user"] == "nobody");
 
     const auto grouped = asker.ask_json("30001", "read", "@/log/a", {"--groups", "100,adm"});

@@ -86,6 +86,11 @@ void Scene::ask(TestPeer& peer, std::uint64_t number) {
     const std::string made = place_.data + "/made/" + std::to_string(number % 40);
     const std::string other = made + ".other";
     const std::string other_name = other + '\0';
+    const std::string hidden = some_file + ".key";
+    const std::string malformed = some_file + "//";
+    const std::string copied = place_.data + "/copied/file";
+    const std::string hanging = place_.data + "/hanging/fine";
+    const std::string made_directory = made + ".directory";
     const std::string beginning(8, '\0');  // of a directory
     std::vector<std::byte> buffer(proto::max_message_size);
     proto::RequestWriter writer(buffer);
@@ -93,16 +98,16 @@ void Scene::ask(TestPeer& peer, std::uint64_t number) {
     std::array<proto::Request, requests_per_message> requests{{
         {.path = some_file},
         {.path = "/etc/shadow"},
-        {.path = some_file + ".key"},
-        {.path = some_file + "//"},
+        {.path = hidden},
+        {.path = malformed},
         {.call = Call::stat, .path = some_file},
         {.call = Call::list, .path = place_.data, .payload = beginning},
-        {.path = place_.data + "/copied/file"},
-        {.path = place_.data + "/hanging/fine"},
+        {.path = copied},
+        {.path = hanging},
         {.flags = O_WRONLY | O_CREAT, .mode = 0600, .path = made},
         {.call = Call::rename, .path = made, .payload = other_name},
         {.call = Call::remove, .path = other},
-        {.call = Call::mkdir, .mode = 0700, .path = made + ".directory"},
+        {.call = Call::mkdir, .mode = 0700, .path = made_directory},
     }};
     for (proto::Request& request : requests) {
         request.id = ++id;
