@@ -38,8 +38,7 @@ struct SilentFixture {
 
 }  // namespace
 
-TEST_CASE(
-    "silence: one that does not answer keeps nobody from the others, and is followed when it does") {
+TEST_CASE("silence: one that does not answer keeps nobody from the others, and is followed when it does") {
     FDBROKER_SKIP_UNLESS(has_fuse(), "needs root, a mount namespace and /dev/fuse");
     run_in_mount_namespace([] {
         SilentFixture fixture;
