@@ -142,11 +142,23 @@ pid_t watcher_of(pid_t broker) {
     throw std::runtime_error("nobody looks after the directories");
 }
 
+namespace {
+
+// proc(5): the state is the field after the name, which is in parentheses. A process that is no more is in none.
+bool is_in_state(char state, pid_t pid) {
+    std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
+    const std::string stat{std::istreambuf_iterator<char>(file), {}};
+    return stat.find(std::string(") ") + state + ' ') != std::string::npos;
+}
+
+}  // namespace
+
 std::vector<pid_t> helpers_of(pid_t broker) {
     std::vector<pid_t> helpers;
     for (const pid_t zygote : children_of(broker)) {
         if (holds_the_mounts(zygote)) continue;
-        for (const pid_t helper : children_of(zygote)) helpers.push_back(helper);
+        for (const pid_t helper : children_of(zygote))
+            if (!is_in_state('Z', helper)) helpers.push_back(helper);
     }
     return helpers;
 }
@@ -200,11 +212,8 @@ void reap_held(pid_t child) {
 
 void wait_until_stopped(pid_t pid) {
     const Deadline deadline = in_good_time();
-    // proc(5): the state is the field after the name, which is in parentheses.
-    for (std::string stat; stat.find(") T ") == std::string::npos;) {
+    while (!is_in_state('T', pid))
         if (std::chrono::steady_clock::now() > deadline) throw std::runtime_error("the process did not stop");
-        stat = read_file("/proc/" + std::to_string(pid) + "/stat");
-    }
 }
 
 namespace {

@@ -26,9 +26,9 @@ std::string replace_all(std::string text, std::string_view word, std::string_vie
 
 // Of an opener: the broker that serves, or the one that is about to.
 pid_t newest_child(pid_t pid);
-std::vector<pid_t> children_of(pid_t pid);  // oldest first; none of a process that is no more
-std::vector<pid_t> helpers_of(pid_t broker);
-pid_t watcher_of(pid_t broker);  // that looks after the directories
+std::vector<pid_t> children_of(pid_t pid);    // oldest first; none of a process that is no more
+std::vector<pid_t> helpers_of(pid_t broker);  // without those that have ended
+pid_t watcher_of(pid_t broker);               // that looks after the directories
 // Readable when that process has ended; it has to be there still, so this comes before any kill.
 proto::UniqueFd end_of(pid_t pid);
 // Does what makes the process fork, and holds the child before its first step: it neither runs nor, when it is killed,
