@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // opener(8): wires the command line, the sockets and the supervisor together.
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -5,11 +6,11 @@
 
 #include <algorithm>
 
-#include "opener/check.hpp"
-#include "opener/listener.hpp"
-#include "opener/options.hpp"
-#include "opener/say.hpp"
-#include "opener/supervisor.hpp"
+#include "opener/base/log_stderr.hpp"
+#include "opener/config/options.hpp"
+#include "opener/supervisor/check.hpp"
+#include "opener/supervisor/listener.hpp"
+#include "opener/supervisor/supervisor.hpp"
 #include "proto/unique_fd.hpp"
 
 using namespace fdbroker;
@@ -88,8 +89,9 @@ bool open_control(const ControlOptions& control, std::vector<Listener>& listener
         listeners.push_back(std::move(*listener));
         return true;
     }
-    say(listener.error().message());
-    if (control.by_default) say("openerctl will not reach this opener; --control names another socket");
+    log_stderr(listener.error().message());
+    if (control.by_default)
+        log_stderr("openerctl will not reach this opener; --control names another socket");
     return control.by_default;
 }
 
@@ -105,7 +107,7 @@ int main(int argc, char** argv) {
     if (options.check) return check(options);
     auto listeners = open_listeners(options);
     if (!listeners) {
-        say(listeners.error().message());
+        log_stderr(listeners.error().message());
         return exit_failed;
     }
     if (!open_control(options.control, *listeners)) return exit_failed;

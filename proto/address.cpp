@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "proto/address.hpp"
 
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Where an opener listens and a client connects: a path, @NAME (abstract), fd:N (an inherited descriptor).
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Numbers in messages: little-endian, at any address. For proto/ only.
 #pragma once
 

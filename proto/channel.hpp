@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A connected SOCK_SEQPACKET socket: whole messages and the descriptors that travel with them.
 //
 // None of these functions raises SIGPIPE, leaks a received descriptor or leaves one without FD_CLOEXEC.

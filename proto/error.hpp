@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Errors that are values: what failed, with which errno, and of which sort.
 //
 // Three sorts of trouble are never mixed (CONTRIBUTING.md, "Errors"): a refusal or a failure of the

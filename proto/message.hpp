@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The messages between a client and the broker, and their codec. PROTOCOL.md draws every byte.
 //
 // The codec is pure: it reads and writes memory that its caller owns, allocates nothing and calls nothing.

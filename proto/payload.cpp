@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "proto/payload.hpp"
 
 #include <sys/stat.h>

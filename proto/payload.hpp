@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What requests and replies of each call carry besides their fixed fields. PROTOCOL.md, "Calls", draws the bytes.
 //
 // Pure like the codec of message.hpp: texts and spans point into what was read. What a broker reads of a request has

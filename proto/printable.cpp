@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "proto/printable.hpp"
 
 #include <algorithm>
@@ -9,7 +10,7 @@ namespace fdbroker::proto {
 namespace {
 
 struct Sequence {
-    unsigned char least_first, most_first, least_second, most_second;
+    unsigned char least_first, max_first, least_second, max_second;
     std::size_t length;
 };
 // The well-formed ones above ASCII (The Unicode Standard, table 3-7), but for U+0080 to U+009F.
@@ -24,10 +25,10 @@ std::size_t shown_length(std::string_view text) {
     const auto at = [text](std::size_t index) { return static_cast<unsigned char>(text[index]); };
     if (at(0) < 0x80) return at(0) >= 0x20 && at(0) != 0x7f ? 1 : 0;
     const auto* const sequence = std::ranges::find_if(sequences, [&](const Sequence& each) {
-        return at(0) >= each.least_first && at(0) <= each.most_first;
+        return at(0) >= each.least_first && at(0) <= each.max_first;
     });
     if (sequence == std::end(sequences) || text.size() < sequence->length) return 0;
-    if (at(1) < sequence->least_second || at(1) > sequence->most_second) return 0;
+    if (at(1) < sequence->least_second || at(1) > sequence->max_second) return 0;
     const bool continues = std::ranges::all_of(text.substr(2, sequence->length - 2), [](char byte) {
         return (static_cast<unsigned char>(byte) & 0xc0U) == 0x80;
     });

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Text from files, names on disk and peers ends on terminals.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // File descriptors with their ownership in the type.
 //
 // UniqueFd owns: it closes what it holds. BorrowedFd only points: it is valid while its owner lives, and

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "worker/cat.hpp"
 
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // `worker cat`: prints files that the broker opens.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "worker/cli.hpp"
 
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "worker/commands.hpp"
 
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // `worker stat`, `list` and `put`: what a broker tells of files, and files that it replaces.
 #pragma once
 

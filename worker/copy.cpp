@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "worker/copy.hpp"
 
 #include <poll.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // From one descriptor to another, to the end.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // How the programs of this house complain and end.
 #pragma once
 

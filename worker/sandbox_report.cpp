@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "worker/sandbox_report.hpp"
 
 #include <fcntl.h>

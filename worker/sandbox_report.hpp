@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // `worker sandbox-report`: what this kernel enforces, layer by layer, and the proof.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <fmt/format.h>
 #include <sys/random.h>
 #include <unistd.h>
@@ -5,9 +6,9 @@
 #include <cerrno>
 #include <set>
 
-#include "opener/accounts.hpp"
 #include "opener/confinement/confinement.hpp"
 #include "opener/confinement/unused_uid.hpp"
+#include "opener/identity/accounts.hpp"
 
 namespace fdbroker::opener {
 

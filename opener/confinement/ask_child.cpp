@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "opener/confinement/ask_child.hpp"
 
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "opener/confinement/close_descriptors.hpp"
 
 #include <algorithm>

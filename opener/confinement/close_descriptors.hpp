@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a process inherits and shall not hold.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "opener/confinement/confinement.hpp"
 
 #include <fcntl.h>
@@ -120,7 +121,7 @@ class Confining {
         if (::getrlimit(RLIMIT_NOFILE, &descriptors) != 0) {
             return proto::system_error("getrlimit", "RLIMIT_NOFILE");
         }
-        confined_.most_descriptors = descriptors.rlim_cur;
+        confined_.max_descriptors = descriptors.rlim_cur;
         enforced(Layer::limits, std::move(*shortcoming));
         return {};
     }

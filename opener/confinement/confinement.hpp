@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What the broker is held to, derived from its policy, and how the kernel is made to hold it.
 //
 //   plan_confinement()   pure: the directories that rules name -> what is bound, which capabilities, which
@@ -20,7 +21,7 @@
 #include <string_view>
 #include <vector>
 
-#include "policy/policy.hpp"
+#include "policy/matching/policy.hpp"
 #include "proto/error.hpp"
 #include "proto/unique_fd.hpp"
 
@@ -152,7 +153,7 @@ struct BoundDirectory {
 struct Confined {
     std::vector<BoundDirectory> directories{};  // those of the plan, in its order
     ConfinementReport report{};
-    std::size_t most_descriptors =
+    std::size_t max_descriptors =
         0;  // RLIMIT_NOFILE, which the filter does not let the process ask for any more
 };
 

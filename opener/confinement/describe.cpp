@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <cap-ng.h>
 #include <fmt/format.h>
 #include <unistd.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "opener/confinement/directory_watch.hpp"
 
 #include <fcntl.h>
@@ -26,7 +27,7 @@ namespace {
 using proto::BorrowedFd;
 using proto::Result;
 using proto::UniqueFd;
-using Answers = DirectoryLookers::Answers;
+using Answers = ProbeProcesses::Answers;
 
 // Closes the list of directories that do not answer, which would else be taken for a whole one when who writes it dies.
 constexpr std::uint32_t end_of_list = ~std::uint32_t{0};
@@ -50,8 +51,8 @@ void sleep_for(std::chrono::nanoseconds time) {
 class Watch {
   public:
     Watch(std::vector<std::string> paths, UniqueFd root, UniqueFd mounts,
-          const std::function<void(std::string_view)>& say)
-        : mounts_(std::move(mounts)), lookers_(std::move(root), std::move(paths)), say_(say) {}
+          const std::function<void(std::string_view)>& log)
+        : mounts_(std::move(mounts)), lookers_(std::move(root), std::move(paths)), log_(log) {}
 
     // The first look: which directories do not answer.
     Result<std::vector<std::uint32_t>> begin() {
@@ -123,7 +124,7 @@ class Watch {
                 ++more;
         }
         if (first.empty()) return false;
-        say_(fmt::format(
+        log_(fmt::format(
             "{}{} does not answer: its filesystem hangs; requests for it end at their deadlines, and "
             "that it is replaced is not noticed until it answers or is unmounted",
             first, more == 0 ? "" : fmt::format(" (and {} more directories)", more)));
@@ -131,15 +132,15 @@ class Watch {
     }
 
     UniqueFd mounts_;
-    DirectoryLookers lookers_;
-    const std::function<void(std::string_view)>& say_;
+    ProbeProcesses lookers_;
+    const std::function<void(std::string_view)>& log_;
     Answers last_{};
     std::vector<bool> is_silent_{};
     std::vector<std::string> mounts_below_{};
 };
 
 [[noreturn]] void run_watch(Watch& watch, const ConfinementPlan& plan, BorrowedFd tell, UniqueFd first,
-                            pid_t parent, const std::function<void(std::string_view)>& say) {
+                            pid_t parent, const std::function<void(std::string_view)>& log) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     std::signal(SIGCHLD, SIG_IGN);
     std::signal(SIGPIPE, SIG_IGN);
@@ -153,7 +154,7 @@ class Watch {
     if (!filtered && !is_missing_seccomp(filtered.error())) ::_exit(1);
     auto silent = watch.begin();
     if (!silent) {
-        say(silent.error().message());
+        log(silent.error().message());
         ::_exit(1);
     }
     silent->push_back(end_of_list);
@@ -199,7 +200,7 @@ std::vector<std::string> mounts_below(std::span<const ListedMount> mounts,
 }
 
 Result<void> start_directory_watch(ConfinementPlan& plan, BorrowedFd tell,
-                                   const std::function<void(std::string_view)>& say) {
+                                   const std::function<void(std::string_view)>& log) {
     std::vector<std::string> paths;
     for (const NamedDirectory& directory : plan.named) paths.push_back(directory.path);
     UniqueFd root(::open("/", O_PATH | O_DIRECTORY | O_CLOEXEC));
@@ -216,8 +217,8 @@ Result<void> start_directory_watch(ConfinementPlan& plan, BorrowedFd tell,
     if (pid < 0) return proto::system_error("fork");
     if (pid == 0) {
         if (!close_all_but(kept)) ::_exit(1);
-        Watch watch(std::move(paths), std::move(root), std::move(mounts), say);
-        run_watch(watch, plan, tell, std::move(first_written), self, say);
+        Watch watch(std::move(paths), std::move(root), std::move(mounts), log);
+        run_watch(watch, plan, tell, std::move(first_written), self, log);
     }
     first_written.reset();
     const auto silent = read_silent(first);

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Notices when a directory that rules name becomes another: it appears, vanishes, is moved away and replaced, is mounted
 // over or unmounted, or something is mounted below it. A private root keeps showing what was there when it was made, so
 // a new generation has to follow.
@@ -18,7 +19,7 @@
 #include <vector>
 
 #include "opener/confinement/confinement.hpp"
-#include "opener/confinement/directory_lookers.hpp"
+#include "opener/confinement/probe_processes.hpp"
 #include "proto/error.hpp"
 #include "proto/unique_fd.hpp"
 
@@ -35,9 +36,9 @@ std::vector<std::string> mounts_below(std::span<const ListedMount> mounts,
 
 // Starts the process, which has nothing but the right to look, writes a byte to `tell` for each change since this call,
 // and ends with the caller. Returns when it has looked once, and marks in `plan` the directories that did not answer.
-// It says with `say` why it ends and, later, which others do not answer any more. The caller must have one thread.
+// It tells `log` why it ends and, later, which others do not answer any more. The caller must have one thread.
 proto::Result<void> start_directory_watch(ConfinementPlan& plan, proto::BorrowedFd tell,
-                                          const std::function<void(std::string_view)>& say);
+                                          const std::function<void(std::string_view)>& log);
 
 // The directories that are marked so, for whoever reads what the opener says; each a line without its newline.
 std::vector<std::string> describe_silent(const ConfinementPlan& plan);

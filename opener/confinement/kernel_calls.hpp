@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // System calls that the C library of Debian 12 (or the 6.1 headers it is built with) has no wrapper for, each
 // named and shaped like its manual page. All return -1 and set errno.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "opener/confinement/landlock.hpp"
 
 #include <sys/syscall.h>

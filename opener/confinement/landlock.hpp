@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Landlock on the broker: stands in where a private root is not to be had. The weaker of the two: it restricts
 // neither stat, O_PATH, nor changes of owner, mode, times and attributes.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "opener/confinement/private_root.hpp"
 
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The private root: a mount namespace in which nothing but the planned directories is there.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "opener/confinement/privileges.hpp"
 
 #include <cap-ng.h>

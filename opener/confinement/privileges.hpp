@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Identity, capabilities and limits of the calling process.
 #pragma once
 

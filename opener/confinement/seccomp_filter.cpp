@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "opener/confinement/seccomp_filter.hpp"
 
 #include <fcntl.h>

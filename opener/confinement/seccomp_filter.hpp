@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The allowlist of system calls.
 #pragma once
 

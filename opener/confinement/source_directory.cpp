@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "opener/confinement/source_directory.hpp"
 
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A rule's directory as it is found on disk, and what is to be known of a directory descriptor.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "opener/confinement/unused_uid.hpp"
 
 #include <filesystem>

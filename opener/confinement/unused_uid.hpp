@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A uid that nobody has.
 #pragma once
 

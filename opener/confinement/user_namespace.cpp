@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "opener/confinement/user_namespace.hpp"
 
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "opener/control/answers.hpp"
 
 #include <fmt/chrono.h>
@@ -8,12 +9,12 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "opener/config.hpp"
+#include "opener/base/build_config.hpp"
+#include "opener/base/wait_status.hpp"
 #include "opener/control/time_of_day.hpp"
-#include "opener/policy_json.hpp"
-#include "opener/process_end.hpp"
-#include "policy/explain.hpp"
-#include "policy/peer.hpp"
+#include "opener/policy_source/policy_json.hpp"
+#include "policy/explain/explain.hpp"
+#include "policy/matching/peer.hpp"
 
 namespace fdbroker::opener {
 
@@ -126,7 +127,7 @@ json answer_status(const GenerationFacts& facts, const ControlHost& host) {
     for (const ListenerFacts& listener : facts.start.listeners) {
         answer["listeners"].push_back({{"name", listener.name},
                                        {"address", listener.address},
-                                       {"control", listener.kind == Listener::Kind::control}});
+                                       {"control", listener.kind == ListenerKind::control}});
     }
     answer["sessions"] = host.session_count();
     answer["connections_refused"] = supervisor.turned_away.load();

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What the commands of the control socket answer. An answer is one JSON object; the text is made from it (text.hpp), in
 // the broker for whoever types into the socket, and in openerctl.
 //
@@ -9,10 +10,10 @@
 #include <string>
 #include <string_view>
 
+#include "opener/config/options.hpp"
 #include "opener/control/host.hpp"
 #include "opener/control/line.hpp"
-#include "opener/options.hpp"
-#include "policy/loader.hpp"
+#include "policy/language/loader.hpp"
 
 namespace fdbroker::opener {
 

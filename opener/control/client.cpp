@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "opener/control/client.hpp"
 
 #include <fmt/format.h>
@@ -15,7 +16,7 @@ namespace {
 
 // A piece of a stream up to this size goes into the other end's queue whole or not at all: unix_stream_sendmsg() of the
 // kernel makes one buffer of it.
-constexpr std::size_t most_at_once = 32768;
+constexpr std::size_t max_at_once = 32768;
 
 bool has_ended(int socket) noexcept {
     pollfd state{.fd = socket, .events = POLLRDHUP, .revents = 0};
@@ -51,7 +52,7 @@ std::optional<std::string_view> ControlClient::next_line(std::span<char> room) {
 
 void ControlClient::stream(std::string_view line) {
     tell_losses();
-    if (note_.lost != 0 || out_.size() + line.size() > most_backlog) {
+    if (note_.lost != 0 || out_.size() + line.size() > max_backlog) {
         ++note_.lost;
         ++lost_in_all_;
         return;
@@ -61,7 +62,7 @@ void ControlClient::stream(std::string_view line) {
 
 // As soon as there is room for what follows as well.
 void ControlClient::tell_losses() {
-    if (note_.lost == 0 || out_.size() > most_backlog / 2) return;
+    if (note_.lost == 0 || out_.size() > max_backlog / 2) return;
     out_ += note_.json ? fmt::format("{{\"event\":\"lost\",\"records\":{}}}\n", note_.lost)
                        : fmt::format("lost {} records\n", note_.lost);
     note_.lost = 0;
@@ -78,7 +79,7 @@ void ControlClient::flush() {
 void ControlClient::send_backlog() {
     std::size_t sent = 0;
     while (!gone_ && sent < out_.size()) {
-        std::size_t size = std::min(out_.size() - sent, most_at_once);
+        std::size_t size = std::min(out_.size() - sent, max_at_once);
         // A record is never torn: what is left of it may be dropped.
         if (const std::size_t end = out_.rfind('\n', sent + size - 1);
             end != std::string::npos && end >= sent)

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // One connection to the control socket.
 //
 // It is read without being emptied: a line is taken off the socket when it is there as a whole. So the next generation
@@ -11,7 +12,7 @@
 #include <string>
 #include <string_view>
 
-#include "opener/link.hpp"
+#include "opener/link/link.hpp"
 #include "proto/unique_fd.hpp"
 
 namespace fdbroker::opener {
@@ -40,12 +41,12 @@ struct ControlNote {
 class ControlClient {
   public:
     // What is kept for one that does not read: the answer to one line, and of a watch this much.
-    static constexpr std::size_t most_backlog = std::size_t{256} << 10;  // bytes
+    static constexpr std::size_t max_backlog = std::size_t{256} << 10;  // bytes
 
-    ControlClient(Token token, proto::UniqueFd socket, ControlNote note)
+    ControlClient(ConnectionId token, proto::UniqueFd socket, ControlNote note)
         : token_(token), socket_(std::move(socket)), note_(note) {}
 
-    Token token() const noexcept { return token_; }
+    ConnectionId token() const noexcept { return token_; }
     proto::BorrowedFd descriptor() const noexcept { return socket_.borrow(); }
     ControlNote& note() noexcept { return note_; }
     bool watches() const noexcept { return note_.waits == ControlNote::Waits::watching; }
@@ -75,7 +76,7 @@ class ControlClient {
     void tell_losses();
     void send_backlog();
 
-    Token token_;
+    ConnectionId token_;
     proto::UniqueFd socket_;
     ControlNote note_;
     std::string out_{};

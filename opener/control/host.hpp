@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What the control socket tells about a broker, and asks of it.
 #pragma once
 
@@ -8,22 +9,22 @@
 #include <string>
 #include <vector>
 
-#include "opener/audit_ring.hpp"
-#include "opener/audit_trail.hpp"
+#include "opener/audit/audit_ring.hpp"
+#include "opener/audit/audit_trail.hpp"
 #include "opener/confinement/confinement.hpp"
 #include "opener/control/metrics_report.hpp"
-#include "opener/generation_start.hpp"
 #include "opener/helpers/helper_pool.hpp"
-#include "opener/link.hpp"
-#include "opener/metrics.hpp"
-#include "opener/session_use.hpp"
-#include "policy/policy.hpp"
+#include "opener/link/generation_start.hpp"
+#include "opener/link/link.hpp"
+#include "opener/metrics/metrics.hpp"
+#include "opener/request/session_use.hpp"
+#include "policy/matching/policy.hpp"
 
 namespace fdbroker::opener {
 
 // A worker's connection.
 struct SessionFacts {
-    Token token = 0;
+    ConnectionId token = 0;
     pid_t pid = 0;  // 0: the process had ended before it could be identified
     const policy::PeerIdentity* identity = nullptr;
     std::vector<std::string_view> roles{};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "opener/control/line.hpp"
 
 #include <fmt/format.h>
@@ -13,7 +14,7 @@ struct CommandEntry {
     std::string_view word;
     ControlCommand command;
     std::size_t least_arguments;
-    std::size_t most_arguments;
+    std::size_t max_arguments;
     bool takes_text;  // the rest of the line is the one argument
 };
 
@@ -102,7 +103,7 @@ std::expected<ControlLine, std::string> parse_control_line(std::string_view line
     }
     const std::size_t count = parsed.arguments.size();
     const bool half_of_workers = parsed.command == ControlCommand::workers && count == 1;
-    if (count < entry->least_arguments || count > entry->most_arguments || half_of_workers)
+    if (count < entry->least_arguments || count > entry->max_arguments || half_of_workers)
         return Wrong(fmt::format("{}: wrong number of arguments; help tells what it takes", word));
     return parsed;
 }

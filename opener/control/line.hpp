@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // One line of the control socket's protocol, openerctl(1): a command, its arguments and how the answer is wanted.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "opener/control/metrics_report.hpp"
 
 #include <fmt/format.h>
@@ -8,9 +9,9 @@
 #include <string_view>
 #include <vector>
 
-#include "opener/config.hpp"
+#include "opener/base/build_config.hpp"
 #include "opener/control/time_of_day.hpp"
-#include "policy/explain.hpp"
+#include "policy/explain/explain.hpp"
 
 namespace fdbroker::opener {
 
@@ -54,13 +55,13 @@ RuleUses uses_of(const Metrics& metrics) {
     for (std::size_t rule = 0; rule < metrics.rules().size(); ++rule) {
         if (metrics.use_of(rule).requests != 0) uses.named.push_back(rule);
     }
-    if (uses.named.size() <= most_rules_reported) return uses;
-    std::ranges::nth_element(uses.named, uses.named.begin() + most_rules_reported, std::greater{},
+    if (uses.named.size() <= max_rules_reported) return uses;
+    std::ranges::nth_element(uses.named, uses.named.begin() + max_rules_reported, std::greater{},
                              [&](std::size_t rule) { return metrics.use_of(rule).requests; });
-    uses.others = uses.named.size() - most_rules_reported;
-    for (std::size_t i = most_rules_reported; i < uses.named.size(); ++i)
+    uses.others = uses.named.size() - max_rules_reported;
+    for (std::size_t i = max_rules_reported; i < uses.named.size(); ++i)
         uses.requests_of_others += metrics.use_of(uses.named[i]).requests;
-    uses.named.resize(most_rules_reported);
+    uses.named.resize(max_rules_reported);
     std::ranges::sort(uses.named);
     return uses;
 }

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The counters of a generation in words: for Prometheus, and as JSON.
 #pragma once
 
@@ -6,9 +7,9 @@
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 
-#include "opener/audit_trail.hpp"
+#include "opener/audit/audit_trail.hpp"
 #include "opener/helpers/helper_pool.hpp"
-#include "opener/metrics.hpp"
+#include "opener/metrics/metrics.hpp"
 
 namespace fdbroker::opener {
 
@@ -38,7 +39,7 @@ struct Gauges {
 };
 
 // Of rules that have been used; of more than these only the most used are named, the others are added up.
-inline constexpr std::size_t most_rules_reported = 1000;
+inline constexpr std::size_t max_rules_reported = 1000;
 
 // The text format 0.0.4, whatever may stand in a rule's name escaped.
 std::string to_prometheus(const Metrics& metrics, const Gauges& gauges);

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "opener/control/server.hpp"
 
 #include <fmt/chrono.h>
@@ -12,8 +13,8 @@
 
 #include "opener/control/answers.hpp"
 #include "opener/control/text.hpp"
-#include "opener/identity.hpp"
-#include "policy/explain.hpp"
+#include "opener/identity/identity.hpp"
+#include "policy/explain/explain.hpp"
 #include "proto/printable.hpp"
 
 namespace fdbroker::opener {
@@ -94,7 +95,7 @@ bool ControlServer::may_control(BorrowedFd socket) const {
            (who.gid == *access_.group || std::ranges::find(who.groups, *access_.group) != who.groups.end());
 }
 
-void ControlServer::adopt(Token token, UniqueFd socket, std::uint64_t packed) {
+void ControlServer::adopt(ConnectionId token, UniqueFd socket, std::uint64_t packed) {
     const ControlNote note = ControlNote::from(packed);
     auto client = std::make_unique<ControlClient>(token, std::move(socket), note);
     ControlClient& added = *client;
@@ -198,7 +199,7 @@ void ControlServer::wait(ControlClient& client, const ControlNote& note) {
     host_->tell({.type = LinkType::note, .token = client.token(), .note = note.packed()});
 }
 
-void ControlServer::settle(Token token, CommandResult result, UniqueFd said) {
+void ControlServer::settle(ConnectionId token, CommandResult result, UniqueFd said) {
     const auto found = std::ranges::find(clients_, token, [](const auto& client) { return client->token(); });
     if (found == clients_.end()) return;
     ControlClient& client = **found;

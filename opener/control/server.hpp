@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The control socket, as the confined broker serves it: who is connected to it, their commands and their watches.
 //
 // Its part of the broker's loop is bounded: a client that sends without end or does not read waits, nobody else. What a
@@ -11,11 +12,11 @@
 #include <string>
 #include <vector>
 
-#include "opener/audit_record.hpp"
+#include "opener/audit/audit_record.hpp"
+#include "opener/base/event_loop.hpp"
 #include "opener/control/client.hpp"
 #include "opener/control/host.hpp"
 #include "opener/control/line.hpp"
-#include "opener/event_loop.hpp"
 
 namespace fdbroker::opener {
 
@@ -44,7 +45,7 @@ class ControlServer {
     void begin(const GenerationFacts& facts, ControlHost& host) noexcept;
 
     // A connection that the supervisor has accepted, or that an earlier generation had, with that one's note.
-    void adopt(Token token, proto::UniqueFd socket, std::uint64_t note);
+    void adopt(ConnectionId token, proto::UniqueFd socket, std::uint64_t note);
     void serve();
     // When serve() has something to do that no descriptor tells of.
     std::optional<std::chrono::steady_clock::time_point> again_at() const noexcept {
@@ -59,7 +60,7 @@ class ControlServer {
     }
 
     // The supervisor has done what a client asked for, or has not; `said`, which may be empty, tells why.
-    void settle(Token token, CommandResult result, proto::UniqueFd said);
+    void settle(ConnectionId token, CommandResult result, proto::UniqueFd said);
     // Gets all connections ready for the next generation.
     void hand_over();
 

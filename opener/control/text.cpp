@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "opener/control/text.hpp"
 
 #include <fmt/format.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Answers of the control socket as people read them.
 #pragma once
 

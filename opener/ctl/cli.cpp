@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "opener/ctl/cli.hpp"
 
 #include <fmt/format.h>
@@ -7,7 +8,7 @@
 #include <cstring>
 #include <functional>
 
-#include "opener/config.hpp"
+#include "opener/base/build_config.hpp"
 #include "opener/ctl/control_commands.hpp"
 #include "opener/ctl/policy_commands.hpp"
 #include "opener/ctl/terminal.hpp"

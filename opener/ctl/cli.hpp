@@ -1,7 +1,8 @@
+// SPDX-License-Identifier: MIT
 // The command line of openerctl(1).
 #pragma once
 
-#include "opener/options.hpp"
+#include "opener/config/options.hpp"
 
 namespace fdbroker::ctl {
 

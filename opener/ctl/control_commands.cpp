@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "opener/ctl/control_commands.hpp"
 
 #include <fmt/format.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The commands that ask or tell a running opener.
 #pragma once
 
@@ -6,8 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "opener/config/options.hpp"
 #include "opener/control/line.hpp"
-#include "opener/options.hpp"
 
 namespace fdbroker::ctl {
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "opener/ctl/disk.hpp"
 
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What is on disk where a grant leads, and what the opener would make of it. For root, who sees what the opener sees.
 #pragma once
 
@@ -8,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "opener/file_conditions.hpp"
-#include "policy/policy.hpp"
+#include "opener/resolve/file_conditions.hpp"
+#include "policy/matching/policy.hpp"
 
 namespace fdbroker::ctl {
 

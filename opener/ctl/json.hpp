@@ -1,10 +1,11 @@
+// SPDX-License-Identifier: MIT
 // What --json writes.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
 
 #include "opener/ctl/disk.hpp"
-#include "opener/policy_json.hpp"
+#include "opener/policy_source/policy_json.hpp"
 
 namespace fdbroker::ctl {
 

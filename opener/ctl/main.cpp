@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // openerctl(1).
 #include <clocale>
 #include <exception>

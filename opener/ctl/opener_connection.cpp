@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "opener/ctl/opener_connection.hpp"
 
 #include <sys/socket.h>

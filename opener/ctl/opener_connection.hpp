@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // openerctl's side of the control socket.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
@@ -6,14 +7,14 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
-#include "opener/accounts.hpp"
 #include "opener/confinement/source_directory.hpp"
 #include "opener/ctl/json.hpp"
 #include "opener/ctl/policy_commands.hpp"
 #include "opener/ctl/read_policy.hpp"
 #include "opener/ctl/terminal.hpp"
-#include "policy/lint.hpp"
-#include "policy/test.hpp"
+#include "opener/identity/accounts.hpp"
+#include "policy/explain/run_test.hpp"
+#include "policy/lint/lint.hpp"
 
 namespace fdbroker::ctl {
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // `openerctl policy …`: what each command does once its arguments are read.
 #pragma once
 
@@ -5,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "opener/options.hpp"
+#include "opener/config/options.hpp"
 
 namespace fdbroker::ctl {
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -7,16 +8,16 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "opener/accounts.hpp"
 #include "opener/ctl/control_commands.hpp"
 #include "opener/ctl/disk.hpp"
 #include "opener/ctl/json.hpp"
 #include "opener/ctl/policy_commands.hpp"
 #include "opener/ctl/read_policy.hpp"
 #include "opener/ctl/terminal.hpp"
-#include "opener/load_policy.hpp"
-#include "policy/explain.hpp"
-#include "policy/peer.hpp"
+#include "opener/identity/accounts.hpp"
+#include "opener/policy_source/load_policy.hpp"
+#include "policy/explain/explain.hpp"
+#include "policy/matching/peer.hpp"
 
 namespace fdbroker::ctl {
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -9,8 +10,8 @@
 #include "opener/ctl/policy_commands.hpp"
 #include "opener/ctl/read_policy.hpp"
 #include "opener/ctl/terminal.hpp"
-#include "policy/explain.hpp"
-#include "policy/test.hpp"
+#include "policy/explain/explain.hpp"
+#include "policy/explain/run_test.hpp"
 
 namespace fdbroker::ctl {
 

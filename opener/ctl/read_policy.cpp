@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "opener/ctl/read_policy.hpp"
 
 #include <fmt/format.h>
@@ -9,17 +10,17 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "opener/accounts.hpp"
 #include "opener/ctl/json.hpp"
 #include "opener/ctl/terminal.hpp"
-#include "opener/policy_file.hpp"
+#include "opener/identity/accounts.hpp"
+#include "opener/policy_source/policy_file.hpp"
 
 namespace fdbroker::ctl {
 
 namespace {
 
 constexpr std::string_view indent = "    ";
-constexpr std::size_t most_columns = 120;  // of a source line
+constexpr std::size_t max_columns = 120;  // of a source line
 
 // A character as it is shown, where it stands, and how many columns it takes.
 struct Shown {
@@ -115,8 +116,8 @@ std::string source_excerpt(const std::string& text, unsigned line, unsigned colu
     const std::vector<Shown> all = characters(source);
     const auto caret = static_cast<std::size_t>(
         std::ranges::find_if(all, [&](const Shown& one) { return one.offset + 1 >= column; }) - all.begin());
-    const std::size_t first = caret > most_columns / 2 ? caret - most_columns / 2 : 0;
-    const std::size_t end = std::min(all.size(), first + most_columns);
+    const std::size_t first = caret > max_columns / 2 ? caret - max_columns / 2 : 0;
+    const std::size_t end = std::min(all.size(), first + max_columns);
     std::string shown(indent);
     std::size_t width = 0;
     for (std::size_t index = first; index < end; ++index) {

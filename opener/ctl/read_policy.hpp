@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A policy as openerctl's commands read it: with the text of its files, to show what is wrong where it stands.
 #pragma once
 
@@ -6,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "policy/loader.hpp"
+#include "policy/language/loader.hpp"
 
 namespace fdbroker::ctl {
 
@@ -15,7 +16,7 @@ struct PolicyFiles {
     std::map<std::string, std::string> texts{};  // by the name that diagnostics give
 };
 
-// As the opener reads it (opener/policy_file.hpp), and so under the same conditions. Blocks like that.
+// As the opener reads it (opener/policy_source/policy_file.hpp), and so under the same conditions. Blocks like that.
 PolicyFiles read_policy(const std::string& path, policy::OwnTests own_tests);
 
 // Tells what is wrong with a policy that did not load: as lines on standard error, on a terminal with the source and a

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "opener/ctl/terminal.hpp"
 
 #include <fmt/format.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What openerctl writes, and how it looks on a terminal.
 #pragma once
 

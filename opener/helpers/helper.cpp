@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "opener/helpers/helper.hpp"
 
 #include <poll.h>
@@ -11,14 +12,14 @@
 #include <utility>
 #include <vector>
 
-#include "opener/batch.hpp"
-#include "opener/decide.hpp"
-#include "opener/delivery.hpp"
-#include "opener/execute.hpp"
-#include "opener/helpers/helper_limits.hpp"
+#include "opener/config/options.hpp"
 #include "opener/helpers/messages.hpp"
+#include "opener/operations/batch.hpp"
+#include "opener/operations/execute.hpp"
 #include "opener/operations/snapshot.hpp"
-#include "opener/options.hpp"
+#include "opener/quota/helper_limits.hpp"
+#include "opener/request/decide.hpp"
+#include "opener/request/delivery.hpp"
 #include "proto/channel.hpp"
 
 namespace fdbroker::opener {
@@ -125,7 +126,7 @@ class Helper {
         }
         const policy::Peer peer = tools_.policy.identify(std::move(identified->identity));
         // Only one request can leave something going on, or it would not be clear which one a further job is about.
-        const Place place = Place::helper(job.deadline, job.may_last && count_ == 1);
+        const ExecutionContext place = ExecutionContext::helper(job.deadline, job.may_last && count_ == 1);
         if (batch_of(job.requests) == proto::Batch::all_or_nothing) {
             outcomes_ =
                 *carry_out_together(tools(), peer, *requests, delivery_.payload_room(count_ - 1), place);
@@ -135,11 +136,11 @@ class Helper {
             outcomes_.push_back(carry_out(peer, requests_[i], job.number, place));
     }
 
-    Tools tools() { return {tools_.policy, tools_.resolver, tools_.inspector, metrics_}; }
+    RequestServices tools() { return {tools_.policy, tools_.resolver, tools_.inspector, metrics_}; }
 
     Outcome carry_out(const policy::Peer& peer, const proto::Request& request, std::uint64_t job,
-                      const Place& place) {
-        const Tools tools = this->tools();
+                      const ExecutionContext& place) {
+        const RequestServices tools = this->tools();
         auto granted = decide(tools, peer, request);
         if (!granted) return std::move(granted.error());
         granted->job = job;
@@ -165,7 +166,7 @@ class Helper {
     }
 
     void deliver(const Job& job, const Verdict& verdict) {
-        std::unique_ptr<LastingWork> begun;
+        std::unique_ptr<BackgroundWork> begun;
         for (std::size_t i = 0; i < count_; ++i) {
             if (verdict.rulings[i].over_budget)
                 outcomes_[i] = refused(Step::deliver, EAGAIN, too_many_copies);
@@ -208,7 +209,7 @@ class Helper {
     UniqueFd connection_{};
     std::vector<Outcome> outcomes_{};
     Delivery delivery_{};
-    std::unique_ptr<LastingWork> work_{};  // that an earlier job has left going on
+    std::unique_ptr<BackgroundWork> work_{};  // that an earlier job has left going on
 };
 
 }  // namespace

@@ -1,11 +1,12 @@
+// SPDX-License-Identifier: MIT
 // A process that carries out requests which may block: one at a time, each on a duplicate of its peer's connection, which
 // it holds no longer than that; or, when one has left something going on, with that until it is done. It trusts its broker no further than it must: it identifies the peer from the socket
 // and decides again by the policy that it was forked with.
 #pragma once
 
-#include "opener/identity.hpp"
-#include "opener/resolver.hpp"
-#include "policy/policy.hpp"
+#include "opener/identity/identity.hpp"
+#include "opener/resolve/resolver.hpp"
+#include "policy/matching/policy.hpp"
 #include "proto/unique_fd.hpp"
 
 namespace fdbroker::opener {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "opener/helpers/helper_pool.hpp"
 
 #include <sys/random.h>
@@ -221,7 +222,7 @@ void HelperPool::retire_surplus() {
     if (next_user() != users_.end()) return;
     std::size_t idle = 0;
     std::erase_if(helpers_, [&](const auto& helper) {
-        if (helper->state != Helper::State::idle || ++idle <= most_idle_helpers) return false;
+        if (helper->state != Helper::State::idle || ++idle <= max_idle_helpers) return false;
         loop_.remove(helper->channel.borrow());
         return true;
     });

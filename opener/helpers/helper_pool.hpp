@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The broker's end of its helpers: hands them requests, hears what came of those, and sees to it that none takes longer
 // than its deadline, whatever its helper does.
 //
@@ -24,10 +25,10 @@
 #include <utility>
 #include <vector>
 
-#include "opener/event_loop.hpp"
-#include "opener/helpers/helper_limits.hpp"
+#include "opener/base/event_loop.hpp"
 #include "opener/helpers/helper_task.hpp"
 #include "opener/helpers/messages.hpp"
+#include "opener/quota/helper_limits.hpp"
 #include "proto/error.hpp"
 #include "proto/unique_fd.hpp"
 
@@ -95,7 +96,7 @@ class HelperPool {
     void submit(std::unique_ptr<HelperTask> task);
     // Whether what the task of this session with this number has left going on takes another one, now or once the helper
     // has done with the one before.
-    bool can_continue(std::uint64_t number, Token session) const noexcept;
+    bool can_continue(std::uint64_t number, ConnectionId session) const noexcept;
     // For make_task(). A peer may keep one beyond the life of a pool, so that no other pool begins at the same.
     std::uint64_t next_number() noexcept { return ++last_number_; }
 
@@ -107,7 +108,7 @@ class HelperPool {
     std::optional<Clock::time_point> due() const noexcept { return due_; }
 
     // The session has ended: what was not begun is not, and what goes on must end soon.
-    void forget(Token session);
+    void forget(ConnectionId session);
     // Ends what goes on and can only be ended by a further request, of which none will come: files that are being put.
     void end_puts();
     // Ends all tasks: nobody waits for helpers any longer.
@@ -123,7 +124,7 @@ class HelperPool {
     bool has_work() const noexcept { return unfinished_ != 0 || lasting_ != 0; }
     // How many records can come of what is begun, if nothing more is: an end for each request; for each task, and for each
     // helper that is there, that the helper is left behind, comes back and ends what goes on with it; that a zygote ends.
-    std::size_t most_records() const noexcept {
+    std::size_t max_records() const noexcept {
         return requests_ + 3 * (helpers_.size() + unfinished_) + zygotes_.size();
     }
 
@@ -151,7 +152,7 @@ class HelperPool {
         int errno_value = EIO;      // how that ended
         bool told_to_end = false;
         bool ends = false;                   // its session has ended
-        Token session = 0;                   // it works for, or worked for when it began to last
+        ConnectionId session = 0;            // it works for, or worked for when it began to last
         std::uint32_t uid = 0;               // whom it works for
         std::unique_ptr<HelperTask> task{};  // until its end has been told
         std::deque<std::unique_ptr<HelperTask>> further{};  // about what lasts; one after the other

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A task from its coming to its helper, and who is next.
 #include <sys/socket.h>
 
@@ -25,7 +26,7 @@ constexpr const char* no_room_on_channel = "too many descriptors are on their wa
 bool HelperPool::has_room(std::uint32_t uid, std::size_t requests) {
     const auto user = users_.find(uid);
     const std::size_t of_user = user == users_.end() ? 0 : user->second.requests;
-    if (requests_ + requests <= most_helper_requests && of_user + requests <= most_helper_requests_of_user)
+    if (requests_ + requests <= max_helper_requests && of_user + requests <= max_helper_requests_of_user)
         return true;
     ++counters_.refused;
     return false;
@@ -56,14 +57,14 @@ HelperPool::Helper* HelperPool::helper_with(std::uint64_t number) const noexcept
     return number == 0 || found == helpers_.end() ? nullptr : found->get();
 }
 
-bool HelperPool::can_continue(std::uint64_t number, Token session) const noexcept {
+bool HelperPool::can_continue(std::uint64_t number, ConnectionId session) const noexcept {
     const Helper* const helper = helper_with(number);
     return helper != nullptr && helper->session == session && helper->state != Helper::State::closing;
 }
 
 // The end of a task, whatever it was, as far as the pool's own counts go.
 void HelperPool::settle(const HelperTask& task) {
-    for (const HelperTask::Part& part : task.parts) Journal::release(*part.slot);
+    for (const HelperTask::Part& part : task.parts) InflightLog::release(*part.slot);
     const auto user = users_.find(task.uid);
     user->second.requests -= task.parts.size();
     requests_ -= task.parts.size();
@@ -80,7 +81,7 @@ void HelperPool::end_task(std::unique_ptr<HelperTask> task, int errno_value, con
     settle(*task);
 }
 
-void HelperPool::forget(Token session) {
+void HelperPool::forget(ConnectionId session) {
     std::vector<std::unique_ptr<HelperTask>> ended;
     for (auto& [uid, user] : users_) {
         for (auto& task : user.waiting) {
@@ -148,7 +149,7 @@ bool HelperPool::end_lasting() {
 // Users take turns, so that one who has a thousand tasks delays another's by one of each helper.
 HelperPool::Users::iterator HelperPool::next_user() {
     const auto may = [](const auto& entry) {
-        return !entry.second.waiting.empty() && entry.second.helpers < most_helpers_of_user;
+        return !entry.second.waiting.empty() && entry.second.helpers < max_helpers_of_user;
     };
     const auto after = users_.upper_bound(last_served_);
     const auto found = std::ranges::find_if(after, users_.end(), may);
@@ -172,7 +173,7 @@ void HelperPool::assign(Helper& helper, User& user) {
     HelperTask& task = *user.waiting.front();
     // Every task keeps a place: which will last is known only where its links have been followed.
     const bool may_last =
-        user.lasting < most_lasting_helpers_of_user && lasting_ + may_last_ < most_lasting_helpers;
+        user.lasting < max_lasting_helpers_of_user && lasting_ + may_last_ < max_lasting_helpers;
     set_may_last(task.message, may_last);
     const auto sent = send(helper, task);
     // The task waits for the next one.
@@ -244,10 +245,10 @@ void HelperPool::order_helpers() {
     order_again_at_.reset();
     std::size_t wanted = 0;
     for (const auto& [uid, user] : users_) {
-        if (user.helpers < most_helpers_of_user)
-            wanted += std::min(user.waiting.size(), most_helpers_of_user - user.helpers);
+        if (user.helpers < max_helpers_of_user)
+            wanted += std::min(user.waiting.size(), max_helpers_of_user - user.helpers);
     }
-    wanted = std::min(wanted, most_helpers - helpers());
+    wanted = std::min(wanted, max_helpers - helpers());
     while (ordered_ < wanted && !zygotes_.empty()) {
         if (proto::send(zygotes_.back().borrow(), std::span(&order, 1), {}, proto::Wait::never)) {
             ++ordered_;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "opener/helpers/helper_task.hpp"
 
 #include <array>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Requests of one session that a helper carries out together.
 #pragma once
 
@@ -8,8 +9,8 @@
 #include <string_view>
 #include <vector>
 
-#include "opener/journal.hpp"
-#include "policy/policy.hpp"
+#include "opener/link/inflight_log.hpp"
+#include "policy/matching/policy.hpp"
 #include "proto/message.hpp"
 
 namespace fdbroker::opener {
@@ -24,12 +25,12 @@ struct HelperTask {
         // As the broker has decided.
         policy::OperationSet operations{};
         const policy::Rule* rule = nullptr;
-        JournalSlot* slot = nullptr;  // where it is noted
-        std::uint64_t record = 0;     // the number of its audit record, once it is reported
+        InflightSlot* slot = nullptr;  // where it is noted
+        std::uint64_t record = 0;      // the number of its audit record, once it is reported
     };
 
     Session* session = nullptr;  // outlives the task
-    Token token = 0;             // the session's, which outlives it
+    ConnectionId token = 0;      // the session's, which outlives it
     std::uint32_t uid = 0;
     std::uint64_t number = 0;
     Clock::time_point received_at{};

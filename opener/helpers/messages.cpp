@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "opener/helpers/messages.hpp"
 
 #include <cstring>
@@ -121,7 +122,7 @@ std::vector<std::byte> write_report(const Report& report) {
     writer.number(number_of(FromHelper::Type::report));
     writer.number(report.job);
     writer.number(static_cast<std::uint32_t>(report.outcomes.size()));
-    std::size_t room = most_final_paths;
+    std::size_t room = max_final_paths;
     for (const ReportedOutcome& outcome : report.outcomes) {
         writer.number(outcome.errno_value);
         writer.number(static_cast<std::uint8_t>(outcome.step));

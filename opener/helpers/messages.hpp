@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a broker and its helpers say to each other: one SOCK_SEQPACKET message each.
 //
 //   broker → helper   job      what is to be done, with the peer's connection attached
@@ -21,7 +22,7 @@
 #include <string_view>
 #include <vector>
 
-#include "policy/operation.hpp"
+#include "policy/matching/operation.hpp"
 #include "proto/message.hpp"
 
 namespace fdbroker::opener {
@@ -49,11 +50,11 @@ struct ReportedOutcome {
     std::optional<std::uint32_t> rule{};  // index among Policy::rules()
     std::uint64_t copied = 0;             // bytes of memory that its snapshot takes
     std::string_view reason{};            // at most proto::max_reason_length bytes
-    // As in Outcome. The last ones of a batch are cut short where all together are longer than most_final_paths.
+    // As in Outcome. The last ones of a batch are cut short where all together are longer than max_final_paths.
     std::string_view final_path{};
 };
 // What a message has room for besides as many outcomes as there can be, each with the longest reason.
-inline constexpr std::size_t most_final_paths = std::size_t{10} << 10;
+inline constexpr std::size_t max_final_paths = std::size_t{10} << 10;
 struct Report {
     std::uint64_t job = 0;
     std::vector<ReportedOutcome> outcomes{};  // one for each request

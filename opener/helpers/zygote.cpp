@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "opener/helpers/zygote.hpp"
 
 #include <sys/prctl.h>
@@ -10,9 +11,9 @@
 #include <utility>
 #include <vector>
 
+#include "opener/config/options.hpp"
 #include "opener/confinement/close_descriptors.hpp"
 #include "opener/confinement/seccomp_filter.hpp"
-#include "opener/options.hpp"
 #include "proto/channel.hpp"
 
 namespace fdbroker::opener {

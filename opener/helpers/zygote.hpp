@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The process that makes helpers. The broker forks it when it has loaded its policy and confined itself but for its
 // filter of system calls; it has one thread, holds nothing but the directories of the rules, and does nothing but fork
 // when it is told to.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "opener/operations/change.hpp"
 
 #include <fcntl.h>
@@ -39,7 +40,7 @@ int unlink(proto::BorrowedFd parent, const char* name, const ObjectStatus& objec
 
 }  // namespace
 
-Done<Answer> make_directory(const Work& work, const policy::Grant& grant) {
+Done<Answer> make_directory(const OperationContext& work, const policy::Grant& grant) {
     if (!work.place.may_block()) return not_here();
     const auto parent = parent_of_new(work, grant);
     if (!parent)
@@ -50,7 +51,7 @@ Done<Answer> make_directory(const Work& work, const policy::Grant& grant) {
     return Answer{};
 }
 
-Done<Answer> remove_name(const Work& work, const policy::Grant& grant) {
+Done<Answer> remove_name(const OperationContext& work, const policy::Grant& grant) {
     if (!work.place.may_block()) return not_here();
     const auto parent = work.tools.resolver.resolve_parent(grant);
     if (!parent) return stop_at(Step::resolve, parent.error());
@@ -71,7 +72,7 @@ Done<Answer> remove_name(const Work& work, const policy::Grant& grant) {
     return Answer{};
 }
 
-Done<Answer> make_link(const Work& work, const policy::Grant& grant) {
+Done<Answer> make_link(const OperationContext& work, const policy::Grant& grant) {
     if (!work.place.may_block()) return not_here();
     const auto parent = parent_of_new(work, grant);
     if (!parent) return std::unexpected(parent.error());
@@ -80,7 +81,7 @@ Done<Answer> make_link(const Work& work, const policy::Grant& grant) {
     return Answer{};
 }
 
-Done<Answer> set_attributes(const Work& work, const policy::Grant& grant) {
+Done<Answer> set_attributes(const OperationContext& work, const policy::Grant& grant) {
     if (!work.place.may_block()) return not_here();
     const auto file = open_inspected(work, grant, for_its_attributes);
     if (!file) return std::unexpected(file.error());
@@ -96,7 +97,7 @@ Done<Answer> set_attributes(const Work& work, const policy::Grant& grant) {
     return Answer{};
 }
 
-Done<Answer> write_attribute(const Work& work, const policy::Grant& grant) {
+Done<Answer> write_attribute(const OperationContext& work, const policy::Grant& grant) {
     if (!work.place.may_block()) return not_here();
     const auto file = open_inspected(work, grant, for_its_attributes);
     if (!file) return std::unexpected(file.error());
@@ -107,7 +108,7 @@ Done<Answer> write_attribute(const Work& work, const policy::Grant& grant) {
     return Answer{};
 }
 
-Done<Answer> remove_attribute(const Work& work, const policy::Grant& grant) {
+Done<Answer> remove_attribute(const OperationContext& work, const policy::Grant& grant) {
     if (!work.place.may_block()) return not_here();
     const auto file = open_inspected(work, grant, for_its_attributes);
     if (!file) return std::unexpected(file.error());

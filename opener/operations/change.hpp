@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What changes names and attributes: mkdir, remove, symlink, setattr, writing extended attributes. rename has a file of
 // its own.
 #pragma once
@@ -6,11 +7,11 @@
 
 namespace fdbroker::opener {
 
-Done<Answer> make_directory(const Work& work, const policy::Grant& grant);
-Done<Answer> remove_name(const Work& work, const policy::Grant& grant);
-Done<Answer> make_link(const Work& work, const policy::Grant& grant);
-Done<Answer> set_attributes(const Work& work, const policy::Grant& grant);
-Done<Answer> write_attribute(const Work& work, const policy::Grant& grant);
-Done<Answer> remove_attribute(const Work& work, const policy::Grant& grant);
+Done<Answer> make_directory(const OperationContext& work, const policy::Grant& grant);
+Done<Answer> remove_name(const OperationContext& work, const policy::Grant& grant);
+Done<Answer> make_link(const OperationContext& work, const policy::Grant& grant);
+Done<Answer> set_attributes(const OperationContext& work, const policy::Grant& grant);
+Done<Answer> write_attribute(const OperationContext& work, const policy::Grant& grant);
+Done<Answer> remove_attribute(const OperationContext& work, const policy::Grant& grant);
 
 }  // namespace fdbroker::opener

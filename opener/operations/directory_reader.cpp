@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "opener/operations/directory_reader.hpp"
 
 #include <sys/syscall.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What is in a directory, one entry after the other. Blocks as long as its filesystem does.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "opener/operations/links.hpp"
 
 #include <fmt/format.h>
@@ -5,7 +6,7 @@
 #include <algorithm>
 #include <filesystem>
 
-#include "policy/request_path.hpp"
+#include "policy/matching/request_path.hpp"
 
 namespace fdbroker::opener {
 
@@ -53,14 +54,15 @@ bool met_a_link(const Stop& stop) {
 
 }  // namespace
 
-std::unexpected<Stop> name_link(const Work& work, const policy::Grant& grant, std::unexpected<Stop> stop) {
+std::unexpected<Stop> name_link(const OperationContext& work, const policy::Grant& grant,
+                                std::unexpected<Stop> stop) {
     if (!met_a_link(stop.error())) return stop;
     const auto link = work.tools.resolver.find_link(grant, work.place);
     return link ? std::unexpected(loop(fmt::format("\"{}\" is a symbolic link", as_ascii(link->path))))
                 : stop;
 }
 
-Done<Answer> with_links(const Work& work, LastLink last, const Attempted& attempt) {
+Done<Answer> with_links(const OperationContext& work, LastLink last, const Attempted& attempt) {
     policy::Grant grant = work.granted.grant;
     std::string text;  // what `grant` borrows, once a link has been followed
     for (unsigned followed = 0;; ++followed) {
@@ -79,8 +81,7 @@ Done<Answer> with_links(const Work& work, LastLink last, const Attempted& attemp
         if ((is_last && last == LastLink::keep) || !follows(grant))
             return std::unexpected(loop(fmt::format("\"{}\" is a symbolic link", as_ascii(link->path))));
         if (!work.place.may_block()) return not_here();
-        if (followed == most_links)
-            return std::unexpected(loop("more than 40 symbolic links are on the way"));
+        if (followed == max_links) return std::unexpected(loop("more than 40 symbolic links are on the way"));
 
         text = rewritten(grant.path().text(), *link);
         const auto path = policy::RequestPath::parse(text);

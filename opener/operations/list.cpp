@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "opener/operations/list.hpp"
 
 #include <fcntl.h>
@@ -7,7 +8,7 @@
 #include <array>
 
 #include "opener/operations/directory_reader.hpp"
-#include "policy/request_path.hpp"
+#include "policy/matching/request_path.hpp"
 #include "proto/payload.hpp"
 
 namespace fdbroker::opener {
@@ -18,7 +19,7 @@ using proto::Step;
 namespace {
 
 // A name that the peer is told not to exist is not among what exists.
-bool hidden(const Work& work, const std::string& path) {
+bool hidden(const OperationContext& work, const std::string& path) {
     const auto parsed = policy::RequestPath::parse(path);
     if (!parsed) return false;  // longer than any path that could be asked for
     constexpr std::array looks{Operation::stat, Operation::read, Operation::list};
@@ -30,7 +31,7 @@ bool hidden(const Work& work, const std::string& path) {
 
 }  // namespace
 
-Done<Answer> list_directory(const Work& work, const policy::Grant& grant) {
+Done<Answer> list_directory(const OperationContext& work, const policy::Grant& grant) {
     if (!work.place.may_block()) return not_here();
     const auto directory = open_inspected(work, grant, O_RDONLY | O_DIRECTORY | O_NONBLOCK);
     if (!directory) return std::unexpected(directory.error());

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // list: what is in a directory, page by page.
 #pragma once
 
@@ -5,6 +6,6 @@
 
 namespace fdbroker::opener {
 
-Done<Answer> list_directory(const Work& work, const policy::Grant& grant);
+Done<Answer> list_directory(const OperationContext& work, const policy::Grant& grant);
 
 }  // namespace fdbroker::opener

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "opener/operations/look.hpp"
 
 #include <fcntl.h>
@@ -25,7 +26,7 @@ Answer answer(const std::array<char, Size>& bytes) {
 
 }  // namespace
 
-Done<Answer> stat_object(const Work& work, const policy::Grant& grant) {
+Done<Answer> stat_object(const OperationContext& work, const policy::Grant& grant) {
     const auto object = open_inspected(work, grant, O_PATH);
     if (!object) return std::unexpected(object.error());
     // With O_PATH a link in the last place is opened itself.
@@ -38,7 +39,7 @@ Done<Answer> stat_object(const Work& work, const policy::Grant& grant) {
     return answer(proto::status_payload(proto::status_of(status)));
 }
 
-Done<Answer> read_link(const Work& work, const policy::Grant& grant) {
+Done<Answer> read_link(const OperationContext& work, const policy::Grant& grant) {
     const auto object = open_inspected(work, grant, O_PATH);
     if (!object) return std::unexpected(object.error());
     if (object->status().type != FileType::symlink)
@@ -49,7 +50,7 @@ Done<Answer> read_link(const Work& work, const policy::Grant& grant) {
     return Answer{.payload = std::string(target.data(), static_cast<std::size_t>(size))};
 }
 
-Done<Answer> read_attribute_value(const Work& work, const policy::Grant& grant) {
+Done<Answer> read_attribute_value(const OperationContext& work, const policy::Grant& grant) {
     if (!work.place.may_block()) return not_here();
     const auto file = open_inspected(work, grant, O_RDONLY | O_NONBLOCK | O_NOCTTY);
     if (!file) return std::unexpected(file.error());
@@ -61,7 +62,7 @@ Done<Answer> read_attribute_value(const Work& work, const policy::Grant& grant) 
     return Answer{.payload = std::move(value)};
 }
 
-Done<Answer> list_attributes(const Work& work, const policy::Grant& grant) {
+Done<Answer> list_attributes(const OperationContext& work, const policy::Grant& grant) {
     if (!work.place.may_block()) return not_here();
     const auto file = open_inspected(work, grant, O_RDONLY | O_NONBLOCK | O_NOCTTY);
     if (!file) return std::unexpected(file.error());

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What only looks: stat, list, readlink, and reading extended attributes.
 #pragma once
 
@@ -5,9 +6,9 @@
 
 namespace fdbroker::opener {
 
-Done<Answer> stat_object(const Work& work, const policy::Grant& grant);
-Done<Answer> read_link(const Work& work, const policy::Grant& grant);
-Done<Answer> read_attribute_value(const Work& work, const policy::Grant& grant);
-Done<Answer> list_attributes(const Work& work, const policy::Grant& grant);
+Done<Answer> stat_object(const OperationContext& work, const policy::Grant& grant);
+Done<Answer> read_link(const OperationContext& work, const policy::Grant& grant);
+Done<Answer> read_attribute_value(const OperationContext& work, const policy::Grant& grant);
+Done<Answer> list_attributes(const OperationContext& work, const policy::Grant& grant);
 
 }  // namespace fdbroker::opener

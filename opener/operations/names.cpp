@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "opener/operations/names.hpp"
 
 #include <fcntl.h>
@@ -7,7 +8,7 @@
 
 #include "opener/confinement/kernel_calls.hpp"
 #include "opener/operations/temporary.hpp"
-#include "policy/request_path.hpp"
+#include "policy/matching/request_path.hpp"
 
 namespace fdbroker::opener {
 
@@ -31,7 +32,7 @@ Done<UniqueFd> create_in_place(const ResolvedParent& parent, const NewObject& ob
                                   flags | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, no_links_followed,
                                   0600));
     if (!file) return call_failed(Step::resolve);
-    if (auto dressed = dress(file.borrow(), object); !dressed) {
+    if (auto dressed = apply_ownership(file.borrow(), object); !dressed) {
         ::unlinkat(parent.descriptor().number(), parent.name(), 0);
         return std::unexpected(dressed.error());
     }
@@ -44,7 +45,7 @@ bool has_no_unnamed_files(int errno_value) noexcept {
 }
 
 // Whether the rules let a directory or a link be made there. Of a directory above a file they ask no more.
-Done<void> may_be_made(const Work& work, const policy::Grant& grant, const ResolvedParent& parent,
+Done<void> may_be_made(const OperationContext& work, const policy::Grant& grant, const ResolvedParent& parent,
                        FileType type, const NewObject& object) {
     const ObjectStatus status{.type = type,
                               .owner = object.owner,
@@ -56,7 +57,7 @@ Done<void> may_be_made(const Work& work, const policy::Grant& grant, const Resol
 }
 
 // A grant for a directory above the path, when the rule that leads governs that as well and nothing forbids to make it.
-std::optional<policy::Grant> grant_of_parent(const Work& work, const policy::Grant& grant,
+std::optional<policy::Grant> grant_of_parent(const OperationContext& work, const policy::Grant& grant,
                                              policy::RequestPath directory) {
     constexpr OperationSet making{Operation::create, Operation::mkdir, Operation::symlink};
     const policy::Decision decision =
@@ -68,7 +69,7 @@ std::optional<policy::Grant> grant_of_parent(const Work& work, const policy::Gra
 }
 
 // Makes what is missing of the directories above the last name.
-Done<void> make_parents(const Work& work, const policy::Grant& grant) {
+Done<void> make_parents(const OperationContext& work, const policy::Grant& grant) {
     const std::string path(grant.path().text());
     for (std::size_t end = path.find('/', 1); end != std::string::npos; end = path.find('/', end + 1)) {
         const std::string above = path.substr(0, end);
@@ -95,7 +96,7 @@ NewObject new_object(const policy::Rule& rule, const policy::Peer& peer, FileTyp
             .group = create.group.value_or(peer.identity().gid)};
 }
 
-std::optional<Obstacle> refuse_new_file(const Work& work, const policy::Grant& grant,
+std::optional<Obstacle> refuse_new_file(const OperationContext& work, const policy::Grant& grant,
                                         const ResolvedParent& parent, std::uint64_t size) {
     const NewObject object = new_object(grant.rule(), work.peer, FileType::regular);
     const ObjectStatus status{.type = FileType::regular,
@@ -107,7 +108,7 @@ std::optional<Obstacle> refuse_new_file(const Work& work, const policy::Grant& g
     return work.tools.inspector.refuse(status, grant, work.uid());
 }
 
-Done<void> dress(BorrowedFd file, const NewObject& object) {
+Done<void> apply_ownership(BorrowedFd file, const NewObject& object) {
     // Before the owner: afterwards it would take CAP_FOWNER. A default ACL of the directory may have changed the mode.
     if (::fchmod(file.number(), object.mode) != 0) return call_failed(Step::deliver);
     struct stat status;
@@ -127,7 +128,8 @@ Done<UniqueFd> open_unnamed(const ResolvedParent& parent, std::uint64_t flags) {
 Done<UniqueFd> make_unnamed(const ResolvedParent& parent, const NewObject& object, std::uint64_t flags) {
     auto file = open_unnamed(parent, flags);
     if (!file) return file;
-    if (auto dressed = dress(file->borrow(), object); !dressed) return std::unexpected(dressed.error());
+    if (auto dressed = apply_ownership(file->borrow(), object); !dressed)
+        return std::unexpected(dressed.error());
     return file;
 }
 
@@ -137,8 +139,8 @@ Done<void> link_unnamed(BorrowedFd file, const ResolvedParent& parent, const cha
     return {};
 }
 
-Done<UniqueFd> create_file(const Work& work, const policy::Grant& grant, const ResolvedParent& parent,
-                           std::uint64_t flags) {
+Done<UniqueFd> create_file(const OperationContext& work, const policy::Grant& grant,
+                           const ResolvedParent& parent, std::uint64_t flags) {
     const NewObject object = new_object(grant.rule(), work.peer, FileType::regular);
     if (const auto obstacle = refuse_new_file(work, grant, parent, 0))
         return stop_at(Step::inspect, *obstacle);
@@ -152,7 +154,8 @@ Done<UniqueFd> create_file(const Work& work, const policy::Grant& grant, const R
     return std::unexpected(linked.error());
 }
 
-Done<void> create_directory(const Work& work, const policy::Grant& grant, const ResolvedParent& parent) {
+Done<void> create_directory(const OperationContext& work, const policy::Grant& grant,
+                            const ResolvedParent& parent) {
     const NewObject object = new_object(grant.rule(), work.peer, FileType::directory);
     if (auto allowed = may_be_made(work, grant, parent, FileType::directory, object); !allowed)
         return allowed;
@@ -172,11 +175,11 @@ Done<void> create_directory(const Work& work, const policy::Grant& grant, const 
         made.leave();
         return stop_at(Step::inspect, {EAGAIN, "another directory took its place"});
     }
-    if (auto dressed = dress(directory.borrow(), object); !dressed) return dressed;
+    if (auto dressed = apply_ownership(directory.borrow(), object); !dressed) return dressed;
     return made.finish();
 }
 
-Done<void> create_link(const Work& work, const policy::Grant& grant, const ResolvedParent& parent,
+Done<void> create_link(const OperationContext& work, const policy::Grant& grant, const ResolvedParent& parent,
                        const char* target) {
     const NewObject object = new_object(grant.rule(), work.peer, FileType::symlink);
     if (auto allowed = may_be_made(work, grant, parent, FileType::symlink, object); !allowed) return allowed;
@@ -202,7 +205,7 @@ Done<void> create_link(const Work& work, const policy::Grant& grant, const Resol
     return made.finish();
 }
 
-Done<ResolvedParent> parent_of_new(const Work& work, const policy::Grant& grant) {
+Done<ResolvedParent> parent_of_new(const OperationContext& work, const policy::Grant& grant) {
     auto parent = work.tools.resolver.resolve_parent(grant);
     if (!parent && parent.error().errno_value == ENOENT && grant.rule().create.parents) {
         if (auto made = make_parents(work, grant); !made) return std::unexpected(made.error());

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Names that are made: files, directories and links that appear whole, with their owner and mode, and the directories
 // above them.
 #pragma once
@@ -8,7 +9,7 @@ namespace fdbroker::opener {
 
 // The directory of the grant's last name; makes the missing ones above where the rule says so (`create: parents`) and
 // covers them.
-Done<ResolvedParent> parent_of_new(const Work& work, const policy::Grant& grant);
+Done<ResolvedParent> parent_of_new(const OperationContext& work, const policy::Grant& grant);
 
 // What a file, directory or link that the grant's rule creates looks like.
 struct NewObject {
@@ -18,11 +19,11 @@ struct NewObject {
 };
 NewObject new_object(const policy::Rule& rule, const policy::Peer& peer, policy::FileType type) noexcept;
 // What the rules have against a new regular file of so many bytes there.
-std::optional<Obstacle> refuse_new_file(const Work& work, const policy::Grant& grant,
+std::optional<Obstacle> refuse_new_file(const OperationContext& work, const policy::Grant& grant,
                                         const ResolvedParent& parent, std::uint64_t size);
 // Gives a file its owner and mode. It must be of this process's own making and belong to it, and nobody else may have it
 // open for writing who should not.
-Done<void> dress(proto::BorrowedFd file, const NewObject& object);
+Done<void> apply_ownership(proto::BorrowedFd file, const NewObject& object);
 
 // A file without a name, which belongs to this process and which only that may open. ENOTSUP: the filesystem has none.
 Done<proto::UniqueFd> open_unnamed(const ResolvedParent& parent, std::uint64_t flags);
@@ -34,11 +35,12 @@ Done<void> link_unnamed(proto::BorrowedFd file, const ResolvedParent& parent, co
 
 // A file of that name that was not there before, open with `flags`, inspected as far as it can be. EEXIST when the name
 // is taken.
-Done<proto::UniqueFd> create_file(const Work& work, const policy::Grant& grant, const ResolvedParent& parent,
-                                  std::uint64_t flags);
+Done<proto::UniqueFd> create_file(const OperationContext& work, const policy::Grant& grant,
+                                  const ResolvedParent& parent, std::uint64_t flags);
 // EEXIST when the name is taken. The rule's conditions must hold of it, as far as they hold of names (Demand::name).
-Done<void> create_directory(const Work& work, const policy::Grant& grant, const ResolvedParent& parent);
-Done<void> create_link(const Work& work, const policy::Grant& grant, const ResolvedParent& parent,
+Done<void> create_directory(const OperationContext& work, const policy::Grant& grant,
+                            const ResolvedParent& parent);
+Done<void> create_link(const OperationContext& work, const policy::Grant& grant, const ResolvedParent& parent,
                        const char* target);
 
 }  // namespace fdbroker::opener

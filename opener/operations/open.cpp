@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "opener/operations/open.hpp"
 
 #include <fcntl.h>
@@ -15,7 +16,7 @@ using proto::Step;
 namespace {
 
 // How often a name may come and go between the look at it and the making of it.
-constexpr unsigned most_tries = 16;
+constexpr unsigned max_tries = 16;
 
 std::optional<Obstacle> refuse_delivery(const InspectedFile& file, const policy::Grant& grant) {
     if (file.status().type == FileType::directory && grant.rule().delivery != policy::Delivery::directory)
@@ -23,7 +24,7 @@ std::optional<Obstacle> refuse_delivery(const InspectedFile& file, const policy:
     return std::nullopt;
 }
 
-Done<Answer> open_existing(const Work& work, const policy::Grant& grant) {
+Done<Answer> open_existing(const OperationContext& work, const policy::Grant& grant) {
     const OpenFlags flags = work.granted.flags;
     const bool copied = grant.rule().delivery == policy::Delivery::snapshot;
     if (copied && !work.place.may_block()) return not_here();
@@ -42,7 +43,7 @@ Done<Answer> open_existing(const Work& work, const policy::Grant& grant) {
     return Answer{.file = std::move(*deliverable)};
 }
 
-Done<Answer> create(const Work& work, const policy::Grant& grant) {
+Done<Answer> create(const OperationContext& work, const policy::Grant& grant) {
     const OpenFlags flags = work.granted.flags;
     const auto parent = parent_of_new(work, grant);
     if (!parent) return std::unexpected(parent.error());
@@ -54,7 +55,7 @@ Done<Answer> create(const Work& work, const policy::Grant& grant) {
     return Answer{.file = DeliverableFile::made_here(std::move(*file))};
 }
 
-Done<Answer> open_as_asked(const Work& work, const policy::Grant& grant) {
+Done<Answer> open_as_asked(const OperationContext& work, const policy::Grant& grant) {
     const OpenFlags flags = work.granted.flags;
     if (!flags.wants(O_CREAT)) return open_existing(work, grant);
     const bool exclusive = flags.wants(O_EXCL);
@@ -67,11 +68,11 @@ Done<Answer> open_as_asked(const Work& work, const policy::Grant& grant) {
         if (!work.place.may_block()) return not_here();
         auto made = create(work, grant);
         if (made || exclusive || made.error().errno_value != EEXIST) return made;
-        if (tries == most_tries) return stop_at(Step::resolve, {EAGAIN, "its name comes and goes"});
+        if (tries == max_tries) return stop_at(Step::resolve, {EAGAIN, "its name comes and goes"});
     }
 }
 
-Done<Answer> open_stream(const Work& work, const policy::Grant& grant) {
+Done<Answer> open_stream(const OperationContext& work, const policy::Grant& grant) {
     const OpenFlags flags = work.granted.flags;
     if (const auto obstacle = refuse_stream(flags)) return stop_at(Step::deliver, *obstacle);
     if (!work.place.may_block()) return not_here();
@@ -86,7 +87,7 @@ Done<Answer> open_stream(const Work& work, const policy::Grant& grant) {
 
 }  // namespace
 
-Done<Answer> open_file(const Work& work, const policy::Grant& grant) {
+Done<Answer> open_file(const OperationContext& work, const policy::Grant& grant) {
     return grant.rule().delivery == policy::Delivery::stream ? open_stream(work, grant)
                                                              : open_as_asked(work, grant);
 }

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // open: a descriptor of a file, which may be created or truncated on the way.
 #pragma once
 
@@ -5,6 +6,6 @@
 
 namespace fdbroker::opener {
 
-Done<Answer> open_file(const Work& work, const policy::Grant& grant);
+Done<Answer> open_file(const OperationContext& work, const policy::Grant& grant);
 
 }  // namespace fdbroker::opener

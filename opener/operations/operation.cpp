@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "opener/operations/operation.hpp"
 
 namespace fdbroker::opener {
@@ -6,7 +7,8 @@ using proto::Step;
 
 namespace {
 
-Done<InspectedFile> inspected(const Work& work, const policy::Grant& grant, Attempt<ResolvedFile> resolved) {
+Done<InspectedFile> inspected(const OperationContext& work, const policy::Grant& grant,
+                              Attempt<ResolvedFile> resolved) {
     work.tools.metrics.done(Step::resolve);
     if (!resolved) return stop_at(Step::resolve, resolved.error());
     auto file = work.tools.inspector.inspect(std::move(*resolved), grant, work.uid());
@@ -40,11 +42,12 @@ Outcome outcome_of(const GrantedRequest& granted, Done<Answer> done) {
     return outcome;
 }
 
-Done<InspectedFile> open_inspected(const Work& work, const policy::Grant& grant, std::uint64_t flags) {
+Done<InspectedFile> open_inspected(const OperationContext& work, const policy::Grant& grant,
+                                   std::uint64_t flags) {
     return inspected(work, grant, work.tools.resolver.resolve(grant, flags, work.place));
 }
 
-Done<InspectedFile> open_inspected_in(const Work& work, const policy::Grant& grant,
+Done<InspectedFile> open_inspected_in(const OperationContext& work, const policy::Grant& grant,
                                       const ResolvedParent& parent, std::uint64_t flags) {
     return inspected(work, grant, work.tools.resolver.resolve_in(parent, flags));
 }

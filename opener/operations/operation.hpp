@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What the operations of a policy have in common: what they work with, and how they end.
 //
 // Each is a function of a Work and a Grant. The grant is passed beside the work because a followed link leads to another
@@ -10,22 +11,22 @@
 #include <optional>
 #include <utility>
 
-#include "opener/decide.hpp"
-#include "opener/lasting_work.hpp"
-#include "opener/place.hpp"
-#include "opener/rare_text.hpp"
-#include "opener/resolver.hpp"
-#include "opener/tools.hpp"
-#include "policy/policy.hpp"
+#include "opener/base/sparse_string.hpp"
+#include "opener/request/background_work.hpp"
+#include "opener/request/decide.hpp"
+#include "opener/request/tools.hpp"
+#include "opener/resolve/execution_context.hpp"
+#include "opener/resolve/resolver.hpp"
+#include "policy/matching/policy.hpp"
 #include "proto/message.hpp"
 
 namespace fdbroker::opener {
 
-struct Work {
-    const Tools& tools;
+struct OperationContext {
+    const RequestServices& tools;
     const policy::Peer& peer;
     const GrantedRequest& granted;
-    const Place& place;
+    const ExecutionContext& place;
 
     const proto::Request& request() const noexcept { return granted.request; }
     std::uint32_t uid() const noexcept { return peer.identity().uid; }
@@ -33,7 +34,7 @@ struct Work {
 
 // Where links that were followed led.
 struct LedTo {
-    RareText path{};                     // empty: none was followed
+    SparseString path{};                 // empty: none was followed
     const policy::Rule* rule = nullptr;  // that decided about it; null: none
 };
 
@@ -41,7 +42,7 @@ struct LedTo {
 struct Stop {
     proto::Step step = proto::Step::none;
     int errno_value = 0;
-    RareText reason{};
+    SparseString reason{};
     LedTo led_to{};
 
     // Nothing has been done, and a helper has to do it.
@@ -51,8 +52,8 @@ struct Stop {
 // What an operation answers.
 struct Answer {
     std::optional<DeliverableFile> file{};
-    RareText payload{};
-    std::unique_ptr<LastingWork> lasting{};
+    SparseString payload{};
+    std::unique_ptr<BackgroundWork> lasting{};
     LedTo led_to{};
 };
 
@@ -75,9 +76,10 @@ inline std::unexpected<Stop> not_here() {
 Outcome outcome_of(const GrantedRequest& granted, Done<Answer> done);
 
 // resolve() and inspect() in one.
-Done<InspectedFile> open_inspected(const Work& work, const policy::Grant& grant, std::uint64_t flags);
+Done<InspectedFile> open_inspected(const OperationContext& work, const policy::Grant& grant,
+                                   std::uint64_t flags);
 // The same for the object that has the parent's name now.
-Done<InspectedFile> open_inspected_in(const Work& work, const policy::Grant& grant,
+Done<InspectedFile> open_inspected_in(const OperationContext& work, const policy::Grant& grant,
                                       const ResolvedParent& parent, std::uint64_t flags);
 
 }  // namespace fdbroker::opener

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "opener/operations/put.hpp"
 
 #include <fcntl.h>
@@ -26,12 +27,13 @@ using proto::UniqueFd;
 namespace {
 
 // How often something may take the name, or let it go, between the look at it and the rename.
-constexpr unsigned most_looks = 16;
+constexpr unsigned max_looks = 16;
 
 enum class Target : std::uint8_t { missing, replaceable };
 
 // What has the name now. Only a regular file that the rules let the peer write to is replaced.
-Done<Target> look_at_target(const Work& work, const policy::Grant& grant, const ResolvedParent& parent) {
+Done<Target> look_at_target(const OperationContext& work, const policy::Grant& grant,
+                            const ResolvedParent& parent) {
     const auto there = open_inspected_in(work, grant, parent, O_PATH);
     if (there) {
         const FileType type = there->status().type;
@@ -47,7 +49,8 @@ Done<Target> look_at_target(const Work& work, const policy::Grant& grant, const 
 }
 
 // The same before a commit, which may have been told not to replace anything.
-Done<Target> look_before_commit(const Work& work, const policy::Grant& grant, const ResolvedParent& parent) {
+Done<Target> look_before_commit(const OperationContext& work, const policy::Grant& grant,
+                                const ResolvedParent& parent) {
     auto target = look_at_target(work, grant, parent);
     if (target && *target == Target::replaceable && (work.request().flags & RENAME_NOREPLACE) != 0)
         return stop_at(Step::resolve, {EEXIST, "it is there already"});
@@ -55,7 +58,7 @@ Done<Target> look_before_commit(const Work& work, const policy::Grant& grant, co
 }
 
 // What is complete gets the name.
-Done<void> finish(const Work& work, const policy::Grant& grant, const ResolvedParent& parent,
+Done<void> finish(const OperationContext& work, const policy::Grant& grant, const ResolvedParent& parent,
                   Unfinished& complete) {
     for (unsigned looks = 1;; ++looks) {
         const auto there = look_before_commit(work, grant, parent);
@@ -63,7 +66,7 @@ Done<void> finish(const Work& work, const policy::Grant& grant, const ResolvedPa
         // What takes the name from now on nobody has looked at. What is there whoever may write to the directory can
         // exchange, and could have replaced himself.
         const auto done = *there == Target::missing ? complete.finish() : complete.finish_over();
-        if (done || *there != Target::missing || done.error().errno_value != EEXIST || looks == most_looks)
+        if (done || *there != Target::missing || done.error().errno_value != EEXIST || looks == max_looks)
             return done;
     }
 }
@@ -110,7 +113,7 @@ Done<UniqueFd> copy_unnamed(BorrowedFd file, const ResolvedParent& parent) {
     return copy;
 }
 
-class Put final : public LastingWork {
+class Put final : public BackgroundWork {
   public:
     Put(std::string path, UniqueFd file) : path_(std::move(path)), file_(std::move(file)) {}
 
@@ -119,14 +122,14 @@ class Put final : public LastingWork {
     bool done() const noexcept override { return done_; }
     int errno_value() const noexcept override { return 0; }
     void end() override {}
-    Outcome carry_out(const Tools& tools, const policy::Peer& peer, const GrantedRequest& granted,
-                      const Place& place) override {
-        const Work work{tools, peer, granted, place};
+    Outcome carry_out(const RequestServices& tools, const policy::Peer& peer, const GrantedRequest& granted,
+                      const ExecutionContext& place) override {
+        const OperationContext work{tools, peer, granted, place};
         return outcome_of(granted, carry_out(work));
     }
 
   private:
-    Done<Answer> carry_out(const Work& work) {
+    Done<Answer> carry_out(const OperationContext& work) {
         if (work.request().path != path_) return stop_at(Step::deliver, {ESTALE, "it was put elsewhere"});
         if (work.request().call == proto::Call::commit)
             return with_links(work, LastLink::follow,
@@ -135,7 +138,7 @@ class Put final : public LastingWork {
         return Answer{};
     }
 
-    Done<Answer> commit(const Work& work, const policy::Grant& grant) {
+    Done<Answer> commit(const OperationContext& work, const policy::Grant& grant) {
         const auto parent = parent_of_new(work, grant);
         if (!parent) return std::unexpected(parent.error());
         if (const auto target = look_before_commit(work, grant, *parent); !target)
@@ -181,7 +184,7 @@ class Put final : public LastingWork {
         return {};
     }
 
-    Done<Answer> finish_with_copy(const Work& work, const policy::Grant& grant,
+    Done<Answer> finish_with_copy(const OperationContext& work, const policy::Grant& grant,
                                   const ResolvedParent& parent) {
         const auto copy = copy_unnamed(file_.borrow(), parent);
         if (!copy) return std::unexpected(copy.error());
@@ -193,14 +196,14 @@ class Put final : public LastingWork {
     }
 
     // Nobody can write to `file` any more.
-    Done<Answer> finish_with(const Work& work, const policy::Grant& grant, const ResolvedParent& parent,
-                             BorrowedFd file, Unfinished& named) {
+    Done<Answer> finish_with(const OperationContext& work, const policy::Grant& grant,
+                             const ResolvedParent& parent, BorrowedFd file, Unfinished& named) {
         // What was written since it was synced before.
         if (auto synced = sync(file); !synced) return std::unexpected(synced.error());
         // From here on it is the opener's no longer, and not to be had again.
         done_ = true;
         const NewObject object = new_object(grant.rule(), work.peer, FileType::regular);
-        if (auto dressed = dress(file, object); !dressed) return std::unexpected(dressed.error());
+        if (auto dressed = apply_ownership(file, object); !dressed) return std::unexpected(dressed.error());
         if (auto finished = finish(work, grant, parent, named); !finished)
             return std::unexpected(finished.error());
         if (auto synced = sync_directory(parent); !synced) return std::unexpected(synced.error());
@@ -216,7 +219,7 @@ class Put final : public LastingWork {
 
 }  // namespace
 
-Done<Answer> begin_put(const Work& work, const policy::Grant& grant) {
+Done<Answer> begin_put(const OperationContext& work, const policy::Grant& grant) {
     if (!work.place.may_block()) return not_here();
     if (!work.place.may_last())
         return stop_at(Step::resolve, {EAGAIN, "too many files are being put or streamed"});
@@ -238,7 +241,7 @@ Done<Answer> begin_put(const Work& work, const policy::Grant& grant) {
                   .lasting = std::make_unique<Put>(std::string(work.request().path), std::move(*file))};
 }
 
-Done<Answer> no_such_put(const Work&, const policy::Grant&) {
+Done<Answer> no_such_put(const OperationContext&, const policy::Grant&) {
     return stop_at(Step::resolve, {ESTALE, "this session has no put of that number"});
 }
 

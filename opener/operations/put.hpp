@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // put, commit, discard: a file that replaces another whole, or not at all.
 //
 // The peer gets a descriptor of a file without a name, which it fills; the helper that made the file stays with it. Until
@@ -15,9 +16,9 @@
 namespace fdbroker::opener {
 
 // EOPNOTSUPP where the filesystem has no unnamed files.
-Done<Answer> begin_put(const Work& work, const policy::Grant& grant);
+Done<Answer> begin_put(const OperationContext& work, const policy::Grant& grant);
 
 // commit and discard where no put of this session has the number: ESTALE.
-Done<Answer> no_such_put(const Work& work, const policy::Grant& grant);
+Done<Answer> no_such_put(const OperationContext& work, const policy::Grant& grant);
 
 }  // namespace fdbroker::opener

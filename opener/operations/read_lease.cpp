@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "opener/operations/read_lease.hpp"
 
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Whether anybody can write to a file.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "opener/operations/rename.hpp"
 
 #include <fcntl.h>
@@ -5,7 +6,7 @@
 
 #include "opener/operations/links.hpp"
 #include "opener/operations/temporary.hpp"
-#include "policy/rename.hpp"
+#include "policy/matching/rename.hpp"
 
 namespace fdbroker::opener {
 
@@ -16,10 +17,10 @@ using proto::Step;
 namespace {
 
 // How often something may take the new name between the look at it and the rename.
-constexpr unsigned most_renames = 16;
+constexpr unsigned max_renames = 16;
 
 // What a rule's conditions keep from the peer at the old name they must not give it at the new one.
-std::optional<Obstacle> gains_by_conditions(const Work& work, const policy::RenameGrant& grant,
+std::optional<Obstacle> gains_by_conditions(const OperationContext& work, const policy::RenameGrant& grant,
                                             const ObjectStatus& object) {
     for (unsigned bit = 0; bit < policy::operation_count; ++bit) {
         const auto operation = static_cast<Operation>(bit);
@@ -34,7 +35,7 @@ std::optional<Obstacle> gains_by_conditions(const Work& work, const policy::Rena
     return std::nullopt;
 }
 
-std::optional<Obstacle> refuse_object(const Work& work, const policy::RenameGrant& grant,
+std::optional<Obstacle> refuse_object(const OperationContext& work, const policy::RenameGrant& grant,
                                       const ObjectStatus& object) {
     if (object.type == FileType::directory && !grant.directories)
         return Obstacle{EACCES,
@@ -46,7 +47,8 @@ std::optional<Obstacle> refuse_object(const Work& work, const policy::RenameGran
 
 // What the request would replace must be something that the peer may remove. What its rules do not let it remove is kept
 // by RENAME_NOREPLACE.
-Done<unsigned> flags_for(const Work& work, const policy::RenameGrant& grant, const ResolvedParent& to) {
+Done<unsigned> flags_for(const OperationContext& work, const policy::RenameGrant& grant,
+                         const ResolvedParent& to) {
     if (!grant.may_replace || (work.request().flags & RENAME_NOREPLACE) != 0)
         return unsigned{RENAME_NOREPLACE};
     const auto removal = work.tools.policy.decide(work.peer, {Operation::remove}, grant.to.path());
@@ -58,18 +60,18 @@ Done<unsigned> flags_for(const Work& work, const policy::RenameGrant& grant, con
     return 0U;
 }
 
-bool may_replace(const Work& work, const policy::RenameGrant& grant) {
+bool may_replace(const OperationContext& work, const policy::RenameGrant& grant) {
     return grant.may_replace && (work.request().flags & RENAME_NOREPLACE) == 0;
 }
 
-std::unexpected<Stop> new_name_is_taken(const Work& work, const policy::RenameGrant& grant) {
+std::unexpected<Stop> new_name_is_taken(const OperationContext& work, const policy::RenameGrant& grant) {
     if (grant.may_replace || (work.request().flags & RENAME_NOREPLACE) != 0)
         return call_failed(Step::deliver, EEXIST);
     return stop_at(Step::inspect, {EACCES, "no rule allows remove at its new name, which is taken"});
 }
 
 // Gives what was set aside its new name.
-Done<void> move(const Work& work, const policy::RenameGrant& grant, const ResolvedParent& from,
+Done<void> move(const OperationContext& work, const policy::RenameGrant& grant, const ResolvedParent& from,
                 SetAside& object, const ResolvedParent& to) {
     for (unsigned tries = 1;; ++tries) {
         const auto flags = flags_for(work, grant, to);
@@ -81,14 +83,14 @@ Done<void> move(const Work& work, const policy::RenameGrant& grant, const Resolv
             if (*flags != 0 || !exists(from.descriptor(), object.name())) object.release();
             return {};
         }
-        if (errno != EEXIST || *flags == 0 || tries == most_renames) return call_failed(Step::deliver);
+        if (errno != EEXIST || *flags == 0 || tries == max_renames) return call_failed(Step::deliver);
         if (!may_replace(work, grant)) return new_name_is_taken(work, grant);
     }
 }
 
 }  // namespace
 
-Done<Answer> rename_object(const Work& work) {
+Done<Answer> rename_object(const OperationContext& work) {
     if (!work.place.may_block()) return not_here();
     const policy::RenameGrant& grant = *work.granted.rename;
     const auto from = work.tools.resolver.resolve_parent(grant.from);

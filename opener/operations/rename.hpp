@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // rename: an object gets another name, and no rule more than it had.
 #pragma once
 
@@ -6,6 +7,6 @@
 namespace fdbroker::opener {
 
 // Does not follow links, of neither name; so there is no other grant than the request's two.
-Done<Answer> rename_object(const Work& work);
+Done<Answer> rename_object(const OperationContext& work);
 
 }  // namespace fdbroker::opener

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "opener/operations/snapshot.hpp"
 
 #include <fcntl.h>
@@ -16,7 +17,7 @@ using proto::UniqueFd;
 
 namespace {
 
-constexpr unsigned most_copies = 3;
+constexpr unsigned max_copies = 3;
 
 Done<UniqueFd> copy(BorrowedFd file, std::uint64_t most) {
     UniqueFd memory(::memfd_create("snapshot", MFD_CLOEXEC | MFD_ALLOW_SEALING));
@@ -41,7 +42,7 @@ Done<UniqueFd> copy(BorrowedFd file, std::uint64_t most) {
 
 Done<Answer> deliver_snapshot(const InspectedFile& file, const policy::Rule& rule) {
     const std::uint64_t most = rule.files.max_size.value_or(max_snapshot_size);
-    for (unsigned tries = 0; tries < most_copies; ++tries) {
+    for (unsigned tries = 0; tries < max_copies; ++tries) {
         const ReadLease lease(file.descriptor());
         if (lease.errno_value() == EAGAIN) continue;
         if (lease.errno_value() != 0)

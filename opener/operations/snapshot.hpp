@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // deliver: snapshot. A sealed copy in memory, which nobody can change, the owner of the file included.
 #pragma once
 
@@ -9,7 +10,7 @@ namespace fdbroker::opener {
 // the peer has closed it.
 inline constexpr std::uint64_t max_snapshot_size = std::uint64_t{16} << 20;
 
-// Told to a user who has had as many bytes of copies as `limits: snapshot_bytes_per_second` gives him (UserShare). It is the
+// Told to a user who has had as many bytes of copies as `limits: snapshot_bytes_per_second` gives him (UserQuota). It is the
 // broker that knows, once a copy is made: its size is that of the file at this time, and few are being made at once.
 inline constexpr const char* too_many_copies =
     "the user has had as many bytes of snapshots as there are for him now";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "opener/operations/stream.hpp"
 
 #include <fcntl.h>
@@ -8,7 +9,7 @@
 #include <span>
 #include <utility>
 
-#include "opener/outcome.hpp"
+#include "opener/request/outcome.hpp"
 
 namespace fdbroker::opener {
 
@@ -19,15 +20,16 @@ namespace {
 
 // pipe(7), /proc/sys/fs/pipe-max-size: what whoever is not privileged can make a pipe hold. All of it is moved at once: what
 // a peer has written in one piece of up to PIPE_BUF bytes, and the pipe has whole, is then one piece of one write(2).
-constexpr std::size_t most_moved_at_once = std::size_t{1} << 20;
+constexpr std::size_t max_moved_at_once = std::size_t{1} << 20;
 
-class Stream : public LastingWork {
+class Stream : public BackgroundWork {
   public:
     Stream(DeliverableFile file, UniqueFd pipe) : file_(std::move(file)), pipe_(std::move(pipe)) {}
 
     bool done() const noexcept override { return done_; }
     int errno_value() const noexcept override { return errno_value_; }
-    Outcome carry_out(const Tools&, const policy::Peer&, const GrantedRequest&, const Place&) override {
+    Outcome carry_out(const RequestServices&, const policy::Peer&, const GrantedRequest&,
+                      const ExecutionContext&) override {
         return refused(Step::parse, EINVAL, "no request is about a stream");
     }
 
@@ -44,7 +46,7 @@ class Stream : public LastingWork {
     DeliverableFile file_;
     UniqueFd pipe_;
     // Not cleared: what is never used takes no memory.
-    std::unique_ptr<std::byte[]> buffer_ = std::make_unique_for_overwrite<std::byte[]>(most_moved_at_once);
+    std::unique_ptr<std::byte[]> buffer_ = std::make_unique_for_overwrite<std::byte[]>(max_moved_at_once);
     bool done_ = false;
     int errno_value_ = 0;
 };
@@ -82,7 +84,7 @@ class ToFile final : public Stream {
     void go_on() override { move(); }
     void end() override {
         // Somebody who still writes does not make it go on for ever.
-        for (std::size_t moved = 0; !done() && moved < most_moved_at_once;) {
+        for (std::size_t moved = 0; !done() && moved < max_moved_at_once;) {
             const std::size_t now = move();
             if (now == 0) break;
             moved += now;
@@ -93,7 +95,7 @@ class ToFile final : public Stream {
   private:
     // Returns how many bytes were there.
     std::size_t move() {
-        const ssize_t size = ::read(pipe(), buffer(), most_moved_at_once);
+        const ssize_t size = ::read(pipe(), buffer(), max_moved_at_once);
         if (size < 0 && errno == EAGAIN) return 0;
         if (size <= 0) {
             finish(size == 0 ? 0 : errno);

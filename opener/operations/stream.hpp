@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // deliver: stream. The peer gets one end of a pipe, and a helper moves what goes through it: it has no descriptor of the
 // file, so that it can read only what comes next, and write only behind what is there.
 #pragma once

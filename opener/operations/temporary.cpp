@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "opener/operations/temporary.hpp"
 
 #include <dirent.h>

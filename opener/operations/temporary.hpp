@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Names for the time in which something is made or taken away. What a process that is killed leaves behind has one; what
 // was being made is swept when all but such leavings has gone from its directory.
 #pragma once

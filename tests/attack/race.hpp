@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Names that change what they lead to while the opener works on them: the scene, those who change it, and tables of what
 // may come of it. Each attack has a naive twin that looks first and acts then: it must be fooled, or the attack would
 // prove nothing.
@@ -59,7 +60,7 @@ struct Kept {
 //   kept/    what belongs to the peer may be changed; `hard` and `fifo` do not, nor may they go
 class Scene {
   public:
-    explicit Scene(TempDir::Place place = TempDir::Place::var_tmp);
+    explicit Scene(TempDir::ExecutionContext place = TempDir::ExecutionContext::var_tmp);
     std::string at(std::string_view name) const { return (directory_ / name).string(); }
     const TempDir& directory() const { return directory_; }
     std::string policy() const;

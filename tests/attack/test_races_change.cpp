@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What is changed, made and taken away while names change.
 #include <doctest/doctest.h>
 #include <fcntl.h>

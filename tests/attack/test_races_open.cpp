@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What is opened while its name changes.
 #include <doctest/doctest.h>
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Files that are put while the names they are for, and the directories of these, change.
 #include <doctest/doctest.h>
 #include <fcntl.h>
@@ -10,7 +11,7 @@
 #include <filesystem>
 #include <map>
 
-#include "opener/helpers/helper_limits.hpp"
+#include "opener/quota/helper_limits.hpp"
 #include "proto/payload.hpp"
 #include "tests/attack/race.hpp"
 #include "tests/support/child.hpp"
@@ -84,7 +85,7 @@ void note(Outcomes& outcomes, const char* call, const TestPeer::Answer& answer) 
 
 // As many as a user may have at once: put, filled, committed. Returns how many were begun.
 std::size_t put_some(TestPeer& peer, const std::string& path, Outcomes& outcomes) {
-    auto begun = peer.call_often({{.call = Call::put, .path = path}}, opener::most_lasting_helpers_of_user);
+    auto begun = peer.call_often({{.call = Call::put, .path = path}}, opener::max_lasting_helpers_of_user);
     std::vector<std::string> numbers;
     for (TestPeer::Answer& answer : begun) {
         note(outcomes, "put", answer);
@@ -116,7 +117,7 @@ std::size_t put_some(TestPeer& peer, const std::string& path, Outcomes& outcomes
 }
 
 void attack() {
-    Scene scene(TempDir::Place::run);
+    Scene scene(TempDir::ExecutionContext::run);
     scene.link_secret();
     const std::string file = scene.at("data/plain/file");
     struct stat secret{};

@@ -1,10 +1,11 @@
+// SPDX-License-Identifier: MIT
 // Any bytes as a policy file, included by itself as a fragment: the loader returns a policy or errors that have a
 // place and print.
 #include <cstdint>
 #include <cstdlib>
 #include <string>
 
-#include "policy/loader.hpp"
+#include "policy/language/loader.hpp"
 
 namespace {
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Decisions of the compiled policy against those of the reference. One line for each rule: `a` or `d`, a letter that
 // picks the operations, `+` or `-` (does the peer hold the role?), the pattern. The last line: a letter, the path.
 #include <cstdint>
@@ -5,7 +6,7 @@
 #include <iostream>
 #include <string>
 
-#include "policy/pattern.hpp"
+#include "policy/matching/pattern.hpp"
 #include "tests/support/policy_reference.hpp"
 
 namespace {
@@ -15,7 +16,7 @@ using enum policy::Operation;
 
 // The reference takes exponential time.
 constexpr std::size_t longest_line = 40;
-constexpr std::size_t most_lines = 12;
+constexpr std::size_t max_lines = 12;
 
 policy::OperationSet operations_of(char letter) {
     static const policy::OperationSet sets[] = {{read},
@@ -31,7 +32,7 @@ policy::OperationSet operations_of(char letter) {
 
 std::vector<std::string> lines_of(std::string_view text) {
     std::vector<std::string> lines;
-    while (!text.empty() && lines.size() < most_lines) {
+    while (!text.empty() && lines.size() < max_lines) {
         const std::size_t end = std::min(text.find('\n'), text.size());
         lines.emplace_back(text.substr(0, std::min(end, longest_line)));
         text.remove_prefix(std::min(end + 1, text.size()));

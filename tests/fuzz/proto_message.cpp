@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Whatever bytes come in: reading them touches nothing else, and what is read is written back to the same bytes.
 #include <array>
 #include <cstdint>

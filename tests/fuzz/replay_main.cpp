@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Runs a fuzz harness over the files of a corpus, without libFuzzer: replay-NAME DIRECTORY. An input that the
 // harness finds fault with ends the process by a signal, after its name was written.
 #include <cstdint>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "tests/integration/confinement_support.hpp"
 
 #include <doctest/doctest.h>

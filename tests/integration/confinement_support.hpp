@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // For tests from the inside of the confinement: attempts, what to keep open meanwhile, kernels that lack something.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "tests/integration/control_peer.hpp"
 
 #include <sys/socket.h>

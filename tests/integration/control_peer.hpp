@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A client of the control socket that may also say what openerctl never would.
 #pragma once
 

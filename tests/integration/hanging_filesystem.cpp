@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #define FUSE_USE_VERSION 34
 #include "tests/integration/hanging_filesystem.hpp"
 

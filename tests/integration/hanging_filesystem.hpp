@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A FUSE filesystem that hangs on demand: in the look-up of the file `lookup`, when `open` is opened, when a descriptor of
 // `flush` is closed. `fine` never hangs. All four hold the text "fine". Besides them there is the directory `directory`,
 // which is empty.
@@ -40,7 +41,7 @@ class HangingFilesystem {
 
 // A file that is at hand beside a directory to mount one on, and a policy that grants to read below both.
 struct HangingFixture {
-    TempDir directory{TempDir::Place::var_tmp, 0755};
+    TempDir directory{TempDir::ExecutionContext::var_tmp, 0755};
     std::string data = directory / "data";
     std::string hanging = data + "/hanging";
 

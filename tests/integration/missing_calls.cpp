@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "tests/integration/missing_calls.hpp"
 
 #include <memory>

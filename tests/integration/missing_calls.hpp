@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A kernel, or a container, that lacks something: faked by a filter that answers as such a kernel does.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "tests/integration/opener_support.hpp"
 
 #include <fcntl.h>
@@ -17,7 +18,7 @@
 #include <system_error>
 #include <utility>
 
-#include "opener/audit_ring.hpp"
+#include "opener/audit/audit_ring.hpp"
 #include "proto/address.hpp"
 #include "tests/support/descriptors.hpp"
 #include "tests/support/wait.hpp"

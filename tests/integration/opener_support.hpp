@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The real opener for the length of a test, and peers that talk to it without a client library, so that they may
 // also say what no library would.
 #pragma once

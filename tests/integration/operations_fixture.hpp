@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A directory with a rule for each kind of access, and an opener that serves it.
 #pragma once
 

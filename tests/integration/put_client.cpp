@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "tests/integration/put_client.hpp"
 
 #include <unistd.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A put by the C++ client library, whose headers have a struct of the name that is a namespace of the tests' own.
 #pragma once
 

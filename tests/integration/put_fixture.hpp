@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A directory to put files into, and the calls of a put.
 #pragma once
 

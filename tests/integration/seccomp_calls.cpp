@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "tests/integration/seccomp_calls.hpp"
 
 #include <doctest/doctest.h>

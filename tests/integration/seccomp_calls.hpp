@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // System calls, for tests of what a filter lets through.
 #pragma once
 

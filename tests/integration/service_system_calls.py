@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """The service's SystemCallFilter= allows every system call that an opener makes from its start to its end:
 service_system_calls.py SERVICE OPENER WORKER
 """

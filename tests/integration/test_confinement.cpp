@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // confine() as a whole, on this kernel and on ones that lack something.
 #include <doctest/doctest.h>
 #include <fcntl.h>

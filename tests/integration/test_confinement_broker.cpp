@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The broker of a real opener, made to try what code that has taken it over would: each call beside its twin in a
 // process of root's that nothing confines.
 #include <doctest/doctest.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Account, capabilities and limits: as the kernel tells of the process, and as the process finds out by trying.
 #include <doctest/doctest.h>
 #include <fcntl.h>
@@ -18,9 +19,9 @@
 #include <stdexcept>
 #include <string>
 
-#include "opener/accounts.hpp"
 #include "opener/confinement/privileges.hpp"
 #include "opener/confinement/unused_uid.hpp"
+#include "opener/identity/accounts.hpp"
 #include "tests/integration/confinement_support.hpp"
 #include "tests/support/child.hpp"
 #include "tests/support/descriptors.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The private root, alone and as part of the whole: what is there, what can be done to it, and what is not there.
 #include <doctest/doctest.h>
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The filter alone, on a process that is root with every capability: whatever fails here, fails because of it.
 #include <doctest/doctest.h>
 #include <fcntl.h>

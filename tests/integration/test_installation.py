@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """What `meson install` installs is whole and works from where it lies: test_installation.py MESON BUILD VERSION CC CXX"""
 
 import os

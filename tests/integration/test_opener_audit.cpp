@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The audit log of a real opener: full disks and pipes, rotation, the journal, brokers that die or were taken over.
 #include <doctest/doctest.h>
 #include <fcntl.h>
@@ -12,7 +13,7 @@
 #include <random>
 #include <sstream>
 
-#include "opener/audit_ring.hpp"
+#include "opener/audit/audit_ring.hpp"
 #include "tests/integration/served_data.hpp"
 #include "tests/support/child.hpp"
 #include "tests/support/verdict.hpp"

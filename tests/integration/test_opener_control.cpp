@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The control socket of a real opener: its commands, who may use it, and that it holds nobody up.
 #include <doctest/doctest.h>
 #include <unistd.h>
@@ -20,7 +21,7 @@ using nlohmann::json;
 namespace {
 
 struct Fixture {
-    TempDir directory{TempDir::Place::var_tmp};
+    TempDir directory{TempDir::ExecutionContext::var_tmp};
 
     Fixture() {
         make_directory(directory / "data");

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Directories that rules name and that become others while the opener serves: a new generation follows.
 #include <doctest/doctest.h>
 #include <sys/mount.h>
@@ -18,7 +19,7 @@ namespace {
 constexpr const char* followed = "a directory that rules name is another now";
 
 struct Fixture {
-    TempDir directory{TempDir::Place::var_tmp};
+    TempDir directory{TempDir::ExecutionContext::var_tmp};
     std::string data = (directory / "top/data").string();
     std::string policy =
         "version: 1\nrules:\n  - {name: data, allow: [read], paths: [\"" + data + "/**\"]}\n";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Generations that have handed over and live on until their helpers have done what was begun.
 #include <doctest/doctest.h>
 #include <sys/socket.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Generations of the broker: what clients notice of a reload, a crash and a stop.
 #include <doctest/doctest.h>
 #include <sys/socket.h>
@@ -24,7 +25,7 @@ using namespace fdbroker::test;
 namespace {
 
 struct Fixture {
-    TempDir directory{TempDir::Place::var_tmp};
+    TempDir directory{TempDir::ExecutionContext::var_tmp};
 
     Fixture() {
         make_directory(directory / "data");
@@ -54,7 +55,7 @@ class Load {
         }
     }
 
-    static constexpr std::size_t most_under_way() { return peer_count * messages_per_peer * 2; }
+    static constexpr std::size_t max_under_way() { return peer_count * messages_per_peer * 2; }
     std::size_t answered() const { return answered_; }
     std::size_t allowed(const std::string& name) const { return name == "a" ? allowed_[0] : allowed_[1]; }
     std::size_t unknown() const { return unknown_; }
@@ -343,12 +344,12 @@ TEST_CASE("generations: brokers killed at random moments under load lose no conn
         ::kill(opener.broker(), SIGKILL);
         const std::size_t then = load.answered();
         // More than what was under way, so that the next one has answered, too.
-        load.run([&] { return load.answered() > then + 4 * load.most_under_way(); });
+        load.run([&] { return load.answered() > then + 4 * load.max_under_way(); });
     }
     load.finish();
     CHECK(load.decided_by_neither() == 0);
     CHECK(load.allowed("b") == 0);
-    CHECK(load.unknown() <= 10 * load.most_under_way());
+    CHECK(load.unknown() <= 10 * load.max_under_way());
     // What was just being sent, of one session.
     CHECK(load.repeated() <= 10 * 2 * Load::messages_per_peer);
     CHECK(opener.stop() == 0);
@@ -369,7 +370,7 @@ TEST_CASE("generations: reloads under load answer every request once, by one pol
         std::filesystem::rename(fixture.directory / "next.yaml", opener.policy());
         opener.process().signal(SIGHUP);
         const std::size_t before = load.allowed(next);
-        load.run([&] { return load.allowed(next) > before + load.most_under_way(); });
+        load.run([&] { return load.allowed(next) > before + load.max_under_way(); });
     }
     load.finish();
     CHECK(load.decided_by_neither() == 0);

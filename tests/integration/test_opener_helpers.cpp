@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What the broker's loop does not do itself: it must hurt nobody but whoever asks for it.
 #include <doctest/doctest.h>
 #include <fcntl.h>

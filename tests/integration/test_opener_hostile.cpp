@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What hostile peers, hostile users of the machine, a broker that was taken over and a careless start cannot do to an
 // opener.
 #include <doctest/doctest.h>
@@ -19,8 +20,8 @@
 #include <span>
 #include <sstream>
 
-#include "opener/journal.hpp"
-#include "opener/link.hpp"
+#include "opener/link/inflight_log.hpp"
+#include "opener/link/link.hpp"
 #include "proto/address.hpp"
 #include "tests/integration/served_data.hpp"
 #include "tests/support/descriptors.hpp"
@@ -78,7 +79,7 @@ bool is_roots(pid_t pid) {
 // Of the shared memory of a process that is as large as a journal.
 std::uint64_t find_journal(pid_t pid) {
     const std::size_t page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
-    const std::size_t size = (opener::Journal::memory_size + page - 1) / page * page;
+    const std::size_t size = (opener::InflightLog::memory_size + page - 1) / page * page;
     std::istringstream maps(read_file("/proc/" + std::to_string(pid) + "/maps"));
     std::uint64_t newest = 0;
     for (std::string line; std::getline(maps, line);) {
@@ -241,9 +242,9 @@ TEST_CASE("hostile: a journal that claims too much is no way from one broker int
     const auto session = opener.wait_for_event("request", 2)[1]["session"].get<std::uint64_t>();
     const pid_t broker = opener.broker();
     stop_process(broker);
-    std::vector<opener::JournalEntry> entries(opener::Journal::entry_count);
+    std::vector<opener::InflightEntry> entries(opener::InflightLog::entry_count);
     std::uint32_t id = 1000;
-    for (opener::JournalEntry& entry : entries) {
+    for (opener::InflightEntry& entry : entries) {
         entry.token = session;
         entry.count = 0xffffffff;
         std::ranges::generate(entry.ids, [&] { return id++; });

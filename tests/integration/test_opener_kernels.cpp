@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The opener on kernels and in containers that lack something, faked by a filter (missing_calls.hpp).
 #include <doctest/doctest.h>
 #include <sched.h>
@@ -21,7 +22,7 @@ namespace {
 constexpr int so_peerpidfd = 77, so_passrights = 83;
 
 struct Fixture {
-    TempDir directory{TempDir::Place::var_tmp};
+    TempDir directory{TempDir::ExecutionContext::var_tmp};
     std::string file = directory / "data/secret";
     std::string policy = "version: 1\nrules:\n  - name: data\n    allow: [read]\n    paths: [\"" +
                          (directory / "data").string() + "/**\"]\n";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What one peer or one user can take from the others: turns, requests a second, room in the log.
 #include <doctest/doctest.h>
 #include <fcntl.h>
@@ -12,7 +13,7 @@
 #include <set>
 #include <sstream>
 
-#include "opener/helpers/helper_limits.hpp"
+#include "opener/quota/helper_limits.hpp"
 #include "tests/integration/control_peer.hpp"
 #include "tests/integration/missing_calls.hpp"
 #include "tests/integration/served_data.hpp"
@@ -290,7 +291,7 @@ TEST_CASE("limits: a flood of connections leaves nothing behind, and others are 
     const Deadline deadline = in_good_time();
     // What is in the kernel's cache may be out of reach for a moment, and the helper that then reads it is kept.
     while (DescriptorTable::of(opener.process().pid()).count() > of_supervisor.count() ||
-           DescriptorTable::of(opener.broker()).count() > of_broker.count() + opener::most_idle_helpers)
+           DescriptorTable::of(opener.broker()).count() > of_broker.count() + opener::max_idle_helpers)
         REQUIRE(std::chrono::steady_clock::now() < deadline);
     const auto records = opener.wait_for_event("session-end", 1);
     std::set<std::uint64_t> begun, ended;

@@ -1,9 +1,10 @@
+// SPDX-License-Identifier: MIT
 // Where the broker runs: beside the one peer that asks and waits, and wherever the system wants as soon as it is not
 // alone.
 #include <doctest/doctest.h>
 #include <sched.h>
 
-#include "opener/placement.hpp"
+#include "opener/broker/cpu_affinity.hpp"
 #include "tests/integration/opener_support.hpp"
 #include "tests/support/verdict.hpp"
 
@@ -37,7 +38,7 @@ void ask_from(TestPeer& peer, std::uint16_t cpu, unsigned times, unsigned togeth
 }
 
 // More than enough to settle, whatever the broker took for pipelining before.
-constexpr unsigned often = 4 * opener::Placement::settled_after;
+constexpr unsigned often = 4 * opener::CpuAffinity::settled_after;
 
 }  // namespace
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // put and commit through a real opener: what is replaced, whole or not at all, and what is not.
 #include <doctest/doctest.h>
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A put of the C++ client library, through a real opener.
 #include <doctest/doctest.h>
 #include <fcntl.h>

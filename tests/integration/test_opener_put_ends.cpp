@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Puts through a real opener to their ends, whoever dies before, and on record.
 #include <doctest/doctest.h>
 #include <unistd.h>
@@ -6,7 +7,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "opener/helpers/helper_limits.hpp"
+#include "opener/quota/helper_limits.hpp"
 #include "tests/integration/put_fixture.hpp"
 #include "tests/support/child.hpp"
 #include "tests/support/deadline.hpp"
@@ -34,9 +35,9 @@ TEST_CASE("put: nothing is left of one that is discarded, or whose session ends"
         std::size_t begun = 0;
         const Deadline deadline = in_good_time();
         // The helpers of the session before may take a moment to end.
-        while (begun < opener::most_lasting_helpers_of_user && milliseconds_until(deadline) > 0)
+        while (begun < opener::max_lasting_helpers_of_user && milliseconds_until(deadline) > 0)
             begun += begin_put(other, path).answer.status == 0 ? 1U : 0U;
-        CHECK(begun == opener::most_lasting_helpers_of_user);
+        CHECK(begun == opener::max_lasting_helpers_of_user);
         CHECK(begin_put(other, path).answer.status == EAGAIN);
     }
     CHECK(fixture.content("put/file") == "old");
@@ -113,7 +114,7 @@ TEST_CASE("put: another policy knows nothing of what was begun under the one bef
 
 TEST_CASE("put: an opener that is not root's replaces that user's files") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root, to become somebody else");
-    const TempDir directory(TempDir::Place::var_tmp);
+    const TempDir directory(TempDir::ExecutionContext::var_tmp);
     REQUIRE(::chown(directory.path().c_str(), some_user, some_user) == 0);
     write_file(directory / "mine", "old", {.mode = 0600, .uid = some_user, .gid = some_user});
     run_as(some_user, [&] {

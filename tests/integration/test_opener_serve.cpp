@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What peers of several users get from a real opener, and what they cannot do to each other.
 #include <doctest/doctest.h>
 #include <fcntl.h>
@@ -25,7 +26,7 @@ namespace {
 
 // A directory of root's files that nobody else may open, and rules over them.
 struct Fixture {
-    TempDir directory{TempDir::Place::var_tmp};
+    TempDir directory{TempDir::ExecutionContext::var_tmp};
     std::string data = (directory / "data").string();
     std::string policy = fill(R"(version: 1
 roles:

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // deliver: stream through a real opener: what goes through, and what nobody can do with it.
 #include <doctest/doctest.h>
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // deliver: stream through a real opener: when it ends, of itself and at the hands of others, and what is lost then.
 #include <doctest/doctest.h>
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What systemd and the opener have to say to each other: sockets passed, readiness, the watchdog.
 #include <doctest/doctest.h>
 #include <poll.h>
@@ -8,7 +9,7 @@
 #include <chrono>
 #include <csignal>
 
-#include "opener/config.hpp"
+#include "opener/base/build_config.hpp"
 #include "proto/address.hpp"
 #include "tests/integration/control_peer.hpp"
 #include "tests/integration/opener_support.hpp"
@@ -21,7 +22,7 @@ using namespace fdbroker::test;
 namespace {
 
 struct Fixture {
-    TempDir directory{TempDir::Place::var_tmp};
+    TempDir directory{TempDir::ExecutionContext::var_tmp};
     std::string file = directory / "data/secret";
 
     explicit Fixture(const std::string& role = "") {

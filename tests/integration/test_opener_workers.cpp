@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Workers that the opener starts (--workers): their sockets, their ends, the opener's end.
 #include <doctest/doctest.h>
 #include <sys/socket.h>
@@ -21,7 +22,7 @@ namespace {
 // Workers named `crew` may read a file, nobody else. Each is a shell; with the descriptor that it got it reads the file
 // by the real client and writes what came into out/, a directory for everyone.
 struct Fixture {
-    TempDir directory{TempDir::Place::var_tmp};
+    TempDir directory{TempDir::ExecutionContext::var_tmp};
     std::string file = (directory / "data/file").string();
     std::string out = (directory / "out").string();
     std::string policy =

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // `openerctl policy explain`: the decision with its reasons, and as root what is on disk.
 #include <doctest/doctest.h>
 #include <fcntl.h>

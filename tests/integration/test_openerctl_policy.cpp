@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // `openerctl policy check` and `policy test`, and what all of openerctl's commands have in common.
 #include <doctest/doctest.h>
 

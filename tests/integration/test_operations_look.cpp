@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What looks through a real opener, links that are followed, and attributes.
 #include <dirent.h>
 #include <doctest/doctest.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Names that are made, changed and removed through a real opener.
 #include <doctest/doctest.h>
 #include <fcntl.h>

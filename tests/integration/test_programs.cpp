@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What the three programs have in common.
 #include <doctest/doctest.h>
 #include <fmt/format.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Two promises that only the system calls themselves can show, read with strace(1).
 #include <doctest/doctest.h>
 #include <unistd.h>
@@ -16,7 +17,7 @@ using namespace fdbroker::test;
 namespace {
 
 struct Fixture {
-    TempDir directory{TempDir::Place::var_tmp, 0755};
+    TempDir directory{TempDir::ExecutionContext::var_tmp, 0755};
     std::string data = directory / "data";
 
     Fixture() {

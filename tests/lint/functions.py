@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """The manual page and the version script name the functions of the header: functions.py HEADER PAGE MAP"""
 
 import pathlib

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT
 # A manual page and its program's --help name the same long options, and the page names each command: options.sh PAGE
 # PROGRAM
 #

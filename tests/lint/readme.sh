@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT
 # The policy that README.md explains is one that the opener takes: readme.sh README OPENER
 set -eu
 readme=$1 opener=$2

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Tests of includes.py: each rule catches its breach."""
 
 import pathlib
@@ -14,8 +15,8 @@ def violations(module, text, name="file.cpp"):
 class Includes(unittest.TestCase):
     def test_what_is_allowed_passes(self):
         for module, text in (
-            ("policy", '#include "policy/policy.hpp"\n#include <string>\n'),
-            ("opener", '#include "proto/message.hpp"\n#include "policy/policy.hpp"\n'),
+            ("policy", '#include "policy/matching/policy.hpp"\n#include <string>\n'),
+            ("opener", '#include "proto/message.hpp"\n#include "policy/matching/policy.hpp"\n'),
             ("worker", '#include "proto/message.hpp"\n#include "worker/client/fdbroker.h"\n'),
             ("tests", '#include "tests/support/files.hpp"\n#include <fdbroker.h>\n'),
         ):
@@ -39,13 +40,29 @@ class Includes(unittest.TestCase):
                     [f'{module}/file.cpp: "{target}/x.hpp": {module} does not know {target}'],
                 )
 
+    def test_a_room_knows_only_the_rooms_below_it(self):
+        for module, room, include, found in (
+            ("opener", "broker", "opener/audit/audit_log.hpp", 0),
+            ("opener", "broker", "opener/broker/session.hpp", 0),
+            ("opener", "audit", "opener/broker/session.hpp", 1),
+            ("opener", "base", "opener/config/options.hpp", 1),
+            ("opener", "attic", "opener/base/log_stderr.hpp", 1),
+            ("opener", "broker", "opener/attic/file.hpp", 1),
+            ("opener", "broker", "opener/file.hpp", 1),
+            ("policy", "lint", "policy/matching/policy.hpp", 0),
+            ("policy", "matching", "policy/language/loader.hpp", 1),
+        ):
+            with self.subTest(f"{module}/{room} -> {include}"):
+                text = f'#include "{include}"'
+                self.assertEqual(len(violations(module, text, f"{room}/file.cpp")), found)
+
     def test_an_include_without_its_module_is_found(self):
         self.assertEqual(len(violations("proto", '#include "message.hpp"')), 1)
         self.assertEqual(len(violations("proto", "#include <proto/message.hpp>")), 1)
 
     def test_yaml_cpp_stays_in_its_file(self):
         text = "#include <yaml-cpp/yaml.h>"
-        self.assertEqual(violations("policy", text, "document.cpp"), [])
+        self.assertEqual(violations("policy", text, "language/document.cpp"), [])
         self.assertEqual(len(violations("policy", text, "policy.cpp")), 1)
         self.assertEqual(len(violations("opener", text)), 1)
 

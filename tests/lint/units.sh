@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT
 # The systemd units are understood, and the service exposes at most 3.0 of 10: units.sh SERVICE SOCKET...
 set -eu
 service=$1

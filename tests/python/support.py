@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What the tests of the Python module share: a real opener, and a peer that answers as it is told."""
 
 import os

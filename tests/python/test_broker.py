@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The Python module against a real opener, with real files; and against a scripted one for what that must see and say."""
 
 import asyncio

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The programs of worker/examples, each with real files through a real opener."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """docs/guide-worker.md, word for word, as a new user would type it: in a mount namespace with a /run and a /srv of its own.
 
 A block after "Save as `NAME`:" becomes that file; all blocks of shell run one after the other in one shell; a block

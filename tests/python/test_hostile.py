@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The Python module against a broker that is broken or means ill, and against programs that use it otherwise than they should."""
 
 import asyncio

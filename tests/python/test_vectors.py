@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The Python module reads and writes the messages of tests/data/vectors: PROTOCOL.md has two implementations that agree."""
 
 import json

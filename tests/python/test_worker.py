@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The commands of `worker` through a real opener, as an unprivileged user."""
 
 import os

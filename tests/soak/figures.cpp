@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "tests/soak/figures.hpp"
 
 #include <fmt/format.h>

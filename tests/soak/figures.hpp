@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // How much an opener holds, at one moment and over time.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "tests/soak/scene.hpp"
 
 #include <fcntl.h>
@@ -28,14 +29,14 @@ constexpr std::size_t requests_per_message = 12;
 
 }  // namespace
 
-Place::Place() {
+ExecutionContext::ExecutionContext() {
     make_directory(data);
     for (const char* name : {"/hanging", "/held", "/made", "/copied"}) make_directory(data + name);
     for (int i = 0; i < 10; ++i) write_file(data + "/file" + std::to_string(i), "content", {.mode = 0600});
     write_file(data + "/copied/file", "content", {.mode = 0600});
 }
 
-std::string Place::policy() const {
+std::string ExecutionContext::policy() const {
     const auto below = [this](const char* name) { return "paths: [\"" + data + name + "\"]"; };
     return "version: 1\nrules:\n"
            "  - {name: made, allow: [manage, stat], create: {mode: \"0600\"}, " +

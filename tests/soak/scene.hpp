@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // An opener and those who use it, of every sort, over and over: peers that stay and such that come and go, some of which
 // behave; requests of every kind, some refused, some that only a helper can carry out, some whose filesystem hangs; the
 // control socket; reloads; a broker that dies now and then.
@@ -18,11 +19,11 @@
 namespace fdbroker::soak {
 
 // Where the files are; the opener serves no other.
-struct Place {
-    test::TempDir directory{test::TempDir::Place::var_tmp, 0755};
+struct ExecutionContext {
+    test::TempDir directory{test::TempDir::ExecutionContext::var_tmp, 0755};
     std::string data = (directory / "data").string();
 
-    Place();
+    ExecutionContext();
     std::string policy() const;
     std::filesystem::path control() const { return directory / "control.sock"; }
 };
@@ -72,7 +73,7 @@ class Scene {
     void rest();
 
     Generations generations_;
-    Place place_{};
+    ExecutionContext place_{};
     test::HangingFilesystem filesystem_{place_.data + "/hanging"};
     test::RunningOpener opener_{place_.directory, place_.policy()};
     std::vector<test::TestPeer> peers_{};

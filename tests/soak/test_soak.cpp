@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // An opener that runs for long under load of every sort holds no more in the end than it did at first.
 #include <doctest/doctest.h>
 #include <fmt/format.h>
@@ -28,7 +29,7 @@ std::chrono::seconds soak_length() {
     return std::chrono::seconds(wished == nullptr ? 60 : std::strtol(wished, nullptr, 10));
 }
 
-void say(const char* name, const Tally& tally, const std::vector<Figures>& figures) {
+void log_stderr(const char* name, const Tally& tally, const std::vector<Figures>& figures) {
     std::cout << fmt::format(
         "{}: {} rounds; requests: {} done ({} by helpers), {} refused, {} failed, {} timed out; {} visitors, "
         "{} "
@@ -72,8 +73,8 @@ TEST_CASE("soak: memory and descriptors stay what they were, with one generation
                 of_one.push_back(one.figures());
                 of_many.push_back(many.figures());
             }
-            say("one generation", one.tally(), of_one);
-            say("many generations", many.tally(), of_many);
+            log_stderr("one generation", one.tally(), of_one);
+            log_stderr("many generations", many.tally(), of_many);
             check(one.tally(), of_one);
             check(many.tally(), of_many);
             CHECK(many.tally().reloads > 0);

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "tests/support/child.hpp"
 
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Code of a test that must run as somebody else, or with something of the system changed, runs in a forked
 // child; what it throws and the doctest assertions that fail in it come back as an exception of the parent
 // (std::runtime_error).

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // How long a test waits for an event before it gives up. A deadline ends a test that hangs; it is never a
 // measure of speed.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The open descriptors of a process, to be compared before and after.
 #pragma once
 

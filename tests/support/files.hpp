@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Directories and files for tests. Whatever fails is an exception (std::system_error).
 #pragma once
 
@@ -13,10 +14,13 @@ namespace fdbroker::test {
 // there, else below /var/tmp. Its path is short enough for a socket's in it.
 class TempDir {
   public:
-    enum class Place { run, var_tmp };  // /run is most often a tmpfs, /var/tmp lies on a disk's filesystem
+    enum class ExecutionContext {
+        run,
+        var_tmp
+    };  // /run is most often a tmpfs, /var/tmp lies on a disk's filesystem
 
     explicit TempDir(mode_t mode = 0755);
-    explicit TempDir(Place place, mode_t mode = 0755);
+    explicit TempDir(ExecutionContext place, mode_t mode = 0755);
     TempDir(const TempDir&) = delete;
     TempDir& operator=(const TempDir&) = delete;
     ~TempDir();

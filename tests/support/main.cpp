@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The main function of every doctest executable.
 //
 // Adds to doctest's own output one line per skipped test case, "skipped: NAME: why", and at the end

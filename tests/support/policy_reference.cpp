@@ -1,8 +1,9 @@
+// SPDX-License-Identifier: MIT
 #include "tests/support/policy_reference.hpp"
 
 #include <fmt/format.h>
 
-#include "policy/compile.hpp"
+#include "policy/language/compile.hpp"
 
 namespace fdbroker::test {
 namespace {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The policy language's decisions once more, as plainly as they can be written: every rule is tried against every
 // path by recursion over the text of its pattern. Slow (exponential in the worst case), for comparison only.
 #pragma once
@@ -9,7 +10,7 @@
 #include <string_view>
 #include <vector>
 
-#include "policy/policy.hpp"
+#include "policy/matching/policy.hpp"
 
 namespace fdbroker::test {
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Real programs, started without a shell, as whatever user a test needs.
 #pragma once
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Adds up a run of `meson test`: summary.py TESTLOG...
 
 A doctest program counts by its test cases, of which its last line tells ("test cases: N passed, N failed,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A terminal whose other end tells whether it was ever opened: it hangs up when the last that had it open closes it.
 #pragma once
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Tests of summary.py. Its counts decide whether a run was good."""
 
 import contextlib

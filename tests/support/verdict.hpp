@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What the shared main of the tests knows beyond doctest: test cases that were skipped, with the reason, and how
 // many assertions have failed.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Waiting for events. Everything here blocks until the event or the deadline; what has not come by then is an
 // exception (std::runtime_error) that names it.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What the tests of policy/ share: accounts that exist everywhere, and short ways to a policy and a decision.
 #pragma once
 
@@ -8,9 +9,9 @@
 #include <string_view>
 #include <vector>
 
-#include "policy/accounts.hpp"
-#include "policy/loader.hpp"
-#include "policy/policy.hpp"
+#include "policy/language/loader.hpp"
+#include "policy/matching/accounts.hpp"
+#include "policy/matching/policy.hpp"
 
 template <>
 struct doctest::StringMaker<std::vector<std::string>> {

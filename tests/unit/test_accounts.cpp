@@ -1,8 +1,9 @@
+// SPDX-License-Identifier: MIT
 #include <doctest/doctest.h>
 
 #include <algorithm>
 
-#include "opener/accounts.hpp"
+#include "opener/identity/accounts.hpp"
 #include "tests/support/descriptors.hpp"
 
 namespace fdbroker::test {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A broker for the client's tests: a thread at the other end of a socket that does what the test tells it to, with the
 // real codec or with bare bytes.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /* libfdbroker from C11: the header compiles as C, and a file travels through the library into a C program. The broker
  * is a child that sends the bytes of its answers. */
 #define _GNU_SOURCE /* struct statx, AT_REMOVEDIR */

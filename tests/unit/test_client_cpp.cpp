@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // fdbroker.hpp as a program uses it: by the installed headers and the shared library alone, against the library's fake.
 #include <fcntl.h>
 #include <poll.h>

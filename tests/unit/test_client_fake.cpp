@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The broker inside the process, with which programs test themselves; and with it every call of the library from end to
 // end.
 #include <doctest/doctest.h>

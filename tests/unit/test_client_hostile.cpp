@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A broker that means ill, or is broken: what it sends and withholds never holds a client up beyond its timeout, never
 // leaves a descriptor behind, and is never taken for an answer.
 #include <doctest/doctest.h>

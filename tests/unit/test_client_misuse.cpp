@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Programs that use the library otherwise than they should: every mistake is an errno with a reason.
 #include <doctest/doctest.h>
 #include <fcntl.h>

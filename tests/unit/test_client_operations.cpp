@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The calls beside open: what goes over the wire, and what comes of the answer.
 #include <doctest/doctest.h>
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Requests that are submitted and completed, for event loops.
 #include <doctest/doctest.h>
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The program `worker` against a broker that does what the test tells it to.
 #include <doctest/doctest.h>
 #include <fcntl.h>

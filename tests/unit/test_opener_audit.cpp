@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -7,9 +8,9 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "opener/audit_record.hpp"
-#include "opener/audit_ring.hpp"
-#include "opener/audit_trail.hpp"
+#include "opener/audit/audit_record.hpp"
+#include "opener/audit/audit_ring.hpp"
+#include "opener/audit/audit_trail.hpp"
 #include "tests/support/descriptors.hpp"
 
 using namespace fdbroker;
@@ -213,7 +214,7 @@ TEST_CASE("audit trail: of a generation that finishes, as many records are made 
     auto ring = AuditRing::create();
     REQUIRE(ring);
     AuditTrail trail(&*ring, 3, "");
-    UserShare share(policy::Limits{});
+    UserQuota share(policy::Limits{});
     SessionAudit session(1, R"("peer":{})", share);
     ring->continue_at(10);
     trail.continue_with(2);
@@ -231,7 +232,7 @@ TEST_CASE("audit trail: of grants that leave together all are on record, or none
     auto ring = AuditRing::create();
     REQUIRE(ring);
     AuditTrail trail(&*ring, 3, "");
-    UserShare share(policy::Limits{});
+    UserQuota share(policy::Limits{});
     SessionAudit session(1, R"("peer":{})", share);
     const std::string path(2000, 'a');
     std::vector<DecisionRecord> grants{{.request = 1, .path = path}, {.request = 2, .path = path}};
@@ -293,7 +294,7 @@ TEST_CASE("audit trail: only what the policy wants is recorded, and an unrecorde
     auto ring = AuditRing::create();
     REQUIRE(ring);
     AuditTrail trail(&*ring, 3, "");
-    UserShare share(policy::Limits{});
+    UserQuota share(policy::Limits{});
     SessionAudit session(1, R"("peer":{})", share);
     const DecisionRecord allowed{};
     const DecisionRecord refused{.errno_value = EACCES};

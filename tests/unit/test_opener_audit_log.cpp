@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The supervisor's side of the audit log: what it takes from a generation, and what becomes of it in a file or a stream.
 #include <doctest/doctest.h>
 #include <fcntl.h>
@@ -11,10 +12,10 @@
 #include <string>
 #include <vector>
 
-#include "opener/audit_log.hpp"
-#include "opener/audit_record.hpp"
-#include "opener/audit_sink.hpp"
-#include "opener/audit_trail.hpp"
+#include "opener/audit/audit_log.hpp"
+#include "opener/audit/audit_record.hpp"
+#include "opener/audit/audit_sink.hpp"
+#include "opener/audit/audit_trail.hpp"
 #include "tests/support/child.hpp"
 #include "tests/support/descriptors.hpp"
 #include "tests/support/files.hpp"
@@ -28,7 +29,7 @@ using nlohmann::json;
 namespace {
 
 struct Fixture {
-    TempDir directory{TempDir::Place::var_tmp};
+    TempDir directory{TempDir::ExecutionContext::var_tmp};
     std::string file = directory / "audit.jsonl";
 
     AuditLog log() const {
@@ -167,9 +168,9 @@ TEST_CASE("audit log: no generation is given more late numbers than may come of 
     AuditRing one = make_ring(), two = make_ring();
     AuditLog log = fixture.log();
     log.begin(1, &one);
-    CHECK(log.hand_over(1'000'000'000) == AuditLog::most_late_records);
+    CHECK(log.hand_over(1'000'000'000) == AuditLog::max_late_records);
     log.begin(2, &two);
-    CHECK(two.next_sequence() == AuditLog::most_late_records + 2);
+    CHECK(two.next_sequence() == AuditLog::max_late_records + 2);
 }
 
 TEST_CASE("audit log: what is no record of this generation, or no record at all, is told and thrown away") {
@@ -214,7 +215,7 @@ TEST_CASE("audit log: a full disk stops grants, loses no record and leaves whole
         AuditLog log = fixture.log();
         log.begin(1, &ring);
         AuditTrail trail(&ring, 1, "");
-        UserShare share(policy::Limits{});
+        UserQuota share(policy::Limits{});
         SessionAudit session(1, R"("peer":{})", share);
         const auto granted = [&] {
             return trail.decision(session, {.path = "/some/file"}, AuditTrail::Clock::now());

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The control socket's language, and the counters in words.
 #include <doctest/doctest.h>
 #include <sys/socket.h>
@@ -13,7 +14,7 @@
 #include "opener/control/client.hpp"
 #include "opener/control/line.hpp"
 #include "opener/control/metrics_report.hpp"
-#include "opener/metrics.hpp"
+#include "opener/metrics/metrics.hpp"
 
 using namespace fdbroker;
 using namespace fdbroker::opener;
@@ -219,12 +220,12 @@ TEST_CASE("metrics: neither many rules nor many kinds of requests make the repor
         if (i % 10 == 0) metrics.count(request(read_only, &all[i]));
     }
     const auto values = scrape(to_prometheus(metrics, {}));
-    CHECK(values.size() < 2 * most_rules_reported + 2000);
+    CHECK(values.size() < 2 * max_rules_reported + 2000);
     CHECK(values.contains("fdbroker_rule_requests_total{rule=\"rule-4990\",decision=\"deny\"}"));
     CHECK(values.at("fdbroker_rule_requests_total{rule=\"\",decision=\"\"}") != "0");
     const auto report = to_json(metrics, {});
-    CHECK(report["rules"].size() == most_rules_reported);
-    CHECK(report["requests"].size() <= Metrics::most_operation_sets + 1);
+    CHECK(report["rules"].size() == max_rules_reported);
+    CHECK(report["requests"].size() <= Metrics::max_operation_sets + 1);
     std::uint64_t requests = report["other_rules"]["requests"];
     for (const auto& rule : report["rules"]) requests += rule["requests"].get<std::uint64_t>();
     CHECK(requests == 5500);
@@ -279,7 +280,7 @@ TEST_CASE("control: what a watcher has no room for is lost in whole lines, and i
         client.stream(line);
         client.flush();
     }
-    CHECK(client.backlog() <= ControlClient::most_backlog);
+    CHECK(client.backlog() <= ControlClient::max_backlog);
     std::string text(1 << 20, '\0');
     std::string received;
     for (;;) {

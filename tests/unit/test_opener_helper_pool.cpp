@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The broker's end of helpers.
 #include <doctest/doctest.h>
 
@@ -52,22 +53,22 @@ TEST_CASE(
     "helper pool: who has as many lasting helpers as a user may have gets no further one until one ends") {
     PoolFixture fixture;
     std::vector<FakeHelper*> lasting;
-    for (std::size_t i = 0; i < most_lasting_helpers_of_user; ++i) lasting.push_back(fixture.begin(1).second);
+    for (std::size_t i = 0; i < max_lasting_helpers_of_user; ++i) lasting.push_back(fixture.begin(1).second);
     const std::uint64_t refused = fixture.submit(1);
     const auto [helper, may_last] = fixture.given(refused);
     CHECK_FALSE(may_last);
     fixture.report(*helper, refused, EAGAIN);
-    fixture.say(*helper, write_sent({.job = refused}));
-    fixture.say(*helper, write_idle());
+    fixture.log_stderr(*helper, write_sent({.job = refused}));
+    fixture.log_stderr(*helper, write_idle());
     fixture.begin(2);
     fixture.end(*lasting.front());
     fixture.begin(1);
-    CHECK(fixture.pool->lasting() == most_lasting_helpers_of_user + 1);
+    CHECK(fixture.pool->lasting() == max_lasting_helpers_of_user + 1);
 }
 
 TEST_CASE("helper pool: a task that may yet last has its place kept, and only as long as it is not done") {
     PoolFixture fixture;
-    for (std::size_t i = 0; i + 1 < most_lasting_helpers_of_user; ++i) fixture.begin(1);
+    for (std::size_t i = 0; i + 1 < max_lasting_helpers_of_user; ++i) fixture.begin(1);
     const std::uint64_t last = fixture.submit(1);
     const auto taken = fixture.given(last);
     CHECK(taken.may_last);
@@ -75,16 +76,16 @@ TEST_CASE("helper pool: a task that may yet last has its place kept, and only as
     const auto without = fixture.given(next);
     CHECK_FALSE(without.may_last);
     fixture.report(*taken.helper, last, ENOENT);
-    fixture.say(*taken.helper, write_sent({.job = last}));
-    fixture.say(*taken.helper, write_idle());
+    fixture.log_stderr(*taken.helper, write_sent({.job = last}));
+    fixture.log_stderr(*taken.helper, write_idle());
     fixture.begin(1);
 }
 
 TEST_CASE("helper pool: all users together have a limit of lasting helpers") {
     PoolFixture fixture;
-    for (std::size_t i = 0; i < most_lasting_helpers; ++i)
-        fixture.begin(static_cast<std::uint32_t>(i / most_lasting_helpers_of_user));
-    CHECK(fixture.pool->lasting() == most_lasting_helpers);
+    for (std::size_t i = 0; i < max_lasting_helpers; ++i)
+        fixture.begin(static_cast<std::uint32_t>(i / max_lasting_helpers_of_user));
+    CHECK(fixture.pool->lasting() == max_lasting_helpers);
     CHECK_FALSE(fixture.given(fixture.submit(99)).may_last);
 }
 
@@ -103,7 +104,7 @@ TEST_CASE("helper pool: a helper that lasts without leave, or delivers what nobo
         FakeHelper& helper = *fixture.given(number).helper;
         fixture.report(helper, number, errno_value);
         said.job = number;
-        fixture.say(helper, write_sent(said));
+        fixture.log_stderr(helper, write_sent(said));
         check_let_go(helper, number);
     };
     SUBCASE("more descriptors than grants") {
@@ -121,13 +122,13 @@ TEST_CASE("helper pool: a helper that lasts without leave, or delivers what nobo
         check_refused({.descriptors = 1});
     }
     SUBCASE("no place for what lasts") {
-        for (std::size_t i = 0; i < most_lasting_helpers_of_user; ++i) fixture.begin(1);
+        for (std::size_t i = 0; i < max_lasting_helpers_of_user; ++i) fixture.begin(1);
         check_refused({.descriptors = 1, .lasts = true});
-        CHECK(fixture.pool->lasting() == most_lasting_helpers_of_user);
+        CHECK(fixture.pool->lasting() == max_lasting_helpers_of_user);
     }
     SUBCASE("what lasts turns out to be idle") {
         const auto [number, helper] = fixture.begin(1);
-        fixture.say(*helper, write_idle());
+        fixture.log_stderr(*helper, write_idle());
         CHECK(helper->is_let_go());
         CHECK(fixture.heard.ends == std::vector{EIO});
         CHECK(fixture.pool->lasting() == 0);
@@ -137,15 +138,15 @@ TEST_CASE("helper pool: a helper that lasts without leave, or delivers what nobo
         const std::uint64_t last = fixture.submit(1, number);
         CHECK(fixture.given(last).helper == helper);
         fixture.report(*helper, last);
-        fixture.say(*helper, write_sent({.job = last}));
-        fixture.say(*helper, write_idle());
+        fixture.log_stderr(*helper, write_sent({.job = last}));
+        fixture.log_stderr(*helper, write_idle());
         CHECK(helper->is_let_go());
         CHECK(fixture.pool->lasting() == 0);
     }
     SUBCASE("an end of what does not last") {
         const std::uint64_t number = fixture.submit(1);
         FakeHelper& helper = *fixture.given(number).helper;
-        fixture.say(helper, write_ended(0));
+        fixture.log_stderr(helper, write_ended(0));
         check_let_go(helper, number);
     }
 }
@@ -165,10 +166,10 @@ TEST_CASE(
         FakeHelper& late = *fixture.given(next).helper;
         fixture.report(late, next);
         fixture.pool->forget(some_session);
-        fixture.say(late, write_sent({.job = next, .descriptors = 1, .lasts = true}));
+        fixture.log_stderr(late, write_sent({.job = next, .descriptors = 1, .lasts = true}));
     }
     SUBCASE("it says that it has done with it") {
-        fixture.say(*helper, write_ended(0));
+        fixture.log_stderr(*helper, write_ended(0));
         CHECK_FALSE(fixture.pool->can_continue(number, some_session));
         CHECK_FALSE(helper->is_let_go());
     }
@@ -215,7 +216,7 @@ TEST_CASE("helper pool: what goes on takes further tasks, one at a time, each wi
             CHECK_FALSE(helper->take_job());
             CHECK(fixture.pool->due());
             fixture.report(*helper, next);
-            fixture.say(*helper, write_sent({.job = next, .lasts = true}));
+            fixture.log_stderr(*helper, write_sent({.job = next, .lasts = true}));
             CHECK(fixture.heard.sent.count(next) == 1);
             CHECK(fixture.pool->lasting() == 1);
         }
@@ -225,7 +226,7 @@ TEST_CASE("helper pool: what goes on takes further tasks, one at a time, each wi
     CHECK(fixture.given(last).helper == helper);
     SUBCASE("the last one leaves nothing to go on with, though it is not gone yet") {
         fixture.report(*helper, last);
-        fixture.say(*helper, write_sent({.job = last}));
+        fixture.log_stderr(*helper, write_sent({.job = last}));
         CHECK(fixture.heard.sent.count(last) == 1);
         CHECK_FALSE(fixture.pool->can_continue(number, some_session));
         CHECK(fixture.pool->lasting() == 1);
@@ -263,7 +264,7 @@ TEST_CASE(
     std::vector<std::uint64_t> tasks;
     auto deadline = Clock::now();
     for (int i = 0; i < 8; ++i) tasks.push_back(fixture.submit(1, number, deadline += 1h));
-    const std::size_t most = fixture.pool->most_records();
+    const std::size_t most = fixture.pool->max_records();
     deadline -= 8h;
     for (const std::uint64_t task : tasks) {
         CHECK(fixture.given(task).helper == helper);
@@ -289,11 +290,11 @@ TEST_CASE("helper pool: a peer that has its reply may go on with what its helper
     REQUIRE(fixture.pool->can_continue(number, some_session));
     const std::uint64_t next = fixture.submit(1, number);
     SUBCASE("it lasts") {
-        fixture.say(helper, write_sent({.job = number, .descriptors = 1, .lasts = true}));
+        fixture.log_stderr(helper, write_sent({.job = number, .descriptors = 1, .lasts = true}));
         CHECK(fixture.given(next).helper == &helper);
     }
     SUBCASE("it does not") {
-        fixture.say(helper, write_sent({.job = number, .descriptors = 1}));
+        fixture.log_stderr(helper, write_sent({.job = number, .descriptors = 1}));
         CHECK(fixture.heard.failures[next] == ESTALE);
     }
     SUBCASE("its session ends first") {
@@ -318,7 +319,7 @@ TEST_CASE("helper pool: a session that ends while its tasks are given away has n
     fixture.heard.pool = fixture.pool.get();
     fixture.heard.ends_by_failure = some_session;
     // Both are to be given away at once, and the pool finds out about the one helper as it does.
-    first_helper->say(write_ended(0));
+    first_helper->log_stderr(write_ended(0));
     first_helper->end();
     const std::array tasks{fixture.make(1, first), fixture.make(1, second)};
     fixture.settle();

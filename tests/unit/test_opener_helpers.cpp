@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <doctest/doctest.h>
 
 #include <string>
@@ -146,7 +147,7 @@ TEST_CASE("helper messages: of long final paths the last ones are cut short, and
         CHECK(outcome.reason == reason);
         CHECK(path.starts_with(outcome.final_path));
     }
-    CHECK(total == most_final_paths);
+    CHECK(total == max_final_paths);
     CHECK(read->report.outcomes.front().final_path == path);
     CHECK(read->report.outcomes.back().final_path.empty());
 }

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What bounds a user: token buckets, his share of the descriptors on their way, refusals that are counted.
 #include <doctest/doctest.h>
 
@@ -6,11 +7,11 @@
 #include <string>
 #include <vector>
 
-#include "opener/audit_ring.hpp"
-#include "opener/audit_trail.hpp"
-#include "opener/token_bucket.hpp"
-#include "opener/turned_away.hpp"
-#include "opener/user_share.hpp"
+#include "opener/audit/audit_ring.hpp"
+#include "opener/audit/audit_trail.hpp"
+#include "opener/base/token_bucket.hpp"
+#include "opener/quota/user_quota.hpp"
+#include "opener/supervisor/rejected_connections.hpp"
 
 using namespace fdbroker;
 using namespace fdbroker::opener;
@@ -27,7 +28,7 @@ const Clock::time_point start = Clock::time_point() + seconds(1000);
 struct Fixture {
     AuditRing ring = *AuditRing::create();
     AuditTrail trail{&ring, 1, ""};
-    UserShare share{policy::Limits{}};
+    UserQuota share{policy::Limits{}};
     SessionAudit session{1, R"("peer":{})", share};
 
     AuditTrail::Recorded refuse(std::string_view path, std::uint32_t request, Clock::time_point now,
@@ -83,8 +84,8 @@ TEST_CASE("token bucket: a small burst is enough for timers of a millisecond to 
 }
 
 TEST_CASE("user share: whoever uses up one thing waits, and users who need nothing more are forgotten") {
-    UserShares shares({.requests_per_second = policy::Rate{10, 10}}, 8000);
-    UserShare& share = shares.of(1);
+    UserQuotas shares({.requests_per_second = policy::Rate{10, 10}}, 8000);
+    UserQuota& share = shares.of(1);
     CHECK(&shares.of(1) == &share);
     CHECK(share.limits_requests());
     share.use_requests(10, start);
@@ -100,13 +101,13 @@ TEST_CASE("user share: whoever uses up one thing waits, and users who need nothi
     --share.sessions;
     shares.forget_idle(start + std::chrono::hours(1));
     CHECK(shares.of(1).paused_until() < start);
-    CHECK(!UserShare(policy::Limits{}).limits_requests());
+    CHECK(!UserQuota(policy::Limits{}).limits_requests());
 }
 
 TEST_CASE("user share: who has had his bytes of snapshots gets none until there are some again") {
-    UserShares shares({.requests_per_second = {}, .snapshot_bytes_per_second = {.rate = 1000, .burst = 5000}},
+    UserQuotas shares({.requests_per_second = {}, .snapshot_bytes_per_second = {.rate = 1000, .burst = 5000}},
                       8000);
-    UserShare& share = shares.of(1);
+    UserQuota& share = shares.of(1);
     CHECK(share.use_copied_bytes(4000, start));
     CHECK(share.use_copied_bytes(4000, start));
     CHECK_FALSE(share.use_copied_bytes(1, start));
@@ -120,10 +121,10 @@ TEST_CASE("user share: who has had his bytes of snapshots gets none until there 
 
 TEST_CASE("user share: however many users leave descriptors unread, there is room for one more") {
     constexpr std::size_t most = 4096;
-    UserShares shares({}, most);
+    UserQuotas shares({}, most);
     std::size_t on_their_way = 0;
     for (std::uint32_t uid = 1; uid <= 30; ++uid) {
-        UserShare& share = shares.of(uid);
+        UserQuota& share = shares.of(uid);
         while (shares.may_send_more(share)) {
             shares.sent(share, 1);
             ++on_their_way;
@@ -215,7 +216,7 @@ TEST_CASE(
         fixture.records();
     }
     CHECK(made * 6 * long_path.size() <= record_bytes_at_once + 6 * 4096);
-    UserShare other(policy::Limits{});
+    UserQuota other(policy::Limits{});
     SessionAudit session(2, R"("peer":{})", other);
     for (int i = 0; i < 10; ++i) {
         fixture.trail.session_event(session, "session-start", "", start);
@@ -228,13 +229,13 @@ TEST_CASE(
 }
 
 TEST_CASE("turned away: the first of a user is told of at once, the others once a second and together") {
-    TurnedAwayCounts counts;
+    RejectedConnections counts;
     CHECK(!counts.due());
     CHECK(counts.is_first({.uid = 7, .pid = 1}, start));
     CHECK(counts.is_first({.uid = 8, .pid = 1}, start));
     CHECK(counts.is_first({.listener = 1, .uid = 7, .pid = 1}, start));
     for (pid_t pid = 2; pid < 102; ++pid) CHECK(!counts.is_first({.uid = 7, .gid = 70, .pid = pid}, start));
-    CHECK(counts.due() == start + TurnedAwayCounts::interval);
+    CHECK(counts.due() == start + RejectedConnections::interval);
     CHECK(counts.take(start + milliseconds(999)).empty());
     const auto taken = counts.take(start + seconds(1));
     REQUIRE(taken.size() == 1);

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <sys/resource.h>
@@ -11,13 +12,13 @@
 #include <string>
 #include <vector>
 
-#include "opener/connection_table.hpp"
-#include "opener/directory_table.hpp"
-#include "opener/event_loop.hpp"
-#include "opener/journal.hpp"
-#include "opener/link.hpp"
-#include "opener/open_flags.hpp"
-#include "opener/predecessors.hpp"
+#include "opener/base/event_loop.hpp"
+#include "opener/link/inflight_log.hpp"
+#include "opener/link/link.hpp"
+#include "opener/link/orphaned_requests.hpp"
+#include "opener/resolve/directory_table.hpp"
+#include "opener/resolve/open_flags.hpp"
+#include "opener/supervisor/connection_table.hpp"
 #include "tests/support/child.hpp"
 #include "tests/support/descriptors.hpp"
 #include "tests/support/verdict.hpp"
@@ -155,74 +156,74 @@ TEST_CASE("open flags: what is opened never blocks, follows a last link, takes a
 }
 
 TEST_CASE("journal: what a process notes is there after its death") {
-    auto journal = Journal::create();
-    REQUIRE(journal);
+    auto inflight = InflightLog::create();
+    REQUIRE(inflight);
     const pid_t child = ::fork();
     if (child == 0) {
-        JournalEntry* entry = journal->acquire(42);
-        Journal::note(*entry, 7);
-        Journal::note(*entry, 8);
-        JournalEntry* done = journal->acquire(43);
-        Journal::note(*done, 9);
-        Journal::release(*done);
+        InflightEntry* entry = inflight->acquire(42);
+        InflightLog::note(*entry, 7);
+        InflightLog::note(*entry, 8);
+        InflightEntry* done = inflight->acquire(43);
+        InflightLog::note(*done, 9);
+        InflightLog::release(*done);
         ::kill(::getpid(), SIGKILL);
     }
     ::waitpid(child, nullptr, 0);
-    CHECK(journal->entries()[0].token == 42);
-    CHECK(journal->entries()[0].count == 2);
-    CHECK(journal->entries()[0].ids[1] == 8);
-    CHECK(journal->entries()[1].token == 0);
-    CHECK(journal->entries()[1].count == 0);
+    CHECK(inflight->entries()[0].token == 42);
+    CHECK(inflight->entries()[0].count == 2);
+    CHECK(inflight->entries()[0].ids[1] == 8);
+    CHECK(inflight->entries()[1].token == 0);
+    CHECK(inflight->entries()[1].count == 0);
 }
 
 TEST_CASE("journal: the buffer for the next message holds nothing of the last one") {
-    auto journal = Journal::create();
-    REQUIRE(journal);
+    auto inflight = InflightLog::create();
+    REQUIRE(inflight);
     for (const std::size_t size :
          {std::size_t{100}, std::size_t{50}, std::size_t{0}, proto::max_message_size}) {
-        const auto buffer = journal->begin_intake(42);
+        const auto buffer = inflight->begin_intake(42);
         CHECK(std::ranges::all_of(buffer, [](std::byte byte) { return byte == std::byte{0}; }));
-        CHECK(journal->intake().token == 42);
+        CHECK(inflight->intake().token == 42);
         std::ranges::fill(buffer.first(size), std::byte{1});
-        journal->end_intake(size);
-        CHECK(journal->intake().token == 0);
+        inflight->end_intake(size);
+        CHECK(inflight->intake().token == 0);
     }
     // Received, but never told how much.
-    std::ranges::fill(journal->begin_intake(42), std::byte{1});
-    const auto buffer = journal->begin_intake(43);
+    std::ranges::fill(inflight->begin_intake(42), std::byte{1});
+    const auto buffer = inflight->begin_intake(43);
     CHECK(std::ranges::all_of(buffer, [](std::byte byte) { return byte == std::byte{0}; }));
 }
 
 TEST_CASE("journal: a cleared one has nothing") {
-    auto journal = Journal::create();
-    REQUIRE(journal);
-    Journal::note(*journal->acquire(42), 7);
-    journal->clear();
-    for (const JournalEntry& entry : journal->entries()) CHECK((entry.token == 0 && entry.count == 0));
+    auto inflight = InflightLog::create();
+    REQUIRE(inflight);
+    InflightLog::note(*inflight->acquire(42), 7);
+    inflight->clear();
+    for (const InflightEntry& entry : inflight->entries()) CHECK((entry.token == 0 && entry.count == 0));
 }
 
 TEST_CASE("journal: there are as many entries as it says") {
-    auto journal = Journal::create();
-    REQUIRE(journal);
-    for (std::size_t i = 0; i < Journal::entry_count; ++i) CHECK(journal->acquire(i + 1) != nullptr);
-    CHECK(journal->acquire(1000) == nullptr);
-    Journal::release(journal->entries()[17]);
-    CHECK(journal->acquire(1000) == &journal->entries()[17]);
+    auto inflight = InflightLog::create();
+    REQUIRE(inflight);
+    for (std::size_t i = 0; i < InflightLog::entry_count; ++i) CHECK(inflight->acquire(i + 1) != nullptr);
+    CHECK(inflight->acquire(1000) == nullptr);
+    InflightLog::release(inflight->entries()[17]);
+    CHECK(inflight->acquire(1000) == &inflight->entries()[17]);
 }
 
 TEST_CASE("predecessors: what one left is told once, whether it lives on or has died") {
-    auto journal = Journal::create();
-    REQUIRE(journal);
-    JournalEntry* const entry = journal->acquire(42);
-    Journal::note(*entry, 7);
-    Journal::note(*entry, 8);
-    JournalSlot& with_helper = journal->note_apart(42, 9);
-    JournalSlot& done = journal->note_apart(43, 10);
-    const std::array known{Predecessor{.number = 3, .journal = &*journal}};
-    Predecessors predecessors(known);
+    auto inflight = InflightLog::create();
+    REQUIRE(inflight);
+    InflightEntry* const entry = inflight->acquire(42);
+    InflightLog::note(*entry, 7);
+    InflightLog::note(*entry, 8);
+    InflightSlot& with_helper = inflight->note_apart(42, 9);
+    InflightSlot& done = inflight->note_apart(43, 10);
+    const std::array known{EarlierGeneration{.number = 3, .inflight = &*inflight}};
+    OrphanedRequests predecessors(known);
     CHECK(!predecessors.work_for(42));  // of whom nobody has said that it lives
 
-    Predecessors::LostRequests lost;
+    OrphanedRequests::LostRequests lost;
     predecessors.take_lost(4, lost);
     CHECK(lost.empty());
     predecessors.take_left(3, lost);
@@ -231,7 +232,7 @@ TEST_CASE("predecessors: what one left is told once, whether it lives on or has 
     CHECK(predecessors.work_for(42));
     CHECK(predecessors.work_for(43));
     CHECK(!predecessors.work_for(44));
-    Journal::release(done);
+    InflightLog::release(done);
     CHECK(!predecessors.work_for(43));
 
     lost.clear();
@@ -244,34 +245,34 @@ TEST_CASE("predecessors: what one left is told once, whether it lives on or has 
     lost.clear();
     predecessors.take_lost(3, lost);
     CHECK(lost.empty());
-    Journal::release(with_helper);
+    InflightLog::release(with_helper);
 }
 
 TEST_CASE("journal: what was gathered is cleared apart from what helpers have") {
-    auto journal = Journal::create();
-    REQUIRE(journal);
-    Journal::note(*journal->acquire(42), 7);
-    std::ranges::fill(journal->begin_intake(42), std::byte{1});
-    journal->note_apart(42, 9);
-    journal->clear_gathered();
-    CHECK(journal->entries()[0].token == 0);
-    CHECK(journal->intake().token == 0);
-    CHECK(journal->slots()[0].token == 42);
-    journal->clear();
-    CHECK(journal->slots()[0].token == 0);
+    auto inflight = InflightLog::create();
+    REQUIRE(inflight);
+    InflightLog::note(*inflight->acquire(42), 7);
+    std::ranges::fill(inflight->begin_intake(42), std::byte{1});
+    inflight->note_apart(42, 9);
+    inflight->clear_gathered();
+    CHECK(inflight->entries()[0].token == 0);
+    CHECK(inflight->intake().token == 0);
+    CHECK(inflight->slots()[0].token == 42);
+    inflight->clear();
+    CHECK(inflight->slots()[0].token == 0);
 }
 
 TEST_CASE("predecessors: what two of them name is answered once") {
-    auto one = Journal::create(), two = Journal::create();
+    auto one = InflightLog::create(), two = InflightLog::create();
     REQUIRE(one);
     REQUIRE(two);
-    Journal::note(*one->acquire(42), 7);
-    Journal::note(*two->acquire(42), 7);
+    InflightLog::note(*one->acquire(42), 7);
+    InflightLog::note(*two->acquire(42), 7);
     two->note_apart(42, 8);
-    const std::array known{Predecessor{.number = 3, .journal = &*one},
-                           Predecessor{.number = 4, .journal = &*two}};
-    Predecessors predecessors(known);
-    Predecessors::LostRequests lost;
+    const std::array known{EarlierGeneration{.number = 3, .inflight = &*one},
+                           EarlierGeneration{.number = 4, .inflight = &*two}};
+    OrphanedRequests predecessors(known);
+    OrphanedRequests::LostRequests lost;
     predecessors.take_lost(3, lost);
     predecessors.take_lost(4, lost);
     CHECK(lost[42].ids == std::vector<std::uint32_t>{7, 8});
@@ -286,7 +287,7 @@ TEST_CASE("link: what the other side said before it ended is heard, though it ha
     {
         const Link gone = std::move(pair->generation);
     }
-    for (const Token token : {Token{1}, Token{2}}) {
+    for (const ConnectionId token : {ConnectionId{1}, ConnectionId{2}}) {
         const auto received = pair->supervisor.receive();
         REQUIRE((received && *received));
         CHECK((*received)->message.token == token);
@@ -371,8 +372,8 @@ TEST_CASE("connection table: connections are counted per uid, and an unknown tok
     {
         ConnectionTable table;
         const auto open_null = [] { return proto::UniqueFd(::open("/dev/null", O_RDONLY | O_CLOEXEC)); };
-        const Token first = table.add({.socket = open_null(), .uid = 33});
-        const Token second = table.add({.socket = open_null(), .uid = 33});
+        const ConnectionId first = table.add({.socket = open_null(), .uid = 33});
+        const ConnectionId second = table.add({.socket = open_null(), .uid = 33});
         CHECK(first != second);
         CHECK(table.of_uid(33) == 2);
         CHECK(table.of_uid(34) == 0);

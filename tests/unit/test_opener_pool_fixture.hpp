@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A HelperPool with the test as its zygote and as its helpers, honest ones and others.
 #pragma once
 
@@ -25,7 +26,7 @@ using proto::BorrowedFd;
 using proto::UniqueFd;
 using Clock = HelperPool::Clock;
 
-inline constexpr Token some_session = 7;
+inline constexpr ConnectionId some_session = 7;
 
 struct Pair {
     UniqueFd pool;
@@ -48,7 +49,7 @@ struct Heard final : HelperPool::Owner {
     bool may_leave = true;
     // The session that ends when it is told of a failure, as one does whose peer has gone.
     HelperPool* pool = nullptr;
-    std::optional<Token> ends_by_failure{};
+    std::optional<ConnectionId> ends_by_failure{};
     bool over_budget = false;
 
     BorrowedFd connection_of(const HelperTask&) override { return connection.test.borrow(); }
@@ -92,14 +93,14 @@ class FakeHelper {
         Report report{.job = job};
         report.outcomes.push_back({.errno_value = errno_value,
                                    .step = errno_value == 0 ? proto::Step::none : proto::Step::deliver});
-        say(write_report(report));
+        log_stderr(write_report(report));
     }
     bool was_told_to_deliver() {
         const auto message = proto::receive(channel_.borrow(), buffer_, proto::Wait::never);
         REQUIRE(message);
         return !read_verdict(*message)->rulings.empty();
     }
-    void say(const std::vector<std::byte>& message) {
+    void log_stderr(const std::vector<std::byte>& message) {
         REQUIRE(proto::send(channel_.borrow(), message, {}, proto::Wait::never));
     }
     bool is_told_to_end() {
@@ -124,7 +125,7 @@ struct PoolFixture {
     std::vector<std::unique_ptr<FakeHelper>> helpers{};
     int zygote_status = 0;  // its answer to an order; not 0: it can make none
     std::size_t orders = 0;
-    Journal journal = Journal::create().value();
+    InflightLog inflight = InflightLog::create().value();
     // Never looked into.
     Session* const session = reinterpret_cast<Session*>(&heard);
 
@@ -165,7 +166,7 @@ struct PoolFixture {
         task->token = some_session;
         task->uid = uid;
         task->continues = continues;
-        task->parts.front().slot = &journal.note_apart(1, 1);
+        task->parts.front().slot = &inflight.note_apart(1, 1);
         const std::uint64_t number = task->number;
         pool->submit(std::move(task));
         return number;
@@ -198,8 +199,8 @@ struct PoolFixture {
         settle();
         CHECK(helper.was_told_to_deliver());
     }
-    void say(FakeHelper& helper, const std::vector<std::byte>& message) {
-        helper.say(message);
+    void log_stderr(FakeHelper& helper, const std::vector<std::byte>& message) {
+        helper.log_stderr(message);
         settle();
     }
     // A task whose helper stays with it.
@@ -208,11 +209,11 @@ struct PoolFixture {
         const auto [helper, may_last] = given(number);
         REQUIRE(may_last);
         report(*helper, number);
-        say(*helper, write_sent({.job = number, .descriptors = 1, .lasts = true}));
+        log_stderr(*helper, write_sent({.job = number, .descriptors = 1, .lasts = true}));
         return {number, helper};
     }
     void end(FakeHelper& helper, int errno_value = 0) {
-        helper.say(write_ended(errno_value));
+        helper.log_stderr(write_ended(errno_value));
         helper.end();
         settle();
         std::erase_if(helpers, [&](const auto& each) { return each.get() == &helper; });

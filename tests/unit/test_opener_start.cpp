@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What outlives the start of a generation: its report, the policy that it kept, the supervisor's facts.
 #include <doctest/doctest.h>
 #include <fcntl.h>
@@ -6,10 +7,10 @@
 
 #include <string>
 
-#include "opener/kept_policy.hpp"
-#include "opener/memory_file.hpp"
-#include "opener/start_report.hpp"
-#include "opener/supervisor_facts.hpp"
+#include "opener/base/memory_file.hpp"
+#include "opener/link/start_report.hpp"
+#include "opener/link/supervisor_facts.hpp"
+#include "opener/policy_source/policy_snapshot.hpp"
 #include "tests/support/child.hpp"
 #include "tests/support/descriptors.hpp"
 #include "tests/support/files.hpp"
@@ -39,7 +40,7 @@ std::size_t mappings_of(const std::string& name) {
 TEST_CASE("kept policy: what was kept is read as it was, fragments and empty ones included") {
     const auto before = test::DescriptorTable::now();
     {
-        auto kept = KeptPolicy::create();
+        auto kept = PolicySnapshot::create();
         REQUIRE(kept);
         REQUIRE(kept->keep(some_text()));
         for (int i = 0; i < 2; ++i) {
@@ -60,7 +61,7 @@ TEST_CASE("kept policy: what was kept is read as it was, fragments and empty one
 }
 
 TEST_CASE("kept policy: it is kept once, and nothing is no policy") {
-    auto kept = KeptPolicy::create();
+    auto kept = PolicySnapshot::create();
     REQUIRE(kept);
     CHECK(kept->read().error().errno_value == EINVAL);
     REQUIRE(kept->keep(some_text()));
@@ -86,18 +87,18 @@ TEST_CASE("start report: what both processes say is kept in order, up to its siz
         REQUIRE(::dup2(null.number(), STDERR_FILENO) == STDERR_FILENO);
         auto report = StartReport::create();
         REQUIRE(report);
-        test::run_in_child([&] { report->say_plainly("the child"); });
-        report->say("the parent");
+        test::run_in_child([&] { report->log_stderr_plainly("the child"); });
+        report->log_stderr("the parent");
         const std::string longest(StartReport::max_size, 'x');
-        report->say(longest);
-        report->say("more");
+        report->log_stderr(longest);
+        report->log_stderr("more");
         const proto::UniqueFd taken = report->take();
         const auto text = read_sealed(taken.borrow());
         REQUIRE(text);
         CHECK(text->starts_with("the child\nthe parent\nxxx"));
         CHECK(text->size() == StartReport::max_size);
         CHECK(::write(taken.number(), "x", 1) < 0);
-        report->say("later");
+        report->log_stderr("later");
         CHECK(read_sealed(taken.borrow()).value() == *text);
     });
 }

@@ -1,8 +1,9 @@
+// SPDX-License-Identifier: MIT
 // Operations, request paths and patterns.
 #include <algorithm>
 #include <climits>
 
-#include "policy/pattern.hpp"
+#include "policy/matching/pattern.hpp"
 #include "tests/unit/policy_support.hpp"
 
 namespace fdbroker::policy {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // decide(), identify() and directories().
 #include <cerrno>
 

@@ -1,11 +1,12 @@
+// SPDX-License-Identifier: MIT
 // The policies that the documentation shows: on a machine with their accounts they load, their tests hold, and lint
 // has nothing to say about them.
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 
-#include "policy/lint.hpp"
-#include "policy/test.hpp"
+#include "policy/explain/run_test.hpp"
+#include "policy/lint/lint.hpp"
 #include "tests/unit/policy_support.hpp"
 
 namespace fdbroker::policy {

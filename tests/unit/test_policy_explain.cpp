@@ -1,5 +1,6 @@
+// SPDX-License-Identifier: MIT
 // explain(): every outcome of a rule, every kind of near miss, as an administrator reads them.
-#include "policy/explain.hpp"
+#include "policy/explain/explain.hpp"
 #include "tests/unit/policy_support.hpp"
 
 namespace fdbroker::policy {
@@ -87,7 +88,7 @@ TEST_CASE("explain: near misses are bounded") {
         rules.push_back("{name: r" + std::to_string(rule) + ", allow: [stat], paths: ['/a/**']}");
     const Policy policy = load_rules(rules);
     const auto path = RequestPath::parse("/a/b");
-    CHECK(explain(policy, policy.identify(alice()), {read}, *path).misses.size() == most_near_misses);
+    CHECK(explain(policy, policy.identify(alice()), {read}, *path).misses.size() == max_near_misses);
 }
 
 }  // namespace

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <doctest/doctest.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -5,7 +6,7 @@
 #include <filesystem>
 #include <string>
 
-#include "opener/policy_file.hpp"
+#include "opener/policy_source/policy_file.hpp"
 #include "tests/support/child.hpp"
 #include "tests/support/descriptors.hpp"
 #include "tests/support/files.hpp"

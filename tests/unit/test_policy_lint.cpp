@@ -1,9 +1,10 @@
+// SPDX-License-Identifier: MIT
 // lint(): each finding beside a policy that lacks it by one thing; and the coverage it rests on.
 #include <algorithm>
 
-#include "policy/cover.hpp"
-#include "policy/lint.hpp"
-#include "policy/lint_names.hpp"
+#include "policy/language/lint_names.hpp"
+#include "policy/lint/lint.hpp"
+#include "policy/matching/cover.hpp"
 #include "tests/unit/policy_support.hpp"
 
 namespace fdbroker::policy {

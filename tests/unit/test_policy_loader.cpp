@@ -1,5 +1,6 @@
+// SPDX-License-Identifier: MIT
 // load(): the keys of a policy as a whole, roles, limits, audit and its own tests.
-#include "policy/test.hpp"
+#include "policy/explain/run_test.hpp"
 #include "tests/unit/policy_support.hpp"
 
 namespace fdbroker::policy {

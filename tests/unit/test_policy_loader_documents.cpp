@@ -1,6 +1,7 @@
+// SPDX-License-Identifier: MIT
 // load(): fragments, what of YAML is taken, and how errors are told.
-#include "policy/document.hpp"
-#include "policy/test.hpp"
+#include "policy/explain/run_test.hpp"
+#include "policy/language/document.hpp"
 #include "tests/unit/policy_support.hpp"
 
 namespace fdbroker::policy {

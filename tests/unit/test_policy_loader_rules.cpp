@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // load(): every key of a rule, what it gives and what is wrong with it.
 #include "tests/unit/policy_support.hpp"
 

@@ -1,8 +1,9 @@
+// SPDX-License-Identifier: MIT
 // Random policies and paths over few names, so that they meet often; the reference must agree every time.
 #include <algorithm>
 #include <random>
 
-#include "policy/explain.hpp"
+#include "policy/explain/explain.hpp"
 #include "tests/support/policy_reference.hpp"
 #include "tests/unit/policy_support.hpp"
 
@@ -21,7 +22,7 @@ class Generator {
     }
     std::vector<test::ReferenceRule> rules() {
         std::vector<test::ReferenceRule> rules(number(8) + 1);
-        for (auto& rule : rules) rule = {number(4) != 0, most_operations(), number(4) != 0, pattern()};
+        for (auto& rule : rules) rule = {number(4) != 0, max_operations(), number(4) != 0, pattern()};
         return rules;
     }
     OperationSet asked() {
@@ -32,7 +33,7 @@ class Generator {
     }
 
   private:
-    OperationSet most_operations() {
+    OperationSet max_operations() {
         return OperationSet::from_bits(static_cast<std::uint16_t>(random_() | random_()));
     }
     unsigned number(unsigned below) { return static_cast<unsigned>(random_() % below); }

@@ -1,9 +1,10 @@
+// SPDX-License-Identifier: MIT
 #include <doctest/doctest.h>
 
 #include <string>
 
-#include "policy/rename.hpp"
-#include "policy/request_path.hpp"
+#include "policy/matching/rename.hpp"
+#include "policy/matching/request_path.hpp"
 #include "tests/unit/policy_support.hpp"
 
 namespace fdbroker::policy {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Messages that can be kept and compared.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A descriptor table that is nearly full.
 #pragma once
 

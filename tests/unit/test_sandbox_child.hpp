@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A forked child of a test that tries something and tells by its exit status how that went.
 #pragma once
 

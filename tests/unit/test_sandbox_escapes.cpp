@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a process tries that has been taken over, the attempts of `worker sandbox-report`. Each is made by a child as it
 // is, by one behind the filter alone, by one that has confined itself as a program with the library does, and by one that
 // is confined as `worker` is.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The filter itself, asked about every system call there may be. Another filter makes the kernel skip each call that is
 // made with a mark (SECCOMP_RET_TRACE with nobody who traces is ENOSYS), so that nothing that is asked about ever happens.
 #include <asm/termbits.h>

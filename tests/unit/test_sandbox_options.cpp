@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a program may ask of its sandbox beyond the least: namespaces, limits, fstat(3).
 #include <doctest/doctest.h>
 #include <fcntl.h>

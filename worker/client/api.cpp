@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The C functions of fdbroker.h: arguments checked, exceptions turned into errnos, connections told of fork(3).
 #include <pthread.h>
 #include <sys/random.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The C functions of fdbroker.h for a broker inside the process.
 #include <sys/socket.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The C functions of fdbroker.h that ask for something else than a file.
 #include <sys/stat.h>
 

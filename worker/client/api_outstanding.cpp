@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The C functions of fdbroker.h that wait for no single answer.
 #include <sys/stat.h>
 

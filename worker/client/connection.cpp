@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "worker/client/connection.hpp"
 
 #include <fcntl.h>

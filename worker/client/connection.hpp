@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // One connection to the broker: requests out, replies and their descriptors in.
 //
 // Errors are negative errnos, as in fdbroker.h; nothing here throws but std::bad_alloc. An object belongs to one thread

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The part of a connection that never waits in a call for one answer: requests that are submitted and completed.
 #include <poll.h>
 

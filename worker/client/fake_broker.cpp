@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "worker/client/fake_broker.hpp"
 
 #include <dirent.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A broker inside the client's process, for the tests of programs that use the library: no policy, no privilege.
 //
 // It is the other end of a socket pair and speaks the wire protocol, so that a program's test runs through all of the

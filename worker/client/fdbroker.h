@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /* libfdbroker: files opened by a privileged broker on behalf of a process that may not open them itself.
  *
  * A program connects, confines itself, and from then on asks the broker for every file:

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // libfdbroker for C++23: fdbroker.h with owners instead of numbers, and std::expected instead of negative errnos.
 //
 //     auto broker = fdb::Broker::connect();

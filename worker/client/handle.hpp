@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What the C functions of fdbroker.h have in common.
 #pragma once
 

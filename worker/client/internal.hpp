@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What libfdbroker offers to the programs of this house beyond its C functions.
 #pragma once
 

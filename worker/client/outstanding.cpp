@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "worker/client/outstanding.hpp"
 
 #include <sys/epoll.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The requests of a connection that nobody waits for in a call: those on their way, and those that are answered.
 #pragma once
 

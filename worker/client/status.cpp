@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "worker/client/status.hpp"
 
 #include "proto/payload.hpp"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A status of the wire as the C library's struct statx.
 #pragma once
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """follow.py PATH [SECONDS]: prints what is appended to a log that this process could not open itself, across rotations.
 
 The broker is asked for the path again and again. Another file behind it is a rotation: the old one is read to its end,

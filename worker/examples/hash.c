@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 /* hash PATH...: prints the FNV-1a hash of files that this process could not open itself.
  *
  * Connect, confine, ask: whatever is done to the content later can reach nothing but the broker's socket.

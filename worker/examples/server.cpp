@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // server SOCKET: serves files over a Unix socket that this process could not open itself.
 //
 // A client sends a path and a newline; it gets the file, or nothing when that is refused. One thread, one epoll: the

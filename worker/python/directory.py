@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Where this Python looks for modules below a prefix: directory.py PREFIX. Nothing: it looks nowhere there.
 
 Meson's own answer is site-packages, which Debian's Python does not read.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "worker/sandbox/child.hpp"
 
 #include <sys/resource.h>

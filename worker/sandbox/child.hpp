@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A forked child that tries something and tells by its exit status how that went.
 #pragma once
 

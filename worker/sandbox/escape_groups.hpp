@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The lists that escapes() chooses from.
 #pragma once
 

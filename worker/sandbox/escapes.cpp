@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "worker/sandbox/escapes.hpp"
 
 #include "worker/sandbox/escape_groups.hpp"

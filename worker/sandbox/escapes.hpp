@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a process tries that has been taken over: attempts to get out of the sandbox, for children that are not confined,
 // confined in part, or confined as a worker is.
 #pragma once

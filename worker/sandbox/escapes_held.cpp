@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Ways out by what a process holds open or may make: attributes by a descriptor, and sockets.
 #include <fcntl.h>
 #include <linux/fs.h>

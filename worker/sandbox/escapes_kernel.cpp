@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Ways out by the kernel's odder doors.
 #include <fcntl.h>
 #include <linux/aio_abi.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Ways out by a name.
 #include <fcntl.h>
 #include <linux/openat2.h>

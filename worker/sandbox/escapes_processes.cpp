@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Ways out by other processes and other programs.
 #include <fcntl.h>
 #include <sched.h>

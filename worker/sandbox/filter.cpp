@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "worker/sandbox/filter.hpp"
 
 #include <asm/termbits.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The seccomp filter of a confined worker: a list of what it may call, everything else is refused.
 #pragma once
 

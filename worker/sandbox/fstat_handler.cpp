@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "worker/sandbox/fstat_handler.hpp"
 
 #include <fcntl.h>

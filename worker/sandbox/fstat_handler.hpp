@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // fstat(3) behind a filter that refuses every call with a path.
 //
 // The C libraries from glibc 2.33 to 2.38 make it newfstatat(fd, "", AT_EMPTY_PATH): a path, which a filter cannot read.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "worker/sandbox/landlock.hpp"
 
 #include <sys/syscall.h>

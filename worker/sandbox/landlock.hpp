@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Landlock (landlock(7)) by its system calls: the C library has no wrappers.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "worker/sandbox/namespaces.hpp"
 
 #include <fcntl.h>

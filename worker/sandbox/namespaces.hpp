@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Namespaces of a confined worker's own, as far as an unprivileged process may have them.
 #pragma once
 

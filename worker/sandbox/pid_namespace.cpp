@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "worker/sandbox/pid_namespace.hpp"
 
 #include <poll.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A namespace of processes for a program that has one thread.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "worker/sandbox/sandbox.hpp"
 
 #include <cap-ng.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Confines this process for good, layer by layer, so that the broker's socket is its only way to a file.
 //
 // For a process with one thread: capabilities, no_new_privs and Landlock are a thread's own (Landlock has no flag for

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "worker/sandbox/scratch_directory.hpp"
 
 #include <cstdlib>

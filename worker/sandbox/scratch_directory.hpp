@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A directory of one's own for a while.
 #pragma once
 

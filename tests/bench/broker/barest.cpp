@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "tests/bench/broker/barest.hpp"
 
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // B: the barest broker there can be, what every cost is measured against. A path goes in, a descriptor comes out,
 // over one SOCK_SEQPACKET socket; no policy, no check, no framing.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What one request costs one unprivileged client that shares a core with the brokers.
 #pragma once
 

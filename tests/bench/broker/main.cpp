@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What fdbroker costs, against the process's own openat() (A) and against the barest broker there can be (B). Needs
 // root: it starts openers, and becomes nobody to be their client.
 #include <unistd.h>

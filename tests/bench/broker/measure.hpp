@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Comparing the cost of several ways to do one thing, in one run: they take turns in short chunks, so that
 // whatever the machine does meanwhile happens to all of them alike.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "tests/bench/broker/pinning.hpp"
 
 #include <sched.h>

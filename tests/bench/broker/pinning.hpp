@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Which cores the calling thread, and what it starts, may run on.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The product as the benchmark uses it: the opener's own program, and a client through libfdbroker.
 #pragma once
 

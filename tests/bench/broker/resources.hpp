@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What the opener takes of the machine, and how it does with many clients. Each prints its lines.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The files and the policies that the benchmark runs on.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "tests/bench/broker/table.hpp"
 
 #include <fmt/core.h>

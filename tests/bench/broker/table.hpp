@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What the benchmark prints: one line per target, as soon as it has been measured.
 #pragma once
 

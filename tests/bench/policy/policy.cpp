@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a decision costs with 10, 1,000 and 100,000 rules, beside fnmatch(3) over the same rules; how long a policy
 // takes to load, and the memory that a rule takes beyond its text.
 #include <benchmark/benchmark.h>
@@ -7,7 +8,7 @@
 
 #include <random>
 
-#include "policy/loader.hpp"
+#include "policy/language/loader.hpp"
 
 namespace {
 

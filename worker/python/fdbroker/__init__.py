@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Files opened by fdbroker's privileged broker on behalf of a process that may not open them itself.
 
     import fdbroker

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A connection for asyncio."""
 
 from __future__ import annotations

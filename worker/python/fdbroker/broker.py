@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A connection whose calls wait for their answer, and the one that a process has by default."""
 
 from __future__ import annotations

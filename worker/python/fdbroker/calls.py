@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The calls, once for programs that wait and for those with asyncio."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """One connection: what is asked, what is answered, and the socket between."""
 
 from __future__ import annotations

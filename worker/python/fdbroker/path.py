@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """Paths that a broker opens."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """What requests and answers carry besides their fixed fields."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """The messages of the wire protocol, version 1, and their codec: pure. proto/PROTOCOL.md draws the bytes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """fdbroker_confine() for Python."""
 
 from __future__ import annotations

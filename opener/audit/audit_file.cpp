@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: MIT
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "opener/audit/audit_sink.hpp"
+
+namespace fdbroker::opener {
+
+using proto::Result;
+using proto::UniqueFd;
+
+namespace {
+
+Result<UniqueFd> open_log(const std::string& path) {
+    // O_NONBLOCK: a FIFO that nobody reads shall not hold the supervisor up, at this open or at a write.
+    UniqueFd file(::open(
+        path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW, 0600));
+    if (!file) return proto::system_error("--audit", path);
+    return file;
+}
+
+// The length of as many whole lines, from the front, as `most` bytes hold.
+std::size_t whole_lines(std::string_view lines, std::size_t most) {
+    const std::size_t end = most == 0 ? std::string_view::npos : lines.rfind('\n', most - 1);
+    return end == std::string_view::npos ? 0 : end + 1;
+}
+
+class AuditFile final : public AuditSink {
+  public:
+    AuditFile(std::string path, UniqueFd file) : path_(std::move(path)), file_(std::move(file)) {}
+
+    // Before the first write to a file.
+    Result<void> begin();
+    Result<std::size_t> write(std::string_view lines) override;
+    Result<void> reopen() override;
+    void rotate_by(const AuditRotation& rotation) override { rotation_ = rotation; }
+
+  private:
+    Result<std::size_t> append(std::string_view lines);
+    void rotate();
+
+    std::string path_;
+    UniqueFd file_;
+    AuditRotation rotation_{};
+    bool regular_ = false;
+    bool in_line_ = false;  // what was written last ends in a line that could not be taken back
+    std::uint64_t size_ = 0;
+};
+
+Result<void> AuditFile::begin() {
+    struct stat status{};
+    if (::fstat(file_.number(), &status) != 0) return proto::system_error("--audit", path_);
+    regular_ = S_ISREG(status.st_mode);
+    in_line_ = false;
+    size_ = regular_ ? static_cast<std::uint64_t>(status.st_size) : 0;
+    if (size_ == 0) return {};
+    // The one thing that is ever read of the log; by way of the descriptor, so that it is the same file.
+    const UniqueFd readable(
+        ::open(fmt::format("/proc/self/fd/{}", file_.number()).c_str(), O_RDONLY | O_CLOEXEC));
+    char last = '\n';
+    if (!readable || ::pread(readable.number(), &last, 1, static_cast<off_t>(size_ - 1)) != 1) return {};
+    // A disk that is full stays so for the first record as well, which tells.
+    if (last != '\n' && ::write(file_.number(), "\n", 1) == 1) ++size_;
+    return {};
+}
+
+Result<std::size_t> AuditFile::append(std::string_view lines) {
+    std::size_t written = 0;
+    ssize_t count = 0;
+    // Once more after less than all: that tells why.
+    do {
+        count = ::write(file_.number(), lines.data() + written, lines.size() - written);
+        if (count > 0) written += static_cast<std::size_t>(count);
+    } while (count > 0 && written < lines.size());
+    const int cause = errno;
+    size_ += written;
+    const std::size_t half = written - whole_lines(lines, written);
+    in_line_ = half != 0;
+    // The rest may never be written: a log is of whole lines.
+    if (in_line_ && regular_ && ::ftruncate(file_.number(), static_cast<off_t>(size_ - half)) == 0) {
+        size_ -= half;
+        in_line_ = false;
+        written -= half;
+    }
+    if (count < 0 && written == 0 && cause != EAGAIN && cause != EINTR)
+        return proto::system_error("write", "the audit file", cause);
+    return written;
+}
+
+Result<std::size_t> AuditFile::write(std::string_view lines) {
+    if (!regular_ || rotation_.max_size == 0) return append(lines);
+    std::size_t written = 0;
+    while (written < lines.size()) {
+        std::string_view rest = lines.substr(written);
+        if (!in_line_) {
+            const auto room = [&] { return rotation_.max_size - std::min(size_, rotation_.max_size); };
+            if (size_ != 0 && rest.find('\n') >= room()) rotate();
+            // A line that is longer than a file may be has one for itself.
+            const std::size_t fitting = whole_lines(rest, std::min<std::uint64_t>(room(), rest.size()));
+            rest = rest.substr(0, fitting != 0 ? fitting : rest.find('\n') + 1);
+        } else {
+            rest = rest.substr(0, rest.find('\n') + 1);
+        }
+        auto count = append(rest);
+        if (!count && written == 0) return count;
+        if (!count || *count == 0) break;
+        written += *count;
+    }
+    return written;
+}
+
+// Where a step fails the file goes on growing, and the next line tries again.
+void AuditFile::rotate() {
+    // Who has given it another name meanwhile has rotated it. Were the others moved up for that, line by line, the oldest
+    // would be lost.
+    struct stat own{}, named{};
+    if (::fstat(file_.number(), &own) != 0) return;
+    const bool is_named = ::stat(path_.c_str(), &named) == 0;
+    if (!is_named || own.st_ino != named.st_ino || own.st_dev != named.st_dev) {
+        static_cast<void>(reopen());
+        return;
+    }
+    const auto numbered = [this](unsigned number) { return fmt::format("{}.{}", path_, number); };
+    for (unsigned number = rotation_.keep; number > 1; --number) {
+        if (::rename(numbered(number - 1).c_str(), numbered(number).c_str()) != 0 && errno != ENOENT) return;
+    }
+    if (::rename(path_.c_str(), numbered(1).c_str()) != 0) return;
+    static_cast<void>(reopen());
+}
+
+Result<void> AuditFile::reopen() {
+    auto file = open_log(path_);
+    if (!file) return std::unexpected(file.error());
+    file_ = std::move(*file);
+    return begin();
+}
+
+}  // namespace
+
+Result<std::unique_ptr<AuditSink>> open_audit_file(const std::string& path) {
+    auto opened = open_log(path);
+    if (!opened) return std::unexpected(opened.error());
+    auto file = std::make_unique<AuditFile>(path, std::move(*opened));
+    if (auto begun = file->begin(); !begun) return std::unexpected(begun.error());
+    return file;
+}
+
+}  // namespace fdbroker::opener

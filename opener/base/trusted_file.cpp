@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: MIT
+#include "opener/base/trusted_file.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <climits>
+#include <cstring>
+#include <optional>
+#include <utility>
+#include <vector>
+
+namespace fdbroker::opener {
+
+namespace {
+
+using proto::UniqueFd;
+using Failure = std::unexpected<std::string>;
+
+constexpr unsigned max_links = 40;  // MAXSYMLINKS of the kernel, path_resolution(7)
+
+Failure failure(const std::string& path, int errno_value = errno) {
+    return Failure(fmt::format("{}: {}", path, std::strerror(errno_value)));
+}
+
+// What is wrong with the owner or the mode of one step; none: nothing.
+std::optional<std::string> distrust(const std::string& path, const struct stat& status) {
+    const uid_t user = ::geteuid();
+    if (status.st_uid != 0 && status.st_uid != user) {
+        return fmt::format(
+            "{0} belongs to uid {1}, who could change what the policy says; it must be root's{2}: "
+            "chown root {0}",
+            path, status.st_uid, user == 0 ? "" : " or yours");
+    }
+    if (S_ISLNK(status.st_mode) || (status.st_mode & (S_IWGRP | S_IWOTH)) == 0) return std::nullopt;
+    if (S_ISDIR(status.st_mode) && (status.st_mode & S_ISVTX) != 0) return std::nullopt;
+    const bool others = (status.st_mode & S_IWOTH) != 0;
+    return fmt::format(
+        "{0} may be written by {1} (mode {2:04o}), and so what the policy says: chmod go-w {0}", path,
+        others ? "everyone" : fmt::format("group {}", status.st_gid), status.st_mode & 07777);
+}
+
+std::expected<std::string, std::string> absolute(const std::string& path) {
+    if (path.starts_with('/')) return path;
+    std::array<char, PATH_MAX> directory{};
+    if (::getcwd(directory.data(), directory.size()) == nullptr) return failure("the working directory");
+    return fmt::format("{}/{}", directory.data(), path);
+}
+
+class Walk {
+  public:
+    std::expected<TrustedObject, std::string> to(const std::string& path) {
+        if (const auto started = go_to_root(); !started) return Failure(started.error());
+        put_before_rest(path);
+        while (!rest_.empty()) {
+            const std::string component = std::move(rest_.back());
+            rest_.pop_back();
+            if (const auto stepped = step(component); !stepped) return Failure(stepped.error());
+        }
+        return std::move(at_);
+    }
+
+  private:
+    // Components to come, the next one last.
+    void put_before_rest(const std::string& path) {
+        std::vector<std::string> components;
+        for (std::size_t begin = 0; begin < path.size();) {
+            const std::size_t end = std::min(path.find('/', begin), path.size());
+            const std::string component = path.substr(begin, end - begin);
+            if (!component.empty() && component != ".") components.push_back(component);
+            begin = end + 1;
+        }
+        rest_.insert(rest_.end(), components.rbegin(), components.rend());
+    }
+
+    std::expected<void, std::string> go_to_root() {
+        at_ = {};
+        at_.directory = UniqueFd(::open("/", O_PATH | O_DIRECTORY | O_CLOEXEC));
+        at_.fd = UniqueFd(::open("/", O_PATH | O_DIRECTORY | O_CLOEXEC));
+        at_.name = ".";
+        at_.path = "/";
+        if (!at_.directory || !at_.fd || ::fstat(at_.fd.number(), &at_.status) != 0) return failure("/");
+        return trust(at_.path, at_.status);
+    }
+
+    static std::expected<void, std::string> trust(const std::string& path, const struct stat& status) {
+        if (auto reason = distrust(path, status)) return Failure(std::move(*reason));
+        return {};
+    }
+
+    std::expected<void, std::string> step(const std::string& component) {
+        const std::string path = path_of(component);
+        TrustedObject next;
+        next.fd = UniqueFd(::openat(at_.fd.number(), component.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+        if (!next.fd || ::fstat(next.fd.number(), &next.status) != 0) return failure(path);
+        if (const auto trusted = trust(path, next.status); !trusted) return trusted;
+        if (S_ISLNK(next.status.st_mode)) return follow(path, next.fd);
+        next.directory = std::move(at_.fd);
+        next.name = component;
+        next.path = path;
+        at_ = std::move(next);
+        return {};
+    }
+
+    std::string path_of(const std::string& component) const {
+        if (component != "..") return (at_.path == "/" ? "" : at_.path) + "/" + component;
+        const std::size_t slash = at_.path.rfind('/');
+        return slash == 0 ? "/" : at_.path.substr(0, slash);
+    }
+
+    std::expected<void, std::string> follow(const std::string& path, const UniqueFd& link) {
+        if (++links_ > max_links) return failure(path, ELOOP);
+        std::array<char, PATH_MAX> target{};
+        const ssize_t size = ::readlinkat(link.number(), "", target.data(), target.size() - 1);
+        if (size < 0) return failure(path);
+        put_before_rest(target.data());
+        return target[0] == '/' ? go_to_root() : std::expected<void, std::string>();
+    }
+
+    TrustedObject at_{};
+    std::vector<std::string> rest_{};
+    unsigned links_ = 0;
+};
+
+}  // namespace
+
+std::expected<TrustedObject, std::string> walk_trusted(const std::string& path) {
+    const auto from_root = absolute(path);
+    if (!from_root) return Failure(from_root.error());
+    return Walk().to(*from_root);
+}
+
+std::expected<proto::UniqueFd, std::string> open_for_reading(const TrustedObject& object, int flags) {
+    // Relative to the directory, because an O_PATH descriptor can be opened again only by way of procfs.
+    UniqueFd fd(::openat(object.directory.number(), object.name.c_str(),
+                         O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC | flags));
+    struct stat status{};
+    if (!fd || ::fstat(fd.number(), &status) != 0) return failure(object.path);
+    if (status.st_dev != object.status.st_dev || status.st_ino != object.status.st_ino) {
+        return failure(object.path, ESTALE);
+    }
+    if (auto reason = distrust(object.path, status)) return Failure(std::move(*reason));
+    return fd;
+}
+
+}  // namespace fdbroker::opener

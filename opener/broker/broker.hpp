@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: MIT
+// What a generation does once it has loaded its policy and is confined: serves sessions in one loop, with the helpers'
+// and the control clients' part of it, until the supervisor tells it to hand over or to retire. One that has handed over
+// lives on as long as its helpers are at work.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "opener/base/event_loop.hpp"
+#include "opener/broker/round_robin.hpp"
+#include "opener/broker/session.hpp"
+#include "opener/control/host.hpp"
+#include "opener/helpers/helper_pool.hpp"
+#include "opener/identity/identity.hpp"
+#include "opener/link/generation_start.hpp"
+#include "proto/error.hpp"
+#include "proto/unique_fd.hpp"
+
+namespace fdbroker::opener {
+
+class Broker final : public ControlHost, HelperPool::Owner {
+  public:
+    // What is passed must outlive it.
+    Broker(const GenerationStart& start, Service& service, const IdentitySource& identities, EventLoop loop)
+        : start_(start), service_(service), identities_(identities), loop_(std::move(loop)) {
+        service.helpers.set_owner(*this);
+    }
+    Broker(const Broker&) = delete;
+    Broker& operator=(const Broker&) = delete;
+
+    std::vector<SessionFacts> sessions() const override;
+    std::size_t session_count() const override { return sessions_.size(); }
+    std::size_t descriptors_in_flight() const override { return service_.shares.unread(); }
+    const Metrics& metrics() const override { return service_.tools.metrics; }
+    const AuditCounts& audit_counts() const override { return service_.audit.counts(); }
+    const HelperPool& helpers() const override { return service_.helpers; }
+    void tell(const LinkMessage& message) override { static_cast<void>(start_.link.send(message)); }
+
+    // Until it has been told to end and has ended what it had begun. disconnected: the supervisor is gone.
+    proto::Result<void> run();
+
+  private:
+    using Clock = std::chrono::steady_clock;
+
+    enum class Phase {
+        serving,
+        handing_over,  // reads nothing, until nothing is parked
+        finishing,     // another one serves; ends when no helper is at work and nothing is parked
+        retiring,      // takes nothing new, and ends when every session has, and what they had going on
+    };
+
+    proto::Result<bool> serve_link();
+    void activate();
+    void answer_lost(std::uint32_t generation);
+    void adopt(const LinkMessage& message, proto::UniqueFd socket);
+    void record_turned_away(const LinkMessage& message);
+    void take_events();
+    void serve_turns();
+    std::size_t handle(Session& session);
+    void follow(Session& session, Session::State before, Session::State after);
+    void make_room_for_waiting();
+    void look_again();
+    void look_again_soon();
+    void resume_paused(Clock::time_point now);
+    void act_on_time();
+    void release(ConnectionId token);
+    void end_session(Session& session);
+    void hand_over();
+    proto::Result<void> finish_for_helpers();
+    void leave_sessions();
+    proto::Result<void> await_finish();
+    void retire(std::chrono::milliseconds timeout);
+    void tell_use(const Session& session);
+
+    proto::BorrowedFd connection_of(const HelperTask& task) override { return task.session->descriptor(); }
+    std::vector<Ruling> reported(HelperTask& task, const Report& report) override {
+        return task.session->task_reported(task, report);
+    }
+    void delivered(HelperTask& task, const Sent& sent) override;
+    void failed(HelperTask& task, int errno_value, const char* reason) override;
+    void record_for(std::uint32_t uid, const EventRecord& record);
+    void ended(const HeldUp& request, int errno_value) override;
+    void left_behind(const HeldUp& request, std::size_t stuck) override;
+    void came_back(std::uint32_t uid, std::size_t stuck) override;
+    void zygote_lost() override;
+
+    bool has_handed_over() const noexcept {
+        return phase_ == Phase::handing_over && (waiting_.empty() || Clock::now() >= end_by_);
+    }
+    bool finished() const noexcept {
+        return (phase_ == Phase::retiring && sessions_.empty() && service_.helpers.lasting() == 0) ||
+               (phase_ == Phase::finishing && waiting_.empty() && !service_.helpers.has_work());
+    }
+    int patience() const noexcept;
+
+    const GenerationStart& start_;
+    Service& service_;
+    const IdentitySource& identities_;
+    EventLoop loop_;
+    std::unordered_map<ConnectionId, std::unique_ptr<Session>> sessions_{};
+    std::vector<Session*> waiting_{};  // in State::writable, longest first
+    std::vector<Session*> paused_{};   // in State::paused, and not in the loop
+    std::optional<Clock::time_point> resume_at_{};
+    std::optional<Clock::time_point> look_again_at_{};
+    std::chrono::milliseconds look_again_after_{};
+    RoundRobin turns_{};
+    bool link_has_something_ = false;
+    bool control_has_something_ = false;
+    bool helpers_have_something_ = false;
+    // Ended, with descriptors that the peer has not taken, or requests that are with helpers.
+    std::vector<std::unique_ptr<Session>> lingering_{};
+    OrphanedRequests::LostRequests lost_{};  // until their sessions are adopted
+    bool activated_ = false;
+    Phase phase_ = Phase::serving;
+    Clock::time_point end_by_{};  // the phase; not of serving
+    bool ended_ = false;          // whatever is still there
+};
+
+}  // namespace fdbroker::opener

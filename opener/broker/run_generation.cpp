@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: MIT
+#include "opener/broker/run_generation.hpp"
+
+#include <fcntl.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <csignal>
+#include <ctime>
+#include <iterator>
+#include <optional>
+#include <utility>
+
+#include "opener/base/log_stderr.hpp"
+#include "opener/broker/broker.hpp"
+#include "opener/confinement/capability_names.hpp"
+#include "opener/confinement/confinement.hpp"
+#include "opener/confinement/directory_watch.hpp"
+#include "opener/control/server.hpp"
+#include "opener/helpers/zygote.hpp"
+#include "opener/identity/accounts.hpp"
+#include "opener/policy_source/load_policy.hpp"
+#include "opener/quota/user_quota.hpp"
+
+namespace fdbroker::opener {
+
+using proto::Result;
+using proto::UniqueFd;
+
+namespace {
+
+[[noreturn]] void fail(const StartReport& report, ExitStatus status, const std::string& what) {
+    report.log_stderr(what);
+    ::_exit(status);
+}
+
+// Standard input and output become /dev/null: a broker that was taken over shall not type into a terminal. Their
+// numbers stay in use, so that no connection ever bears one.
+void detach_standard_streams(const StartReport& report) {
+    const UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
+    if (!null || ::dup2(null.number(), STDIN_FILENO) < 0 || ::dup2(null.number(), STDOUT_FILENO) < 0) {
+        fail(report, exit_failed, proto::system_error("/dev/null").error().message());
+    }
+}
+
+// Asked before the confinement, behind which there is no account database.
+ControlAccess control_access(const GenerationStart& start) {
+    ControlAccess access{.opener_uid = ::geteuid()};
+    if (start.options.control.group) access.group = SystemAccounts().gid_of(*start.options.control.group);
+    return access;
+}
+
+// From what was kept when there is something, else from the files, and then that is kept.
+LoadedPolicy load(const GenerationStart& start) {
+    PolicyText text;
+    const bool read_files = start.policy == nullptr;
+    if (!read_files) {
+        auto kept = start.kept.read();
+        if (!kept) fail(start.report, exit_failed, kept.error().message());
+        text = std::move(*kept);
+    }
+    auto loaded = read_files ? load_policy(start.options.policy, &text) : load_policy(text);
+    if (!loaded) {
+        for (const policy::Diagnostic& diagnostic : loaded.error())
+            start.report.log_stderr_plainly(diagnostic.what());
+        ::_exit(exit_policy);
+    }
+    if (read_files) {
+        if (auto kept = start.kept.keep(text); !kept) fail(start.report, exit_failed, kept.error().message());
+    }
+    return std::move(*loaded);
+}
+
+// Two, so that helpers can be made until the supervisor has replaced a generation that has lost one.
+Result<void> start_zygotes(const HelperTools& tools, const ModifyingCalls& calls,
+                           std::vector<UniqueFd>& zygotes) {
+    const std::array streams{proto::BorrowedFd(STDIN_FILENO), proto::BorrowedFd(STDOUT_FILENO),
+                             proto::BorrowedFd(STDERR_FILENO)};
+    while (zygotes.size() < 2) {
+        auto zygote = start_zygote(tools, calls, streams);
+        if (!zygote) return std::unexpected(zygote.error());
+        zygotes.push_back(std::move(*zygote));
+    }
+    return {};
+}
+
+}  // namespace
+
+void run_generation(const GenerationStart& start) {
+    // A generation without its supervisor gets no connections and writes no records.
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    const StartReport& report = start.report;
+    detach_standard_streams(report);
+    if (auto reader = start.facts.become_reader(); !reader)
+        fail(report, exit_failed, reader.error().message());
+
+    const LoadedPolicy loaded = load(start);
+    const policy::Policy& policy = loaded.policy;
+    const auto account = choose_account(start.options.user);
+    if (!account) fail(report, exit_failed, account.error().message());
+    ConfinementPlan plan = plan_confinement(policy.directories(), *account);
+    const IdentitySource identities = IdentitySource::take(!account->changes);
+    const Inspector inspector(read_link_protection());
+    // gmtime(3) reads the time zone file when it is first needed, and there will be none to read.
+    ::tzset();
+
+    auto loop = EventLoop::create();
+    auto control = ControlServer::create(control_access(start));
+    if (!control) fail(report, exit_failed, control.error().message());
+    if (!loop) fail(report, exit_failed, loop.error().message());
+    std::vector<proto::BorrowedFd> keep{proto::BorrowedFd(STDIN_FILENO),
+                                        proto::BorrowedFd(STDOUT_FILENO),
+                                        proto::BorrowedFd(STDERR_FILENO),
+                                        start.link.descriptor(),
+                                        loop->descriptor(),
+                                        control->descriptor(),
+                                        report.descriptor()};
+    if (start.ring != nullptr) std::ranges::copy(start.ring->descriptors(), std::back_inserter(keep));
+    // Before the directories are bound, so that a change after this moment is seen by one or the other.
+    if (auto watching = start_directory_watch(plan, start.changes, log_stderr); !watching)
+        fail(report, exit_failed, watching.error().message());
+    for (const std::string& line : describe_silent(plan)) report.log_stderr(line);
+    std::optional<Resolver> resolver;
+    std::vector<UniqueFd> zygotes;
+    auto confined = confine(plan, keep, [&](Confined& so_far) -> Result<void> {
+        resolver.emplace(std::move(so_far.directories));
+        // A helper that was taken over shall neither forge records nor answer for the broker.
+        start.inflight.keep_from_children();
+        for (const EarlierGeneration& previous : start.previous) previous.inflight->keep_from_children();
+        if (start.ring != nullptr) start.ring->keep_from_children();
+        return start_zygotes({policy, *resolver, inspector, identities}, plan.calls, zygotes);
+    });
+    if (!confined) fail(report, exit_failed, "cannot confine the broker: " + confined.error().message());
+    if (start.options.require_confinement && !confined->report.complete()) {
+        fail(report, exit_failed, "--require-confinement: " + confined->report.missing());
+    }
+
+    if (!confined->report.complete()) {
+        report.log_stderr("the broker is confined less than it could be: " + confined->report.missing());
+    }
+
+    // Before anything a peer sent is read.
+    start.report.give_up();
+    AuditTrail audit(start.ring, start.number, loaded.digest);
+    audit.apply(policy.audit());
+    GenerationFacts facts{.policy = policy,
+                          .policy_digest = loaded.digest,
+                          .start = start,
+                          .confinement = std::move(confined->report),
+                          .account = *account,
+                          .capabilities = capability_names(plan.capabilities),
+                          .started = std::chrono::system_clock::now()};
+    for (const BoundDirectory& directory : resolver->directories()) {
+        if (directory.errno_value != 0) facts.dormant.push_back({directory.path, directory.errno_value});
+    }
+    auto helpers = HelperPool::create(std::move(zygotes));
+    if (!helpers) fail(report, exit_failed, helpers.error().message());
+    Metrics metrics(policy.rules());
+    UserQuotas shares(policy.limits(), confined->max_descriptors);
+    OrphanedRequests predecessors(start.previous);
+    Service service{{policy, *resolver, inspector, metrics},
+                    audit,
+                    start.inflight,
+                    *control,
+                    **helpers,
+                    predecessors,
+                    shares};
+    Broker broker(start, service, identities, std::move(*loop));
+    control->begin(facts, broker);
+    const auto ended = broker.run();
+    if (!ended && ended.error().kind != proto::ErrorKind::disconnected) {
+        log_stderr(ended.error().message());
+        ::_exit(exit_failed);
+    }
+    ::_exit(exit_done);
+}
+
+}  // namespace fdbroker::opener

@@ -1,0 +1,455 @@
+// SPDX-License-Identifier: MIT
+#include "opener/broker/session.hpp"
+
+#include <fcntl.h>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#include <utility>
+
+#include "opener/operations/batch.hpp"
+#include "opener/request/decide.hpp"
+#include "proto/payload.hpp"
+
+namespace fdbroker::opener {
+
+using proto::ErrorKind;
+using proto::MessageType;
+using proto::Step;
+
+namespace {
+
+// As it was asked for; a path that no request could have is none.
+std::string_view new_path_of(const proto::Request& request) noexcept {
+    if (request.call != proto::Call::rename) return {};
+    const std::string_view path = proto::read_text(request.payload);
+    return path.size() <= proto::max_path_length ? path : std::string_view();
+}
+
+// Later it may go: the peer must read, or others must, whose unread descriptors the kernel counts together with these.
+bool must_wait(const proto::Error& error) noexcept {
+    return error.kind == ErrorKind::system &&
+           (error.errno_value == EAGAIN || error.errno_value == ETOOMANYREFS);
+}
+
+}  // namespace
+
+Session::Session(Service& service, ConnectionId token, proto::UniqueFd socket, IdentifiedPeer peer)
+    : service_(service),
+      token_(token),
+      socket_(std::move(socket)),
+      peer_(service.tools.policy.identify(std::move(peer.identity))),
+      pid_(peer.pid),
+      share_(service.shares.of(peer_.identity().uid)),
+      audit_(token, audit_peer(peer_.identity(), peer.pid, peer_.role_names(service.tools.policy)), share_) {
+    service_.shares.session_began(share_);
+}
+
+void Session::record_start() {
+    service_.audit.session_event(audit_, "session-start", "", std::chrono::steady_clock::now());
+}
+
+// ---- receive -------------------------------------------------------------------------------------------
+
+Session::State Session::serve() {
+    // A peer that waits for each reply must have it at once; one that has sent more meanwhile is served faster with
+    // several replies in one message. Which it is shows by gathering now and then: that costs the first sort one
+    // receive in vain.
+    const bool gather = pipelines_ || ++turns_ % 16 == 0;
+    std::size_t messages = 0;
+    answered_ = 0;
+    while (answered_ < requests_per_turn) {
+        if (!may_be_read()) {
+            if (send_replies()) state_ = State::writable;
+            break;
+        }
+        if (must_pause()) {
+            if (send_replies()) state_ = State::paused;
+            break;
+        }
+        // Once more without waiting, even after a reply: a peer on the same CPU has often run by now, and this is
+        // cheaper than going through epoll.
+        auto message =
+            proto::receive(socket_.borrow(), service_.inflight.begin_intake(token_), proto::Wait::never);
+        if (!message) {
+            const bool nothing_there = would_block(message.error());
+            service_.inflight.end_intake(nothing_there ? 0 : proto::max_message_size);
+            if (!nothing_there) receive_failed(message.error());
+            break;
+        }
+        ++messages;
+        received_at_ = std::chrono::steady_clock::now();
+        const bool goes_on = handle(*message);
+        service_.inflight.end_intake(message->size());
+        if (!goes_on || (!gather && !send_replies())) break;
+    }
+    if (gather) pipelines_ = messages > 1;
+    if (state_ == State::readable) send_replies();
+    return state_;
+}
+
+bool Session::has_unread() const noexcept {
+    int bytes = 0;
+    // unix(7): what the other end has not received yet, as the kernel accounts for it. While a message is being taken off
+    // the queue a byte or two may linger; a message is hundreds.
+    return ::ioctl(socket_.number(), SIOCOUTQ, &bytes) != 0 || bytes > 64;
+}
+
+bool Session::peer_has_read() {
+    if (has_unread()) return false;
+    service_.shares.taken(share_, std::exchange(unread_, 0));
+    return true;
+}
+
+std::size_t Session::unread_descriptors() {
+    if (unread_ != 0) peer_has_read();
+    return unread_;
+}
+
+bool Session::may_be_read() {
+    if (unread_ <= max_unread_descriptors && service_.shares.may_send_more(share_)) return true;
+    return peer_has_read() && service_.shares.may_send_more(share_);
+}
+
+bool Session::must_pause() const noexcept {
+    // The clock is read only where the last message is no proof.
+    return share_.paused_until() > received_at_ && share_.paused_until() > std::chrono::steady_clock::now();
+}
+
+void Session::receive_failed(const proto::Error& error) {
+    if (error.kind != ErrorKind::disconnected) {
+        end(EPROTO, error.message());
+    } else if (send_replies()) {
+        drain_or_finish(retiring_ ? "the opener stops" : "the peer closed the connection");
+    }
+}
+
+// ---- parse ---------------------------------------------------------------------------------------------
+
+bool Session::handle(std::span<const std::byte> message) {
+    const auto header = proto::read_header(message);
+    if (!header) {
+        end(header.error() == proto::MessageError::bad_version ? EPROTONOSUPPORT : EPROTO,
+            proto::to_string(header.error()));
+        return false;
+    }
+    switch (header->type) {
+        case MessageType::requests:
+            return handle_requests(message);
+        case MessageType::hello:
+            return handle_hello(message);
+        default:
+            end(EPROTO, "a message that only the opener sends");
+            return false;
+    }
+}
+
+bool Session::handle_hello(std::span<const std::byte> message) {
+    if (const auto hello = proto::read_hello(message); !hello) {
+        end(EPROTO, proto::to_string(hello.error()));
+        return false;
+    }
+    if (!send_replies()) return false;
+    ++answered_;
+    if (share_.limits_requests()) share_.use_requests(1, received_at_);
+    std::array<std::byte, 64> reply;
+    const std::size_t size = proto::write_hello_reply(reply, {.calls = served_calls});
+    auto sent = proto::send(socket_.borrow(), std::span(reply).first(size), {}, proto::Wait::never);
+    // A peer that lets its replies pile up has no use for another hello.
+    if (!sent) finish("the peer does not read");
+    return sent.has_value();
+}
+
+bool Session::handle_requests(std::span<const std::byte> message) {
+    const auto requests = proto::read_requests(message, service_.requests);
+    if (!requests) {
+        end(EPROTO, proto::to_string(requests.error()));
+        return false;
+    }
+    if (share_.limits_requests()) share_.use_requests(requests->size(), received_at_);
+    service_.placement.asked(token_, proto::read_header(message)->cpu, requests->size() == 1 && !pipelines_,
+                             service_.shares.is_alone(share_));
+    // One message of replies holds as many as one of requests, each with the longest reason; and so does one entry.
+    const std::size_t noted = entry_ == nullptr ? 0 : entry_->count.load(std::memory_order_relaxed);
+    const bool fits = (noted + requests->size() <= proto::max_requests &&
+                       service_.delivery.has_room_for(requests->size())) ||
+                      send_replies();
+    if (!fits && parked_.empty()) return false;
+    if (entry_ == nullptr) entry_ = service_.inflight.acquire(token_);
+    if (entry_ == nullptr) std::abort();  // the broker keeps fewer replies parked than there are entries
+    for (const proto::Request& request : *requests) InflightLog::note(*entry_, request.id);
+    service_.inflight.end_intake(message.size());
+    if (!fits) {
+        // It has left the socket, so it waits here.
+        deferred_.assign(message.begin(), message.end());
+        return false;
+    }
+    answer_all(message, *requests);
+    return true;
+}
+
+void Session::answer_all(std::span<const std::byte> message, std::span<const proto::Request> requests) {
+    if (batch_of(message) == proto::Batch::all_or_nothing) return answer_together(requests);
+    for (std::size_t left = requests.size(); const proto::Request& request : requests)
+        answer(request, --left);
+}
+
+void Session::answer_together(std::span<const proto::Request> requests) {
+    service_.tools.metrics.begin();
+    answered_ += requests.size();
+    auto outcomes =
+        carry_out_together(service_.tools, peer_, requests,
+                           service_.delivery.payload_room(requests.size() - 1), ExecutionContext::loop());
+    if (!outcomes) outcomes = hand_to_helper_together(requests);
+    if (!outcomes) return service_.tools.metrics.end();
+    const auto now = std::chrono::steady_clock::now();
+    std::vector<DecisionRecord> records;
+    for (std::size_t index = 0; index < requests.size(); ++index)
+        records.push_back(record_of(requests[index], (*outcomes)[index], now - received_at_));
+    const std::vector<Ruling> rulings = record_together(records, now);
+    for (std::size_t index = 0; index < requests.size(); ++index)
+        service_.delivery.add(requests[index].id, std::move((*outcomes)[index]), rulings[index].record,
+                              rulings[index].may_leave);
+}
+
+// What was noted when it was deferred.
+void Session::answer_deferred() {
+    if (deferred_.empty()) return;
+    const std::vector<std::byte> message = std::exchange(deferred_, {});
+    const auto requests = proto::read_requests(message, service_.requests);
+    if (!requests) std::abort();  // it was read when it came
+    // How long the peer left its replies unread is not held against what it asked for.
+    received_at_ = std::chrono::steady_clock::now();
+    answer_all(message, *requests);
+    send_replies();
+}
+
+// ---- decide, resolve, inspect --------------------------------------------------------------------------
+
+std::optional<Outcome> Session::carry_out(const proto::Request& request, std::size_t others) {
+    auto granted = decide(service_.tools, peer_, request);
+    if (!granted) return std::move(granted.error());
+    granted->payload_room = service_.delivery.payload_room(others);
+    if (const std::uint64_t continued = continued_by(request); continued != 0)
+        return hand_to_helper(*granted, continued);
+    auto outcome = execute(service_.tools, peer_, *granted, ExecutionContext::loop());
+    return outcome ? std::move(outcome) : hand_to_helper(*granted, 0);
+}
+
+// ---- record, deliver -----------------------------------------------------------------------------------
+
+void Session::answer(const proto::Request& request, std::size_t others) {
+    service_.tools.metrics.begin();
+    ++answered_;
+    auto outcome = carry_out(request, others);
+    if (!outcome) return service_.tools.metrics.end();
+    const Ruling ruling = record(request, *outcome, received_at_);
+    service_.tools.metrics.done(Step::record);
+    service_.delivery.add(request.id, std::move(*outcome), ruling.record, ruling.may_leave);
+}
+
+DecisionRecord Session::record_of(const proto::Request& request, const Outcome& outcome,
+                                  std::chrono::nanoseconds duration) {
+    return {
+        .duration = duration,
+        .request = request.id,
+        .call = request.call,
+        .operations = outcome.operations,
+        .path = request.path,
+        .final_path = outcome.final_path,
+        .new_path = new_path_of(request),
+        .rule = outcome.rule,
+        .errno_value = outcome.errno_value,
+        .step = outcome.recorded_step,
+        .reason = outcome.recorded_reason(),
+    };
+}
+
+Ruling Session::record(const proto::Request& request, const Outcome& outcome,
+                       std::chrono::steady_clock::time_point received_at) {
+    const auto now = std::chrono::steady_clock::now();
+    DecisionRecord record = record_of(request, outcome, now - received_at);
+    return ruled(record, service_.audit.decision(audit_, record, now), now);
+}
+
+std::vector<Ruling> Session::record_together(std::span<DecisionRecord> records,
+                                             std::chrono::steady_clock::time_point now) {
+    const bool granted =
+        std::ranges::all_of(records, [](const DecisionRecord& record) { return record.errno_value == 0; });
+    AuditTrail::Recorded recorded;
+    if (granted) recorded = service_.audit.grants_together(audit_, records);
+    std::vector<Ruling> rulings;
+    for (DecisionRecord& record : records) {
+        if (!granted) recorded = service_.audit.decision(audit_, record, now);
+        rulings.push_back(ruled(record, recorded, now));
+        if (granted && recorded.sequence != 0) ++recorded.sequence;
+    }
+    return rulings;
+}
+
+Ruling Session::ruled(DecisionRecord& record, const AuditTrail::Recorded& recorded,
+                      std::chrono::steady_clock::time_point now) {
+    if (!recorded.may_leave) {
+        record.errno_value = EIO;
+        record.step = Step::record;
+        record.reason = "the decision could not be put on record";
+    }
+    count(record, recorded.sequence, now);
+    return {.record = recorded.sequence, .may_leave = recorded.may_leave};
+}
+
+// What became of a request, for those who look on; none of it matters to the peer.
+void Session::count(DecisionRecord& record, std::uint64_t sequence,
+                    std::chrono::steady_clock::time_point now) {
+    service_.tools.metrics.count({.operations = record.operations,
+                                  .rule = record.rule,
+                                  .errno_value = record.errno_value,
+                                  .step = record.step,
+                                  .duration = record.duration,
+                                  .at = now});
+    use_.count(record.rule, record.errno_value == 0, record.path, now);
+    if (!service_.control.is_watched()) return;
+    record.head = service_.audit.head(sequence);
+    record.session = token_;
+    record.peer = audit_.peer;
+    service_.control.publish({record, pid_, peer_.identity()});
+}
+
+SessionFacts Session::facts() const {
+    return {.token = token_,
+            .pid = pid_,
+            .identity = &peer_.identity(),
+            .roles = peer_.role_names(service_.tools.policy),
+            .use = &use_,
+            .unread_descriptors = unread_};
+}
+
+bool Session::send_replies() {
+    if (service_.delivery.empty()) {
+        release_entry();
+        return true;
+    }
+    auto sent = service_.delivery.send(socket_.borrow());
+    service_.tools.metrics.done(Step::deliver);
+    service_.tools.metrics.end();
+    if (sent) {
+        count_unread(service_.delivery.descriptor_count());
+        service_.delivery.clear();
+        release_entry();
+        return true;
+    }
+    if (must_wait(sent.error())) {
+        parked_.push_back(service_.delivery.park(std::exchange(entry_, nullptr)));
+        state_ = State::writable;
+    } else {
+        service_.delivery.clear();
+        finish(sent.error().kind == ErrorKind::disconnected ? "the peer closed the connection"
+                                                            : sent.error().message());
+    }
+    return false;
+}
+
+void Session::count_unread(std::size_t descriptors) noexcept {
+    unread_ += descriptors;
+    service_.shares.sent(share_, descriptors);
+}
+
+Session::State Session::flush() {
+    const bool had_parked = !parked_.empty();
+    for (; !parked_.empty(); parked_.pop_front()) {
+        const ParkedReplies& replies = parked_.front();
+        auto sent = opener::send(socket_.borrow(), replies);
+        if (!sent) {
+            if (!must_wait(sent.error())) finish("the peer closed the connection");
+            return state_;
+        }
+        count_unread(replies.files.size());
+        if (replies.entry != nullptr) InflightLog::release(*replies.entry);
+    }
+    if (had_parked) answer_deferred();
+    if (parked_.empty() && state_ != State::ended) answer_owed();
+    if (state_ != State::writable || !parked_.empty()) return state_;
+    if (may_be_read()) state_ = State::readable;
+    return state_;
+}
+
+Session::State Session::answer_lost(std::span<const std::uint32_t> ids, std::span<const std::byte> message) {
+    if (ids.size() > max_lost) {
+        end(EIO, "more requests were lost than a session can have under way");
+        return state_;
+    }
+    owed_.insert(owed_.end(), ids.begin(), ids.end());
+    // What waits has an entry of the journal already; flush() goes on with these.
+    if (state_ != State::writable) answer_owed();
+    if (!message.empty() && state_ == State::readable) handle(message);
+    return state_;
+}
+
+void Session::answer_owed() {
+    while (!owed_.empty()) {
+        entry_ = service_.inflight.acquire(token_);
+        if (entry_ == nullptr) std::abort();
+        for (std::size_t room = proto::max_requests; room > 0 && !owed_.empty(); --room) {
+            const std::uint32_t id = owed_.back();
+            owed_.pop_back();
+            InflightLog::note(*entry_, id);
+            service_.delivery.add_refusal(
+                id, 0, EIO, Step::deliver,
+                "the broker failed while it worked on this request; what came of it is unknown");
+        }
+        if (!send_replies()) return;
+    }
+}
+
+// ---- the end -------------------------------------------------------------------------------------------
+
+Session::~Session() {
+    // What helpers had of it may have been refused after its end.
+    service_.audit.settle(audit_, std::chrono::steady_clock::now());
+    service_.shares.taken(share_, unread_);
+    service_.shares.session_ended(share_);
+}
+
+void Session::retire() {
+    retiring_ = true;
+    // What the peer has sent stays readable; what it sends from now on fails with EPIPE.
+    ::shutdown(socket_.number(), SHUT_RD);
+}
+
+void Session::hand_over() noexcept {
+    handed_over_ = true;
+    parked_.clear();
+    owed_.clear();
+    deferred_.clear();
+    entry_ = nullptr;
+    if (state_ != State::ended) state_ = State::readable;
+}
+
+void Session::end(int errno_value, std::string_view cause) {
+    service_.delivery.clear();
+    std::array<std::byte, 512> message;
+    const std::size_t size = proto::write_end(message, errno_value, cause);
+    // A courtesy to whoever debugs the peer; one that does not read goes without.
+    static_cast<void>(proto::send(socket_.borrow(), std::span(message).first(size), {}, proto::Wait::never));
+    finish(cause);
+}
+
+void Session::finish(std::string_view cause) {
+    // The supervisor holds a duplicate, so closing alone would not tell the peer.
+    ::shutdown(socket_.number(), SHUT_RDWR);
+    if (!handed_over_)
+        service_.audit.session_event(audit_, "session-end", cause, std::chrono::steady_clock::now());
+    for (const ParkedReplies& replies : parked_) {
+        if (replies.entry != nullptr) InflightLog::release(*replies.entry);
+    }
+    parked_.clear();
+    release_entry();
+    state_ = State::ended;
+}
+
+void Session::release_entry() noexcept {
+    if (entry_ != nullptr) InflightLog::release(*std::exchange(entry_, nullptr));
+}
+
+}  // namespace fdbroker::opener

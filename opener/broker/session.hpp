@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: MIT
+// One connection, and the way of every request on it:
+//
+//   receive → parse → identify → decide → resolve → inspect → deliver → record
+//
+// session.cpp reads in that order, each step a call into one module; what may block is resolved, inspected and delivered
+// by a helper, and session_tasks.cpp is this end of that. (Identification comes first in time: once per
+// connection, before the first message. The record of a request is made before its reply leaves.)
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "opener/audit/audit_trail.hpp"
+#include "opener/audit/session_audit.hpp"
+#include "opener/broker/cpu_affinity.hpp"
+#include "opener/control/server.hpp"
+#include "opener/helpers/helper_pool.hpp"
+#include "opener/identity/identity.hpp"
+#include "opener/link/inflight_log.hpp"
+#include "opener/link/link.hpp"
+#include "opener/link/orphaned_requests.hpp"
+#include "opener/metrics/metrics.hpp"
+#include "opener/operations/execute.hpp"
+#include "opener/quota/user_quota.hpp"
+#include "opener/request/decide.hpp"
+#include "opener/request/delivery.hpp"
+#include "policy/matching/policy.hpp"
+#include "proto/channel.hpp"
+#include "proto/message.hpp"
+
+namespace fdbroker::opener {
+
+// What all sessions of one generation share. Used by one thread.
+struct Service {
+    RequestServices tools;
+    AuditTrail& audit;
+    InflightLog& inflight;
+    ControlServer& control;
+    HelperPool& helpers;
+    OrphanedRequests& predecessors;
+    UserQuotas& shares;
+
+    CpuAffinity placement{};
+    Delivery delivery{};
+    std::array<proto::Request, proto::max_requests> requests{};
+};
+
+class Session {
+  public:
+    // What the session waits for.
+    enum class State {
+        readable,  // the peer's next request
+        writable,  // the peer to read: replies are parked, or too many descriptors are on their way to it
+        paused,    // paused_until(): its user has used more than there is for it
+        // helpers, of whatever generation: the peer sends nothing more, and reads what they answer
+        draining,
+        ended,  // nothing: the descriptor has been shut down, the cause recorded
+    };
+
+    Session(Service& service, ConnectionId token, proto::UniqueFd socket, IdentifiedPeer peer);
+    Session(const Session&) = delete;
+    Session& operator=(const Session&) = delete;
+    ~Session();
+
+    ConnectionId token() const noexcept { return token_; }
+    State state() const noexcept { return state_; }
+    UserQuota& share() const noexcept { return share_; }
+    proto::BorrowedFd descriptor() const noexcept { return socket_.borrow(); }
+    SessionFacts facts() const;
+
+    // What is known of it from earlier generations, and what the next one is to know.
+    void carry_on(const SessionUse::Earlier& earlier) noexcept { use_.carry_on(earlier); }
+    const SessionUse& use() const noexcept { return use_; }
+    // Puts on record that it is a new connection, not one taken over from an earlier generation.
+    void record_start();
+    // Serves what is there, in whole messages, until requests_per_turn or more are answered, so that no session keeps
+    // the others waiting. Never blocks on the peer.
+    State serve();
+    std::chrono::steady_clock::time_point paused_until() const noexcept { return share_.paused_until(); }
+    // It is over.
+    State resume() noexcept { return state_ = State::readable; }
+    // Looks whether the peer has read; sends what was parked.
+    State flush();
+
+    // Whether there is anything that the peer has not read.
+    bool has_unread() const noexcept;
+    // Since when it has been in State::writable.
+    std::chrono::steady_clock::time_point waiting_since{};  // the broker's
+    // Descriptors that are on their way to this peer because it has not read them; an upper bound until all are read.
+    std::size_t unread_descriptors();
+
+    // Tasks of this session that helpers have not ended yet. The session must live as long as there are some.
+    std::size_t tasks() const noexcept { return tasks_; }
+    // What HelperPool::Owner hears of them.
+    std::vector<Ruling> task_reported(HelperTask& task, const Report& report);
+    State task_delivered(const Sent& sent);
+    State task_failed(const HelperTask& task, int errno_value, std::string_view reason);
+    // Looks whether an earlier generation's helpers have done what a draining session waits for.
+    State drain();
+
+    // Answers requests that an earlier generation took and did not live to answer, and serves a message of another kind,
+    // when one is given, that it took. More than max_lost ids, which only one that was taken over or several that died
+    // in a row can leave, end the session.
+    State answer_lost(std::span<const std::uint32_t> ids, std::span<const std::byte> message);
+
+    // The next generation has the connection. Here nothing more is read, and what is parked is left to that one; what
+    // helpers have begun is answered, and the end of the session is that one's to record.
+    void hand_over() noexcept;
+    // Takes no more than what the peer has already sent. The session ends when that is answered.
+    void retire();
+    // Ends the session from this side; `cause` in words, for the record and the peer.
+    void end(int errno_value, std::string_view cause);
+
+    // In the last call of serve().
+    std::size_t answered() const noexcept { return answered_; }
+    bool has_turn = false;  // of RoundRobin
+
+    static constexpr std::size_t requests_per_turn = 32;
+    // Noted, with helpers, and in one message that was not noted yet.
+    static constexpr std::size_t max_lost = 2 * proto::max_requests + max_helper_requests_of_user;
+    // Above this the session is not read until the peer has taken what is there: two full replies.
+    static constexpr std::size_t max_unread_descriptors = 2 * proto::max_requests;
+
+  private:
+    // The steps; each false when the session goes no further now.
+    bool peer_has_read();
+    bool may_be_read();
+    bool must_pause() const noexcept;
+    void receive_failed(const proto::Error& error);
+    bool handle(std::span<const std::byte> message);
+    bool handle_hello(std::span<const std::byte> message);
+    bool handle_requests(std::span<const std::byte> message);
+    // `others` of the same message are still to be answered. nullopt: a helper does it, and answers.
+    std::optional<Outcome> carry_out(const proto::Request& request, std::size_t others);
+    // The number of what an earlier request of this session has left going on, and this one is about; 0: nothing.
+    std::uint64_t continued_by(const proto::Request& request) const;
+    // `continues`: the above; the helper that has it does it.
+    std::optional<Outcome> hand_to_helper(const GrantedRequest& granted, std::uint64_t continues);
+    // Of a message of all or nothing: the outcomes when no helper takes it.
+    std::optional<std::vector<Outcome>> hand_to_helper_together(std::span<const proto::Request> requests);
+    void submit(std::span<const proto::Request> requests, proto::Batch batch,
+                std::span<const HelperTask::Part> decided, std::chrono::milliseconds deadline,
+                std::uint64_t continues);
+    void answer_all(std::span<const std::byte> message, std::span<const proto::Request> requests);
+    void answer_together(std::span<const proto::Request> requests);
+    void answer(const proto::Request& request, std::size_t others);
+    void count(DecisionRecord& record, std::uint64_t sequence, std::chrono::steady_clock::time_point now);
+    static DecisionRecord record_of(const proto::Request& request, const Outcome& outcome,
+                                    std::chrono::nanoseconds duration);
+    Ruling record(const proto::Request& request, const Outcome& outcome,
+                  std::chrono::steady_clock::time_point received_at);
+    // Of a message of all or nothing. What is granted may leave only when all of it is on record.
+    std::vector<Ruling> record_together(std::span<DecisionRecord> records,
+                                        std::chrono::steady_clock::time_point now);
+    Ruling ruled(DecisionRecord& record, const AuditTrail::Recorded& recorded,
+                 std::chrono::steady_clock::time_point now);
+    void count_unread(std::size_t descriptors) noexcept;
+    bool has_tasks_anywhere() const noexcept;
+    void drain_or_finish(std::string_view cause);
+    void finish_if_drained();
+    bool send_replies();
+    void finish(std::string_view cause);
+    void release_entry() noexcept;
+    void answer_owed();
+    void answer_deferred();
+
+    Service& service_;
+    ConnectionId token_;
+    proto::UniqueFd socket_;
+    policy::Peer peer_;
+    pid_t pid_;
+    UserQuota& share_;
+    SessionAudit audit_;
+    SessionUse use_{};
+    State state_ = State::readable;
+    bool retiring_ = false;
+    bool handed_over_ = false;
+    InflightEntry* entry_ = nullptr;  // of the requests whose replies are being gathered
+    std::deque<ParkedReplies> parked_{};
+    std::vector<std::uint32_t> owed_{};  // lost ids that are not answered yet
+    std::vector<std::byte> deferred_{};  // a message of requests that came before the replies were parked
+    std::size_t tasks_ = 0;
+    std::string_view end_cause_{};  // while it is draining
+    std::size_t answered_ = 0;      // in this turn
+    std::size_t unread_ = 0;        // descriptors sent since the peer was last seen to have read everything
+    std::chrono::steady_clock::time_point received_at_{};
+
+    // Whether the peer keeps several requests under way, so that their replies are worth gathering.
+    bool pipelines_ = false;
+    std::uint8_t turns_ = 0;
+};
+
+}  // namespace fdbroker::opener

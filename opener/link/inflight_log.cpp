@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: MIT
+#include "opener/link/inflight_log.hpp"
+
+#include <sys/mman.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+namespace fdbroker::opener {
+
+proto::Result<InflightLog> InflightLog::create() {
+    void* memory = ::mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) return proto::system_error("mmap", "the journal");
+    return InflightLog(new (memory) Shared);
+}
+
+InflightLog::~InflightLog() {
+    if (shared_ != nullptr) ::munmap(shared_, sizeof(Shared));
+}
+
+void InflightLog::keep_from_children() noexcept {
+    ::madvise(shared_, sizeof(Shared), MADV_DONTFORK);
+}
+
+InflightEntry* InflightLog::acquire(ConnectionId token) noexcept {
+    for (InflightEntry& entry : entries()) {
+        if (entry.token.load(std::memory_order_relaxed) != 0) continue;
+        entry.token.store(token, std::memory_order_relaxed);
+        return &entry;
+    }
+    return nullptr;
+}
+
+std::span<std::byte> InflightLog::begin_intake(ConnectionId token) noexcept {
+    JournalIntake& intake = shared_->intake;
+    std::memset(intake.message.data(), 0, std::exchange(intake_used_, intake.message.size()));
+    intake.token.store(token, std::memory_order_release);
+    return intake.message;
+}
+
+InflightSlot& InflightLog::note_apart(ConnectionId token, std::uint32_t id) noexcept {
+    const auto all = slots();
+    for (std::size_t looked_at = 0; looked_at < slot_count; ++looked_at) {
+        InflightSlot& slot = all[next_slot_];
+        next_slot_ = (next_slot_ + 1) % slot_count;
+        if (slot.token.load(std::memory_order_relaxed) != 0) continue;
+        slot.id = id;
+        slot.token.store(token, std::memory_order_release);
+        return slot;
+    }
+    std::abort();
+}
+
+}  // namespace fdbroker::opener

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT
+// What the supervisor knows and a generation's `status` tells: memory that the supervisor writes and every generation
+// may only read. Nothing is ever read back from it, and no message is needed to ask.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+
+#include "opener/config/options.hpp"
+#include "proto/error.hpp"
+#include "proto/unique_fd.hpp"
+
+namespace fdbroker::opener {
+
+// A place of the pool. Fields change one by one: a reader may see a pid with the start count of the one before.
+struct WorkerFacts {
+    std::atomic<std::int32_t> pid{0};       // 0: not running, waits to be started again
+    std::atomic<std::uint32_t> starts{0};   // 0: there is no such place (any more)
+    std::atomic<std::int64_t> started{0};   // the last time, as started_at below
+    std::atomic<std::int32_t> last_end{0};  // how the one before ended, as waitpid(2) tells
+};
+
+struct SupervisorFacts {
+    std::atomic<std::int64_t> started_at{0};    // std::chrono::steady_clock, nanoseconds
+    std::atomic<std::uint32_t> generations{0};  // started, the one that reads this included
+    std::atomic<std::uint32_t> crashes{0};      // of those that served
+    std::atomic<std::uint32_t> reloads{0};      // that came into force
+    std::atomic<std::uint32_t> failed_reloads{0};
+    std::atomic<std::uint32_t> followed{0};     // generations started since a rule's directory became another
+    std::atomic<std::uint32_t> finishing{0};    // that have handed over, and whose helpers are at work
+    std::atomic<std::uint32_t> connections{0};  // that the supervisor holds
+    std::atomic<std::uint64_t> turned_away{
+        0};                               // connections, because their users had as many as they may have
+    std::atomic<std::uint64_t> waits{0};  // times that connections had to wait for room in all
+    std::atomic<std::uint32_t> workers_wanted{0};
+    std::array<WorkerFacts, max_workers> workers{};
+};
+
+class FactsPage {
+  public:
+    static proto::Result<FactsPage> create();
+    FactsPage(FactsPage&& other) noexcept : file_(std::move(other.file_)), facts_(other.facts_) {
+        other.facts_ = nullptr;
+    }
+    FactsPage& operator=(FactsPage&&) = delete;
+    ~FactsPage();
+
+    SupervisorFacts& facts() noexcept { return *facts_; }
+    // In a generation, before it is confined: from now on this process cannot write it, nor gain the right to.
+    proto::Result<void> become_reader();
+
+  private:
+    FactsPage(proto::UniqueFd file, SupervisorFacts* facts) noexcept
+        : file_(std::move(file)), facts_(facts) {}
+    proto::UniqueFd file_;
+    SupervisorFacts* facts_;
+};
+
+}  // namespace fdbroker::opener

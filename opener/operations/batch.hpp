@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: MIT
+// Messages of requests of which either all are answered with success or none is ("All or nothing", PROTOCOL.md).
+#pragma once
+
+#include <cstddef>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "opener/request/outcome.hpp"
+#include "opener/request/tools.hpp"
+#include "opener/resolve/execution_context.hpp"
+#include "policy/matching/policy.hpp"
+#include "proto/message.hpp"
+
+namespace fdbroker::opener {
+
+// `message`: of requests, as it came.
+proto::Batch batch_of(std::span<const std::byte> message) noexcept;
+
+// Decides on all before anything of any is touched, then does what execute() does for each. `payload_room`: what the
+// payloads may take together. nullopt, in the loop only: nothing has been done, and a helper has to do all of it.
+std::optional<std::vector<Outcome>> carry_out_together(const RequestServices& tools, const policy::Peer& peer,
+                                                       std::span<const proto::Request> requests,
+                                                       std::size_t payload_room,
+                                                       const ExecutionContext& place);
+
+}  // namespace fdbroker::opener

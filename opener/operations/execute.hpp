@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: MIT
+// The second half of a request's way: what was decided is carried out. Resolves, inspects, and has the side effects of
+// every operation.
+//
+// The same code runs in two places. In the broker's loop, which serves everyone, it does what cannot block, and says of
+// the rest that it must go to a helper; there it begins anew, and may block.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "opener/request/decide.hpp"
+#include "opener/request/outcome.hpp"
+#include "opener/request/tools.hpp"
+#include "opener/resolve/execution_context.hpp"
+#include "policy/matching/policy.hpp"
+
+namespace fdbroker::opener {
+
+// The calls that are carried out; bit n: proto::Call n. The hello tells it to clients.
+inline constexpr std::uint64_t served_calls = (std::uint64_t{1} << proto::call_count) - 1;
+
+// nullopt, in the loop only: nothing has been done, and a helper has to do it.
+std::optional<Outcome> execute(const RequestServices& tools, const policy::Peer& peer,
+                               const GrantedRequest& granted, const ExecutionContext& place);
+
+}  // namespace fdbroker::opener

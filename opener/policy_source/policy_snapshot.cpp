@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: MIT
+#include "opener/policy_source/policy_snapshot.hpp"
+
+#include <cstdint>
+#include <cstring>
+#include <string_view>
+#include <utility>
+
+#include "opener/base/memory_file.hpp"
+
+namespace fdbroker::opener {
+
+using proto::Result;
+
+namespace {
+
+// A number is 8 bytes in the machine's order, a text its length and its bytes:
+//
+//   name, text of the policy; how many patterns; for each: pattern, how many files; for each: name, text
+
+class PolicyWriter {
+  public:
+    void number(std::uint64_t value) { bytes_.append(reinterpret_cast<const char*>(&value), sizeof value); }
+    void text(std::string_view value) {
+        number(value.size());
+        bytes_.append(value);
+    }
+    void source(const policy::Source& source) {
+        text(source.name);
+        text(source.text);
+    }
+    const std::string& bytes() const noexcept { return bytes_; }
+
+  private:
+    std::string bytes_{};
+};
+
+class PolicyReader {
+  public:
+    explicit PolicyReader(std::string_view bytes) : rest_(bytes) {}
+
+    std::uint64_t number() {
+        const std::string_view bytes = take(sizeof(std::uint64_t));
+        std::uint64_t value = 0;
+        if (!bytes.empty()) std::memcpy(&value, bytes.data(), sizeof value);
+        return value;
+    }
+    std::string text() { return std::string(take(number())); }
+    policy::Source source() {
+        std::string name = text();
+        return {.name = std::move(name), .text = text()};
+    }
+    // So many things of a byte or more may follow; else the number is wrong.
+    std::uint64_t count() {
+        const std::uint64_t value = number();
+        if (value <= rest_.size()) return value;
+        failed_ = true;
+        return 0;
+    }
+    bool read_all() const noexcept { return !failed_ && rest_.empty(); }
+
+  private:
+    std::string_view take(std::uint64_t size) {
+        if (failed_ || size > rest_.size()) {
+            failed_ = true;
+            return {};
+        }
+        const std::string_view taken = rest_.substr(0, size);
+        rest_.remove_prefix(size);
+        return taken;
+    }
+
+    std::string_view rest_;
+    bool failed_ = false;
+};
+
+}  // namespace
+
+Result<PolicySnapshot> PolicySnapshot::create() {
+    auto file = make_memory_file("policy");
+    if (!file) return std::unexpected(file.error());
+    return PolicySnapshot(std::move(*file));
+}
+
+Result<void> PolicySnapshot::keep(const PolicyText& text) {
+    PolicyWriter writer;
+    writer.source(text.main);
+    writer.number(text.fragments.size());
+    for (const PolicyText::Fragments& fragments : text.fragments) {
+        writer.text(fragments.pattern);
+        writer.number(fragments.sources.size());
+        for (const policy::Source& source : fragments.sources) writer.source(source);
+    }
+    if (auto written = write_all(file_.borrow(), std::as_bytes(std::span(writer.bytes()))); !written)
+        return written;
+    return seal(file_.borrow());
+}
+
+Result<PolicyText> PolicySnapshot::read() const {
+    auto bytes = read_sealed(file_.borrow());
+    if (!bytes) return std::unexpected(bytes.error());
+    PolicyReader reader(*bytes);
+    PolicyText text;
+    text.main = reader.source();
+    for (std::uint64_t patterns = reader.count(); patterns > 0; --patterns) {
+        PolicyText::Fragments& fragments = text.fragments.emplace_back();
+        fragments.pattern = reader.text();
+        for (std::uint64_t files = reader.count(); files > 0; --files)
+            fragments.sources.push_back(reader.source());
+    }
+    if (!reader.read_all()) return proto::system_error("the kept policy", {}, EINVAL);
+    return text;
+}
+
+}  // namespace fdbroker::opener

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: MIT
+// The text of the policy in force, for the generation that takes the place of one that died: else an edit that nobody
+// asked to load would come into force with a crash, or, when it is faulty, nothing would serve any more.
+//
+// It lies in a sealed file in memory. The generation that read the policy's files writes it before it is confined, and
+// long before it has read anything from a peer; from then on nobody can change it. The supervisor holds it, and never
+// looks inside.
+#pragma once
+
+#include "opener/policy_source/load_policy.hpp"
+#include "proto/error.hpp"
+#include "proto/unique_fd.hpp"
+
+namespace fdbroker::opener {
+
+class PolicySnapshot {
+  public:
+    static proto::Result<PolicySnapshot> create();
+
+    // Once.
+    proto::Result<void> keep(const PolicyText& text);
+    // EINVAL: nothing was kept, or what is there is not what keep() writes.
+    proto::Result<PolicyText> read() const;
+
+  private:
+    explicit PolicySnapshot(proto::UniqueFd file) : file_(std::move(file)) {}
+    proto::UniqueFd file_;
+};
+
+}  // namespace fdbroker::opener

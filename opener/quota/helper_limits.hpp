@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: MIT
+// How much of everything helpers may take.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+
+namespace fdbroker::opener {
+
+// Processes. What is above these waits for one to come back.
+inline constexpr std::size_t max_helpers = 64;
+inline constexpr std::size_t max_helpers_of_user = 4;
+// That have nothing to do and are kept for whoever comes next.
+inline constexpr std::size_t max_idle_helpers = 4;
+
+// Processes that stay with what a request has left going on: a stream, a put. They count with the others until its reply
+// has left, and then only here. What is above these is answered EAGAIN.
+inline constexpr std::size_t max_lasting_helpers = 64;
+inline constexpr std::size_t max_lasting_helpers_of_user = 16;
+
+// Requests that wait for a helper or are with one. What is above these is answered EAGAIN at once.
+inline constexpr std::size_t max_helper_requests = 4096;
+inline constexpr std::size_t max_helper_requests_of_user = 1024;
+
+// How long a helper tries to get a reply into a connection whose peer does not read. After that the session ends.
+inline constexpr std::chrono::milliseconds helper_delivery_timeout{1000};
+// How long until a zygote that could make no helper is asked for one again.
+inline constexpr std::chrono::milliseconds helper_order_interval{100};
+// How long closing what was delivered may take before the helper counts as stuck.
+inline constexpr std::chrono::milliseconds helper_close_timeout{1000};
+
+}  // namespace fdbroker::opener

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: MIT
+#include "opener/quota/user_quota.hpp"
+
+namespace fdbroker::opener {
+
+UserQuota& UserQuotas::of(std::uint32_t uid) {
+    if (const auto found = shares_.find(uid); found != shares_.end()) return *found->second;
+    if (shares_.size() >= forget_at_) {
+        forget_idle(UserQuota::Clock::now());
+        forget_at_ = 2 * shares_.size() + 1024;
+    }
+    return *shares_.emplace(uid, std::make_unique<UserQuota>(limits_)).first->second;
+}
+
+void UserQuotas::forget_idle(UserQuota::Clock::time_point now) {
+    std::erase_if(shares_, [now](const auto& entry) { return entry.second->is_idle(now); });
+}
+
+}  // namespace fdbroker::opener

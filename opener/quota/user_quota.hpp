@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: MIT
+// What one user has of a generation, over all connections: none of it is another's. Who uses more than there is, is not
+// read for a while, and notices that as a delay.
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string_view>
+#include <unordered_map>
+
+#include "opener/base/token_bucket.hpp"
+#include "policy/matching/policy.hpp"
+
+namespace fdbroker::opener {
+
+// The reason of a connection turned away, for the peer and the record.
+inline constexpr std::string_view too_many_of_user = "this user has as many connections as the policy allows";
+
+// Of records that say nothing but what somebody was refused, or that he came and went; fdbroker-audit(5) tells them. At
+// this rate a user needs a day for 6 GB; what fits at once is some 20,000 refusals.
+inline constexpr std::uint64_t record_bytes_per_second = std::uint64_t{64} << 10;
+inline constexpr std::uint64_t record_bytes_at_once = std::uint64_t{8} << 20;
+
+class Session;
+
+class UserQuota {
+  public:
+    using Clock = TokenBucket::Clock;
+
+    explicit UserQuota(const policy::Limits& limits)
+        : copied_bytes_(limits.snapshot_bytes_per_second.rate, limits.snapshot_bytes_per_second.burst) {
+        if (const auto& rate = limits.requests_per_second) requests_.emplace(rate->rate, rate->burst);
+    }
+
+    bool limits_requests() const noexcept { return requests_.has_value(); }
+    void use_requests(std::size_t count, Clock::time_point now) noexcept {
+        requests_->use(count, now);
+        wait_for(requests_->usable_at());
+    }
+    void use_record_bytes(std::size_t count, Clock::time_point now) noexcept {
+        record_bytes_.use(count, now);
+        wait_for(record_bytes_.usable_at());
+    }
+    // Of snapshots. False: there are none for it now. The last one may be larger than what is left.
+    bool use_copied_bytes(std::uint64_t count, Clock::time_point now) noexcept {
+        if (copied_bytes_.usable_at() > now) return false;
+        copied_bytes_.use(count, now);
+        return true;
+    }
+    // Its sessions are not read before; in the past as a rule, and cheap to ask for.
+    Clock::time_point paused_until() const noexcept { return paused_until_; }
+
+    // Descriptors on their way to it.
+    std::size_t unread = 0;
+
+    // Of RoundRobin.
+    std::deque<Session*> ready{};  // that wait for the user's turn
+    std::ptrdiff_t credit = 0;     // requests that may be answered in this turn
+
+    unsigned sessions = 0;
+    bool is_idle(Clock::time_point now) noexcept {
+        return sessions == 0 && unread == 0 && record_bytes_.is_full(now) && copied_bytes_.is_full(now) &&
+               (!requests_ || requests_->is_full(now));
+    }
+
+  private:
+    void wait_for(Clock::time_point when) noexcept { paused_until_ = std::max(paused_until_, when); }
+
+    std::optional<TokenBucket> requests_{};
+    TokenBucket copied_bytes_;
+    TokenBucket record_bytes_{record_bytes_per_second, record_bytes_at_once};
+    Clock::time_point paused_until_ = Clock::time_point::min();
+};
+
+class UserQuotas {
+  public:
+    // `max_unread`: descriptors that may be on their way to all users together.
+    UserQuotas(const policy::Limits& limits, std::size_t max_unread)
+        : limits_(limits), max_unread_(max_unread) {}
+
+    // Of this user; valid as long as it counts a session, or something of it is used up.
+    UserQuota& of(std::uint32_t uid);
+    // What a user who is not there any more had used up is kept until it would be there again.
+    void forget_idle(UserQuota::Clock::time_point now);
+
+    // Descriptors on their way count against one limit of the broker's, whoever they are for (unix(7), ETOOMANYREFS). A
+    // user may have as many as an eighth of what nobody has: so each further one who leaves his unread finds less, and
+    // however many they are, something is left.
+    bool may_send_more(const UserQuota& share) const noexcept {
+        return share.unread <= (max_unread_ - std::min(max_unread_, unread_)) / 8;
+    }
+    void sent(UserQuota& share, std::size_t descriptors) noexcept {
+        share.unread += descriptors;
+        unread_ += descriptors;
+    }
+    void taken(UserQuota& share, std::size_t descriptors) noexcept {
+        share.unread -= descriptors;
+        unread_ -= descriptors;
+    }
+    // Of all users together.
+    std::size_t unread() const noexcept { return unread_; }
+
+    void session_began(UserQuota& share) noexcept {
+        ++share.sessions;
+        ++sessions_;
+    }
+    void session_ended(UserQuota& share) noexcept {
+        --share.sessions;
+        --sessions_;
+    }
+    // Nobody else has a session.
+    bool is_alone(const UserQuota& share) const noexcept { return share.sessions == sessions_; }
+
+  private:
+    policy::Limits limits_;
+    std::size_t max_unread_;
+    std::size_t unread_ = 0;
+    std::size_t sessions_ = 0;
+    std::unordered_map<std::uint32_t, std::unique_ptr<UserQuota>> shares_{};
+    std::size_t forget_at_ = 1024;
+};
+
+}  // namespace fdbroker::opener

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: MIT
+// What a request leaves going on after its reply has left: a stream, a file that is being put. It is in the memory of the
+// helper that carried the request out, which stays with it and does nothing else any more.
+#pragma once
+
+#include <poll.h>
+
+namespace fdbroker::policy {
+class Peer;
+}
+
+namespace fdbroker::opener {
+
+struct GrantedRequest;
+struct Outcome;
+struct RequestServices;
+class ExecutionContext;
+
+class BackgroundWork {
+  public:
+    virtual ~BackgroundWork() = default;
+
+    // What it waits for, which must not be readiness that never ends; -1: only for what the broker or the session's end
+    // tells.
+    virtual pollfd awaited() const noexcept = 0;
+    // That has come: does what there is to do, and may block for the file, never for the peer.
+    virtual void go_on() = 0;
+    // Nothing is left to do, or can be done: the helper ends.
+    virtual bool done() const noexcept = 0;
+    // Why it could not be done as it should have been, in the end; 0: it was, or the peer did not want more.
+    virtual int errno_value() const noexcept = 0;
+    // The session or the broker has ended, and with it this: what the peer has finished until now is still done.
+    virtual void end() = 0;
+    // A further request of the same session that is about this.
+    virtual Outcome carry_out(const RequestServices& tools, const policy::Peer& peer,
+                              const GrantedRequest& granted, const ExecutionContext& place) = 0;
+
+    BackgroundWork(const BackgroundWork&) = delete;
+    BackgroundWork& operator=(const BackgroundWork&) = delete;
+
+  protected:
+    BackgroundWork() = default;
+};
+
+}  // namespace fdbroker::opener

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: MIT
+#include "opener/request/delivery.hpp"
+
+#include <array>
+#include <utility>
+
+#include "proto/channel.hpp"
+
+namespace fdbroker::opener {
+
+using proto::BorrowedFd;
+using proto::Result;
+
+namespace {
+
+Result<void> send_with(BorrowedFd socket, std::span<const std::byte> message,
+                       std::span<const DeliverableFile> files) {
+    std::array<BorrowedFd, proto::max_requests> descriptors;
+    for (std::size_t i = 0; i < files.size(); ++i) descriptors[i] = files[i].descriptor();
+    return proto::send(socket, message, std::span(descriptors).first(files.size()), proto::Wait::never);
+}
+
+}  // namespace
+
+Delivery::Delivery() : buffer_(proto::max_message_size), writer_(buffer_) {
+    files_.reserve(proto::max_requests);
+}
+
+bool Delivery::has_room_for(std::size_t replies) const noexcept {
+    return count() + replies <= proto::max_requests && writer_.room() >= replies * proto::max_plain_reply;
+}
+
+std::size_t Delivery::payload_room(std::size_t others) const noexcept {
+    // A reply with a payload has no reason, and is padded to 4 bytes.
+    const std::size_t fixed =
+        proto::max_plain_reply - proto::max_reason_length + others * proto::max_plain_reply;
+    return (writer_.room() - fixed) / 4 * 4;
+}
+
+void Delivery::add(std::uint32_t id, Outcome outcome, std::uint64_t record, bool may_leave) {
+    if (!may_leave)
+        return add_refusal(id, 0, EIO, proto::Step::record, "the decision could not be put on record");
+    if (outcome.errno_value != 0)
+        return add_refusal(id, record, outcome.errno_value, outcome.step, outcome.reason);
+    const bool added = writer_.add(proto::Reply{
+        .id = id, .has_descriptor = outcome.file.has_value(), .record = record, .payload = outcome.payload});
+    if (!added)
+        std::abort();  // max_requests replies with the longest reasons fit; more is a bug of the caller's
+    if (outcome.file) files_.push_back(std::move(*outcome.file));
+}
+
+void Delivery::add_refusal(std::uint32_t id, std::uint64_t record, int errno_value, proto::Step step,
+                           std::string_view reason) {
+    const bool added = writer_.add(
+        proto::Reply{.id = id, .status = errno_value, .step = step, .record = record, .reason = reason});
+    if (!added) std::abort();
+}
+
+Result<void> Delivery::send(BorrowedFd socket) const {
+    return send_with(socket, writer_.message(), files_);
+}
+
+ParkedReplies Delivery::park(InflightEntry* entry) {
+    ParkedReplies parked;
+    const auto message = writer_.message();
+    parked.message.assign(message.begin(), message.end());
+    parked.files = std::exchange(files_, {});
+    parked.entry = entry;
+    files_.reserve(proto::max_requests);
+    writer_.clear();
+    return parked;
+}
+
+void Delivery::clear() noexcept {
+    files_.clear();
+    writer_.clear();
+}
+
+Result<void> send(BorrowedFd socket, const ParkedReplies& replies) {
+    return send_with(socket, replies.message, replies.files);
+}
+
+}  // namespace fdbroker::opener

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: MIT
+// How a request ended, as the peer is told of it and as it goes on record.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string_view>
+
+#include "opener/base/sparse_string.hpp"
+#include "opener/request/background_work.hpp"
+#include "opener/resolve/resolver.hpp"
+#include "policy/matching/policy.hpp"
+#include "proto/message.hpp"
+
+namespace fdbroker::opener {
+
+struct Outcome {
+    // 0: it was done; then step is none and the reason empty.
+    int errno_value = 0;
+    proto::Step step = proto::Step::none;
+    SparseString reason{};
+
+    // What the reply carries, where it was done. Most have one or the other.
+    std::optional<DeliverableFile> file{};
+    SparseString payload{};  // bytes
+    // What goes on once the reply has left; only from where Place::may_last().
+    std::unique_ptr<BackgroundWork> lasting{};
+
+    // For the record: what was asked for, which rule decided (null: none), and what the peer is not told where it is told
+    // something else (`reveal: ENOENT`).
+    policy::OperationSet operations{};
+    const policy::Rule* rule = nullptr;
+    SparseString final_path{};  // where links that were followed led; empty: none was
+    proto::Step recorded_step = proto::Step::none;
+    SparseString other_reason{};  // empty: the same that the peer is told
+
+    std::string_view recorded_reason() const noexcept {
+        return other_reason.empty() ? reason.view() : other_reason.view();
+    }
+};
+
+// Refused at `step`; operations and rule are the caller's to fill in.
+inline Outcome refused(proto::Step step, int errno_value, SparseString reason) {
+    return {.errno_value = errno_value, .step = step, .reason = std::move(reason), .recorded_step = step};
+}
+// The peer is told another reason, another step than what goes on record.
+inline void tell_instead(Outcome& outcome, proto::Step step, SparseString reason) {
+    outcome.step = step;
+    outcome.other_reason = std::exchange(outcome.reason, std::move(reason));
+}
+
+}  // namespace fdbroker::opener

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: MIT
+// The directories that a generation holds, found by path: which of them lies deepest on the way to a file.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "opener/confinement/confinement.hpp"
+
+namespace fdbroker::opener {
+
+class DirectoryTable {
+  public:
+    explicit DirectoryTable(std::vector<BoundDirectory> directories);
+
+    struct Found {
+        const BoundDirectory* directory = nullptr;
+        // The rest of the path, a C string like the path itself; "." for the directory itself.
+        const char* relative = nullptr;
+    };
+    // The deepest directory that is `path` or above it. `path` is canonical and followed by a NUL. Takes time
+    // that grows with the path, not with the number of directories. directory is null when there is none.
+    Found find(std::string_view path) const noexcept;
+
+    const std::vector<BoundDirectory>& directories() const noexcept { return directories_; }
+
+  private:
+    const BoundDirectory* look_up(std::string_view path, std::uint64_t hash) const noexcept;
+
+    std::vector<BoundDirectory> directories_;
+    // Open addressing, at most half full: index + 1 of a directory, 0 for a free slot.
+    std::vector<std::uint32_t> slots_;
+};
+
+}  // namespace fdbroker::opener

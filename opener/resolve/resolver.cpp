@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: MIT
+#include "opener/resolve/resolver.hpp"
+
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <poll.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <array>
+#include <climits>
+
+#include "opener/confinement/kernel_calls.hpp"
+
+namespace fdbroker::opener {
+
+using proto::BorrowedFd;
+using proto::UniqueFd;
+
+namespace {
+
+// No link of any kind is followed, and a RequestPath has no `..`, so that a walk can only go down: RESOLVE_BENEATH would
+// have nothing to refuse, and costs a look at every directory above the file.
+constexpr std::uint64_t always = no_links_followed;
+
+UniqueFd open_beneath(BorrowedFd directory, const char* relative, std::uint64_t flags,
+                      std::uint64_t resolve) {
+    // With O_DIRECTORY beside it, O_NOFOLLOW would call a link no directory (ENOTDIR) instead of a link (ELOOP).
+    flags = (flags & O_DIRECTORY) != 0 ? flags & ~std::uint64_t{O_NOFOLLOW} : flags | O_NOFOLLOW;
+    return UniqueFd(kernel::openat2(directory.number(), relative, flags | O_CLOEXEC, always | resolve));
+}
+
+UniqueFd open_anywhere(BorrowedFd directory, const char* relative, std::uint64_t flags, bool& crossed_mount) {
+    UniqueFd fd = open_beneath(directory, relative, flags, RESOLVE_NO_XDEV);
+    if (fd || errno != EXDEV) return fd;
+    crossed_mount = true;
+    return open_beneath(directory, relative, flags, 0);
+}
+
+// The kernel has told the holder of the lease to let go (fcntl(2), F_SETLEASE), and nothing tells when it has. To open
+// without O_NONBLOCK would tell, but that waits for the other end of a FIFO as well, should one stand there by now.
+constexpr int ask_again_after_ms = 10;
+
+UniqueFd open_in_helper(BorrowedFd directory, const char* relative, std::uint64_t flags, bool& crossed_mount,
+                        ExecutionContext::Deadline deadline) {
+    for (;;) {
+        UniqueFd fd = open_anywhere(directory, relative, flags, crossed_mount);
+        if (fd || errno != EAGAIN) return fd;
+        if (std::chrono::steady_clock::now() >= deadline) {
+            errno = ETIMEDOUT;
+            return fd;
+        }
+        ::poll(nullptr, 0, ask_again_after_ms);
+    }
+}
+
+std::unexpected<Obstacle> open_failed(int cause) {
+    return std::unexpected(Obstacle{cause, explain_open_failure(cause)});
+}
+
+bool is_link(const UniqueFd& fd) {
+    struct stat status;
+    return ::syscall(SYS_fstat, fd.number(), &status) == 0 && S_ISLNK(status.st_mode);
+}
+
+bool is_in_procfs(const UniqueFd& fd) {
+    struct statfs filesystem;
+    return ::fstatfs(fd.number(), &filesystem) != 0 || filesystem.f_type == PROC_SUPER_MAGIC;
+}
+
+}  // namespace
+
+Attempt<DirectoryTable::Found> Resolver::start_of(const policy::Grant& grant) const {
+    const DirectoryTable::Found found = table_.find(grant.path().text());
+    // A rule that grants names a directory literally, so one is found unless the private root is at odds with the policy.
+    if (found.directory == nullptr)
+        return std::unexpected(Obstacle{ENOENT, "no directory of a rule leads to it"});
+    if (found.directory->errno_value != 0) {
+        const int why = found.directory->errno_value;
+        return std::unexpected(Obstacle{
+            why, why == ETIMEDOUT ? "the rule's directory did not answer when the policy was loaded"
+                                  : "the rule's directory was not there when the policy was loaded"});
+    }
+    return found;
+}
+
+Attempt<UniqueFd> Resolver::open_found(const DirectoryTable::Found& found, std::uint64_t flags,
+                                       const ExecutionContext& place, BorrowedFd start, bool& crossed_mount) {
+    UniqueFd fd;
+    if (place.may_block()) {
+        fd = open_in_helper(start, found.relative, flags, crossed_mount, place.deadline());
+    } else {
+        if (!found.directory->local) return std::unexpected(only_in_a_helper);
+        // What is in the cache of one local mount cannot block: no disk, no network, no FUSE server is asked.
+        fd = open_beneath(start, found.relative, flags, RESOLVE_NO_XDEV | RESOLVE_CACHED);
+        // Not in the cache, or held by a lease; on another mount.
+        if (!fd && (errno == EAGAIN || errno == EXDEV)) return std::unexpected(only_in_a_helper);
+    }
+    if (!fd) return open_failed(errno);
+    return fd;
+}
+
+// To open a device is to have its driver do something. What has its name by the time when it is opened is no device at all
+// where a mount without devices was to be had.
+Attempt<UniqueFd> Resolver::open_past_devices(const DirectoryTable::Found& found, const policy::Grant& grant,
+                                              std::uint64_t flags, const ExecutionContext& place,
+                                              bool& crossed_mount) {
+    const BoundDirectory& directory = *found.directory;
+    const auto looked = open_found(found, O_PATH, place, directory.fd.borrow(), crossed_mount);
+    if (!looked) return std::unexpected(looked.error());
+    struct stat status;
+    if (::syscall(SYS_fstat, looked->number(), &status) != 0) return open_failed(errno);
+    if (!S_ISCHR(status.st_mode) && !S_ISBLK(status.st_mode)) {
+        const UniqueFd& start = directory.without_devices ? directory.without_devices : directory.fd;
+        return open_found(found, flags, place, start.borrow(), crossed_mount);
+    }
+    const policy::FileType type = type_of(status.st_mode);
+    for (const policy::Rule* rule : grant.rules())
+        if (!rule->files.allows(type)) return std::unexpected(refused_type(type));
+    // A driver may take its time.
+    if (!place.may_block()) return std::unexpected(only_in_a_helper);
+    return open_found(found, flags, place, directory.fd.borrow(), crossed_mount);
+}
+
+Attempt<ResolvedFile> Resolver::resolve(const policy::Grant& grant, std::uint64_t flags,
+                                        const ExecutionContext& place) const {
+    const auto found = start_of(grant);
+    if (!found) return std::unexpected(found.error());
+    const BoundDirectory& directory = *found->directory;
+    bool crossed_mount = false;
+    auto fd = directory.opens_devices && (flags & O_PATH) == 0
+                  ? open_past_devices(*found, grant, flags, place, crossed_mount)
+                  : open_found(*found, flags, place, directory.fd.borrow(), crossed_mount);
+    if (!fd) return std::unexpected(fd.error());
+    return ResolvedFile(std::move(*fd), crossed_mount, directory);
+}
+
+Attempt<ResolvedParent> Resolver::resolve_parent(const policy::Grant& grant) const {
+    const auto found = start_of(grant);
+    if (!found) return std::unexpected(found.error());
+    const std::string relative = found->relative;
+    if (relative == ".") return std::unexpected(Obstacle{EBUSY, "it is the rule's own directory"});
+    const std::size_t slash = relative.rfind('/');
+    const std::string above = slash == std::string::npos ? "." : relative.substr(0, slash);
+    bool crossed_mount = false;
+    UniqueFd fd =
+        open_anywhere(found->directory->fd.borrow(), above.c_str(), O_PATH | O_DIRECTORY, crossed_mount);
+    if (!fd) return open_failed(errno);
+    // procfs and sysfs have no names to give.
+    if (crossed_mount)
+        if (const auto obstacle = refuse_kernel_filesystem(fd.borrow())) return std::unexpected(*obstacle);
+    return ResolvedParent(std::move(fd), relative.substr(slash + 1), crossed_mount, *found->directory);
+}
+
+Attempt<ResolvedFile> Resolver::resolve_in(const ResolvedParent& parent, std::uint64_t flags) const {
+    bool crossed_mount = parent.crossed_mount_;
+    UniqueFd fd = open_anywhere(parent.descriptor(), parent.name(), flags, crossed_mount);
+    if (!fd) return open_failed(errno);
+    return ResolvedFile(std::move(fd), crossed_mount, *parent.directory_);
+}
+
+std::optional<FoundLink> Resolver::find_link(const policy::Grant& grant,
+                                             const ExecutionContext& place) const {
+    const auto found = start_of(grant);
+    if (!found || (!place.may_block() && !found->directory->local)) return std::nullopt;
+    const std::string relative = found->relative;
+    const std::string_view path = grant.path().text();
+    for (std::size_t end = relative.find('/');; end = relative.find('/', end + 1)) {
+        const bool last = end == std::string::npos;
+        const std::string prefix = relative.substr(0, end);
+        const UniqueFd fd = open_beneath(found->directory->fd.borrow(), prefix.c_str(), O_PATH,
+                                         place.may_block() ? 0 : RESOLVE_NO_XDEV | RESOLVE_CACHED);
+        if (!fd) return std::nullopt;
+        if (is_link(fd)) {
+            std::array<char, PATH_MAX> target;
+            const ssize_t size = ::readlinkat(fd.number(), "", target.data(), target.size());
+            if (size <= 0 || static_cast<std::size_t>(size) == target.size()) return std::nullopt;
+            return FoundLink{
+                .path = std::string(path.substr(0, path.size() - relative.size() + prefix.size())),
+                .target = std::string(target.data(), static_cast<std::size_t>(size)),
+                .magic = is_in_procfs(fd)};
+        }
+        if (last) return std::nullopt;
+    }
+}
+
+Attempt<InspectedFile> Inspector::inspect(ResolvedFile file, const policy::Grant& grant,
+                                          std::uint32_t peer_uid) const {
+    struct stat status;
+    // By its own number: glibc's fstat(3) is newfstatat(2), which the filter allows on a condition and so more slowly.
+    if (::syscall(SYS_fstat, file.fd_.number(), &status) != 0)
+        return std::unexpected(Obstacle{errno, "its status cannot be read"});
+
+    const ObjectStatus object{.type = type_of(status.st_mode),
+                              .links = status.st_nlink,
+                              .size = static_cast<std::uint64_t>(status.st_size),
+                              .owner = status.st_uid,
+                              .directory_owner = file.directory_->owner,
+                              .crossed_mount = file.crossed_mount_,
+                              .device = status.st_dev,
+                              .inode = status.st_ino};
+    if (const auto obstacle = refuse(object, grant, peer_uid)) return std::unexpected(*obstacle);
+    if (file.crossed_mount_ && status.st_dev != file.directory_->device)
+        if (const auto obstacle = refuse_kernel_filesystem(file.fd_.borrow()))
+            return std::unexpected(*obstacle);
+    return InspectedFile(std::move(file.fd_), object);
+}
+
+std::optional<Obstacle> Inspector::refuse(const ObjectStatus& object, const policy::Grant& grant,
+                                          std::uint32_t peer_uid, Demand demand) const {
+    for (const policy::Rule* rule : grant.rules())
+        if (const auto obstacle = hold_against(object, *rule, demand, protection_, peer_uid)) return obstacle;
+    return std::nullopt;
+}
+
+Attempt<DeliverableFile> Inspector::deliver(InspectedFile file, OpenFlags flags) {
+    // O_NONBLOCK was the broker's safety, not the peer's wish.
+    if (!flags.wants_nonblock() &&
+        ::fcntl(file.fd_.number(), F_SETFL, flags.for_openat2() & ~std::uint64_t{O_NONBLOCK}) != 0) {
+        return std::unexpected(Obstacle{errno, "its flags cannot be set"});
+    }
+    return DeliverableFile(std::move(file.fd_));
+}
+
+}  // namespace fdbroker::opener

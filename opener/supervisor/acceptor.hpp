@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: MIT
+// Where connections come in: the listening sockets, and who may have one more connection.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "opener/base/event_loop.hpp"
+#include "opener/link/supervisor_facts.hpp"
+#include "opener/supervisor/connection_table.hpp"
+#include "opener/supervisor/generation.hpp"
+#include "opener/supervisor/listener.hpp"
+#include "opener/supervisor/rejected_connections.hpp"
+#include "proto/error.hpp"
+
+namespace fdbroker::opener {
+
+class Acceptor {
+  public:
+    using Clock = std::chrono::steady_clock;
+
+    // What it counts goes into `facts`.
+    Acceptor(std::vector<Listener> listeners, ConnectionTable& connections, EventLoop& loop,
+             SupervisorFacts& facts)
+        : listeners_(std::move(listeners)), connections_(connections), loop_(loop), facts_(facts) {}
+
+    // Has the loop tell of connections that come.
+    proto::Result<void> watch();
+    // Whether an event with this tag is about one of the listeners.
+    bool owns(const void* tag) const noexcept;
+    const std::vector<Listener>& listeners() const noexcept { return listeners_; }
+
+    // Takes in what waits at the listener that `tag` is about, a turn's share of it, and hands it to `generation`. A user
+    // who has as many connections as that allows is told so.
+    void accept(const void* tag, Generation& generation);
+    // What comes waits in the backlog until resume().
+    void pause();
+    void resume() noexcept { again_at_ = Clock::now(); }
+    // A connection has gone: if that is what was waited for, now is the time.
+    void has_room() noexcept {
+        if (again_at_) resume();
+    }
+    std::optional<Clock::time_point> again_at() const noexcept;
+    // `generation`: whom to tell what is to go on record; null: nobody can be told now.
+    void act_on_time(Clock::time_point now, Generation* generation);
+
+    void close();
+
+  private:
+    bool admit(const proto::UniqueFd& socket, Generation& generation, Connection& connection);
+    void turn_away(const proto::UniqueFd& socket, Generation& generation, const RejectedConnection& whom);
+    bool admit_control(const proto::UniqueFd& socket, std::uint32_t uid) const;
+    void wait_for_room(Generation& generation, int cause);
+    void set_paused(bool paused);
+
+    std::vector<Listener> listeners_;
+    ConnectionTable& connections_;
+    EventLoop& loop_;
+    SupervisorFacts& facts_;
+    RejectedConnections turned_away_{};
+    std::optional<Clock::time_point> report_at_{};  // what those count
+    bool has_room_ = true;                          // for another connection, as far as is known
+    Clock::time_point waiting_told_at_{};
+    bool paused_ = false;
+    std::optional<Clock::time_point> again_at_{};
+};
+
+}  // namespace fdbroker::opener

@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: MIT
+#include "opener/supervisor/supervisor.hpp"
+
+#include <fmt/format.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <cstdlib>
+
+#include "opener/base/log_stderr.hpp"
+
+namespace fdbroker::opener {
+
+using proto::Result;
+using proto::UniqueFd;
+using std::chrono::milliseconds;
+
+namespace {
+
+// How long a peer that does not read its replies, or a filesystem that does not answer, can hold up the end of the opener.
+constexpr milliseconds end_timeout{2'000};
+// Between two generations that follow directories which have become others, doubled each time: whoever may rename one
+// cannot keep everybody loading policies. It starts anew when that has been left alone for so long.
+constexpr milliseconds first_follow_delay{1'000};
+constexpr milliseconds longest_follow_delay{30'000};
+constexpr std::chrono::seconds follow_calm{60};
+// What is taken at once from a generation's link: a broker that was taken over does not keep the loop from signals and
+// from the audit.
+constexpr std::size_t messages_per_turn = 64;
+
+}  // namespace
+
+// ---- the loop ------------------------------------------------------------------------------------------
+
+// Tags of events: the address of the member, or of the listener, that they are about.
+Result<void> Supervisor::watch() {
+    if (auto added = loop_.add(signals_.borrow(), EPOLLIN, &signals_); !added) return added;
+    if (options_.workers) {
+        const auto index = static_cast<std::uint32_t>(reception_.listeners().size());
+        auto pool =
+            WorkerPool::create(*options_.workers, index, worker_files_, connections_, loop_, facts_.facts());
+        if (!pool) return std::unexpected(pool.error());
+        workers_ = std::move(*pool);
+    }
+    return reception_.watch();
+}
+
+ExitStatus Supervisor::run() {
+    if (auto watching = watch(); !watching) {
+        log_stderr(watching.error().message());
+        return exit_failed;
+    }
+    facts_.facts().started_at = Clock::now().time_since_epoch().count();
+    start_generation(Start::first, "the opener starts");
+    while (!stopped()) {
+        for (const epoll_event& event : loop_.wait(patience())) handle(event);
+        act_on_time();
+        drain_audit();
+        facts_.facts().finishing = static_cast<std::uint32_t>(finishing_.size());
+        facts_.facts().connections = static_cast<std::uint32_t>(connections_.all().size());
+    }
+    if (log_.is_kept() && policy_) {
+        log_.record("stop", "the opener was told to stop");
+        if (auto finished = log_.finish(); !finished)
+            log_stderr(finished.error().message() + "; records are lost");
+    }
+    return exit_status_;
+}
+
+void Supervisor::handle(const epoll_event& event) {
+    const void* const tag = event.data.ptr;
+    if (tag == &signals_) {
+        handle_signals();
+    } else if (tag == &active_ || tag == &starting_) {
+        if ((event.events & EPOLLOUT) != 0 && active_) active_->send_queued();
+        serve(tag == &active_ ? &Supervisor::active_ : &Supervisor::starting_, messages_per_turn);
+    } else if (finishing_.serve(tag, event.events, messages_per_turn)) {
+        return;
+    } else if (workers_ && workers_->owns(tag)) {
+        serve_worker(tag);
+    } else if (tag == &follow_at_) {
+        directories_changed();
+    } else if (reception_.owns(tag)) {
+        // What comes before a generation serves waits in the backlog.
+        if (active_ && !handing_over_)
+            reception_.accept(tag, *active_);
+        else
+            reception_.pause();
+    }
+}
+
+int Supervisor::patience() const {
+    auto soonest = Clock::time_point::max();
+    for (const auto& when :
+         {restart_at_, ready_by_, kill_at_, abandon_at_, ping_at_, reception_.again_at(),
+          finishing_.again_at(), starting_ ? std::nullopt : reload_at_, starting_ ? std::nullopt : follow_at_,
+          workers_ ? workers_->again_at() : std::nullopt})
+        soonest = std::min(soonest, when.value_or(soonest));
+    const int audit = log_.patience();
+    if (soonest == Clock::time_point::max()) return audit;
+    const auto left =
+        std::max<std::int64_t>(0, std::chrono::ceil<milliseconds>(soonest - Clock::now()).count());
+    return audit < 0 ? static_cast<int>(left) : std::min(audit, static_cast<int>(left));
+}
+
+void Supervisor::act_on_time() {
+    const auto now = Clock::now();
+    end_what_takes_too_long(now);
+    if (!starting_ && !stopping_) {
+        if (reload_at_ && now >= *reload_at_) {
+            service_manager_reloading();
+            start_generation(Start::reload, "reload");
+        } else if (restart_at_ && now >= *restart_at_) {
+            start_generation(policy_ ? Start::restart : Start::first, restart_cause_);
+        } else if (follow_at_ && now >= *follow_at_ && active_) {
+            last_follow_ = now;
+            follow_delay_ = std::clamp(2 * follow_delay_, first_follow_delay, longest_follow_delay);
+            follow_at_ = now + follow_delay_;  // should this one fail
+            start_generation(Start::follow, "a directory that rules name is another now");
+        }
+    }
+    if (ping_at_ && now >= *ping_at_) {
+        ping_at_ = now + *watchdog_;
+        // One that does not even read is not asked again and again.
+        if (active_ && active_->queued() == 0) active_->post({.type = LinkType::ping, .token = ++last_ping_});
+    }
+    reception_.act_on_time(now, handing_over_ ? nullptr : active_.get());
+    if (workers_) workers_->act_on_time(now);
+    if (stopping_ && !retiring_ && workers_ended()) retire();
+}
+
+void Supervisor::end_what_takes_too_long(Clock::time_point now) {
+    if (ready_by_ && now >= *ready_by_ && starting_) {
+        starting_->report().log_stderr(
+            fmt::format("the policy could not be loaded within {} seconds: a filesystem hangs, or "
+                        "--start-timeout is too short",
+                        options_.start_timeout.count()));
+        starting_->kill();
+        generation_ended(&Supervisor::starting_, SIGKILL);
+    }
+    if (kill_at_ && now >= *kill_at_ && active_) {
+        kill_at_.reset();
+        abandon_at_ = now + generation_abandoned_after;
+        active_->kill();
+    }
+    if (abandon_at_ && now >= *abandon_at_ && active_) generation_ended(&Supervisor::active_, SIGKILL);
+    while (const auto abandoned = finishing_.act_on_time(now)) finishing_ended(*abandoned, SIGKILL);
+}
+
+void Supervisor::drain_audit() {
+    if (auto drained = log_.drain(); !drained) {
+        log_stderr(drained.error().message() +
+                   "; requests are refused until it can be written (audit: on_failure)");
+    }
+    if (active_ && log_.is_foul(active_->number())) active_->kill();
+    finishing_.kill_foul(log_);
+}
+
+// A worker's connection goes the way of all others; a generation that takes over at this moment gets it with those.
+void Supervisor::serve_worker(const void* tag) {
+    const auto token = workers_->serve(tag);
+    if (!token || !active_ || handing_over_) return;
+    LinkMessage message = connections_.adoption(*token);
+    message.total = 1;  // a new one
+    active_->post(message);
+}
+
+void Supervisor::directories_changed() {
+    if (!active_ || stopping_) return;
+    const auto now = Clock::now();
+    const Generation::Directories directories = active_->directories();
+    if (directories == Generation::Directories::same || follow_at_) return;
+    if (now - last_follow_ > follow_calm) follow_delay_ = milliseconds(0);
+    follow_at_ = std::max(now, last_follow_ + follow_delay_);
+    // Who looks ends with its generation: that may be what has happened, and is another matter.
+    if (directories == Generation::Directories::unknown)
+        follow_at_ = std::max(*follow_at_, now + first_follow_delay);
+}
+
+// ---- signals -------------------------------------------------------------------------------------------
+
+void Supervisor::handle_signals() {
+    signalfd_siginfo info;
+    while (::read(signals_.number(), &info, sizeof info) == sizeof info) {
+        switch (info.ssi_signo) {
+            case SIGCHLD:
+                reap();
+                break;
+            case SIGHUP:
+                ask_for_reload(Clock::now());
+                break;
+            case SIGUSR1:
+                if (auto reopened = log_.reopen(); !reopened)
+                    log_stderr(reopened.error().message() + "; the old file stays in use");
+                break;
+            default:
+                stop();
+                break;  // SIGTERM, SIGINT
+        }
+    }
+}
+
+void Supervisor::stop() {
+    if (std::exchange(stopping_, true)) return;
+    service_manager_stopping();
+    reception_.close();
+    restart_at_.reset();
+    reload_at_.reset();
+    // Those who are asked for files last are the last to end.
+    if (workers_) workers_->stop();
+    if (workers_ended()) retire();
+}
+
+void Supervisor::retire() {
+    retiring_ = true;
+    finishing_.retire(end_timeout);
+    // The one that takes over connections at this moment is told when it has them.
+    if (handing_over_) return;
+    if (starting_) {
+        starting_->kill();
+        ready_by_ = Clock::now() + generation_abandoned_after;
+    }
+    if (active_) {
+        kill_at_ = Clock::now() + generation_killed_after;
+        active_->post({.type = LinkType::retire, .value = static_cast<std::uint32_t>(end_timeout.count())});
+    }
+}
+
+namespace {
+
+// Returns what it was.
+rlimit raise_descriptor_limit() {
+    rlimit before{};
+    if (::getrlimit(RLIMIT_NOFILE, &before) != 0) return {.rlim_cur = 1024, .rlim_max = 1024};
+    const rlimit raised{.rlim_cur = before.rlim_max, .rlim_max = before.rlim_max};
+    ::setrlimit(RLIMIT_NOFILE, &raised);
+    return before;
+}
+
+}  // namespace
+
+ExitStatus supervise(const Options& options, std::vector<Listener> listeners) {
+    const rlimit files = raise_descriptor_limit();
+    sigset_t handled;
+    ::sigemptyset(&handled);
+    for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGCHLD, SIGPIPE})
+        ::sigaddset(&handled, signal);
+    ::sigprocmask(SIG_BLOCK, &handled, nullptr);
+    ::sigdelset(&handled, SIGPIPE);
+    const auto fail = [](const proto::Error& error) {
+        log_stderr(error.message());
+        return exit_failed;
+    };
+    UniqueFd signals(::signalfd(-1, &handled, SFD_CLOEXEC | SFD_NONBLOCK));
+    if (!signals) return fail(proto::system_error("signalfd").error());
+    auto loop = EventLoop::create();
+    if (!loop) return fail(loop.error());
+    auto log = AuditLog::open(options);
+    if (!log) return fail(log.error());
+    auto facts = FactsPage::create();
+    if (!facts) return fail(facts.error());
+    return Supervisor(options, std::move(listeners), std::move(*log), std::move(*loop), std::move(signals),
+                      std::move(*facts), files)
+        .run();
+}
+
+}  // namespace fdbroker::opener

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: MIT
+// The process that root starts: it binds the sockets, starts generations and looks after them, keeps a duplicate of every
+// connection, and writes the audit log. It acts on signals and on the link's fixed messages, and parses nothing that
+// comes from a peer or from the policy.
+#pragma once
+
+#include <sys/resource.h>
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "opener/audit/audit_log.hpp"
+#include "opener/base/event_loop.hpp"
+#include "opener/base/sd_notify.hpp"
+#include "opener/config/options.hpp"
+#include "opener/link/inflight_log.hpp"
+#include "opener/link/supervisor_facts.hpp"
+#include "opener/policy_source/policy_snapshot.hpp"
+#include "opener/supervisor/acceptor.hpp"
+#include "opener/supervisor/connection_table.hpp"
+#include "opener/supervisor/draining_generations.hpp"
+#include "opener/supervisor/generation.hpp"
+#include "opener/supervisor/listener.hpp"
+#include "opener/supervisor/worker_pool.hpp"
+#include "proto/error.hpp"
+#include "proto/unique_fd.hpp"
+
+namespace fdbroker::opener {
+
+class Supervisor {
+  public:
+    Supervisor(const Options& options, std::vector<Listener> listeners, AuditLog log, EventLoop loop,
+               proto::UniqueFd signals, FactsPage facts, const rlimit& files)
+        : options_(options),
+          worker_files_(files),
+          log_(std::move(log)),
+          loop_(std::move(loop)),
+          signals_(std::move(signals)),
+          facts_(std::move(facts)),
+          reception_(std::move(listeners), connections_, loop_, facts_.facts()) {}
+
+    ExitStatus run();
+
+  private:
+    using Clock = std::chrono::steady_clock;
+    using Slot = std::unique_ptr<Generation> Supervisor::*;
+
+    // Why a generation is started, which decides what it loads: at first and for a reload the files, else what was kept
+    // of them.
+    enum class Start : std::uint8_t { first, reload, restart, follow };
+
+    // supervisor.cpp: the loop, signals and time
+
+    proto::Result<void> watch();
+    void handle(const epoll_event& event);
+    void handle_signals();
+    void serve_worker(const void* tag);
+    void directories_changed();
+    void drain_audit();
+    void act_on_time();
+    void end_what_takes_too_long(Clock::time_point now);
+    void stop();
+    void retire();
+    int patience() const;
+
+    // supervisor_generations.cpp: from the start of a generation to its end
+
+    void start_generation(Start why, const std::string& cause);
+    void generation_ready();
+    void activate();
+    void handed_over(std::uint64_t records);
+    void reap();
+    void generation_ended(Slot slot, int status);
+    void finishing_ended(Generation& ended, int status);
+    void start_failed(Generation& failed, int status);
+    void replace(const std::string& cause);
+    void restart_later(const std::string& cause);
+    void tell_lost();
+    void answered(std::uint64_t ping);
+
+    // supervisor_messages.cpp: what generations say, and what is asked for at the control socket by way of them
+
+    void serve(Slot slot, std::size_t most);
+    void serve_message(const LinkMessage& message);
+    void set_workers(const LinkMessage& message);
+    void ask_for_reload(Clock::time_point when);
+    void answer(ConnectionId asker, CommandResult result, SharedFile text = {});
+    void answer_reload(CommandResult result, const SharedFile& text = {});
+
+    bool workers_ended() const { return !workers_ || workers_->stopped(); }
+    bool stopped() const {
+        return stopping_ && !active_ && !starting_ && finishing_.empty() && workers_ended();
+    }
+
+    const Options& options_;
+    rlimit worker_files_;
+    AuditLog log_;
+    EventLoop loop_;
+    proto::UniqueFd signals_;
+    FactsPage facts_;
+    ConnectionTable connections_{};
+    Acceptor reception_;
+    std::unique_ptr<WorkerPool> workers_{};  // null: --workers is not given
+
+    std::unique_ptr<Generation> active_{};    // serves
+    std::unique_ptr<Generation> starting_{};  // loads, or waits for the active one to hand over
+    Start starting_for_ = Start::first;
+    DrainingGenerations finishing_{};  // have handed over
+    // Of a generation that ended, with what it had not answered, until another has.
+    struct Lost {
+        std::uint32_t number;
+        std::unique_ptr<InflightLog> inflight;
+        std::uint64_t told_with = 0;  // the ping whose answer says so; 0: nobody has been told
+    };
+    std::vector<Lost> lost_{};
+    std::uint64_t last_ping_ = 0;
+    std::shared_ptr<PolicySnapshot> policy_{};  // in force; null: nothing ever served
+    std::uint32_t last_number_ = 0;
+    bool handing_over_ = false;
+    bool stopping_ = false;
+    bool retiring_ = false;  // the generations have been told to stop; workers end before that
+    ExitStatus exit_status_ = exit_done;
+
+    // As soon as no generation starts any more: one that does may have read the policy before it became what the
+    // reload is about.
+    std::optional<Clock::time_point> reload_at_{};
+    Clock::time_point last_reload_{};
+    std::vector<ConnectionId> reload_askers_{};        // of the next one
+    std::vector<ConnectionId> starting_for_askers_{};  // of the one that starts
+    struct Answer {
+        LinkMessage message;
+        SharedFile text;
+    };
+    std::vector<Answer> answers_{};  // for when a generation serves
+
+    // When the next generation starts because of directories; null: they are as the active one has bound them.
+    std::optional<Clock::time_point> follow_at_{};
+    Clock::time_point last_follow_{};
+    std::chrono::milliseconds follow_delay_{0};
+
+    std::optional<std::chrono::milliseconds>
+        delay_{};  // before the next restart; null: none was needed of late
+    std::string restart_cause_{};
+    std::optional<Clock::time_point> restart_at_{};
+    std::optional<Clock::time_point> ready_by_{};    // the one that starts
+    std::optional<Clock::time_point> kill_at_{};     // the active one
+    std::optional<Clock::time_point> abandon_at_{};  // the active one, which was killed
+    // The service manager hears that all is well when the broker's own loop has said so.
+    const std::optional<std::chrono::microseconds> watchdog_ = watchdog_interval();
+    std::optional<Clock::time_point> ping_at_{};
+};
+
+// Serves until SIGTERM or SIGINT. The result is the process's exit status: exit_policy when the first generation
+// could not load its policy. Blocks the signals that it handles and leaves them blocked.
+ExitStatus supervise(const Options& options, std::vector<Listener> listeners);
+
+}  // namespace fdbroker::opener

@@ -1,0 +1,330 @@
+// SPDX-License-Identifier: MIT
+#include "opener/supervisor/worker_pool.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <grp.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <csignal>
+#include <cstdlib>
+#include <span>
+#include <utility>
+
+#include "opener/base/log_stderr.hpp"
+#include "opener/base/wait_status.hpp"
+#include "opener/confinement/kernel_calls.hpp"
+#include "opener/identity/accounts.hpp"
+#include "proto/channel.hpp"
+
+namespace fdbroker::opener {
+
+using proto::BorrowedFd;
+using proto::Result;
+using proto::UniqueFd;
+using std::chrono::milliseconds;
+
+namespace {
+
+// One that ends is started again, more and more slowly when it ends again and again.
+constexpr milliseconds first_restart_delay{100};
+constexpr milliseconds longest_restart_delay{30'000};
+// One that has run this long starts the count anew.
+constexpr std::chrono::seconds proven_worker_after{10};
+// Between SIGTERM and SIGKILL.
+constexpr std::chrono::seconds worker_end_timeout{5};
+
+// The numbers that a worker's descriptors have.
+constexpr int socket_number = 3;
+constexpr int channel_number = 4;
+
+// What is the opener's own business, or would have the worker take over its descriptors.
+constexpr std::array opener_variables = {"NOTIFY_SOCKET", "LISTEN_FDS",    "LISTEN_PID",     "LISTEN_FDNAMES",
+                                         "WATCHDOG_PID",  "WATCHDOG_USEC", "FDBROKER_SOCKET"};
+
+[[noreturn]] void fail(const std::string& what) {
+    log_stderr("worker: " + what);
+    ::_exit(127);
+}
+
+}  // namespace
+
+// ---- who -----------------------------------------------------------------------------------------------
+
+Result<WorkerPool::User> WorkerPool::find_user(const WorkerOptions& options) {
+    const uid_t own = ::geteuid();
+    if (options.user.empty()) {
+        if (own == 0)
+            return proto::system_error("--workers", "--worker-user is missing: a worker is not root", EINVAL);
+        return User{.uid = own, .gid = ::getegid(), .groups = {}, .name = {}, .changes = false};
+    }
+    const auto found = SystemAccounts{}.find_user(options.user);
+    if (!found) return proto::system_error("--worker-user", "no user " + options.user, ENOENT);
+    if (found->uid == 0) return proto::system_error("--worker-user", options.user + " is root", EINVAL);
+    if (own != 0 && found->uid != own)
+        return proto::system_error("--worker-user", "only root can start workers as " + options.user, EPERM);
+    User user{.uid = found->uid,
+              .gid = found->gid,
+              .groups = std::vector<gid_t>(16),
+              .name = found->name,
+              .changes = own == 0};
+    for (;;) {
+        int count = static_cast<int>(user.groups.size());
+        const int result = ::getgrouplist(user.name.c_str(), user.gid, user.groups.data(), &count);
+        user.groups.resize(static_cast<std::size_t>(std::max(count, 1)));
+        if (result >= 0) return user;
+    }
+}
+
+Result<std::unique_ptr<WorkerPool>> WorkerPool::create(const WorkerOptions& options, std::uint32_t listener,
+                                                       const rlimit& files, ConnectionTable& connections,
+                                                       EventLoop& loop, SupervisorFacts& facts) {
+    auto user = find_user(options);
+    if (!user) return std::unexpected(user.error());
+    return std::unique_ptr<WorkerPool>(
+        new WorkerPool(options, std::move(*user), listener, files, connections, loop, facts));
+}
+
+WorkerPool::~WorkerPool() {
+    for (const auto& worker : workers_) forget_channel(*worker);
+}
+
+// ---- start ---------------------------------------------------------------------------------------------
+
+void WorkerPool::start() {
+    set_count(options_.count);
+}
+
+bool WorkerPool::set_count(unsigned count) {
+    if (count > max_workers || stopping_) return false;
+    count_ = count;
+    for (std::size_t i = 0; i < workers_.size(); ++i) {
+        if (i >= count) end(*workers_[i]);
+    }
+    while (workers_.size() < count) workers_.push_back(std::make_unique<Worker>());
+    for (std::size_t i = 0; i < count; ++i) {
+        Worker& worker = *workers_[i];
+        if (worker.pid == 0 && !worker.start_at) worker.start_at = Clock::now();
+    }
+    tell_facts();
+    return true;
+}
+
+void WorkerPool::start_worker(Worker& worker) {
+    worker.start_at.reset();
+    worker.kill_at.reset();
+    worker.started = Clock::now();
+    int ends[2];
+    if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0)
+        return start_later(worker);
+    worker.channel = UniqueFd(ends[0]);
+    const UniqueFd workers_end(ends[1]);
+    if (!loop_.add(worker.channel.borrow(), EPOLLIN, &worker)) return start_later(worker);
+    const pid_t pid = ::fork();
+    if (pid == 0) become_worker(workers_end.borrow());
+    if (pid < 0) {
+        log_stderr(proto::system_error("fork").error().message());
+        return start_later(worker);
+    }
+    worker.pid = pid;
+    ++worker.starts;
+    tell_facts();
+}
+
+// In the child. Nothing of the opener's is left when the program begins but standard output and standard error.
+void WorkerPool::become_worker(BorrowedFd channel) const {
+    const UniqueFd null(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+    if (!null || ::dup2(null.number(), STDIN_FILENO) < 0) fail("/dev/null cannot be opened");
+    ::setrlimit(RLIMIT_NOFILE, &files_);
+    if (user_.changes && (::setgroups(user_.groups.size(), user_.groups.data()) != 0 ||
+                          ::setresgid(user_.gid, user_.gid, user_.gid) != 0 ||
+                          ::setresuid(user_.uid, user_.uid, user_.uid) != 0)) {
+        fail(proto::system_error("cannot become", options_.user).error().message());
+    }
+    // Not before: a change of user clears it.
+    ::prctl(PR_SET_PDEATHSIG, SIGTERM);
+    int ends[2];
+    if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) fail("socketpair");
+    const std::array<std::byte, 1> message{};
+    const BorrowedFd brokers_end(ends[0]);
+    proto::refuse_descriptors(brokers_end);
+    if (!proto::send(channel, message, std::span(&brokers_end, 1), proto::Wait::block)) fail("no channel");
+    // Out of the way of the numbers that they get.
+    const int socket = ::fcntl(ends[1], F_DUPFD, channel_number + 1);
+    const int kept_channel = ::fcntl(channel.number(), F_DUPFD, channel_number + 1);
+    const bool watched = options_.watchdog.count() > 0;
+    if (::dup2(socket, socket_number) < 0 || (watched && ::dup2(kept_channel, channel_number) < 0))
+        fail("dup2");
+    // The watched program waits on it as it likes.
+    if (watched) ::fcntl(channel_number, F_SETFL, 0);
+    kernel::close_range(watched ? channel_number + 1 : channel_number, ~0U, 0);
+    for (const char* const variable : opener_variables) ::unsetenv(variable);
+    ::setenv("FDBROKER_FD", std::to_string(socket_number).c_str(), 1);
+    if (watched) ::setenv("FDBROKER_WATCHDOG_FD", std::to_string(channel_number).c_str(), 1);
+    for (const int signal : {SIGPIPE, SIGTERM, SIGINT, SIGHUP}) ::signal(signal, SIG_DFL);
+    sigset_t none;
+    ::sigemptyset(&none);
+    ::sigprocmask(SIG_SETMASK, &none, nullptr);
+    std::vector<char*> arguments;
+    for (const std::string& argument : options_.command)
+        arguments.push_back(const_cast<char*>(argument.c_str()));
+    arguments.push_back(nullptr);
+    ::execvp(arguments[0], arguments.data());
+    fail(proto::system_error("exec", options_.command[0]).error().message());
+}
+
+void WorkerPool::start_later(Worker& worker) {
+    forget_channel(worker);
+    worker.token = 0;
+    worker.ask_at.reset();
+    worker.answer_by.reset();
+    worker.kill_at.reset();
+    const bool proven = Clock::now() - worker.started > proven_worker_after;
+    worker.delay = proven ? first_restart_delay
+                          : std::clamp(2 * worker.delay, first_restart_delay, longest_restart_delay);
+    worker.start_at = Clock::now() + worker.delay;
+}
+
+// ---- while it runs -------------------------------------------------------------------------------------
+
+bool WorkerPool::owns(const void* tag) const noexcept {
+    return std::ranges::any_of(workers_, [tag](const auto& worker) { return worker.get() == tag; });
+}
+
+std::optional<ConnectionId> WorkerPool::serve(const void* tag) {
+    const auto found =
+        std::ranges::find(workers_, tag, [](const auto& worker) -> const void* { return worker.get(); });
+    if (found == workers_.end() || !(*found)->channel) return std::nullopt;
+    Worker& worker = **found;
+    if (worker.token == 0) return take_connection(worker);
+    std::array<std::byte, 16> answer;
+    if (proto::receive(worker.channel.borrow(), answer, proto::Wait::never)) {
+        worker.answer_by.reset();
+    } else {
+        // The program has closed it, or does not stick to what was agreed: what is not answered shows in time.
+        forget_channel(worker);
+    }
+    return std::nullopt;
+}
+
+// From the child before it runs the program.
+std::optional<ConnectionId> WorkerPool::take_connection(Worker& worker) {
+    std::array<std::byte, 1> message;
+    proto::ReceivedDescriptors descriptors;
+    const auto received = proto::receive(worker.channel.borrow(), message, descriptors, proto::Wait::never);
+    if (!received || descriptors.count() != 1) {
+        forget_channel(worker);
+        return std::nullopt;
+    }
+    Connection connection{.socket = descriptors.take(0), .uid = user_.uid, .listener = listener_};
+    ::fcntl(connection.socket.number(), F_SETFL, O_NONBLOCK);
+    worker.token = connections_.add(std::move(connection));
+    if (options_.watchdog.count() > 0) {
+        // What follows are answers, which bring nothing.
+        proto::refuse_descriptors(worker.channel.borrow());
+        worker.ask_at = Clock::now() + options_.watchdog;
+    } else {
+        forget_channel(worker);
+    }
+    return worker.token;
+}
+
+bool WorkerPool::reaped(pid_t pid, int status) {
+    const auto found = std::ranges::find(workers_, pid, [](const auto& worker) { return worker->pid; });
+    if (found == workers_.end()) return false;
+    const auto index = static_cast<std::size_t>(found - workers_.begin());
+    Worker& worker = **found;
+    worker.pid = 0;
+    facts_.workers[index].last_end = status;
+    start_later(worker);
+    if (stopping_ || index >= count_) {
+        worker.start_at.reset();
+    } else {
+        log_stderr(fmt::format("a worker of {} (pid {}) {}; it is started again in {} ms", name(), pid,
+                               describe_end(status), worker.delay.count()));
+    }
+    tell_facts();
+    return true;
+}
+
+void WorkerPool::connection_ended(ConnectionId token) {
+    for (const auto& worker : workers_) {
+        if (worker->token == token && worker->pid != 0 && !worker->kill_at) end(*worker);
+    }
+}
+
+void WorkerPool::end(Worker& worker) {
+    worker.start_at.reset();
+    if (worker.pid == 0 || worker.kill_at) return;
+    ::kill(worker.pid, SIGTERM);
+    worker.kill_at = Clock::now() + worker_end_timeout;
+}
+
+void WorkerPool::forget_channel(Worker& worker) {
+    if (!worker.channel) return;
+    loop_.remove(worker.channel.borrow());
+    worker.channel.reset();
+}
+
+// ---- time ----------------------------------------------------------------------------------------------
+
+std::optional<std::chrono::steady_clock::time_point> WorkerPool::again_at() const noexcept {
+    std::optional<Clock::time_point> soonest;
+    for (const auto& worker : workers_) {
+        for (const auto& when : {worker->start_at, worker->kill_at, worker->ask_at, worker->answer_by}) {
+            if (when && (!soonest || *when < *soonest)) soonest = when;
+        }
+    }
+    return soonest;
+}
+
+void WorkerPool::act_on_time(Clock::time_point now) {
+    for (const auto& each : workers_) {
+        Worker& worker = *each;
+        if (worker.start_at && now >= *worker.start_at) start_worker(worker);
+        if (worker.ask_at && now >= *worker.ask_at) {
+            worker.ask_at = now + options_.watchdog;
+            const std::array<std::byte, 1> question{};
+            if (worker.channel)
+                static_cast<void>(proto::send(worker.channel.borrow(), question, {}, proto::Wait::never));
+            if (!worker.answer_by) worker.answer_by = now + options_.watchdog;
+        }
+        if (worker.answer_by && now >= *worker.answer_by && worker.pid != 0) {
+            log_stderr(
+                fmt::format("a worker of {} (pid {}) does not answer and is killed", name(), worker.pid));
+            worker.ask_at.reset();
+            worker.answer_by.reset();
+            ::kill(worker.pid, SIGKILL);
+        }
+        if (worker.kill_at && now >= *worker.kill_at) {
+            worker.kill_at.reset();
+            if (worker.pid != 0) ::kill(worker.pid, SIGKILL);
+        }
+    }
+}
+
+void WorkerPool::stop() {
+    stopping_ = true;
+    for (const auto& worker : workers_) end(*worker);
+}
+
+bool WorkerPool::stopped() const noexcept {
+    return std::ranges::none_of(workers_, [](const auto& worker) { return worker->pid != 0; });
+}
+
+void WorkerPool::tell_facts() noexcept {
+    for (std::size_t i = 0; i < workers_.size(); ++i) {
+        WorkerFacts& facts = facts_.workers[i];
+        const Worker& worker = *workers_[i];
+        facts.pid = worker.pid;
+        facts.started = worker.started.time_since_epoch().count();
+        facts.starts = i < count_ || worker.pid != 0 ? worker.starts : 0;
+    }
+    facts_.workers_wanted = count_;
+}
+
+}  // namespace fdbroker::opener

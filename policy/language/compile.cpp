@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: MIT
+#include "policy/language/compile.hpp"
+
+#include <map>
+
+namespace fdbroker::policy {
+namespace {
+
+constexpr std::uint8_t device_types = 1U << static_cast<unsigned>(FileType::character_device) |
+                                      1U << static_cast<unsigned>(FileType::block_device);
+
+class Directories {
+  public:
+    void add(const Rule& rule, const Pattern& pattern) {
+        if (!rule.allows) return;
+        Needs& needs = needs_[pattern.directory()];
+        needs.operations = needs.operations | rule.operations;
+        needs.makes_parents =
+            needs.makes_parents || (rule.create.parents && rule.operations.intersects(creating_operations));
+        needs.snapshots = needs.snapshots || rule.delivery == Delivery::snapshot;
+        needs.streams = needs.streams || rule.delivery == Delivery::stream;
+        needs.devices = needs.devices || (rule.files.types & device_types) != 0;
+    }
+
+    std::vector<Directory> sorted() const {
+        std::vector<Directory> directories;
+        directories.reserve(needs_.size());
+        for (const auto& [path, needs] : needs_)
+            directories.push_back({path, needs.operations, needs.devices,
+                                   needs.operations.intersects(creating_operations), needs.snapshots,
+                                   needs.streams, needs.makes_parents});
+        return directories;
+    }
+
+  private:
+    struct Needs {
+        OperationSet operations{};
+        bool devices = false;
+        bool snapshots = false;
+        bool streams = false;
+        bool makes_parents = false;
+    };
+    std::map<std::string, Needs> needs_{};
+};
+
+}  // namespace
+
+Policy compile(PolicyDraft draft) {
+    auto compiled = std::make_unique<Policy::Compiled>();
+    compiled->file_names = std::move(draft.file_names);
+    MatcherBuilder builder;
+    Directories directories;
+    compiled->rules.reserve(draft.rules.size());
+    for (RuleDraft& one : draft.rules) {
+        const auto effect = one.rule.allows ? MatcherBuilder::Effect::allow : MatcherBuilder::Effect::deny;
+        Entry entry{.rule = static_cast<std::uint32_t>(compiled->rules.size()),
+                    .roles = compiled->role_sets.selector(one.roles),
+                    .operations = one.rule.operations.bits(),
+                    .hides = one.rule.reveal == Reveal::enoent};
+        for (const PathDraft& path : one.paths) {
+            entry.pattern = static_cast<std::uint32_t>(compiled->pattern_ends.size());
+            for (const Pattern& pattern : path.patterns) {
+                builder.add(pattern, effect, entry);
+                directories.add(one.rule, pattern);
+            }
+            compiled->pattern_texts += path.text;
+            compiled->pattern_ends.push_back(static_cast<std::uint32_t>(compiled->pattern_texts.size()));
+            compiled->pattern_rules.push_back(entry.rule);
+        }
+        if (!one.lint_allowed.empty())
+            compiled->lint_allowed.emplace(entry.rule, std::move(one.lint_allowed));
+        compiled->rule_roles.push_back(entry.roles);
+        compiled->rules.push_back(std::move(one.rule));
+    }
+    compiled->pattern_texts.shrink_to_fit();
+    compiled->pattern_ends.shrink_to_fit();
+    compiled->pattern_rules.shrink_to_fit();
+    compiled->rule_roles.shrink_to_fit();
+    compiled->matcher = std::move(builder).build();
+    compiled->directories = directories.sorted();
+    for (Role& role : draft.roles) {
+        compiled->role_names.push_back(role.name);
+        compiled->roles.push_back(std::move(role));
+    }
+    compiled->limits = draft.limits;
+    compiled->audit = draft.audit;
+    compiled->tests = std::move(draft.tests);
+    return Policy(std::move(compiled));
+}
+
+}  // namespace fdbroker::policy

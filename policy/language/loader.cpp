@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: MIT
+#include "policy/language/loader.hpp"
+
+#include <fmt/format.h>
+
+#include <deque>
+
+#include "policy/explain/run_test.hpp"
+#include "policy/language/compile.hpp"
+#include "policy/language/schema.hpp"
+
+namespace fdbroker::policy {
+namespace {
+
+// The values of a file's top-level keys. They are read later, in an order of their own: a role may be defined below
+// the rule that names it, or in another file.
+struct File {
+    std::uint32_t index = 0;
+    std::optional<Node> root{};
+    const Node* defaults = nullptr;
+    const Node* include = nullptr;
+    const Node* roles = nullptr;
+    const Node* rules = nullptr;
+    const Node* limits = nullptr;
+    const Node* audit = nullptr;
+    const Node* tests = nullptr;
+};
+
+using FileKey = Key<LoadContext, File>;
+
+void read_version(LoadContext& context, const Node& node, File&) {
+    if (node.kind == Node::Kind::broken) return;
+    if (node.kind != Node::Kind::scalar || node.quoted || node.text != "1")
+        context.reader.wrong(node.mark, "version: expected 1, the only version of the language");
+}
+
+constexpr FileKey policy_keys[] = {
+    {"version", read_version, true},
+    {"include", [](LoadContext&, const Node& node, File& file) { file.include = &node; }},
+    {"roles", [](LoadContext&, const Node& node, File& file) { file.roles = &node; }},
+    {"defaults", [](LoadContext&, const Node& node, File& file) { file.defaults = &node; }},
+    {"rules", [](LoadContext&, const Node& node, File& file) { file.rules = &node; }},
+    {"limits", [](LoadContext&, const Node& node, File& file) { file.limits = &node; }},
+    {"audit", [](LoadContext&, const Node& node, File& file) { file.audit = &node; }},
+    {"tests", [](LoadContext&, const Node& node, File& file) { file.tests = &node; }},
+};
+
+constexpr FileKey fragment_keys[] = {
+    {"roles", [](LoadContext&, const Node& node, File& file) { file.roles = &node; }},
+    {"rules", [](LoadContext&, const Node& node, File& file) { file.rules = &node; }},
+    {"tests", [](LoadContext&, const Node& node, File& file) { file.tests = &node; }},
+};
+
+class Loader {
+  public:
+    Loader(const FragmentReader& read_fragments, const Accounts& accounts)
+        : read_fragments_(read_fragments), reader_(problems_, accounts) {}
+
+    std::expected<Policy, std::vector<Diagnostic>> load(const Source& source, OwnTests own_tests) {
+        read_file(source, policy_keys, "a policy");
+        if (const Node* const include = files_.front().include) read_includes(*include);
+        read_contents();
+        if (!problems_.empty()) return std::unexpected(std::move(problems_).in_order());
+        draft_.file_names = problems_.file_names();
+        Policy policy = compile(std::move(draft_));
+        if (own_tests == OwnTests::must_pass) run_tests(policy);
+        if (!problems_.empty()) return std::unexpected(std::move(problems_).in_order());
+        return policy;
+    }
+
+  private:
+    template <std::size_t count>
+    void read_file(const Source& source, const FileKey (&keys)[count], std::string_view what) {
+        File& file = files_.emplace_back();
+        file.index = problems_.add_file(source.name);
+        bytes_ += source.text.size();
+        if (bytes_ > max_document_bytes) {
+            problems_.add({file.index}, "more than 32 MiB, with the files before it");
+            return;
+        }
+        const std::size_t problems_before = problems_.count();
+        file.root = parse_document(source.text, file.index, problems_);
+        if (!file.root && problems_.count() == problems_before)
+            problems_.add({file.index}, fmt::format("{} without anything in it", what));
+        if (file.root) read_mapping(context_, *file.root, what, keys, file);
+    }
+
+    void read_includes(const Node& include) {
+        for (const Node& entry : reader_.list(include, "include")) {
+            const auto pattern = reader_.text(entry, "include");
+            if (!pattern) continue;
+            const auto fragments = read_fragments_(*pattern);
+            if (!fragments) {
+                reader_.wrong(entry.mark, fmt::format("include: {}", fragments.error()));
+                continue;
+            }
+            for (const Source& fragment : *fragments) read_file(fragment, fragment_keys, "a fragment");
+        }
+    }
+
+    void each(const Node* File::* key, void (*read)(LoadContext&, const Node&)) {
+        for (const File& file : files_)
+            if (file.*key != nullptr) read(context_, *(file.*key));
+    }
+
+    void read_contents() {
+        each(&File::roles, read_roles);
+        each(&File::defaults, read_defaults);
+        each(&File::rules, read_rules);
+        each(&File::limits, read_limits);
+        each(&File::audit, read_audit);
+        each(&File::tests, read_tests);
+    }
+
+    void run_tests(const Policy& policy) {
+        for (const Test& test : tests(policy)) {
+            const TestResult result = run(policy, test);
+            if (result.passed) continue;
+            const std::string rule = test.rule.empty() ? "" : fmt::format(" by rule \"{}\"", test.rule);
+            problems_.add(problems_.mark(test.location),
+                          fmt::format("test: {}: {}, expected {}{}", test.text, result.got,
+                                      test.allowed ? "allow" : "refuse", rule));
+        }
+    }
+
+    const FragmentReader& read_fragments_;
+    Problems problems_{};
+    Reader reader_;
+    PolicyDraft draft_{};
+    LoadContext context_{reader_, draft_};
+    std::deque<File> files_{};
+    std::size_t bytes_ = 0;
+};
+
+}  // namespace
+
+std::expected<Policy, std::vector<Diagnostic>> load(const Source& source,
+                                                    const FragmentReader& read_fragments,
+                                                    const Accounts& accounts, OwnTests own_tests) {
+    return Loader(read_fragments, accounts).load(source, own_tests);
+}
+
+}  // namespace fdbroker::policy

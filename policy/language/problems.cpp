@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: MIT
+#include "policy/language/problems.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace fdbroker::policy {
+namespace {
+
+// Messages repeat what a file says, and end on terminals.
+std::string printable(const std::string& text) {
+    std::string shown;
+    for (const char byte : text) {
+        const auto value = static_cast<unsigned char>(byte);
+        if (value < 0x20 || value == 0x7f) {
+            shown += fmt::format("\\x{:02x}", value);
+        } else {
+            shown += byte;
+        }
+    }
+    return shown;
+}
+
+}  // namespace
+
+std::string Diagnostic::what() const {
+    if (line == 0) return fmt::format("{}: {}", file, text);
+    return fmt::format("{}:{}:{}: {}", file, line, column, text);
+}
+
+std::uint32_t Problems::add_file(std::string name) {
+    files_->push_back(std::move(name));
+    return static_cast<std::uint32_t>(files_->size() - 1);
+}
+
+void Problems::add(Mark mark, const std::string& text) {
+    if (problems_.size() < max_problems) {
+        problems_.push_back({mark, problems_.size(), printable(text)});
+    } else {
+        ++further_;
+    }
+}
+
+Location Problems::location(Mark mark) const {
+    return {(*files_)[mark.file], mark.line, mark.column};
+}
+
+Mark Problems::mark(const Location& location) const {
+    const auto file = std::ranges::find(*files_, location.file);
+    return {static_cast<std::uint32_t>(file - files_->begin()), location.line, location.column};
+}
+
+std::vector<Diagnostic> Problems::in_order() && {
+    std::ranges::sort(problems_, {},
+                      [](const Problem& problem) { return std::tuple(problem.mark, problem.number); });
+    std::vector<Diagnostic> diagnostics;
+    diagnostics.reserve(problems_.size());
+    for (Problem& problem : problems_)
+        diagnostics.push_back(
+            {(*files_)[problem.mark.file], problem.mark.line, problem.mark.column, std::move(problem.text)});
+    if (further_ != 0)
+        diagnostics.push_back({files_->front(), 0, 0, fmt::format("{} more errors", further_)});
+    return diagnostics;
+}
+
+}  // namespace fdbroker::policy

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: MIT
+// The keys of the policy language: what each may hold, and where it goes. One function per top-level key.
+#pragma once
+
+#include "policy/language/draft.hpp"
+#include "policy/language/reader.hpp"
+
+namespace fdbroker::policy {
+
+struct LoadContext {
+    Reader& reader;
+    PolicyDraft& draft;
+};
+
+void read_roles(LoadContext& context, const Node& node);
+void read_defaults(LoadContext& context, const Node& node);
+// After all roles of all files, and the defaults.
+void read_rules(LoadContext& context, const Node& node);
+void read_limits(LoadContext& context, const Node& node);
+void read_audit(LoadContext& context, const Node& node);
+// After all rules of all files.
+void read_tests(LoadContext& context, const Node& node);
+
+}  // namespace fdbroker::policy

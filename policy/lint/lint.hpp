@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: MIT
+// What is legal in a policy but unwise. The findings and their names: fdbroker-policy(5), "Findings".
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "policy/matching/accounts.hpp"
+#include "policy/matching/policy.hpp"
+
+namespace fdbroker::policy {
+
+struct Finding {
+    std::string_view name{};  // by which the rule can silence it
+    const Rule* rule = nullptr;
+    std::string text{};
+    std::string what() const;  // "file:line:column: rule "a": text [name]"
+};
+
+// The directories of this machine, as lint asks for them.
+class Disk {
+  public:
+    struct Facts {
+        std::uint32_t uid = 0;
+        std::uint32_t mode = 0;  // permission bits
+    };
+    virtual ~Disk() = default;
+    virtual std::optional<Facts> directory(const std::string& path) const = 0;  // nothing: there is none
+};
+
+// In file order. Borrows the policy. Without a disk the findings that need one are left out. Takes time that grows with
+// the square of the number of patterns with wildcards in one directory; may block as the accounts and the disk do.
+std::vector<Finding> lint(const Policy& policy, const Accounts& accounts, const Disk* disk);
+
+}  // namespace fdbroker::policy

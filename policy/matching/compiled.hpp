@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: MIT
+// What a Policy is made of. For policy/ only.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "policy/matching/matcher.hpp"
+#include "policy/matching/policy.hpp"
+#include "policy/matching/policy_test.hpp"
+#include "policy/matching/role.hpp"
+
+namespace fdbroker::policy {
+
+struct Policy::Compiled {
+    std::shared_ptr<const std::deque<std::string>> file_names{};  // what the locations point into
+    std::vector<Rule> rules{};
+    std::vector<std::uint32_t> rule_roles{};  // RoleSets: who each rule is for
+    std::vector<Role> roles{};
+    std::vector<std::string> role_names{};  // of roles, in the same order
+    RoleSets role_sets{};
+    Matcher matcher{};
+    std::string pattern_texts{};                 // as written, one after the other
+    std::vector<std::uint32_t> pattern_ends{};   // where each ends; Entry::pattern counts in them
+    std::vector<std::uint32_t> pattern_rules{};  // the rule of each
+    std::vector<Directory> directories{};
+    std::unordered_map<std::uint32_t, std::vector<std::string>> lint_allowed{};  // by rule
+    Limits limits{};
+    AuditSettings audit{};
+    std::vector<Test> tests{};
+
+    std::string_view pattern(std::uint32_t index) const noexcept {
+        const std::uint32_t begin = index == 0 ? 0 : pattern_ends[index - 1];
+        return std::string_view(pattern_texts).substr(begin, pattern_ends[index] - begin);
+    }
+};
+
+}  // namespace fdbroker::policy
