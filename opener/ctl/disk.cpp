@@ -128,9 +128,8 @@ std::optional<Obstacle> judge_kind(const policy::Grant& grant, const DiskStep& o
     if (operations.intersects(making_anew)) return Obstacle{EEXIST, "it is there already"};
     if (operations.contains(Operation::list) && object.type != FileType::directory)
         return Obstacle{ENOTDIR, "it is not a directory"};
-    if (operations.intersects(opening) && object.type == FileType::directory &&
-        grant.rule().delivery != policy::Delivery::directory)
-        return Obstacle{EISDIR, "a directory is delivered only by a rule with deliver: directory"};
+    if (operations.intersects(opening) && object.type == FileType::directory)
+        return opener::directory_undelivered;
     // open(2) of a socket, whatever the rule's types say.
     if (operations.intersects(opening) && object.type == FileType::socket)
         return Obstacle{ENXIO, opener::explain_open_failure(ENXIO)};

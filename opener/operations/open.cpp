@@ -18,12 +18,6 @@ namespace {
 // How often a name may come and go between the look at it and the making of it.
 constexpr unsigned max_tries = 16;
 
-std::optional<Obstacle> refuse_delivery(const InspectedFile& file, const policy::Grant& grant) {
-    if (file.status().type == FileType::directory && grant.rule().delivery != policy::Delivery::directory)
-        return Obstacle{EISDIR, "a directory is delivered only by a rule with deliver: directory"};
-    return std::nullopt;
-}
-
 Done<Answer> open_existing(const OperationContext& work, const policy::Grant& grant) {
     const OpenFlags flags = work.granted.flags;
     const bool copied = grant.rule().delivery == policy::Delivery::snapshot;
@@ -32,7 +26,8 @@ Done<Answer> open_existing(const OperationContext& work, const policy::Grant& gr
     if (flags.wants(O_TRUNC) && !work.place.may_block()) return not_here();
     auto file = open_inspected(work, grant, flags.for_openat2());
     if (!file) return std::unexpected(file.error());
-    if (const auto obstacle = refuse_delivery(*file, grant)) return stop_at(Step::inspect, *obstacle);
+    // A walk from a directory's descriptor, up or down, asks no rule.
+    if (file->status().type == FileType::directory) return stop_at(Step::inspect, directory_undelivered);
     // open(2): of what is not regular, O_TRUNC has no effect.
     if (flags.wants(O_TRUNC) && file->status().type == FileType::regular &&
         ::ftruncate(file->descriptor().number(), 0) != 0)

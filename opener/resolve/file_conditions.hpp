@@ -5,6 +5,7 @@
 
 #include <sys/types.h>
 
+#include <cerrno>
 #include <cstdint>
 #include <optional>
 
@@ -25,6 +26,9 @@ inline constexpr Obstacle only_in_a_helper{};
 
 // What the peer is told where openat2 failed with `errno_value`; a literal.
 const char* explain_open_failure(int errno_value) noexcept;
+
+// The answer to an open of a directory, whatever the rules' types say.
+inline constexpr Obstacle directory_undelivered{EISDIR, "directories are listed, never delivered"};
 
 policy::FileType type_of(mode_t mode) noexcept;
 // What the peer is told of an object that a rule's types do not have.

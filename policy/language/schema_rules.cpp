@@ -169,7 +169,15 @@ void read_create(LoadContext& context, const Node& node, RuleDraft& draft) {
 }
 
 void read_deliver(LoadContext& context, const Node& node, RuleDraft& draft) {
-    static constexpr std::string_view words[] = {"descriptor", "snapshot", "stream", "directory"};
+    static constexpr std::string_view words[] = {"descriptor", "snapshot", "stream"};
+    if (node.kind == Node::Kind::scalar && node.text == "directory") {
+        // `..` leads out of a directory's descriptor, and nothing that is denied below it is denied to its holder.
+        context.reader.wrong(node.mark,
+                             "deliver: directory is no longer in the language: a directory's descriptor "
+                             "reaches what other rules deny, expected allow: [list], and each file opened by "
+                             "its own path");
+        return;
+    }
     if (const auto word = context.reader.word(node, "deliver", words))
         draft.rule.delivery = static_cast<Delivery>(*word);
 }
@@ -277,8 +285,6 @@ void check_settings(Reader& reader, const Node& node, const Rule& rule) {
     if ((rule.delivery == Delivery::snapshot || rule.delivery == Delivery::stream) &&
         (rule.files.types & ~only_regular) != 0)
         reader.wrong(mark, "deliver: snapshot and stream are of regular files, expected types: [regular]");
-    if (rule.delivery == Delivery::directory && !operations.contains(Operation::list))
-        reader.wrong(mark, "deliver: directory in a rule that does not allow list");
 }
 
 void read_body(LoadContext& context, const Node& node, RuleDraft& draft) {

@@ -31,7 +31,7 @@ struct Location {
 };
 
 enum class Symlinks : std::uint8_t { refuse, follow };
-enum class Delivery : std::uint8_t { descriptor, snapshot, stream, directory };
+enum class Delivery : std::uint8_t { descriptor, snapshot, stream };
 enum class Reveal : std::uint8_t { eacces, enoent };
 
 enum class FileType : std::uint8_t {

@@ -60,7 +60,7 @@ rules:
   - {name: followed, allow: [read, stat], paths: ["DATA/links/**", "DATA/read/target"], symlinks: follow}
   - {name: copied, allow: [read], paths: ["DATA/copied/**"], deliver: snapshot, files: {max_size: 1MiB}}
   - {name: streamed, allow: [read], paths: ["DATA/streamed/**"], deliver: stream}
-  - {name: directories, allow: [list, stat], paths: ["DATA/directories/**"], deliver: directory}
+  - {name: directories, allow: [read, list, stat], paths: ["DATA/directories/**"], files: {types: [regular, directory]}}
   - {name: modes, allow: [setattr], paths: ["DATA/modes/**"]}
   - {name: kept, allow: [manage], paths: ["DATA/kept/**"], files: {owners: ["${user}"]}}
   - {name: hidden, deny: all, paths: ["DATA/**/hidden"], reveal: ENOENT}

@@ -117,27 +117,22 @@ TEST_CASE("open: missing directories above a file are made when the rule says so
         CHECK_FALSE(entry.path().filename().string().starts_with(".fdbroker"));
 }
 
-TEST_CASE("open: a directory is delivered only by a rule that says so") {
-    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
-    const Fixture fixture;
-    with_peer(fixture, [&](TestPeer& peer) {
-        CHECK(peer.open(fixture.at("all/sub"), O_DIRECTORY).status == EISDIR);
-        CHECK(peer.open(fixture.at("all/sub")).status == EISDIR);
-        CHECK(peer.open(fixture.at("all/sub"), O_WRONLY).status == EISDIR);
-    });
-}
-
-TEST_CASE("open: a rule with deliver: directory delivers directories, for looking into alone") {
+TEST_CASE("open: no directory is delivered, whatever types the rule has") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;
     make_directory(fixture.at("directories/sub"));
     fixture.file("directories/sub/file");
     with_peer(fixture, [&](TestPeer& peer) {
-        const auto directory = peer.open(fixture.at("directories/sub"), O_DIRECTORY);
-        REQUIRE(directory.status == 0);
-        CHECK(::faccessat(directory.fd.number(), "file", F_OK, 0) == 0);
+        for (const int flags : {O_RDONLY, O_RDONLY | O_DIRECTORY, O_RDONLY | O_NONBLOCK}) {
+            const auto answer = peer.open(fixture.at("directories/sub"), static_cast<std::uint32_t>(flags));
+            CHECK(answer.status == EISDIR);
+            CHECK_FALSE(answer.fd);
+        }
+        CHECK(peer.open(fixture.at("directories/sub/file")).status == 0);
         CHECK(peer.open(fixture.at("directories/sub/file"), O_DIRECTORY).status == ENOTDIR);
-        CHECK(peer.open(fixture.at("directories/sub/file")).step == Step::decide);
+        CHECK(peer.open(fixture.at("all/sub"), O_DIRECTORY).status == EISDIR);
+        CHECK(peer.open(fixture.at("all/sub")).status == EISDIR);
+        CHECK(peer.open(fixture.at("all/sub"), O_WRONLY).status == EISDIR);
     });
 }
 

@@ -122,7 +122,11 @@ TEST_CASE("loader: symlinks, deliver and reveal are words") {
         "symlinks: unknown word \"folow\" (did you mean \"follow\"?), expected one of refuse, follow");
     CHECK(rule_with("allow: [read], paths: [/x], deliver: snapshot").delivery == Delivery::snapshot);
     CHECK(rule_with("allow: [append, create], paths: [/x], deliver: stream").delivery == Delivery::stream);
-    CHECK(rule_with("allow: [list], paths: [/x], deliver: directory").delivery == Delivery::directory);
+    CHECK(rule_error("allow: [list], paths: [/x], deliver: directory") ==
+          "deliver: directory is no longer in the language: a directory's descriptor reaches what other "
+          "rules deny, expected allow: [list], and each file opened by its own path");
+    check_begins(errors_of("version: 1\ndefaults: {deliver: directory}\n").front(),
+                 "policy.yaml:2:21: defaults: deliver: directory is no longer in the language");
     CHECK(setting("deliver: descriptor").delivery == Delivery::descriptor);
     check_begins(setting_error("deliver: pipe"),
                  "deliver: unknown word \"pipe\", expected one of descriptor");
@@ -146,8 +150,6 @@ TEST_CASE("loader: a delivery that the rule's operations cannot have is an error
             rule_with("allow: [read], paths: [/x], files: {types: [regular]}, deliver: " + delivery).allows);
     }
     check_begins(rule_error("allow: [stat], paths: [/x], deliver: stream"), "deliver: stream expects");
-    check_begins(rule_error("allow: [read], paths: [/x], deliver: directory"),
-                 "deliver: directory in a rule");
 }
 
 TEST_CASE("loader: create takes a mode, an owner, a group and parents") {
