@@ -140,6 +140,10 @@ struct BoundDirectory {
     // such a mount was not to be had.
     bool opens_devices = false;
     proto::UniqueFd without_devices{};
+    // Something may be changed through `fd`. Then `read_only` is this directory on a mount that permits no change and opens
+    // no device; empty: such a mount was not to be had.
+    bool writable = false;
+    proto::UniqueFd read_only{};
     int errno_value =
         0;  // 0: bound; else why it is dormant: ENOENT, ENOTDIR, ELOOP (a symlink on the way), ETIMEDOUT (silent), …
     std::uint64_t mount_id = 0;  // as statx(2), STATX_MNT_ID, tells it inside

@@ -15,11 +15,9 @@ namespace {
 using policy::Operation;
 using policy::OperationSet;
 
-constexpr OperationSet modifying = {
-    Operation::write,  Operation::append, Operation::create,  Operation::truncate, Operation::mkdir,
-    Operation::remove, Operation::rename, Operation::symlink, Operation::setattr,  Operation::xattr};
 // setattr is not among them: it asks who owns the file (CAP_FOWNER), not what its mode permits.
-constexpr OperationSet needing_write_permission = modifying - OperationSet{Operation::setattr};
+constexpr OperationSet needing_write_permission =
+    policy::changing_operations - OperationSet{Operation::setattr};
 
 struct Attributes {
     OperationSet operations{};
@@ -52,14 +50,15 @@ const Attributes* enclosing(const AttributesByPath& directories, std::string_vie
 
 PlannedDirectory planned(const std::string& path, const Attributes& attributes) {
     return {.path = path,
-            .writable = attributes.operations.intersects(modifying),
+            .writable = attributes.operations.intersects(policy::changing_operations),
             .executable = attributes.operations.contains(Operation::execute),
             .devices = attributes.devices};
 }
 
 std::uint64_t capabilities_for(OperationSet operations, bool create_owners) noexcept {
     std::uint64_t capabilities = 0;
-    if (operations.intersects(OperationSet::all() - modifying) || operations.contains(Operation::create)) {
+    if (operations.intersects(OperationSet::all() - policy::changing_operations) ||
+        operations.contains(Operation::create)) {
         // create: linkat(2) of an O_TMPFILE by AT_EMPTY_PATH asks for it.
         capabilities |= capability_bit(CAP_DAC_READ_SEARCH);
     }

@@ -64,10 +64,15 @@ Result<UniqueFd> clone_restricted(BorrowedFd source, std::uint64_t attributes) {
     return tree;
 }
 
-Result<UniqueFd> make_empty_root() {
+// The broker's alone, as the directories below it: nobody else who comes to hold a descriptor in it walks through.
+Result<UniqueFd> make_empty_root(const BrokerAccount& owner) {
     const UniqueFd context(kernel::fsopen("tmpfs", FSOPEN_CLOEXEC));
     if (!context) return proto::system_error("fsopen", "tmpfs");
-    if (kernel::fsconfig(context.number(), FSCONFIG_SET_STRING, "mode", "0555") != 0 ||
+    if (kernel::fsconfig(context.number(), FSCONFIG_SET_STRING, "mode", "0700") != 0 ||
+        kernel::fsconfig(context.number(), FSCONFIG_SET_STRING, "uid", std::to_string(owner.uid).c_str()) !=
+            0 ||
+        kernel::fsconfig(context.number(), FSCONFIG_SET_STRING, "gid", std::to_string(owner.gid).c_str()) !=
+            0 ||
         kernel::fsconfig(context.number(), FSCONFIG_CMD_CREATE, nullptr, nullptr) != 0) {
         return proto::system_error("fsconfig", "tmpfs");
     }
@@ -97,15 +102,17 @@ Result<UniqueFd> leave_shared_mounts() {
 }
 
 // Makes each directory of `path` that is missing. Only for paths that lead through nothing but the tmpfs.
-Result<UniqueFd> make_mount_point(BorrowedFd root, const std::string& path) {
+Result<UniqueFd> make_mount_point(BorrowedFd root, const std::string& path, const BrokerAccount& owner) {
     UniqueFd current(::fcntl(root.number(), F_DUPFD_CLOEXEC, 0));
     if (!current) return proto::system_error("fcntl", "F_DUPFD_CLOEXEC");
     for (std::size_t begin = 1; begin < path.size();) {
         const std::size_t end = std::min(path.find('/', begin), path.size());
         const std::string component = path.substr(begin, end - begin);
-        if (::mkdirat(current.number(), component.c_str(), 0555) != 0 && errno != EEXIST) {
-            return proto::system_error("mkdirat", path);
-        }
+        const bool made = ::mkdirat(current.number(), component.c_str(), 0700) == 0;
+        if (!made && errno != EEXIST) return proto::system_error("mkdirat", path);
+        if (made &&
+            ::fchownat(current.number(), component.c_str(), owner.uid, owner.gid, AT_SYMLINK_NOFOLLOW) != 0)
+            return proto::system_error("fchownat", path);
         current = UniqueFd(
             kernel::openat2(current.number(), component.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC, no_links));
         if (!current) return proto::system_error("openat2", path);
@@ -122,12 +129,12 @@ class RootBuilder {
         const bool names_root = !plan.directories.empty() && plan.directories.front().path == "/";
         auto new_root = names_root
                             ? clone_restricted(old_root.borrow(), restrictions_of(plan.directories.front()))
-                            : make_empty_root();
+                            : make_empty_root(plan.account);
         if (!new_root) return std::unexpected(new_root.error());
         if (kernel::move_mount(new_root->number(), "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) != 0) {
             return proto::system_error("move_mount", "/");
         }
-        RootBuilder builder(std::move(old_root), std::move(*new_root), !names_root);
+        RootBuilder builder(std::move(old_root), std::move(*new_root), !names_root, plan.account);
         if (names_root) builder.bound_.insert("/");
         return builder;
     }
@@ -137,6 +144,7 @@ class RootBuilder {
         BoundDirectory bound;
         bound.path = planned.path;
         bound.opens_devices = planned.devices;
+        bound.writable = planned.writable;
         if (bound_.contains(planned.path)) return bound;
         if (planned.silent) {
             bound.errno_value = ETIMEDOUT;
@@ -179,8 +187,11 @@ class RootBuilder {
     }
 
   private:
-    RootBuilder(UniqueFd old_root, UniqueFd new_root, bool is_tmpfs) noexcept
-        : old_root_(std::move(old_root)), new_root_(std::move(new_root)), is_tmpfs_(is_tmpfs) {}
+    RootBuilder(UniqueFd old_root, UniqueFd new_root, bool is_tmpfs, const BrokerAccount& owner) noexcept
+        : old_root_(std::move(old_root)),
+          new_root_(std::move(new_root)),
+          is_tmpfs_(is_tmpfs),
+          owner_(&owner) {}
 
     bool is_inside_bound(const std::string& path) const {
         for (std::string_view rest = path; rest.size() > 1;) {
@@ -193,7 +204,7 @@ class RootBuilder {
     // Inside a directory that is bound already, the place is there, or the name has gone meanwhile.
     Result<SourceDirectory> mount_point_for(const std::string& path) {
         if (is_inside_bound(path)) return open_source_directory(new_root_.borrow(), path);
-        auto made = make_mount_point(new_root_.borrow(), path);
+        auto made = make_mount_point(new_root_.borrow(), path, *owner_);
         if (!made) return std::unexpected(made.error());
         return SourceDirectory{.fd = std::move(*made), .errno_value = 0};
     }
@@ -201,6 +212,7 @@ class RootBuilder {
     UniqueFd old_root_;
     UniqueFd new_root_;
     bool is_tmpfs_;
+    const BrokerAccount* owner_;  // of the directories on the tmpfs
     std::set<std::string, std::less<>> bound_{};
 };
 
@@ -216,10 +228,16 @@ Result<void> open_bound_directories(std::vector<BoundDirectory>& directories) {
         if (!opened->fd) continue;
         directory.fd = std::move(opened->fd);
         if (const auto done = inspect_directory(directory); !done) return done;
-        if (!directory.opens_devices) continue;
-        auto tree = clone_restricted(directory.fd.borrow(), MOUNT_ATTR_NODEV);
-        if (!tree) return std::unexpected(tree.error());
-        directory.without_devices = std::move(*tree);
+        if (directory.opens_devices) {
+            auto tree = clone_restricted(directory.fd.borrow(), MOUNT_ATTR_NODEV);
+            if (!tree) return std::unexpected(tree.error());
+            directory.without_devices = std::move(*tree);
+        }
+        if (directory.writable) {
+            auto tree = clone_restricted(directory.fd.borrow(), MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV);
+            if (!tree) return std::unexpected(tree.error());
+            directory.read_only = std::move(*tree);
+        }
     }
     return {};
 }

@@ -109,7 +109,7 @@ Result<UniqueFd> start_zygote(const HelperTools& tools, const ModifyingCalls& ca
     std::vector<BorrowedFd> kept(keep.begin(), keep.end());
     kept.push_back(channel->made.borrow());
     for (const BoundDirectory& directory : tools.resolver.directories())
-        for (const UniqueFd* const fd : {&directory.fd, &directory.without_devices})
+        for (const UniqueFd* const fd : {&directory.fd, &directory.without_devices, &directory.read_only})
             if (*fd) kept.push_back(fd->borrow());
     if (!close_all_but(kept)) ::_exit(exit_failed);
     filter_calls(FilterFor::zygote, calls);

@@ -56,6 +56,24 @@ UniqueFd open_in_helper(BorrowedFd directory, const char* relative, std::uint64_
     }
 }
 
+// Whether an open of what is there changes nothing and hands out nothing to change it with. A file that O_CREAT makes is
+// there by then.
+bool only_reads(const policy::Grant& grant, std::uint64_t flags) {
+    constexpr policy::OperationSet done_before{policy::Operation::create};
+    return (flags & O_ACCMODE) == O_RDONLY &&
+           !(grant.operations() - done_before).intersects(policy::changing_operations);
+}
+
+// Where the walk to an object that is no device begins. The holder of a descriptor may open its file again through
+// /proc/self/fd, with what access the file's mode has: the mount that the descriptor is on has the last word.
+BorrowedFd start_for(const BoundDirectory& directory, const policy::Grant& grant, std::uint64_t flags) {
+    if ((flags & O_PATH) == 0) {
+        if (directory.read_only && only_reads(grant, flags)) return directory.read_only.borrow();
+        if (directory.without_devices) return directory.without_devices.borrow();
+    }
+    return directory.fd.borrow();
+}
+
 std::unexpected<Obstacle> open_failed(int cause) {
     return std::unexpected(Obstacle{cause, explain_open_failure(cause)});
 }
@@ -112,10 +130,8 @@ Attempt<UniqueFd> Resolver::open_past_devices(const DirectoryTable::Found& found
     if (!looked) return std::unexpected(looked.error());
     struct stat status;
     if (::syscall(SYS_fstat, looked->number(), &status) != 0) return open_failed(errno);
-    if (!S_ISCHR(status.st_mode) && !S_ISBLK(status.st_mode)) {
-        const UniqueFd& start = directory.without_devices ? directory.without_devices : directory.fd;
-        return open_found(found, flags, place, start.borrow(), crossed_mount);
-    }
+    if (!S_ISCHR(status.st_mode) && !S_ISBLK(status.st_mode))
+        return open_found(found, flags, place, start_for(directory, grant, flags), crossed_mount);
     const policy::FileType type = type_of(status.st_mode);
     for (const policy::Rule* rule : grant.rules())
         if (!rule->files.allows(type)) return std::unexpected(refused_type(type));
@@ -132,7 +148,7 @@ Attempt<ResolvedFile> Resolver::resolve(const policy::Grant& grant, std::uint64_
     bool crossed_mount = false;
     auto fd = directory.opens_devices && (flags & O_PATH) == 0
                   ? open_past_devices(*found, grant, flags, place, crossed_mount)
-                  : open_found(*found, flags, place, directory.fd.borrow(), crossed_mount);
+                  : open_found(*found, flags, place, start_for(directory, grant, flags), crossed_mount);
     if (!fd) return std::unexpected(fd.error());
     return ResolvedFile(std::move(*fd), crossed_mount, directory);
 }

@@ -14,10 +14,6 @@
 namespace fdbroker::policy {
 namespace {
 
-constexpr OperationSet changing{Operation::write,    Operation::append,  Operation::create,
-                                Operation::truncate, Operation::mkdir,   Operation::remove,
-                                Operation::rename,   Operation::symlink, Operation::setattr};
-
 class Linter {
   public:
     Linter(const Policy& policy, const Accounts& accounts, const Disk* disk)
@@ -83,7 +79,8 @@ class Linter {
 
     void note_access(std::uint32_t rule, const std::string& directory) {
         Users& users = users_[directory];
-        std::uint32_t& first = rule_at(rule).operations.intersects(changing) ? users.writer : users.reader;
+        std::uint32_t& first =
+            rule_at(rule).operations.intersects(changing_operations) ? users.writer : users.reader;
         first = std::min(first, rule);
     }
 
@@ -214,7 +211,7 @@ class Linter {
 
     // A private root binds a directory once: what one rule needs writable is so for all.
     void check_access(std::uint32_t rule) {
-        const bool writes = rule_at(rule).operations.intersects(changing);
+        const bool writes = rule_at(rule).operations.intersects(changing_operations);
         for (const std::uint32_t index : by_rule_[rule]) {
             const std::string directory = paths_[index].pattern.directory();
             const Users& users = users_.at(directory);
@@ -270,7 +267,7 @@ class Linter {
         }
         const bool others_write = facts->uid != 0 || (facts->mode & 0022U) != 0;
         if (!others_write) return;
-        if (rule_at(rule).operations.intersects(changing))
+        if (rule_at(rule).operations.intersects(changing_operations))
             report(rule, "unprivileged-directory",
                    fmt::format("changes files in {}, which someone other than root can write to", directory));
         if (rule_at(rule).symlinks == Symlinks::follow)

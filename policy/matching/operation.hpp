@@ -69,6 +69,10 @@ class OperationSet {
     std::uint32_t bits_ = 0;
 };
 
+// Those that change a file, a directory or what one holds.
+inline constexpr OperationSet changing_operations{
+    Operation::write,  Operation::append, Operation::create,  Operation::truncate, Operation::mkdir,
+    Operation::remove, Operation::rename, Operation::symlink, Operation::setattr,  Operation::xattr};
 // Those that make a new name.
 inline constexpr OperationSet creating_operations{Operation::create, Operation::mkdir, Operation::symlink};
 

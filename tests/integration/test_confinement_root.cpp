@@ -13,6 +13,7 @@
 #include <filesystem>
 #include <string>
 
+#include "opener/confinement/paths.hpp"
 #include "opener/confinement/private_root.hpp"
 #include "tests/integration/confinement_support.hpp"
 #include "tests/support/child.hpp"
@@ -83,6 +84,50 @@ TEST_CASE("private root: the directories' descriptors lead into it and not out o
         CHECK(attempt_open(openat2_of(allowed.fd.number(), "../outside/secret")) == ENOENT);
         CHECK(attempt_open(openat2_of(allowed.fd.number(), "../../../../../../etc/shadow")) == ENOENT);
     });
+}
+
+TEST_CASE("private root: the directories above the rules' are the broker's, and nobody else may enter them") {
+    FDBROKER_SKIP_UNLESS(can_make_mount_namespace(), needs_namespaces);
+    const Tree tree;
+    ConfinementPlan plan = plan_for({{tree.allowed, {Operation::read}}});
+    plan.account = {.uid = some_user, .gid = some_user, .name = {}, .changes = true};
+    run_in_child([&] {
+        const auto directories = enter(plan);
+        for (std::string_view above = opener::parent_of(tree.allowed);; above = opener::parent_of(above)) {
+            struct stat status{};
+            REQUIRE(::stat(std::string(above).c_str(), &status) == 0);
+            CHECK(status.st_mode == (S_IFDIR | 0700));
+            CHECK(status.st_uid == some_user);
+            CHECK(status.st_gid == some_user);
+            if (above == "/") break;
+        }
+        // `..` leads up from a descriptor, and there it ends.
+        REQUIRE(::setresgid(other_user, other_user, other_user) == 0);
+        REQUIRE(::setresuid(other_user, other_user, other_user) == 0);
+        const int held = directory_of(directories, tree.allowed).fd.number();
+        CHECK(attempt_open(::openat(held, "../..", O_PATH | O_CLOEXEC)) == EACCES);
+    });
+}
+
+TEST_CASE("private root: a directory that rules change has a second mount, which permits no change") {
+    FDBROKER_SKIP_UNLESS(can_make_mount_namespace(), needs_namespaces);
+    const Tree tree;
+    write_file(tree.allowed + "/file", "content");
+    for (const auto& operations :
+         {policy::OperationSet{Operation::read}, policy::OperationSet{Operation::read, Operation::write}}) {
+        run_in_child([&] {
+            const auto directories = enter(plan_for({{tree.allowed, operations}}));
+            const BoundDirectory& allowed = directory_of(directories, tree.allowed);
+            const bool writes = operations.contains(Operation::write);
+            CHECK(allowed.writable == writes);
+            REQUIRE(static_cast<bool>(allowed.read_only) == writes);
+            if (!writes) return;
+            const int fd = allowed.read_only.number();
+            CHECK(attempt_open(::openat(fd, "file", O_RDONLY | O_CLOEXEC)) == 0);
+            CHECK(attempt_open(::openat(fd, "file", O_RDWR | O_CLOEXEC)) == EROFS);
+            CHECK(attempt_open(::openat(allowed.fd.number(), "file", O_RDWR | O_CLOEXEC)) == 0);
+        });
+    }
 }
 
 TEST_CASE("private root: what is reported of a directory is what it is") {

@@ -3,9 +3,12 @@
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <filesystem>
+#include <string>
 #include <vector>
 
 #include "tests/integration/missing_calls.hpp"
@@ -25,6 +28,17 @@ int access_mode(const TestPeer::Answer& answer) {
 
 bool write_to(const TestPeer::Answer& answer, std::string_view text) {
     return ::write(answer.fd.number(), text.data(), text.size()) == static_cast<ssize_t>(text.size());
+}
+
+// The errno of a call, or 0.
+int outcome_of(long result) {
+    return result < 0 ? errno : 0;
+}
+
+int open_outcome(int result) {
+    const int outcome = outcome_of(result);
+    const proto::UniqueFd opened(result);
+    return outcome;
 }
 
 }  // namespace
@@ -166,6 +180,36 @@ TEST_CASE(
         take_away({{SCMP_SYS(unshare), EPERM}});
         try_it();
     });
+}
+
+TEST_CASE("open: a descriptor for reading is for reading, whatever the file's mode and the rules around it") {
+    FDBROKER_SKIP_UNLESS(is_root() && can_make_mount_namespace(), "needs root and mount namespaces");
+    const Fixture fixture;
+    // Another rule makes both directories writable for the broker; the file is the peer's own.
+    for (const char* name : {"read/own", "all/own"})
+        write_file(fixture.at(name), "content", {.mode = 0666, .uid = some_user, .gid = some_user});
+    with_peer(fixture, [&](TestPeer& peer) {
+        const auto check_reads_alone = [](const TestPeer::Answer& answer) {
+            REQUIRE(answer.status == 0);
+            const std::string again = "/proc/self/fd/" + std::to_string(answer.fd.number());
+            CHECK(open_outcome(::open(again.c_str(), O_RDONLY | O_CLOEXEC)) == 0);
+            for (const int flags : {O_WRONLY, O_RDWR, O_RDWR | O_TRUNC})
+                CHECK(open_outcome(::open(again.c_str(), flags | O_CLOEXEC)) == EROFS);
+            CHECK(outcome_of(::truncate(again.c_str(), 0)) == EROFS);
+            CHECK(outcome_of(::fchmod(answer.fd.number(), 0600)) == EROFS);
+            CHECK(outcome_of(::futimens(answer.fd.number(), nullptr)) == EROFS);
+            CHECK(outcome_of(::fsetxattr(answer.fd.number(), "user.a", "b", 1, 0)) == EROFS);
+        };
+        // The second open finds the file in the kernel's cache, and is answered by the loop.
+        for (int times = 0; times < 2; ++times)
+            for (const char* name : {"read/own", "all/own"}) check_reads_alone(peer.open(fixture.at(name)));
+        check_reads_alone(peer.open(fixture.at("all/own"), O_RDONLY | O_CREAT));
+        check_reads_alone(peer.open(fixture.at("all/made"), O_RDONLY | O_CREAT));
+        const auto writable = peer.open(fixture.at("all/own"), O_RDWR);
+        REQUIRE(writable.status == 0);
+        CHECK(write_to(writable, "changed"));
+    });
+    CHECK(read_file(fixture.at("read/own")) == "content");
 }
 
 TEST_CASE("snapshot: a sealed copy, and none while somebody may write to the file") {
