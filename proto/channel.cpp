@@ -5,6 +5,7 @@
 #include <sys/uio.h>
 
 #include <cstring>
+#include <utility>
 
 namespace fdbroker::proto {
 namespace {
@@ -33,8 +34,10 @@ union Control {
 
 ssize_t retried_recvmsg(BorrowedFd socket, msghdr& message, int flags) {
     ssize_t size;
+    bool reset = false;
+    // unix(7): that the peer closed with a message of ours unread is told once, before the messages it had sent.
     do size = ::recvmsg(socket.number(), &message, flags | MSG_CMSG_CLOEXEC);
-    while (size < 0 && errno == EINTR);
+    while (size < 0 && (errno == EINTR || (errno == ECONNRESET && !std::exchange(reset, true))));
     return size;
 }
 

@@ -105,9 +105,6 @@ void HelperPool::add_helper(UniqueFd channel) {
 void HelperPool::hear(Helper& helper) {
     for (;;) {
         auto received = proto::receive(helper.channel.borrow(), buffer_, proto::Wait::never);
-        // That a helper ended with a message unread is told once, before what it said.
-        if (!received && received.error().kind == proto::ErrorKind::disconnected)
-            received = proto::receive(helper.channel.borrow(), buffer_, proto::Wait::never);
         if (!received && would_block(received.error())) return;
         const auto message = received ? read_from_helper(*received) : std::nullopt;
         // One that says what no helper says is of no more use either.

@@ -6,6 +6,7 @@ import errno
 import gc
 import os
 import resource
+import select
 import signal
 import socket
 import threading
@@ -45,6 +46,31 @@ class HostileBroker(KeepsDescriptors):
             with self.assertRaises(TimeoutError):
                 broker.stat("/a")
         peer.join()
+
+    def test_a_broker_that_refuses_and_closes_says_why_whoever_is_faster(self):
+        for hello_first in (True, False):
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+            def refuse():
+                if hello_first:
+                    select.select([ours], [], [])
+                ours.send(protocol.write_end(errno.EMFILE, "too many connections"))
+                ours.close()
+
+            thread = threading.Thread(target=refuse)
+            thread.start()
+            if not hello_first:
+                thread.join()
+            error = self.fails_with(errno.EMFILE, lambda: fdbroker.Broker(f"fd:{theirs.detach()}"))
+            self.assertEqual(error.reason, "client: too many connections")
+            thread.join()
+
+    def test_a_request_that_the_broker_does_not_take_any_more_gets_its_reason(self):
+        peer = ScriptedBroker(lambda peer: peer.socket.send(protocol.write_end(errno.ETIMEDOUT, "silent for too long")))
+        with fdbroker.Broker(peer.address) as broker:
+            peer.join()
+            error = self.fails_with(errno.ECONNRESET, lambda: broker.stat("/a"))
+            self.assertIn("silent for too long", error.reason)
 
     def test_what_an_inherited_socket_still_holds_is_not_taken_for_an_answer(self):
         ids = set()

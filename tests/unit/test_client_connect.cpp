@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include <doctest/doctest.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <sys/socket.h>
 
 #include <cstdlib>
 #include <string>
+#include <thread>
 
 #include "proto/address.hpp"
 #include "tests/support/child.hpp"
@@ -112,6 +115,42 @@ TEST_CASE("connect: a broker that refuses the connection says why") {
               end.receive();
               end.send_end(EUSERS, "too many connections");
           }) == -EUSERS);
+}
+
+TEST_CASE("connect: a broker that refuses and closes before it reads hello says why, whoever is faster") {
+    std::array<std::byte, 256> buffer;
+    const std::size_t size = proto::write_end(buffer, EMFILE, "too many connections");
+    // Closed with hello unread, and closed before hello is sent.
+    for (const bool hello_first : {true, false}) {
+        CAPTURE(hello_first);
+        for (int round = 0; round < 20; ++round) {
+            std::array<int, 2> ends{};
+            REQUIRE(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) == 0);
+            UniqueFd broker(ends[1]);
+            const auto refuse = [&] {
+                pollfd hello{broker.number(), POLLIN, 0};
+                if (hello_first) ::poll(&hello, 1, -1);
+                static_cast<void>(
+                    proto::send(broker.borrow(), std::span(buffer).first(size), {}, proto::Wait::block));
+                broker.reset();
+            };
+            std::jthread thread;
+            if (hello_first) {
+                thread = std::jthread(refuse);
+            } else {
+                refuse();
+            }
+            CHECK(connect_error(("fd:" + std::to_string(ends[0])).c_str()) == -EMFILE);
+        }
+    }
+}
+
+TEST_CASE("connection: a request that the broker does not take any more gets the reason that it gave") {
+    FakeBroker broker(after_hello([](BrokerEnd& end) { end.send_end(ETIMEDOUT, "silent for too long"); }));
+    const Client client = connect_to(broker);
+    CHECK(broker.trouble() == "");
+    CHECK(fdbroker_open(client.get(), "/a", O_RDONLY, 0) == -ECONNRESET);
+    CHECK(std::string(fdbroker_reason(client.get())).find("silent for too long") != std::string::npos);
 }
 
 TEST_CASE("connect: an address that is none, or at which nobody listens, is an error of its own") {

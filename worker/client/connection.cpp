@@ -68,7 +68,7 @@ int Connection::greet() {
     const Deadline deadline = this->deadline();
     if (const int error = begin(); error < 0) return error;
     if (const int error = send(std::span(out_).first(proto::write_hello(out_)), deadline); error < 0)
-        return error;
+        return told_errno_ != 0 ? -told_errno_ : error;
     std::span<const std::byte> message;
     std::expected<proto::Header, proto::MessageError> header;
     // Whoever had an inherited socket before may have left it without waiting for the answers.
@@ -80,10 +80,8 @@ int Connection::greet() {
     if (!header && header.error() == proto::MessageError::bad_version)
         return fail(EPROTONOSUPPORT, "the broker speaks another version of the protocol");
     if (header && header->type == MessageType::end) {
-        const auto told = proto::read_end(message);
-        const int error = told ? told->errno_value : EPROTO;
-        end(message);
-        return -error;
+        const int error = end(message);
+        return told_errno_ != 0 ? -told_errno_ : error;
     }
     const auto reply = proto::read_hello_reply(message);
     if (!reply || descriptors_.count() != 0) return fail(EPROTO, "the answer to hello is none");
@@ -260,8 +258,15 @@ int Connection::send(std::span<const std::byte> message, const Deadline& deadlin
 
 int Connection::send_now(std::span<const std::byte> message) {
     const auto sent = proto::send(socket_.borrow(), message, {}, Wait::never);
-    if (!sent) return would_block(sent.error()) ? -EAGAIN : fail_with(sent.error());
-    return 0;
+    if (sent) return 0;
+    if (would_block(sent.error())) return -EAGAIN;
+    return sent.error().kind == ErrorKind::disconnected ? take_last_words() : fail_with(sent.error());
+}
+
+// A broker that ends a connection says why before it closes its end, and answers what it has carried out.
+int Connection::take_last_words() {
+    if (const int error = take_what_came(); error < 0) return error;
+    return fail(ECONNRESET, "the broker is gone");
 }
 
 int Connection::receive(std::span<const std::byte>& message, const Deadline& deadline) {
@@ -311,6 +316,7 @@ int Connection::fail_with(const proto::Error& error) {
 int Connection::end(std::span<const std::byte> message) {
     const auto told = proto::read_end(message);
     if (!told) return fail(EPROTO, to_string(told.error()));
+    told_errno_ = told->errno_value;
     std::array<char, proto::max_reason_length + 40> why;
     std::snprintf(why.data(), why.size(), "the broker ended the connection: %.*s",
                   static_cast<int>(told->reason.size()), told->reason.data());

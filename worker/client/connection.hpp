@@ -127,6 +127,8 @@ class Connection {
     int send(std::span<const std::byte> message, const Deadline& deadline);
     // 0: sent; EAGAIN: not now.
     int send_now(std::span<const std::byte> message);
+    // The broker takes no message any more: what it has sent is taken, and the reason it gave noted. Returns an error.
+    int take_last_words();
     // The next message; it lies in in_, its descriptors in descriptors_.
     int receive(std::span<const std::byte>& message, const Deadline& deadline);
     // For requests that are outstanding: everything that can be sent or received without waiting.
@@ -147,6 +149,7 @@ class Connection {
     std::size_t max_requests_ = proto::max_requests;
     std::size_t max_message_ = proto::max_message_size;
     std::array<char, 320> reason_{};
+    int told_errno_ = 0;  // the broker's, with which it has ended the connection
     Outstanding outstanding_{};
     std::function<void()> serve_peer_{};
     proto::ReceivedDescriptors descriptors_;

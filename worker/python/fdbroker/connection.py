@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import random
@@ -163,6 +164,14 @@ class Channel:
 
     def _greet(self, timeout: Optional[float]) -> None:
         deadline = None if timeout is None else time.monotonic() + timeout
+        try:
+            self._say_hello(deadline)
+        except OSError as error:
+            # A broker that refuses the connection says with which error, as connect(2) would.
+            told, reason = getattr(error, "told", (0, ""))
+            raise failure(told, reason) if told else error from None
+
+    def _say_hello(self, deadline: Optional[float]) -> None:
         self.send(write_hello(), deadline)
         while True:
             message, descriptors, _ = self.receive(deadline)
@@ -215,7 +224,19 @@ class Channel:
         except BlockingIOError:
             return False
         except ConnectionError:
-            raise failure(errno.ECONNRESET, "the broker is gone") from None
+            raise self._last_words() from None
+
+    def _last_words(self) -> OSError:
+        """Why the broker has ended the connection: it says so before it closes its end."""
+        try:
+            while (received := self.receive_now()) is not None:
+                message, descriptors, _ = received
+                for descriptor in descriptors:
+                    os.close(descriptor)
+                self.end_if_told(message)
+        except OSError as error:
+            return error
+        return failure(errno.ECONNRESET, "the broker is gone")
 
     def receive(self, deadline: Optional[float]) -> tuple[bytes, list[int], bool]:
         while True:
@@ -228,11 +249,9 @@ class Channel:
         """A message, its descriptors, and whether further ones found no room in our table. None: there is nothing yet."""
         room = socket.CMSG_SPACE((MAX_REQUESTS + 1) * 4)
         try:
-            message, control, flags, _ = self.socket.recvmsg(MAX_MESSAGE, room, socket.MSG_CMSG_CLOEXEC)
+            message, control, flags = self._receive_message(room)
         except BlockingIOError:
             return None
-        except ConnectionError:
-            message, control, flags = b"", [], 0
         descriptors: list[int] = []
         for level, kind, data in control:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
@@ -244,6 +263,13 @@ class Channel:
         if not message:
             raise failure(errno.ECONNRESET, "the broker is gone")
         raise failure(errno.EPROTO, "a message that was cut short")
+
+    def _receive_message(self, room: int) -> tuple[bytes, list[tuple[int, int, bytes]], int]:
+        # unix(7): that the broker closed with a message of ours unread is told once, before the messages it had sent.
+        for _ in range(2):
+            with contextlib.suppress(ConnectionError):
+                return self.socket.recvmsg(MAX_MESSAGE, room, socket.MSG_CMSG_CLOEXEC)[:3]
+        return b"", [], 0
 
     def wait(self, events: int, deadline: Optional[float]) -> None:
         poll = select.poll()
@@ -258,10 +284,12 @@ class Channel:
         if message[:1] != bytes([VERSION]):
             raise failure(errno.EPROTONOSUPPORT, "the broker speaks another version of the protocol")
         try:
-            _, reason = read_end(message)
+            told = read_end(message)
         except ProtocolError as error:
             raise failure(errno.EPROTO, str(error)) from None
-        raise failure(errno.ECONNRESET, f"the broker ended the connection: {reason}")
+        ended = failure(errno.ECONNRESET, f"the broker ended the connection: {told[1]}")
+        ended.told = told  # type: ignore[attr-defined]
+        raise ended
 
     def answers(self, message: bytes, descriptors: list[int], cut_short: bool) -> list[Answer]:
         """Takes over the descriptors: they are in the order of the replies, so those that are missing are the last."""
