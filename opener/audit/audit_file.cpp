@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "opener/audit/audit_sink.hpp"
+#include "opener/base/trusted_file.hpp"
 
 namespace fdbroker::opener {
 
@@ -16,12 +17,15 @@ using proto::UniqueFd;
 
 namespace {
 
-Result<UniqueFd> open_log(const std::string& path) {
-    // O_NONBLOCK: a FIFO that nobody reads shall not hold the supervisor up, at this open or at a write.
-    UniqueFd file(::open(
-        path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW, 0600));
-    if (!file) return proto::system_error("--audit", path);
-    return file;
+Result<UniqueFd> open_log(const std::string& path, AppendTo what) {
+    const auto slash = path.rfind('/');
+    const std::string name = slash == std::string::npos ? path : path.substr(slash + 1);
+    const std::string parent = slash == std::string::npos ? "." : path.substr(0, slash + 1);
+    const auto directory = walk_trusted(parent, TrustedFor::records);
+    auto file = directory ? open_for_appending(*directory, name, what)
+                          : std::expected<UniqueFd, std::string>(std::unexpected(directory.error()));
+    if (!file) return proto::system_error("--audit", std::move(file.error()), 0);
+    return std::move(*file);
 }
 
 // The length of as many whole lines, from the front, as `most` bytes hold.
@@ -134,7 +138,8 @@ void AuditFile::rotate() {
 }
 
 Result<void> AuditFile::reopen() {
-    auto file = open_log(path_);
+    // Only when the opener starts is the name one that its administrator has just chosen.
+    auto file = open_log(path_, AppendTo::regular_files);
     if (!file) return std::unexpected(file.error());
     file_ = std::move(*file);
     return begin();
@@ -143,7 +148,7 @@ Result<void> AuditFile::reopen() {
 }  // namespace
 
 Result<std::unique_ptr<AuditSink>> open_audit_file(const std::string& path) {
-    auto opened = open_log(path);
+    auto opened = open_log(path, AppendTo::anything);
     if (!opened) return std::unexpected(opened.error());
     auto file = std::make_unique<AuditFile>(path, std::move(*opened));
     if (auto begun = file->begin(); !begun) return std::unexpected(begun.error());

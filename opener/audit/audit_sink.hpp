@@ -37,7 +37,8 @@ class AuditSink {
     AuditSink() = default;
 };
 
-// A file is created 0600 and only ever appended to. After a write that went halfway the half line is taken back; one that
+// A file is created 0600 and only ever appended to; nobody but root (or the user who runs this) may be able to change or
+// replace it, or a directory above it. Opened anew it is a regular file. After a write that went halfway the half line is taken back; one that
 // an earlier opener left, which was killed while it wrote, is ended.
 proto::Result<std::unique_ptr<AuditSink>> open_audit_file(const std::string& path);
 // `fd` stays the caller's, who may share it with others: its flags are left as they are.

@@ -27,20 +27,21 @@ Failure failure(const std::string& path, int errno_value = errno) {
 }
 
 // What is wrong with the owner or the mode of one step; none: nothing.
-std::optional<std::string> distrust(const std::string& path, const struct stat& status) {
+std::optional<std::string> distrust(const std::string& path, const struct stat& status, TrustedFor use) {
     const uid_t user = ::geteuid();
+    const char* const harm =
+        use == TrustedFor::policy ? "change what the policy says" : "change or replace the audit records";
     if (status.st_uid != 0 && status.st_uid != user) {
-        return fmt::format(
-            "{0} belongs to uid {1}, who could change what the policy says; it must be root's{2}: "
-            "chown root {0}",
-            path, status.st_uid, user == 0 ? "" : " or yours");
+        return fmt::format("{0} belongs to uid {1}, who could {2}; it must be root's{3}: chown root {0}",
+                           path, status.st_uid, harm, user == 0 ? "" : " or yours");
     }
     if (S_ISLNK(status.st_mode) || (status.st_mode & (S_IWGRP | S_IWOTH)) == 0) return std::nullopt;
     if (S_ISDIR(status.st_mode) && (status.st_mode & S_ISVTX) != 0) return std::nullopt;
     const bool others = (status.st_mode & S_IWOTH) != 0;
-    return fmt::format(
-        "{0} may be written by {1} (mode {2:04o}), and so what the policy says: chmod go-w {0}", path,
-        others ? "everyone" : fmt::format("group {}", status.st_gid), status.st_mode & 07777);
+    if (use == TrustedFor::records && path == "/var/log" && !others) return std::nullopt;
+    return fmt::format("{0} may be written by {1} (mode {2:04o}), who could {3}: chmod go-w {0}", path,
+                       others ? "everyone" : fmt::format("group {}", status.st_gid), status.st_mode & 07777,
+                       harm);
 }
 
 std::expected<std::string, std::string> absolute(const std::string& path) {
@@ -52,6 +53,8 @@ std::expected<std::string, std::string> absolute(const std::string& path) {
 
 class Walk {
   public:
+    explicit Walk(TrustedFor use) noexcept : use_(use) {}
+
     std::expected<TrustedObject, std::string> to(const std::string& path) {
         if (const auto started = go_to_root(); !started) return Failure(started.error());
         put_before_rest(path);
@@ -86,8 +89,8 @@ class Walk {
         return trust(at_.path, at_.status);
     }
 
-    static std::expected<void, std::string> trust(const std::string& path, const struct stat& status) {
-        if (auto reason = distrust(path, status)) return Failure(std::move(*reason));
+    std::expected<void, std::string> trust(const std::string& path, const struct stat& status) const {
+        if (auto reason = distrust(path, status, use_)) return Failure(std::move(*reason));
         return {};
     }
 
@@ -120,6 +123,7 @@ class Walk {
         return target[0] == '/' ? go_to_root() : std::expected<void, std::string>();
     }
 
+    TrustedFor use_;
     TrustedObject at_{};
     std::vector<std::string> rest_{};
     unsigned links_ = 0;
@@ -127,10 +131,10 @@ class Walk {
 
 }  // namespace
 
-std::expected<TrustedObject, std::string> walk_trusted(const std::string& path) {
+std::expected<TrustedObject, std::string> walk_trusted(const std::string& path, TrustedFor use) {
     const auto from_root = absolute(path);
     if (!from_root) return Failure(from_root.error());
-    return Walk().to(*from_root);
+    return Walk(use).to(*from_root);
 }
 
 std::expected<proto::UniqueFd, std::string> open_for_reading(const TrustedObject& object, int flags) {
@@ -142,8 +146,49 @@ std::expected<proto::UniqueFd, std::string> open_for_reading(const TrustedObject
     if (status.st_dev != object.status.st_dev || status.st_ino != object.status.st_ino) {
         return failure(object.path, ESTALE);
     }
-    if (auto reason = distrust(object.path, status)) return Failure(std::move(*reason));
+    if (auto reason = distrust(object.path, status, TrustedFor::policy)) return Failure(std::move(*reason));
     return fd;
+}
+
+std::expected<proto::UniqueFd, std::string> open_for_appending(const TrustedObject& directory,
+                                                               const std::string& name, AppendTo what) {
+    constexpr int flags = O_WRONLY | O_APPEND | O_NONBLOCK | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC;
+    const int parent = directory.fd.number();
+    const std::string path = (directory.path == "/" ? "" : directory.path) + "/" + name;
+    struct stat found{}, opened{};
+    if (::fstatat(parent, name.c_str(), &found, AT_SYMLINK_NOFOLLOW) != 0) {
+        if (errno != ENOENT) return failure(path);
+        UniqueFd made(::openat(parent, name.c_str(), flags | O_CREAT | O_EXCL, 0600));
+        if (!made) return failure(path);
+        return made;
+    }
+    const bool fits = what == AppendTo::regular_files ? S_ISREG(found.st_mode) : !S_ISLNK(found.st_mode);
+    if (!fits) return Failure(fmt::format("{} is {}, not a regular file", path, kind_of_file(found.st_mode)));
+    // Whoever may write to a device changes nothing that was written to it before.
+    if (S_ISCHR(found.st_mode)) found.st_mode &= ~static_cast<mode_t>(S_IWGRP | S_IWOTH);
+    if (auto reason = distrust(path, found, TrustedFor::records)) return Failure(std::move(*reason));
+    UniqueFd fd(::openat(parent, name.c_str(), flags));
+    if (!fd || ::fstat(fd.number(), &opened) != 0) return failure(path);
+    if (opened.st_dev != found.st_dev || opened.st_ino != found.st_ino) return failure(path, ESTALE);
+    return fd;
+}
+
+const char* kind_of_file(mode_t mode) noexcept {
+    switch (mode & S_IFMT) {
+        case S_IFDIR:
+            return "a directory";
+        case S_IFLNK:
+            return "a symbolic link";
+        case S_IFIFO:
+            return "a FIFO";
+        case S_IFSOCK:
+            return "a socket";
+        case S_IFCHR:
+        case S_IFBLK:
+            return "a device";
+        default:
+            return "no regular file";
+    }
 }
 
 }  // namespace fdbroker::opener

@@ -25,22 +25,6 @@ namespace {
 using Text = std::expected<std::string, std::string>;
 using Failure = std::unexpected<std::string>;
 
-const char* kind_of(mode_t mode) noexcept {
-    switch (mode & S_IFMT) {
-        case S_IFDIR:
-            return "a directory";
-        case S_IFIFO:
-            return "a FIFO";
-        case S_IFSOCK:
-            return "a socket";
-        case S_IFCHR:
-        case S_IFBLK:
-            return "a device";
-        default:
-            return "no regular file";
-    }
-}
-
 // The size of a file may change while it is read, so that is not relied upon.
 Text read_all(const proto::UniqueFd& file, std::size_t limit) {
     std::string text;
@@ -61,7 +45,7 @@ Text read_trusted(const std::string& path, std::size_t limit) {
     const auto object = walk_trusted(path);
     if (!object) return Failure(object.error());
     if (!S_ISREG(object->status.st_mode)) {
-        return Failure(fmt::format("is {}, a policy is a regular file", kind_of(object->status.st_mode)));
+        return Failure(fmt::format("is {}, a policy is a regular file", kind_of_file(object->status.st_mode)));
     }
     const auto file = open_for_reading(*object, 0);
     if (!file) return Failure(file.error());

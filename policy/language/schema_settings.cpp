@@ -96,8 +96,8 @@ constexpr Key<LoadContext, AuditSettings> audit_keys[] = {
      [](LoadContext& context, const Node& node, AuditSettings& audit) {
          const auto size = context.reader.size(node, "max_size");
          if (!size) return;
-         if (*size < least_file_size)
-             return context.reader.wrong(node.mark, "max_size: expected 64KiB or more");
+         if (*size != 0 && *size < least_file_size)
+             return context.reader.wrong(node.mark, "max_size: expected 64KiB or more, or 0 for no rotation");
          audit.max_size = *size;
      }},
     {"keep",

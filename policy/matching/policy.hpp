@@ -180,8 +180,9 @@ struct AuditSettings {
     bool refused = true;
     bool allowed = true;
     bool refuse_unrecorded = true;  // on_failure: refuse | allow
-    std::uint64_t max_size = 0;     // bytes after which the log's file is rotated; 0: never
-    unsigned keep = 10;             // rotated files that are kept, at least 1
+    std::uint64_t max_size = std::uint64_t{64}
+                             << 20;  // bytes after which the log's file is rotated; 0: never
+    unsigned keep = 8;               // rotated files that are kept, at least 1
 };
 
 class Policy {

@@ -405,3 +405,61 @@ TEST_CASE(
         CHECK(end(opener) == 0);
     });
 }
+
+TEST_CASE("audit: a file that somebody else could change or replace is refused, with what to do") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    make_directory(fixture.directory / "theirs");
+    const std::string log = fixture.directory / "theirs/audit.jsonl";
+    const auto refusal = [&] {
+        write_file(fixture.directory / "policy.yaml", fixture.policy);
+        auto arguments = RunningOpener::arguments(fixture.directory, {});
+        arguments.back() = log;
+        const auto result = run({.arguments = std::move(arguments)});
+        CHECK(result.status == 1);
+        return result.err;
+    };
+    const auto says = [&](const std::string& text, const std::string& what) {
+        CAPTURE(text);
+        return text.find(what) != std::string::npos;
+    };
+    const std::string parent = fixture.directory / "theirs";
+    REQUIRE(::chown(parent.c_str(), 1234, 0) == 0);
+    CHECK(says(refusal(), parent + " belongs to uid 1234, who could change or replace the audit records"));
+    CHECK(!std::filesystem::exists(log));
+    REQUIRE(::chown(parent.c_str(), 0, 0) == 0);
+    REQUIRE(::chmod(parent.c_str(), 0775) == 0);
+    CHECK(says(refusal(), "chmod go-w " + parent));
+    REQUIRE(::chmod(parent.c_str(), 0755) == 0);
+    write_file(log, "");
+    REQUIRE(::chown(log.c_str(), 1234, 0) == 0);
+    CHECK(says(refusal(), log + " belongs to uid 1234"));
+    REQUIRE(::unlink(log.c_str()) == 0);
+    REQUIRE(::symlink("elsewhere", log.c_str()) == 0);
+    CHECK(says(refusal(), log + " is a symbolic link, not a regular file"));
+    CHECK(!std::filesystem::exists(parent + "/elsewhere"));
+}
+
+TEST_CASE("audit: a FIFO may be named at the start, and takes the place of a log file at no SIGUSR1") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    const std::string log = fixture.directory / "audit.jsonl";
+    RunningOpener opener(fixture.directory, fixture.policy);
+    TestPeer peer(opener.socket());
+    CHECK(peer.open(fixture.file).status == 0);
+    opener.wait_for_event("request");
+    std::filesystem::rename(log, log + ".old");
+    REQUIRE(::mkfifo(log.c_str(), 0600) == 0);
+    const proto::UniqueFd reader(::open(log.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+    opener.process().signal(SIGUSR1);
+    opener.process().wait_for_error("is a FIFO, not a regular file; the old file stays in use");
+    CHECK(peer.open(fixture.file).status == 0);
+    CHECK(opener.stop() == 0);
+    char byte;
+    CHECK(::read(reader.number(), &byte, 1) == 0);
+    CHECK(read_file(log + ".old").find("\"stop\"") != std::string::npos);
+    Process again = fixture.start(log);
+    CHECK(TestPeer(fixture.socket()).open(fixture.file).status == 0);
+    CHECK(end(again) == 0);
+    CHECK(::read(reader.number(), &byte, 1) == 1);
+}

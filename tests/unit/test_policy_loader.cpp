@@ -16,6 +16,8 @@ TEST_CASE("loader: the smallest policy refuses everything and has the documented
     CHECK(policy.audit().refused);
     CHECK(policy.audit().allowed);
     CHECK(policy.audit().refuse_unrecorded);
+    CHECK(policy.audit().max_size == std::uint64_t{64} << 20);
+    CHECK(policy.audit().keep == 8);
 }
 
 TEST_CASE("loader: version is 1, unquoted, and must be there") {
