@@ -22,8 +22,8 @@ Result<UniqueFd> open_log(const std::string& path, AppendTo what) {
     const std::string name = slash == std::string::npos ? path : path.substr(slash + 1);
     const std::string parent = slash == std::string::npos ? "." : path.substr(0, slash + 1);
     const auto directory = walk_trusted(parent, TrustedFor::records);
-    auto file = directory ? open_for_appending(*directory, name, what)
-                          : std::expected<UniqueFd, std::string>(std::unexpected(directory.error()));
+    if (!directory) return proto::system_error("--audit", fmt::format("{}: {}", path, directory.error()), 0);
+    auto file = open_for_appending(*directory, name, what);
     if (!file) return proto::system_error("--audit", std::move(file.error()), 0);
     return std::move(*file);
 }

@@ -45,7 +45,8 @@ Text read_trusted(const std::string& path, std::size_t limit) {
     const auto object = walk_trusted(path);
     if (!object) return Failure(object.error());
     if (!S_ISREG(object->status.st_mode)) {
-        return Failure(fmt::format("is {}, a policy is a regular file", kind_of_file(object->status.st_mode)));
+        return Failure(
+            fmt::format("is {}, a policy is a regular file", kind_of_file(object->status.st_mode)));
     }
     const auto file = open_for_reading(*object, 0);
     if (!file) return Failure(file.error());
