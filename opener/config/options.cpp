@@ -78,6 +78,13 @@ WorkerOptions parse_workers(const std::string& text) {
 void check_workers(const Options& options) {
     if (options.workers->command.empty())
         throw CLI::ValidationError("--workers", "the command is missing: write -- COMMAND at the end");
+    // The working directory of the opener is not the workers'.
+    if (const std::string& program = options.workers->command.front();
+        program.contains('/') && !program.starts_with('/')) {
+        throw CLI::ValidationError(
+            "--workers",
+            fmt::format("\"{}\" is a relative path, and workers run in /: write an absolute one", program));
+    }
     if (std::ranges::any_of(options.listen, [&](const ListenOption& listen) {
             return listen.name == options.workers->name;
         })) {
@@ -149,6 +156,7 @@ std::variant<Options, ExitStatus> parse_options(int argc, char** argv) {
         ->type_name("SECONDS")
         ->check(CLI::Range(1U, 86400U));
     std::string workers, worker_user;
+    std::vector<std::string> worker_env;
     unsigned worker_watchdog = 0;
     std::vector<std::string> command;
     auto* const workers_option =
@@ -157,6 +165,13 @@ std::variant<Options, ExitStatus> parse_options(int argc, char** argv) {
             ->type_name("[NAME=]N");
     app.add_option("--worker-user", worker_user, "whom the workers run as; needed when the opener is root's")
         ->type_name("USER")
+        ->needs(workers_option);
+    app.add_option(
+           "--worker-env", worker_env,
+           "a variable of the workers' environment besides HOME, USER, LOGNAME, SHELL and PATH; NAME alone "
+           "has the opener's value; repeatable")
+        ->type_name("NAME[=VALUE]")
+        ->allow_extra_args(false)
         ->needs(workers_option);
     app.add_option("--worker-watchdog", worker_watchdog,
                    "workers are asked on FDBROKER_WATCHDOG_FD whether they live, and killed when they do not "
@@ -184,6 +199,7 @@ std::variant<Options, ExitStatus> parse_options(int argc, char** argv) {
         if (!workers.empty()) {
             options.workers = parse_workers(workers);
             options.workers->user = worker_user;
+            options.workers->environment = std::move(worker_env);
             options.workers->watchdog = std::chrono::seconds(worker_watchdog);
             options.workers->command = std::move(command);
             check_workers(options);

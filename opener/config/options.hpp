@@ -55,7 +55,8 @@ struct WorkerOptions {
     unsigned count = 0;
     std::string user{};  // empty: the opener's own, who is not root
     std::vector<std::string> command{};
-    std::chrono::seconds watchdog{0};  // within which a worker answers when asked; 0: it is not asked
+    std::vector<std::string> environment{};  // NAME or NAME=VALUE, besides what the user has
+    std::chrono::seconds watchdog{0};        // within which a worker answers when asked; 0: it is not asked
 };
 
 enum class AuditDestination { file, standard_output, journal, none };

@@ -31,6 +31,10 @@ auto look_up(const Lookup& lookup, const Use& use) -> std::optional<decltype(use
     return std::nullopt;
 }
 
+SystemAccounts::User user_of(const passwd& entry) {
+    return {entry.pw_uid, entry.pw_gid, entry.pw_name, entry.pw_dir, entry.pw_shell};
+}
+
 }  // namespace
 
 std::optional<SystemAccounts::User> SystemAccounts::find_user(const std::string& name) const {
@@ -38,14 +42,17 @@ std::optional<SystemAccounts::User> SystemAccounts::find_user(const std::string&
         [&](passwd* entry, char* buffer, std::size_t size, passwd** result) {
             return ::getpwnam_r(name.c_str(), entry, buffer, size, result);
         },
-        [](const passwd& entry) { return User{entry.pw_uid, entry.pw_gid, entry.pw_name}; });
+        user_of);
+}
+
+std::optional<SystemAccounts::User> SystemAccounts::find_user(uid_t uid) const {
+    return look_up<passwd>([&](passwd* entry, char* buffer, std::size_t size,
+                               passwd** result) { return ::getpwuid_r(uid, entry, buffer, size, result); },
+                           user_of);
 }
 
 bool SystemAccounts::has_user(uid_t uid) const {
-    return look_up<passwd>([&](passwd* entry, char* buffer, std::size_t size,
-                               passwd** result) { return ::getpwuid_r(uid, entry, buffer, size, result); },
-                           [](const passwd&) { return true; })
-        .has_value();
+    return find_user(uid).has_value();
 }
 
 bool SystemAccounts::has_group(gid_t gid) const {

@@ -22,8 +22,11 @@ class SystemAccounts final : public policy::Accounts {
         uid_t uid = 0;
         gid_t gid = 0;  // of its primary group
         std::string name{};
+        std::string home{};
+        std::string shell{};
     };
     std::optional<User> find_user(const std::string& name) const;
+    std::optional<User> find_user(uid_t uid) const;
     bool has_user(uid_t uid) const;
     bool has_group(gid_t gid) const;
 

@@ -18,7 +18,7 @@
 #include "opener/base/log_stderr.hpp"
 #include "opener/base/wait_status.hpp"
 #include "opener/confinement/kernel_calls.hpp"
-#include "opener/identity/accounts.hpp"
+#include "opener/supervisor/worker_environment.hpp"
 #include "proto/channel.hpp"
 
 namespace fdbroker::opener {
@@ -42,10 +42,6 @@ constexpr std::chrono::seconds worker_end_timeout{5};
 constexpr int socket_number = 3;
 constexpr int channel_number = 4;
 
-// What is the opener's own business, or would have the worker take over its descriptors.
-constexpr std::array opener_variables = {"NOTIFY_SOCKET", "LISTEN_FDS",    "LISTEN_PID",     "LISTEN_FDNAMES",
-                                         "WATCHDOG_PID",  "WATCHDOG_USEC", "FDBROKER_SOCKET"};
-
 [[noreturn]] void fail(const std::string& what) {
     log_stderr("worker: " + what);
     ::_exit(127);
@@ -60,18 +56,30 @@ Result<WorkerPool::User> WorkerPool::find_user(const WorkerOptions& options) {
     if (options.user.empty()) {
         if (own == 0)
             return proto::system_error("--workers", "--worker-user is missing: a worker is not root", EINVAL);
-        return User{.uid = own, .gid = ::getegid(), .groups = {}, .name = {}, .changes = false};
+        // A uid without an account has nothing but its number.
+        const auto account = SystemAccounts{}.find_user(own);
+        return user_of(account.value_or(SystemAccounts::User{.uid = own, .gid = ::getegid()}), options);
     }
     const auto found = SystemAccounts{}.find_user(options.user);
     if (!found) return proto::system_error("--worker-user", "no user " + options.user, ENOENT);
     if (found->uid == 0) return proto::system_error("--worker-user", options.user + " is root", EINVAL);
     if (own != 0 && found->uid != own)
         return proto::system_error("--worker-user", "only root can start workers as " + options.user, EPERM);
-    User user{.uid = found->uid,
-              .gid = found->gid,
-              .groups = std::vector<gid_t>(16),
-              .name = found->name,
-              .changes = own == 0};
+    return user_of(*found, options);
+}
+
+Result<WorkerPool::User> WorkerPool::user_of(const SystemAccounts::User& account,
+                                             const WorkerOptions& options) {
+    auto environment = worker_environment({account.name, account.home, account.shell}, options.environment);
+    if (!environment) return std::unexpected(environment.error());
+    User user{.uid = account.uid,
+              .gid = account.gid,
+              .groups = {},
+              .name = account.name,
+              .environment = std::move(*environment),
+              .changes = ::geteuid() == 0};
+    if (!user.changes) return user;
+    user.groups.resize(16);
     for (;;) {
         int count = static_cast<int>(user.groups.size());
         const int result = ::getgrouplist(user.name.c_str(), user.gid, user.groups.data(), &count);
@@ -162,7 +170,8 @@ void WorkerPool::become_worker(BorrowedFd channel) const {
     // The watched program waits on it as it likes.
     if (watched) ::fcntl(channel_number, F_SETFL, 0);
     kernel::close_range(watched ? channel_number + 1 : channel_number, ~0U, 0);
-    for (const char* const variable : opener_variables) ::unsetenv(variable);
+    set_environment();
+    if (::chdir("/") != 0) fail("cannot enter /");
     ::setenv("FDBROKER_FD", std::to_string(socket_number).c_str(), 1);
     if (watched) ::setenv("FDBROKER_WATCHDOG_FD", std::to_string(channel_number).c_str(), 1);
     for (const int signal : {SIGPIPE, SIGTERM, SIGINT, SIGHUP}) ::signal(signal, SIG_DFL);
@@ -175,6 +184,12 @@ void WorkerPool::become_worker(BorrowedFd channel) const {
     arguments.push_back(nullptr);
     ::execvp(arguments[0], arguments.data());
     fail(proto::system_error("exec", options_.command[0]).error().message());
+}
+
+// In the child. The opener's own environment holds paths, sockets and credentials of root's.
+void WorkerPool::set_environment() const {
+    ::clearenv();
+    for (const std::string& variable : user_.environment) ::putenv(const_cast<char*>(variable.c_str()));
 }
 
 void WorkerPool::start_later(Worker& worker) {

@@ -22,6 +22,7 @@
 
 #include "opener/base/event_loop.hpp"
 #include "opener/config/options.hpp"
+#include "opener/identity/accounts.hpp"
 #include "opener/link/supervisor_facts.hpp"
 #include "opener/supervisor/connection_table.hpp"
 #include "proto/error.hpp"
@@ -68,6 +69,7 @@ class WorkerPool {
         gid_t gid = 0;
         std::vector<gid_t> groups{};
         std::string name{};
+        std::vector<std::string> environment{};  // of environ(7)
         bool changes = true;
     };
     struct Worker {
@@ -94,6 +96,8 @@ class WorkerPool {
           facts_(facts) {}
 
     static proto::Result<User> find_user(const WorkerOptions& options);
+    static proto::Result<User> user_of(const SystemAccounts::User& account, const WorkerOptions& options);
+    void set_environment() const;
     void start_worker(Worker& worker);
     [[noreturn]] void become_worker(proto::BorrowedFd channel) const;
     std::optional<ConnectionId> take_connection(Worker& worker);

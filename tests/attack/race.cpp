@@ -75,7 +75,7 @@ std::function<void()> mounting_over(const std::string& what, const std::string& 
     };
 }
 
-Scene::Scene(TempDir::ExecutionContext place) : directory_(place) {
+Scene::Scene(TempDir::Place place) : directory_(place) {
     for (const char* name : {"data", "data/plain", "data/plain/dir", "data/plain/parent", "data/plain/turn",
                              "data/follow", "data/kept", "secret"})
         make_directory(directory_ / name, {.mode = 0755});

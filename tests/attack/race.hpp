@@ -60,7 +60,7 @@ struct Kept {
 //   kept/    what belongs to the peer may be changed; `hard` and `fifo` do not, nor may they go
 class Scene {
   public:
-    explicit Scene(TempDir::ExecutionContext place = TempDir::ExecutionContext::var_tmp);
+    explicit Scene(TempDir::Place place = TempDir::Place::var_tmp);
     std::string at(std::string_view name) const { return (directory_ / name).string(); }
     const TempDir& directory() const { return directory_; }
     std::string policy() const;

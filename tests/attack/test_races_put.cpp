@@ -117,7 +117,7 @@ std::size_t put_some(TestPeer& peer, const std::string& path, Outcomes& outcomes
 }
 
 void attack() {
-    Scene scene(TempDir::ExecutionContext::run);
+    Scene scene(TempDir::Place::run);
     scene.link_secret();
     const std::string file = scene.at("data/plain/file");
     struct stat secret{};

@@ -41,7 +41,7 @@ class HangingFilesystem {
 
 // A file that is at hand beside a directory to mount one on, and a policy that grants to read below both.
 struct HangingFixture {
-    TempDir directory{TempDir::ExecutionContext::var_tmp, 0755};
+    TempDir directory{TempDir::Place::var_tmp, 0755};
     std::string data = directory / "data";
     std::string hanging = data + "/hanging";
 

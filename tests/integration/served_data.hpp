@@ -17,7 +17,7 @@ namespace fdbroker::test {
 
 // One file that only root may open, and a policy that lets everyone read it.
 struct ServedFile {
-    TempDir directory{TempDir::ExecutionContext::var_tmp};
+    TempDir directory{TempDir::Place::var_tmp};
     std::string file = (directory / "data/file").string();
     std::string policy = "version: 1\nrules:\n  - {name: file, allow: [read], paths: [\"" + file + "\"]}\n";
 
@@ -50,7 +50,7 @@ class ServedDirectory {
     }
 
   private:
-    TempDir directory_{TempDir::ExecutionContext::var_tmp};
+    TempDir directory_{TempDir::Place::var_tmp};
     std::filesystem::path data_ = directory_ / "data";
 };
 

@@ -25,7 +25,7 @@ inline const std::string large(std::size_t{1} << 20, 'x');
 inline constexpr std::size_t streams_of_user = 16;
 
 struct Fixture {
-    TempDir directory{TempDir::ExecutionContext::var_tmp, 0755};
+    TempDir directory{TempDir::Place::var_tmp, 0755};
     std::string data = directory / "data";
 
     Fixture() {

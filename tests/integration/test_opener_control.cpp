@@ -21,7 +21,7 @@ using nlohmann::json;
 namespace {
 
 struct Fixture {
-    TempDir directory{TempDir::ExecutionContext::var_tmp};
+    TempDir directory{TempDir::Place::var_tmp};
 
     Fixture() {
         make_directory(directory / "data");

@@ -19,7 +19,7 @@ namespace {
 constexpr const char* followed = "a directory that rules name is another now";
 
 struct Fixture {
-    TempDir directory{TempDir::ExecutionContext::var_tmp};
+    TempDir directory{TempDir::Place::var_tmp};
     std::string data = (directory / "top/data").string();
     std::string policy =
         "version: 1\nrules:\n  - {name: data, allow: [read], paths: [\"" + data + "/**\"]}\n";

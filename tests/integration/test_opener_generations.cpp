@@ -25,7 +25,7 @@ using namespace fdbroker::test;
 namespace {
 
 struct Fixture {
-    TempDir directory{TempDir::ExecutionContext::var_tmp};
+    TempDir directory{TempDir::Place::var_tmp};
 
     Fixture() {
         make_directory(directory / "data");

@@ -22,7 +22,7 @@ namespace {
 constexpr int so_peerpidfd = 77, so_passrights = 83;
 
 struct Fixture {
-    TempDir directory{TempDir::ExecutionContext::var_tmp};
+    TempDir directory{TempDir::Place::var_tmp};
     std::string file = directory / "data/secret";
     std::string policy = "version: 1\nrules:\n  - name: data\n    allow: [read]\n    paths: [\"" +
                          (directory / "data").string() + "/**\"]\n";

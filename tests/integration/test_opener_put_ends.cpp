@@ -114,7 +114,7 @@ TEST_CASE("put: another policy knows nothing of what was begun under the one bef
 
 TEST_CASE("put: an opener that is not root's replaces that user's files") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root, to become somebody else");
-    const TempDir directory(TempDir::ExecutionContext::var_tmp);
+    const TempDir directory(TempDir::Place::var_tmp);
     REQUIRE(::chown(directory.path().c_str(), some_user, some_user) == 0);
     write_file(directory / "mine", "old", {.mode = 0600, .uid = some_user, .gid = some_user});
     run_as(some_user, [&] {

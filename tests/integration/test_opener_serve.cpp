@@ -26,7 +26,7 @@ namespace {
 
 // A directory of root's files that nobody else may open, and rules over them.
 struct Fixture {
-    TempDir directory{TempDir::ExecutionContext::var_tmp};
+    TempDir directory{TempDir::Place::var_tmp};
     std::string data = (directory / "data").string();
     std::string policy = fill(R"(version: 1
 roles:

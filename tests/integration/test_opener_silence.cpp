@@ -20,7 +20,7 @@ constexpr const char* followed = "a directory that rules name is another now";
 
 // A directory on a filesystem that hangs when told to, and one beside it.
 struct SilentFixture {
-    TempDir directory{TempDir::ExecutionContext::var_tmp, 0755};
+    TempDir directory{TempDir::Place::var_tmp, 0755};
     std::string data = directory / "data";
     std::string elsewhere = directory / "elsewhere";
     std::string mount = directory / "mount";

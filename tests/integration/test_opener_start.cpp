@@ -47,7 +47,7 @@ TEST_CASE("opener: a policy that is not there is status 3 and named") {
 
 TEST_CASE("opener: with a policy alone it makes the directories of its sockets and of its records") {
     FDBROKER_SKIP_UNLESS(is_root() && can_make_mount_namespace(), "needs root and a mount namespace");
-    const TempDir directory{TempDir::ExecutionContext::var_tmp};
+    const TempDir directory{TempDir::Place::var_tmp};
     write_file(directory / "policy.yaml", release_policy);
     run_in_mount_namespace([&] {
         for (const char* place : {"/run", "/var/log"})

@@ -22,7 +22,7 @@ using namespace fdbroker::test;
 namespace {
 
 struct Fixture {
-    TempDir directory{TempDir::ExecutionContext::var_tmp};
+    TempDir directory{TempDir::Place::var_tmp};
     std::string file = directory / "data/secret";
 
     explicit Fixture(const std::string& role = "") {

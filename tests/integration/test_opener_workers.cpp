@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Workers that the opener starts (--workers): their sockets, their ends, the opener's end.
 #include <doctest/doctest.h>
+#include <pwd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -22,7 +23,7 @@ namespace {
 // Workers named `crew` may read a file, nobody else. Each is a shell; with the descriptor that it got it reads the file
 // by the real client and writes what came into out/, a directory for everyone.
 struct Fixture {
-    TempDir directory{TempDir::ExecutionContext::var_tmp};
+    TempDir directory{TempDir::Place::var_tmp};
     std::string file = (directory / "data/file").string();
     std::string out = (directory / "out").string();
     std::string policy =
@@ -205,6 +206,29 @@ TEST_CASE("workers: a command that does not exist is tried more and more slowly,
     CHECK(opener.stop() == 0);
 }
 
+TEST_CASE("workers: the environment is their user's and what --worker-env names, the directory is /") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    const std::string script = "{ pwd; env -0 | tr '\\0' '\\n' | sort; } > " + fixture.path("next") +
+                               "; mv " + fixture.path("next") + " " + fixture.path("environment") + "; " +
+                               waiting(fixture);
+    // The opener itself has LC_ALL.
+    std::vector<std::string> named{"--worker-env", "COLOUR=a=b", "--worker-env", "SHELL=/bin/none"};
+    std::string passed;
+    SUBCASE("nothing passed on") {}
+    SUBCASE("a variable of the opener's passed on") {
+        named.insert(named.end(), {"--worker-env", "LC_ALL"});
+        passed = "LC_ALL=C.UTF-8\n";
+    }
+    RunningOpener opener(fixture.directory, fixture.policy, fixture.arguments("1", script, named));
+    const std::string text = wait_for_content(fixture.path("environment"), "an environment",
+                                              [](const std::string& content) { return !content.empty(); });
+    CHECK(text == "/\nCOLOUR=a=b\nFDBROKER_FD=3\nHOME=" + std::string(::getpwnam("nobody")->pw_dir) + "\n" +
+                      passed + "LOGNAME=nobody\nPATH=/usr/local/bin:/usr/bin:/bin\nPWD=/\nSHELL=/bin/none\n" +
+                      "USER=nobody\n");
+    CHECK(opener.stop() == 0);
+}
+
 TEST_CASE("workers: root, an unknown user, no command and a name that is taken are refused") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;
@@ -218,6 +242,13 @@ TEST_CASE("workers: root, an unknown user, no command and a name that is taken a
     CHECK(status({"--workers", "1", "--worker-user", "nobody"}) == 2);
     CHECK(status({"--workers", "default=1", "--worker-user", "nobody", "--", "/bin/true"}) == 2);
     CHECK(status({"--workers", "257", "--worker-user", "nobody", "--", "/bin/true"}) == 2);
+    CHECK(status({"--workers", "1", "--worker-user", "nobody", "--worker-env", "=value", "--",
+                  "/bin/true"}) == 1);
+    CHECK(status({"--workers", "1", "--worker-user", "nobody", "--worker-env", "NO_SUCH", "--",
+                  "/bin/true"}) == 1);
+    // Workers do not run where the opener was started.
+    CHECK(status({"--workers", "1", "--worker-user", "nobody", "--", "./true"}) == 2);
+    CHECK(status({"--worker-env", "NAME=VALUE"}) == 2);
     CHECK(status({"--worker-user", "nobody"}) == 2);
     CHECK(status({"--", "/bin/true"}) == 2);
 }

@@ -154,7 +154,7 @@ TEST_CASE(
     "open: a device is opened where the rule's types have it, and a refused one never, whatever confines") {
     FDBROKER_SKIP_UNLESS(is_root() && can_make_mount_namespace(), "needs root and mount namespaces");
     const auto try_it = [] {
-        const TempDir directory(TempDir::ExecutionContext::var_tmp);
+        const TempDir directory(TempDir::Place::var_tmp);
         const Terminal allowed, refused;
         RunningOpener opener(directory,
                              "version: 1\nrules:\n  - name: terminal\n    allow: [read, write]\n"

@@ -170,7 +170,7 @@ int access_of(const proto::UniqueFd& fd) {
 
 TEST_CASE("sweep: each request is granted by exactly the rules that allow all it needs") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
-    const TempDir directory(TempDir::ExecutionContext::var_tmp);
+    const TempDir directory(TempDir::Place::var_tmp);
     RunningOpener opener(directory, rule_for_each_grant(directory));
     TestPeer peer(opener.socket());
     for (std::size_t index = 0; index < grants.size(); ++index) {
@@ -195,7 +195,7 @@ TEST_CASE("sweep: each request is granted by exactly the rules that allow all it
 TEST_CASE(
     "sweep: every flag of open(2) is refused, or needs its operations and does what open(2) does with it") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
-    const TempDir directory(TempDir::ExecutionContext::var_tmp);
+    const TempDir directory(TempDir::Place::var_tmp);
     const std::vector<std::uint32_t> all = every_flags();
     RunningOpener opener(directory, rule_for_each_grant(directory));
     TestPeer peer(opener.socket());
@@ -237,7 +237,7 @@ TEST_CASE(
 
 TEST_CASE("sweep: a path that is nearly a rule's is none of the rule's") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
-    const TempDir directory(TempDir::ExecutionContext::var_tmp);
+    const TempDir directory(TempDir::Place::var_tmp);
     make_directory(directory / "d");
     make_directory(directory / "d/tree");
     for (const char* name : {"d/mbog", "d/mbogo", "d/mbogos", "d/mbo", "d/MBOGO", "d/treex", "d/tree/x"})

@@ -17,7 +17,7 @@ using namespace fdbroker::test;
 namespace {
 
 struct Fixture {
-    TempDir directory{TempDir::ExecutionContext::var_tmp, 0755};
+    TempDir directory{TempDir::Place::var_tmp, 0755};
     std::string data = directory / "data";
 
     Fixture() {

@@ -29,14 +29,14 @@ constexpr std::size_t requests_per_message = 12;
 
 }  // namespace
 
-ExecutionContext::ExecutionContext() {
+Place::Place() {
     make_directory(data);
     for (const char* name : {"/hanging", "/held", "/made", "/copied"}) make_directory(data + name);
     for (int i = 0; i < 10; ++i) write_file(data + "/file" + std::to_string(i), "content", {.mode = 0600});
     write_file(data + "/copied/file", "content", {.mode = 0600});
 }
 
-std::string ExecutionContext::policy() const {
+std::string Place::policy() const {
     const auto below = [this](const char* name) { return "paths: [\"" + data + name + "\"]"; };
     return "version: 1\nrules:\n"
            "  - {name: made, allow: [manage, stat], create: {mode: \"0600\"}, " +

@@ -19,11 +19,11 @@
 namespace fdbroker::soak {
 
 // Where the files are; the opener serves no other.
-struct ExecutionContext {
-    test::TempDir directory{test::TempDir::ExecutionContext::var_tmp, 0755};
+struct Place {
+    test::TempDir directory{test::TempDir::Place::var_tmp, 0755};
     std::string data = (directory / "data").string();
 
-    ExecutionContext();
+    Place();
     std::string policy() const;
     std::filesystem::path control() const { return directory / "control.sock"; }
 };
@@ -73,7 +73,7 @@ class Scene {
     void rest();
 
     Generations generations_;
-    ExecutionContext place_{};
+    Place place_{};
     test::HangingFilesystem filesystem_{place_.data + "/hanging"};
     test::RunningOpener opener_{place_.directory, place_.policy()};
     std::vector<test::TestPeer> peers_{};

@@ -20,8 +20,8 @@ namespace {
     throw std::system_error(errno, std::generic_category(), std::string(call) + ": " + path.string());
 }
 
-std::filesystem::path make_temporary(TempDir::ExecutionContext place) {
-    std::string path = place == TempDir::ExecutionContext::run ? "/run/fdb-XXXXXX" : "/var/tmp/fdb-XXXXXX";
+std::filesystem::path make_temporary(TempDir::Place place) {
+    std::string path = place == TempDir::Place::run ? "/run/fdb-XXXXXX" : "/var/tmp/fdb-XXXXXX";
     if (::mkdtemp(path.data()) == nullptr) fail("mkdtemp", path);
     return path;
 }
@@ -35,9 +35,9 @@ void set_attributes(proto::BorrowedFd descriptor, const std::filesystem::path& p
 }  // namespace
 
 TempDir::TempDir(mode_t mode)
-    : TempDir(::access("/run", W_OK) == 0 ? ExecutionContext::run : ExecutionContext::var_tmp, mode) {}
+    : TempDir(::access("/run", W_OK) == 0 ? Place::run : Place::var_tmp, mode) {}
 
-TempDir::TempDir(ExecutionContext place, mode_t mode) : path_(make_temporary(place)) {
+TempDir::TempDir(Place place, mode_t mode) : path_(make_temporary(place)) {
     if (::chmod(path_.c_str(), mode) < 0) fail("chmod", path_);
 }
 

@@ -75,7 +75,7 @@ SyscallInjector::SyscallInjector(pid_t pid) : pid_(pid) {
 }
 
 SyscallInjector::~SyscallInjector() {
-    if (place_ == ExecutionContext::after_call) {
+    if (place_ == Place::after_call) {
         const Registers own = again(from_bytes(registers_));
         (void)::ptrace(PTRACE_SETREGS, pid_, nullptr, &own);
     }
@@ -115,10 +115,10 @@ unsigned long SyscallInjector::put_on_stack(std::string_view bytes, unsigned lon
 
 long SyscallInjector::call(long number, std::initializer_list<InjectedArgument> arguments) {
     const Registers own = from_bytes(registers_);
-    if (place_ == ExecutionContext::after_call) {
+    if (place_ == Place::after_call) {
         set_registers(pid_, again(own));
         go_to_next_stop();
-        place_ = ExecutionContext::before_call;
+        place_ = Place::before_call;
     }
     Registers registers = own;
     registers.orig_rax = static_cast<unsigned long>(number);
@@ -134,7 +134,7 @@ long SyscallInjector::call(long number, std::initializer_list<InjectedArgument> 
     }
     set_registers(pid_, registers);
     go_to_next_stop();
-    place_ = ExecutionContext::after_call;
+    place_ = Place::after_call;
     return static_cast<long>(registers_of(pid_).rax);
 }
 

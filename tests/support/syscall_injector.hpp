@@ -51,13 +51,13 @@ class SyscallInjector {
     long call(long number, std::initializer_list<InjectedArgument> arguments = {});
 
   private:
-    enum class ExecutionContext { before_call, after_call };
+    enum class Place { before_call, after_call };
 
     void go_to_next_stop();
     unsigned long put_on_stack(std::string_view bytes, unsigned long& top) const;
 
     pid_t pid_;
-    ExecutionContext place_ = ExecutionContext::before_call;
+    Place place_ = Place::before_call;
     std::string registers_{};  // user_regs_struct at the process's own call
 };
 

@@ -13,7 +13,7 @@ TEST_CASE("files: a temporary directory goes with all it holds") {
     const DescriptorTable before = DescriptorTable::now();
     std::filesystem::path path;
     {
-        const TempDir directory(TempDir::ExecutionContext::var_tmp, 0750);
+        const TempDir directory(TempDir::Place::var_tmp, 0750);
         path = directory.path();
         make_directory(directory / "below");
         write_file(directory / "below/file", "content");

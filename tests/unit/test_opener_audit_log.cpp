@@ -29,7 +29,7 @@ using nlohmann::json;
 namespace {
 
 struct Fixture {
-    TempDir directory{TempDir::ExecutionContext::var_tmp};
+    TempDir directory{TempDir::Place::var_tmp};
     std::string file = directory / "audit.jsonl";
 
     AuditLog log() const {

@@ -33,7 +33,7 @@ void create(const std::string& path) {
 }  // namespace
 
 // On a disk's filesystem: that is where the files of a broker's clients lie.
-Scene::Scene() : directory_(test::TempDir::ExecutionContext::var_tmp) {
+Scene::Scene() : directory_(test::TempDir::Place::var_tmp) {
     for (unsigned i = 0; i < directories; ++i) {
         std::filesystem::create_directories(directory_ / fmt::format("tree/part{}", i));
     }

@@ -74,7 +74,7 @@ TEST_CASE("kernel: Landlock restricts neither chown, chmod, utimensat, stat nor 
 
 TEST_CASE("kernel: CAP_DAC_READ_SEARCH permits to open by handle, past every directory") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
-    const TempDir top(TempDir::ExecutionContext::var_tmp, 0700);
+    const TempDir top(TempDir::Place::var_tmp, 0700);
     write_file(top / "file", "text", {.mode = 0600});
     alignas(file_handle) std::array<std::byte, sizeof(file_handle) + MAX_HANDLE_SZ> room{};
     auto* const handle = new (room.data()) file_handle{};

@@ -112,7 +112,7 @@ TEST_CASE("kernel: O_TRUNC truncates what is opened for reading") {
 }
 
 TEST_CASE("kernel: another's lease is EAGAIN with O_NONBLOCK, and nothing to O_PATH") {
-    const TempDir top(TempDir::ExecutionContext::var_tmp);
+    const TempDir top(TempDir::Place::var_tmp);
     const std::string path = top / "file";
     write_file(path, "content");
     ::signal(SIGIO, SIG_IGN);
@@ -123,7 +123,7 @@ TEST_CASE("kernel: another's lease is EAGAIN with O_NONBLOCK, and nothing to O_P
 }
 
 TEST_CASE("kernel: only what is cached is opened with RESOLVE_CACHED, and nothing is made or cut") {
-    const TempDir top(TempDir::ExecutionContext::var_tmp);
+    const TempDir top(TempDir::Place::var_tmp);
     const std::string path = top / "file";
     write_file(path, "content");
     CHECK(attempt(path, O_RDONLY, RESOLVE_CACHED) == 0);
@@ -141,7 +141,7 @@ TEST_CASE("kernel: what is made exclusively follows no link, dangling or not") {
 
 TEST_CASE(
     "kernel: a rename that may not replace keeps what has the name; of two names of one file none goes") {
-    const TempDir top(TempDir::ExecutionContext::var_tmp);
+    const TempDir top(TempDir::Place::var_tmp);
     for (const char* name : {"one", "other"}) write_file(top / name, name);
     std::filesystem::create_hard_link(top / "one", top / "second");
     const auto rename = [&](const char* from, const char* to, unsigned flags) {

@@ -40,7 +40,7 @@ int lease(const UniqueFd& file) {
 }  // namespace
 
 TEST_CASE("kernel: openat2 without symlinks opens a last link itself with O_PATH, and names it a link else") {
-    const TempDir directory(TempDir::ExecutionContext::var_tmp);
+    const TempDir directory(TempDir::Place::var_tmp);
     make_directory(directory / "real");
     write_file(directory / "real/file", "x");
     std::filesystem::create_symlink("real", directory / "link");
@@ -61,7 +61,7 @@ TEST_CASE("kernel: openat2 without symlinks opens a last link itself with O_PATH
 
 TEST_CASE("kernel: an unnamed file gets its name by its descriptor, and never one that is taken") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs CAP_DAC_READ_SEARCH");
-    const TempDir directory(TempDir::ExecutionContext::var_tmp);
+    const TempDir directory(TempDir::Place::var_tmp);
     const UniqueFd file(::open(directory.path().c_str(), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600));
     REQUIRE(file);
     REQUIRE(::fchmod(file.number(), 0640) == 0);
@@ -79,7 +79,7 @@ TEST_CASE("kernel: an unnamed file gets its name by its descriptor, and never on
 }
 
 TEST_CASE("kernel: a read lease is refused while anybody may write, by a descriptor or by a mapping") {
-    const TempDir directory(TempDir::ExecutionContext::var_tmp);
+    const TempDir directory(TempDir::Place::var_tmp);
     write_file(directory / "file", "content");
     const std::string path = directory / "file";
     ::signal(SIGIO, SIG_IGN);
@@ -105,7 +105,7 @@ TEST_CASE("kernel: a read lease is refused while anybody may write, by a descrip
 TEST_CASE(
     "kernel: an unnamed file that was given away can be read, and its writers seen, once it has had a name") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs CAP_DAC_READ_SEARCH");
-    const TempDir directory(TempDir::ExecutionContext::var_tmp);
+    const TempDir directory(TempDir::Place::var_tmp);
     const std::string name = directory / "name";
     ::signal(SIGIO, SIG_IGN);
     UniqueFd writer(::open(directory.path().c_str(), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600));
@@ -122,7 +122,7 @@ TEST_CASE(
 
 TEST_CASE("kernel: an unnamed file whose name was taken away again gets no other one") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs CAP_DAC_READ_SEARCH");
-    const TempDir directory(TempDir::ExecutionContext::var_tmp);
+    const TempDir directory(TempDir::Place::var_tmp);
     const std::string name = directory / "name";
     const UniqueFd file(::open(directory.path().c_str(), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600));
     REQUIRE(::linkat(file.number(), "", AT_FDCWD, name.c_str(), AT_EMPTY_PATH) == 0);
