@@ -215,6 +215,31 @@ TEST_CASE("client: put delivers a descriptor and its number, and one without the
     CHECK(DescriptorTable::now().changes_since(before) == "");
 }
 
+TEST_CASE("client: a put that was given up is discarded when its answer comes") {
+    const auto before = DescriptorTable::now();
+    {
+        FakeBroker broker(after_hello([](BrokerEnd& end) {
+            const auto put = end.receive_requests().at(0);
+            const auto other = end.receive_requests().at(0);
+            const std::string payload = number(77);
+            end.reply({{.id = put.id, .has_descriptor = true, .payload = payload}}, {"temporary"});
+            end.answer(other);
+            const auto asked = end.receive_requests().at(0);
+            CHECK(asked.call == Call::discard);
+            CHECK(asked.path == "/a");
+            CHECK(asked.payload == payload);
+        }));
+        const Client client = connect_to(broker);
+        std::uint64_t put = 0;
+        REQUIRE(fdbroker_set_timeout(client.get(), 1) == 0);
+        CHECK(fdbroker_put(client.get(), "/a", 0640, &put) == -ETIMEDOUT);
+        REQUIRE(fdbroker_set_timeout(client.get(), 60000) == 0);
+        CHECK(fdbroker_mkdir(client.get(), "/other", 0) == 0);
+        CHECK(broker.trouble() == "");
+    }
+    CHECK(DescriptorTable::now().changes_since(before) == "");
+}
+
 TEST_CASE("client: a file that nobody asked for ends the connection, and does not stay open") {
     const auto before = DescriptorTable::now();
     {

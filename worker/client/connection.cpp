@@ -99,6 +99,8 @@ int Connection::ask(const Ask& ask, std::string* payload, const Deadline& deadli
     const int error = exchange({&ask, 1}, batch, deadline);
     update_wake();
     if (error >= 0) return result;
+    if (error == -ETIMEDOUT && ask.call == proto::Call::put && batch.pending.any())
+        outstanding_.give_up_put(batch.first_id, ask.path);
     const UniqueFd closed(result);
     return error;
 }
@@ -156,6 +158,8 @@ int Connection::exchange(std::span<const Ask> asks, Batch& batch, const Deadline
         // Answers that nobody waits for may come without end.
         if (batch.pending.any() && has_passed(deadline)) return refuse(ETIMEDOUT, too_late);
     }
+    // A late answer that came with these may have left a put to discard.
+    if (outstanding_.has_unsent()) static_cast<void>(send_unsent());
     return taken;
 }
 

@@ -123,6 +123,7 @@ class Connection {
     int result_of(const proto::Reply& reply, bool brings_file, proto::UniqueFd descriptor);
     void take(const Submission& submission);
     int take_outstanding(const proto::Reply& reply, proto::UniqueFd descriptor);
+    void discard_given_up(const proto::Reply& reply);
 
     int send(std::span<const std::byte> message, const Deadline& deadline);
     // 0: sent; EAGAIN: not now.

@@ -4,6 +4,7 @@
 
 #include <cerrno>
 
+#include "proto/payload.hpp"
 #include "worker/client/connection.hpp"
 
 namespace fdbroker::worker {
@@ -110,7 +111,10 @@ int Connection::take_what_came() {
 
 int Connection::take_outstanding(const proto::Reply& reply, proto::UniqueFd descriptor) {
     const auto call = outstanding_.call_of(reply.id);
-    if (!call) return 0;
+    if (!call) {
+        discard_given_up(reply);
+        return 0;
+    }
     Completion completion{.payload = std::string(reply.payload)};
     const auto kept = reason_;
     const int result = result_of(reply, brings_file(*call), std::move(descriptor));
@@ -123,6 +127,15 @@ int Connection::take_outstanding(const proto::Reply& reply, proto::UniqueFd desc
         completion.result = result;
     outstanding_.finish(reply.id, std::move(completion));
     return 0;
+}
+
+// Else the broker keeps it, and counts it against the user, until the connection ends.
+void Connection::discard_given_up(const proto::Reply& reply) {
+    const auto path = outstanding_.take_given_up_put(reply.id);
+    if (!path || reply.status != 0 || !proto::read_number(reply.payload)) return;
+    const proto::Request request{
+        .id = take_ids(1), .call = proto::Call::discard, .path = *path, .payload = reply.payload};
+    static_cast<void>(outstanding_.write(request, max_message_, max_requests_));
 }
 
 int Connection::descriptor() {

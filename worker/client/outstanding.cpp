@@ -79,6 +79,19 @@ void Outstanding::expire(const std::string& reason) {
     for (const std::uint32_t id : late) finish(id, {.result = -ETIMEDOUT, .reason = reason});
 }
 
+void Outstanding::give_up_put(std::uint32_t id, std::string path) {
+    given_up_puts_.emplace_back(id, std::move(path));
+    if (given_up_puts_.size() > most_given_up) given_up_puts_.pop_front();
+}
+
+std::optional<std::string> Outstanding::take_given_up_put(std::uint32_t id) {
+    const auto found = std::ranges::find(given_up_puts_, id, &std::pair<std::uint32_t, std::string>::first);
+    if (found == given_up_puts_.end()) return std::nullopt;
+    std::string path = std::move(found->second);
+    given_up_puts_.erase(found);
+    return path;
+}
+
 Deadline Outstanding::earliest() const {
     Deadline earliest;
     if (deadlines_ == 0) return earliest;

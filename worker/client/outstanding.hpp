@@ -12,6 +12,7 @@
 #include <span>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "proto/message.hpp"
@@ -57,6 +58,10 @@ class Outstanding {
     // Those whose time has passed.
     void expire(const std::string& reason);
     Deadline earliest() const;
+    // A put that nobody waits for any more, and that is to be discarded when its answer comes.
+    void give_up_put(std::uint32_t id, std::string path);
+    // The path of the given-up put with this id, which is forgotten; nullopt: there is none.
+    std::optional<std::string> take_given_up_put(std::uint32_t id);
 
     // Moves up to `count` completions from the queue to shown(), whose former ones go.
     std::size_t show(std::size_t count);
@@ -85,6 +90,8 @@ class Outstanding {
         std::uint64_t tag;
         Deadline deadline;
     };
+    // A broker lets a user have fewer puts than this.
+    static constexpr std::size_t most_given_up = 64;
     struct Message {
         std::unique_ptr<std::byte[]> buffer;
         proto::RequestWriter writer;
@@ -92,6 +99,7 @@ class Outstanding {
     };
 
     std::unordered_map<std::uint32_t, Waiting> waiting_{};
+    std::deque<std::pair<std::uint32_t, std::string>> given_up_puts_{};  // ids and paths, oldest first
     std::deque<Completion> done_{};
     std::vector<Completion> shown_{};
     std::deque<Message> unsent_{};

@@ -71,11 +71,11 @@ class AsyncBroker(Calls):
         try:
             with builtins.open(descriptor, mode, encoding=encoding, errors=errors, newline=newline) as file:
                 yield file
+            await self._commit(path, number, 0 if replace else 1)
         except BaseException:
-            with contextlib.suppress(OSError):  # what the block raised tells more
+            with contextlib.suppress(OSError):  # the first error tells more
                 await self._discard(path, number)
             raise
-        await self._commit(path, number, 0 if replace else 1)
 
     async def _ask(self, ask: Ask, then: Any) -> Any:
         self._channel.check(ask)
@@ -89,13 +89,25 @@ class AsyncBroker(Calls):
         except BaseException as error:
             # An answer may have come in the moment in which nobody waited for it any more.
             if future.done() and not future.cancelled() and future.exception() is None:
-                future.result().close()
+                self._channel.drop(ask, future.result())
+                self._send_discards(loop)
+            else:
+                self._channel.give_up(request.id, ask)
             if isinstance(error, asyncio.TimeoutError):
                 raise too_late() from None
             raise
         finally:
             self._waiting.pop(request.id, None)
-        return apply(ask, answer, then, self._fail)
+        try:
+            return apply(ask, answer, then, self._fail)
+        except OSError:
+            self._channel.drop(ask, answer)
+            self._send_discards(loop)
+            raise
+
+    def _send_discards(self, loop: asyncio.AbstractEventLoop) -> None:
+        while self._loop is not None and self._channel.discards:
+            self._send(self._channel.discards.pop(0), loop)
 
     def _send(self, message: bytes, loop: asyncio.AbstractEventLoop) -> None:
         try:
@@ -147,9 +159,14 @@ class AsyncBroker(Calls):
             received = self._channel.receive_now()
             for answer in [] if received is None else self._channel.answers(*received):
                 future = self._waiting.get(answer.reply.id)
-                if future is None or future.done():
-                    answer.close()
-                else:
+                if future is not None and not future.done():
                     future.set_result(answer)
+                    continue
+                if future is None:
+                    self._channel.drop_late(answer)
+                else:
+                    answer.close()
+            if self._loop is not None:
+                self._send_discards(self._loop)
         except OSError as error:
             self._fail(error)

@@ -95,11 +95,11 @@ class Broker(Calls):
         try:
             with builtins.open(descriptor, mode, encoding=encoding, errors=errors, newline=newline) as file:
                 yield file
+            self._commit(path, number, 0 if replace else 1)
         except BaseException:
-            with contextlib.suppress(OSError):  # what the block raised tells more
+            with contextlib.suppress(OSError):  # the first error tells more
                 self._discard(path, number)
             raise
-        self._commit(path, number, 0 if replace else 1)
 
     def path(self, *segments: StrPath) -> BrokeredPath:
         from .path import BrokeredPath  # which needs this module
@@ -109,20 +109,30 @@ class Broker(Calls):
     def _ask(self, ask: Ask, then: Any) -> Any:
         with self._channel.lock:
             (answer,) = self._exchange([ask])
-        return apply(ask, answer, then, lambda _: self.close())
+        try:
+            return apply(ask, answer, then, lambda _: self.close())
+        except OSError:
+            with self._channel.lock, contextlib.suppress(OSError):
+                self._channel.drop(ask, answer)
+                self._channel.send_discards()
+            raise
 
     def _exchange(self, asks: list[Ask], all_or_nothing: bool = False) -> list[Answer]:
         deadline = None if self.timeout is None else time.monotonic() + self.timeout
         answers: dict[int, Answer] = {}
         ids: list[int] = []
         try:
+            self._channel.send_discards()
             for message, numbers in self._messages(asks, all_or_nothing):
-                self._channel.send(message, deadline)
                 ids += numbers
+                self._channel.send(message, deadline)
                 self._await_answers(set(numbers), answers, deadline)
         except BaseException as error:
-            for answer in answers.values():
-                answer.close()
+            for number, ask in zip(ids, asks):
+                if number in answers:
+                    self._channel.drop(ask, answers[number])
+                else:
+                    self._channel.give_up(number, ask)
             if isinstance(error, OSError) and is_over(error):
                 self.close()
             raise
@@ -135,7 +145,8 @@ class Broker(Calls):
                     waiting.remove(answer.reply.id)
                     answers[answer.reply.id] = answer
                 else:  # to a request that was given up, or twice around a crash
-                    answer.close()
+                    self._channel.drop_late(answer)
+                    self._channel.send_discards()
             # Answers that nobody waits for may come without end.
             if waiting and deadline is not None and time.monotonic() >= deadline:
                 raise too_late()

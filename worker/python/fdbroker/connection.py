@@ -17,8 +17,12 @@ from dataclasses import dataclass
 from typing import Optional, Union
 
 from .payload import StrPath
-from .protocol import (END, HEADER_SIZE, MAX_MESSAGE, MAX_PATH, MAX_REQUESTS, OPEN, PUT, REPLIES, STEPS, VERSION, HelloReply,
-                       ProtocolError, Reply, Request, read_end, read_hello_reply, read_replies, write_hello, write_request)
+from .protocol import (DISCARD, END, HEADER_SIZE, MAX_MESSAGE, MAX_PATH, MAX_REQUESTS, NUMBER, OPEN, PUT, REPLIES, STEPS, VERSION,
+                       HelloReply, ProtocolError, Reply, Request, read_end, read_hello_reply, read_replies, write_hello,
+                       write_request, write_requests)
+
+# The puts of which a late answer is remembered; a user has fewer.
+MAX_GIVEN_UP = 64
 
 DEFAULT_SOCKET = "/run/fdbroker/opener.sock"
 
@@ -146,6 +150,8 @@ class Channel:
         self.limits = HelloReply(VERSION, VERSION, MAX_REQUESTS, MAX_MESSAGE, 1)
         # Ids begin anywhere: an inherited socket may bring the answer to another process's request.
         self._last_id = random.SystemRandom().randrange(2**32)
+        self._given_up: dict[int, Ask] = {}  # puts whose answer may still come
+        self.discards: list[bytes] = []  # of puts that nobody has got, still to be sent
         try:
             if isinstance(target, str):
                 self.socket.connect(target)
@@ -204,6 +210,34 @@ class Channel:
             raise failure(errno.ECONNRESET, "the connection is over")
         if not self.limits.calls >> ask.call & 1:
             raise failure(errno.EOPNOTSUPP, "the broker does not serve that")
+
+    def give_up(self, number: int, ask: Ask) -> None:
+        """Nobody waits for the answer any more. A put that it tells of is discarded when it comes."""
+        if ask.call == PUT:
+            self._given_up[number] = ask
+            if len(self._given_up) > MAX_GIVEN_UP:
+                del self._given_up[next(iter(self._given_up))]
+
+    def drop(self, ask: Ask, answer: Answer) -> None:
+        """Nobody takes the answer. send_discards() sends what follows from that."""
+        answer.close()
+        told = answer.reply
+        if ask.call == PUT and told.status == 0 and len(told.payload) == NUMBER.size and self.socket.fileno() >= 0:
+            discard = Ask(DISCARD, ask.path, 0, 0, told.payload)
+            self.discards.append(write_requests([discard.request(self.next_id())]))
+
+    def drop_late(self, answer: Answer) -> None:
+        """The same for an answer to a request that was given up, or to none."""
+        ask = self._given_up.pop(answer.reply.id, None)
+        if ask is None:
+            answer.close()
+        else:
+            self.drop(ask, answer)
+
+    def send_discards(self) -> None:
+        """As many as there is room for. Nobody waits for their answers."""
+        while self.discards and self.socket.fileno() >= 0 and self.send_now(self.discards[0]):
+            self.discards.pop(0)
 
     def abandon(self) -> None:
         self.abandoned = True
