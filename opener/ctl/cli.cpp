@@ -59,6 +59,8 @@ void add_explain(CLI::App& group, const std::string& control, Action& action) {
     groups->take_last();
     command->add_option("--on-socket", options->socket, "the name of the listener that the peer came to")
         ->type_name("NAME");
+    command->add_flag("--on-disk", options->on_disk,
+                      "what is on disk decides the status, too (root alone sees it)");
     command->add_option("OP", options->operations, "what is asked for: operations, with commas between them")
         ->required();
     command->fallthrough();

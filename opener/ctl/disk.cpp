@@ -4,35 +4,26 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <climits>
+#include <cstring>
 #include <filesystem>
+#include <set>
 #include <utility>
 
-#include "opener/confinement/confinement.hpp"
 #include "opener/confinement/kernel_calls.hpp"
+#include "opener/ctl/dry_run.hpp"
 
 namespace fdbroker::ctl {
 
-using opener::Obstacle;
 using policy::FileType;
-using policy::Operation;
-using policy::OperationSet;
 using proto::UniqueFd;
 
 namespace {
-
-// The object is opened, so `files:` is asked.
-constexpr OperationSet opening{Operation::read,     Operation::write,  Operation::append,
-                               Operation::truncate, Operation::create, Operation::execute};
-constexpr OperationSet making{Operation::create, Operation::mkdir, Operation::symlink};
-constexpr OperationSet making_anew{Operation::mkdir, Operation::symlink};
-// These are about the link itself where the last name is one.
-constexpr OperationSet about_the_link{Operation::readlink, Operation::remove, Operation::rename};
 
 std::string link_target(const UniqueFd& link) {
     std::array<char, PATH_MAX> target{};
@@ -40,125 +31,77 @@ std::string link_target(const UniqueFd& link) {
     return size < 0 ? std::string() : std::string(target.data(), static_cast<std::size_t>(size));
 }
 
-class Walk {
+// Tells what stands on the way of one name after the other. What becomes of them is not decided here.
+class Steps {
   public:
-    Walk(const policy::Grant& grant, DiskReport& report) : grant_(grant), report_(report) {}
+    explicit Steps(DiskReport& report) : report_(report) {}
 
-    // False: something ended it, and the report says what.
-    bool run() {
+    void walk(std::string_view path) {
         at_ = UniqueFd(::open("/", O_PATH | O_DIRECTORY | O_CLOEXEC));
-        if (!at_ || !note("/")) return stop("/", errno);
-        const std::string_view path = grant_.path().text();
-        for (std::size_t begin = 1; begin < path.size();) {
+        bool goes_on = note("/");
+        for (std::size_t begin = 1; goes_on && begin < path.size();) {
             const std::size_t end = std::min(path.find('/', begin), path.size());
-            const std::string reached(path.substr(0, end));
-            if (!step(std::string(path.substr(begin, end - begin)), reached, end == path.size()))
-                return false;
+            goes_on = step(std::string(path.substr(begin, end - begin)), std::string(path.substr(0, end)));
             begin = end + 1;
         }
-        return true;
     }
-    const UniqueFd& object() const noexcept { return at_; }
 
   private:
-    bool step(const std::string& name, const std::string& path, bool last) {
+    // False: nothing is behind it.
+    bool step(const std::string& name, const std::string& path) {
         // With these two flags a link that is the last component is opened itself (openat2(2), RESOLVE_NO_SYMLINKS).
         UniqueFd next(opener::kernel::openat2(at_.number(), name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC,
                                               RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS));
-        if (!next) return stop(path, errno);
+        report_.ended_at = path;
+        if (!next) return false;
         at_ = std::move(next);
-        if (!note(path)) return stop(path, errno);
-        const bool link = report_.steps.back().type == FileType::symlink;
-        const bool meant = last && (grant_.operations() - about_the_link).empty();
-        return !link || meant || stop(path, ELOOP);
+        return note(path);
     }
 
-    // False: errno says why.
     bool note(const std::string& path) {
+        report_.ended_at = path;
         struct statx status{};
-        if (::statx(at_.number(), "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_MNT_ID, &status) != 0)
-            return false;
+        if (::statx(at_.number(), "", AT_EMPTY_PATH, STATX_BASIC_STATS, &status) != 0) return false;
         DiskStep step{.path = path,
                       .type = opener::type_of(status.stx_mode),
                       .owner = status.stx_uid,
                       .mode = status.stx_mode & 07777U,
                       .links = status.stx_nlink,
-                      .size = status.stx_size,
-                      .mount = status.stx_mnt_id,
-                      .device = ::makedev(status.stx_dev_major, status.stx_dev_minor)};
-        if (step.type == FileType::symlink) {
+                      .size = status.stx_size};
+        const bool link = step.type == FileType::symlink;
+        if (link) {
             step.target = link_target(at_);
             // Nothing above is a link, so that .. may be taken from the text.
             const auto directory = std::filesystem::path(path).parent_path();
             step.leads_to = (directory / step.target).lexically_normal();
         }
-        report_.steps.push_back(std::move(step));
-        return true;
+        if (told_.insert(path).second) report_.steps.push_back(std::move(step));
+        return !link;
     }
 
-    bool stop(const std::string& path, int errno_value) {
-        report_.obstacle = Obstacle{errno_value, opener::explain_open_failure(errno_value)};
-        report_.ended_at = path;
-        return false;
-    }
-
-    const policy::Grant& grant_;
     DiskReport& report_;
     UniqueFd at_{};
+    std::set<std::string> told_{};
 };
 
-// A missing object is no obstacle for who makes it.
-bool may_be_missing(const policy::Grant& grant, const DiskReport& report) {
-    if (report.obstacle->errno_value != ENOENT || !grant.operations().intersects(making)) return false;
-    return report.ended_at == grant.path().text() || grant.rule().create.parents;
-}
-
-// The directory that the broker would walk from: the deepest that is bound and on the way.
-const DiskStep& bound_directory(const policy::Policy& policy, const DiskReport& report) {
-    const auto plan = opener::plan_confinement(policy.directories(), opener::BrokerAccount{});
-    const DiskStep* deepest = &report.steps.front();
-    for (const DiskStep& step : report.steps)
-        for (const opener::PlannedDirectory& directory : plan.directories)
-            if (directory.path == step.path) deepest = &step;
-    return *deepest;
-}
-
-std::optional<Obstacle> judge_kind(const policy::Grant& grant, const DiskStep& object) {
-    const OperationSet operations = grant.operations();
-    if (operations.intersects(making_anew)) return Obstacle{EEXIST, "it is there already"};
-    if (operations.contains(Operation::list) && object.type != FileType::directory)
-        return Obstacle{ENOTDIR, "it is not a directory"};
-    if (operations.intersects(opening) && object.type == FileType::directory)
-        return opener::directory_undelivered;
-    // open(2) of a socket, whatever the rule's types say.
-    if (operations.intersects(opening) && object.type == FileType::socket)
-        return Obstacle{ENXIO, opener::explain_open_failure(ENXIO)};
-    return std::nullopt;
-}
-
-void judge(const policy::Policy& policy, const policy::Grant& grant, uid_t peer, const UniqueFd& fd,
-           DiskReport& report) {
-    const DiskStep& object = report.steps.back();
-    report.ended_at = object.path;
-    // What is made anew is not there to be looked at.
-    if (!grant.operations().intersects(making_anew)) {
-        const DiskStep& start = bound_directory(policy, report);
-        const opener::ObjectStatus status{.type = object.type,
-                                          .links = object.links,
-                                          .size = object.size,
-                                          .owner = object.owner,
-                                          .directory_owner = start.owner,
-                                          .crossed_mount = object.mount != start.mount};
-        const opener::Demand demand = opener::demand_of(grant.operations());
-        const opener::LinkProtection protection = opener::read_link_protection();
-        for (const policy::Rule* rule : grant.rules()) {
-            report.verdicts.push_back({rule, opener::hold_against(status, *rule, demand, protection, peer)});
-            if (!report.obstacle) report.obstacle = report.verdicts.back().obstacle;
-        }
-        if (!report.obstacle && status.crossed_mount && object.device != start.device)
-            report.obstacle = opener::refuse_kernel_filesystem(fd.borrow());
-    }
-    if (!report.obstacle) report.obstacle = judge_kind(grant, object);
+DiskReport look(const policy::Policy& policy, const policy::Peer& peer, const policy::Grant& grant) {
+    DiskReport report;
+    Steps steps(report);
+    const opener::LinkProtection protection = opener::read_link_protection();
+    const Onlooker onlooker{
+        .name = [&](const policy::Grant& one) { steps.walk(one.path().text()); },
+        .object =
+            [&](const policy::Grant& one, const opener::ObjectStatus& object) {
+                report.verdicts.clear();
+                for (const policy::Rule* rule : one.rules())
+                    report.verdicts.push_back(
+                        {rule, opener::hold_against(object, *rule, opener::demand_of(one.operations()),
+                                                    protection, peer.identity().uid)});
+            }};
+    const auto done = DryRun(policy, peer, onlooker).run(grant);
+    if (!done)
+        report.obstacle = {done.error().errno_value, std::string(done.error().reason), report.ended_at};
+    return report;
 }
 
 std::string line(const DiskStep& step) {
@@ -173,13 +116,14 @@ std::string line(const DiskStep& step) {
 
 }  // namespace
 
-DiskReport look_on_disk(const policy::Policy& policy, const policy::Grant& grant, uid_t peer) {
+DiskReport look_on_disk(const policy::Policy& policy, const policy::Peer& peer,
+                        policy::OperationSet operations, policy::RequestPath path) {
     DiskReport report;
-    Walk walk(grant, report);
-    if (walk.run()) {
-        judge(policy, grant, peer, walk.object(), report);
-    } else if (may_be_missing(grant, report)) {
-        report.obstacle.reset();
+    for (const policy::OperationSet request : requests_of(operations)) {
+        const policy::Decision decision = policy.decide(peer, request, path);
+        if (!decision) continue;
+        report = look(policy, peer, *decision);
+        if (report.obstacle) break;
     }
     return report;
 }
@@ -210,11 +154,14 @@ std::string octal(mode_t mode) {
 
 std::string to_text(const DiskReport& report) {
     std::string text = "on disk:\n";
+    if (report.obstacle)
+        text = fmt::format("on disk, it would be refused: {}: {} ({})\n", report.obstacle->path,
+                           report.obstacle->reason, ::strerrorname_np(report.obstacle->errno_value));
     for (const DiskStep& step : report.steps) text += line(step);
     for (const RuleVerdict& verdict : report.verdicts)
         text += fmt::format("  files of rule \"{}\": {}\n", verdict.rule->name,
                             verdict.obstacle ? verdict.obstacle->text : "fulfilled");
-    if (!report.obstacle && report.steps.back().path != report.ended_at)
+    if (!report.obstacle && !report.steps.empty() && report.steps.back().path != report.ended_at)
         text += fmt::format("  {}: is not there yet\n", report.ended_at);
     return text;
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What is on disk where a grant leads, and what the opener would make of it. For root, who sees what the opener sees.
+// What is on disk where a request leads, and what the opener would make of it. For root, who sees what the opener sees.
 #pragma once
 
 #include <sys/types.h>
@@ -14,18 +14,17 @@
 
 namespace fdbroker::ctl {
 
-// An object on the way, from / on; the last one is the path's own when nothing ended the walk before.
+// An object on the way, from / on; behind a link that is followed, those on the way to where it leads that are not there
+// yet.
 struct DiskStep {
     std::string path{};
     policy::FileType type = policy::FileType::directory;
     uid_t owner = 0;
     mode_t mode = 0;  // permission bits
     std::uint64_t links = 0;
-    std::uint64_t size = 0;    // bytes
-    std::string target{};      // of a symbolic link: what it holds
-    std::string leads_to{};    // the same as an absolute path
-    std::uint64_t mount = 0;   // as statx(2), STATX_MNT_ID, tells it
-    std::uint64_t device = 0;  // of its filesystem
+    std::uint64_t size = 0;  // bytes
+    std::string target{};    // of a symbolic link: what it holds
+    std::string leads_to{};  // the same as an absolute path
 };
 
 // What one rule of the grant says to the object.
@@ -34,16 +33,24 @@ struct RuleVerdict {
     std::optional<opener::Obstacle> obstacle{};  // none: `files:` is fulfilled
 };
 
-struct DiskReport {
-    std::vector<DiskStep> steps{};
-    std::vector<RuleVerdict> verdicts{};         // empty: `files:` is not asked by these operations
-    std::optional<opener::Obstacle> obstacle{};  // none: nothing on disk stands in the way
-    std::string ended_at{};                      // the path that the obstacle is about
+struct DiskObstacle {
+    int errno_value = 0;
+    std::string reason{};  // in the opener's words
+    std::string path{};
 };
 
-// Walks to the grant's path component by component, following no link, opening nothing but O_PATH descriptors, and holds
-// what is there against the rules as the opener would. Blocks as long as the filesystem does; triggers no automount.
-DiskReport look_on_disk(const policy::Policy& policy, const policy::Grant& grant, uid_t peer);
+struct DiskReport {
+    std::vector<DiskStep> steps{};
+    std::vector<RuleVerdict> verdicts{};  // of the rules that grant what the path leads to, once it is found
+    std::optional<DiskObstacle> obstacle{};  // none: nothing on disk stands in the way
+    std::string ended_at{};                  // the object itself, or what is missing on the way to it
+};
+
+// Asks a DryRun of the requests that these operations take, of which the policy must allow each; the report is of the first
+// that meets an obstacle. `path` is followed by a NUL. Blocks as long as the filesystem does; opens nothing but O_PATH
+// descriptors, and triggers no automount.
+DiskReport look_on_disk(const policy::Policy& policy, const policy::Peer& peer,
+                        policy::OperationSet operations, policy::RequestPath path);
 
 const char* describe(policy::FileType type) noexcept;  // "regular file"
 std::string octal(mode_t mode);                        // "0644"

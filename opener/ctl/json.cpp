@@ -37,8 +37,11 @@ json to_json(const DiskReport& report) {
     for (const DiskStep& step : report.steps) steps.push_back(step_to_json(step));
     for (const RuleVerdict& verdict : report.verdicts)
         rules.push_back({{"rule", verdict.rule->name}, {"obstacle", obstacle_to_json(verdict.obstacle)}});
-    json obstacle = obstacle_to_json(report.obstacle);
-    if (report.obstacle) obstacle["path"] = report.ended_at;
+    json obstacle;
+    if (report.obstacle)
+        obstacle = {{"errno", ::strerrorname_np(report.obstacle->errno_value)},
+                    {"reason", report.obstacle->reason},
+                    {"path", report.obstacle->path}};
     return {{"steps", std::move(steps)}, {"rules", std::move(rules)}, {"obstacle", std::move(obstacle)}};
 }
 

@@ -36,10 +36,11 @@ struct ExplainOptions {
     std::string socket{};                 // the listener's name
     std::string operations{};             // words between commas
     std::string path{};
+    bool on_disk = false;  // what is on disk counts, too
     bool json = false;
 };
-// exit_done: allowed, and for root nothing on disk is in the way; exit_failed: refused; exit_usage: an argument means
-// nothing; exit_policy: the policy is invalid.
+// exit_done: the policy allows it, and with `on_disk` nothing on disk is in the way; exit_failed: refused, or the disk counts
+// and cannot be looked at; exit_usage: an argument means nothing; exit_policy: the policy is invalid.
 ExitStatus policy_explain(const ExplainOptions& options);
 
 }  // namespace fdbroker::ctl

@@ -87,53 +87,69 @@ struct Question {
     policy::RequestPath path;
 };
 
-// `text` explains what the policy says. `not_looked`: why the disk was not looked at, where the policy allows.
-void print_text(std::string text, const std::optional<DiskReport>& disk, std::string_view not_looked) {
+// What is on disk, or why that is not known. Empty where the policy refuses: what is refused is not looked at on disk, here
+// as in the opener.
+using Looked = std::expected<DiskReport, std::string_view>;
+
+constexpr std::string_view takes_root = "which takes root";
+
+// Whether the request is answered as allowed: who asks makes no difference.
+bool allowed_at_last(bool decided, const std::optional<Looked>& disk, const ExplainOptions& options) {
+    if (!options.on_disk) return decided;
+    return decided && disk && *disk && !(*disk)->obstacle;
+}
+
+// `text` explains what the policy says.
+void print_text(std::string text, const std::optional<Looked>& disk, const ExplainOptions& options) {
     const bool colour = takes_colour(STDOUT_FILENO);
-    if (disk && disk->obstacle) {
+    if (options.on_disk && disk && *disk && (*disk)->obstacle) {
+        const DiskObstacle& obstacle = *(*disk)->obstacle;
         print_raw(painted("refused", Colour::red, colour));
-        print(fmt::format(" by what is on disk: {}: {} ({})\n", disk->ended_at, disk->obstacle->text,
-                          ::strerrorname_np(disk->obstacle->errno_value)));
+        print(fmt::format(" by what is on disk: {}: {} ({})\n", obstacle.path, obstacle.reason,
+                          ::strerrorname_np(obstacle.errno_value)));
         text = "by the policy alone: " + text;
     }
     const std::size_t first = text.find('\n');
     print_raw(painted(printable(text.substr(0, first)), Colour::bold, colour));
     print(text.substr(first));
-    if (disk) {
-        print(to_text(*disk));
-    } else if (!not_looked.empty()) {
-        print(fmt::format("on disk: not looked at, {}\n", not_looked));
-    }
+    if (!disk) return;
+    print(*disk ? to_text(**disk) : fmt::format("on disk: could not be looked at, {}\n", disk->error()));
 }
 
-constexpr std::string_view takes_root = "which takes root";
-
-void print_answer_as_json(const Question& question, const policy::Explanation& explanation,
-                          const std::optional<DiskReport>& disk, bool allowed) {
-    nlohmann::json answer = to_json(explanation);
+// Completes an answer in JSON that `explanation` began.
+void print_answer_as_json(nlohmann::json answer, const std::optional<Looked>& disk, bool allowed) {
     answer["allowed"] = allowed;
-    answer["operations"] = to_json(question.operations);
-    answer["path"] = question.path.text();
-    answer["peer"] = to_json(question.peer.identity());
-    answer["disk"] = disk ? to_json(*disk) : nlohmann::json();
+    answer["disk"] = disk && *disk ? to_json(**disk) : nlohmann::json();
+    if (disk && !*disk) answer["disk_not_seen"] = disk->error();
     print_json(answer);
 }
 
-ExitStatus answer(const policy::Policy& policy, const Question& question, bool as_json) {
+ExitStatus status_of(bool allowed, const std::optional<Looked>& disk, const ExplainOptions& options) {
+    if (options.on_disk && disk && !*disk)
+        complain(fmt::format("--on-disk: the disk could not be looked at, {}", disk->error()));
+    return allowed ? opener::exit_done : opener::exit_failed;
+}
+
+ExitStatus answer(const policy::Policy& policy, const Question& question, const ExplainOptions& options) {
     const policy::Explanation explanation =
         policy::explain(policy, question.peer, question.operations, question.path);
-    // What is refused is not looked at on disk, here as in the opener.
-    std::optional<DiskReport> disk;
-    if (explanation.decision && ::geteuid() == 0)
-        disk = look_on_disk(policy, *explanation.decision, question.peer.identity().uid);
-    const bool allowed = explanation.decision && !(disk && disk->obstacle);
-    if (as_json) {
-        print_answer_as_json(question, explanation, disk, allowed);
+    std::optional<Looked> disk;
+    if (explanation.decision)
+        disk = ::geteuid() == 0
+                   ? Looked(look_on_disk(policy, question.peer, question.operations, question.path))
+                   : std::unexpected(takes_root);
+    const bool allowed = allowed_at_last(explanation.decision.has_value(), disk, options);
+    if (options.json) {
+        nlohmann::json whole = to_json(explanation);
+        whole["operations"] = to_json(question.operations);
+        whole["path"] = question.path.text();
+        whole["peer"] = to_json(question.peer.identity());
+        print_answer_as_json(std::move(whole), disk, allowed);
     } else {
         print_text(policy::to_text(explanation, question.peer, question.operations, question.path), disk,
-                   explanation.decision ? takes_root : "");
+                   options);
     }
-    return allowed ? opener::exit_done : opener::exit_failed;
+    return status_of(allowed, disk, options);
 }
 
 // ---- the policy that is served -----------------------------------------------------------------------------
@@ -186,23 +202,20 @@ ExitStatus explain_running(const ExplainOptions& options, const policy::PeerIden
         return static_cast<ExitStatus>(answer->value("status", static_cast<int>(opener::exit_failed)));
     }
     const bool decided = (*answer)["allowed"] == true;
-    std::expected<policy::Policy, std::string_view> served = std::unexpected("");
-    if (decided) served = served_policy(*answer);
-    std::optional<DiskReport> disk;
-    if (served) {
-        const auto decision = served->decide(served->identify(peer), operations, path);
-        if (decision) disk = look_on_disk(*served, *decision, peer.uid);
+    std::optional<Looked> disk;
+    if (decided) {
+        const auto served = served_policy(*answer);
+        disk = served ? Looked(look_on_disk(*served, served->identify(peer), operations, path))
+                      : std::unexpected(served.error());
     }
-    const bool allowed = decided && !(disk && disk->obstacle);
+    const bool allowed = allowed_at_last(decided, disk, options);
     if (options.json) {
-        (*answer)["allowed"] = allowed;
-        (*answer)["disk"] = disk ? to_json(*disk) : nlohmann::json();
         answer->erase("text");
-        print_json(*answer);
+        print_answer_as_json(std::move(*answer), disk, allowed);
     } else {
-        print_text((*answer)["text"], disk, served ? "" : served.error());
+        print_text((*answer)["text"], disk, options);
     }
-    return allowed ? opener::exit_done : opener::exit_failed;
+    return status_of(allowed, disk, options);
 }
 
 ExitStatus misused(const std::string& what_and_why) {
@@ -226,7 +239,7 @@ ExitStatus policy_explain(const ExplainOptions& options) {
         return opener::exit_policy;
     }
     const Question question{files.policy->identify(std::move(*identity)), *operations, *path};
-    return answer(*files.policy, question, options.json);
+    return answer(*files.policy, question, options);
 }
 
 }  // namespace fdbroker::ctl

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "opener/operations/execute.hpp"
 
-#include <fcntl.h>
-
 #include <utility>
 
 #include "opener/operations/change.hpp"
@@ -20,22 +18,6 @@ using proto::Call;
 using proto::Step;
 
 namespace {
-
-LastLink last_link_of(const GrantedRequest& granted) {
-    switch (granted.request.call) {
-        case Call::open:
-            return granted.flags.wants(O_NOFOLLOW) ? LastLink::keep : LastLink::follow;
-        case Call::stat:
-            return (granted.request.flags & AT_SYMLINK_NOFOLLOW) != 0 ? LastLink::keep : LastLink::follow;
-        case Call::readlink:
-        case Call::mkdir:
-        case Call::remove:
-        case Call::symlink:
-            return LastLink::keep;
-        default:
-            return LastLink::follow;
-    }
-}
 
 using OperationFunction = Done<Answer> (*)(const OperationContext&, const policy::Grant&);
 

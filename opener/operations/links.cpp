@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "opener/operations/links.hpp"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -10,6 +11,7 @@
 
 namespace fdbroker::opener {
 
+using proto::Call;
 using proto::Step;
 
 namespace {
@@ -54,16 +56,32 @@ bool met_a_link(const Stop& stop) {
 
 }  // namespace
 
-std::unexpected<Stop> name_link(const OperationContext& work, const policy::Grant& grant,
+LastLink last_link_of(const GrantedRequest& granted) noexcept {
+    switch (granted.request.call) {
+        case Call::open:
+            return granted.flags.wants(O_NOFOLLOW) ? LastLink::keep : LastLink::follow;
+        case Call::stat:
+            return (granted.request.flags & AT_SYMLINK_NOFOLLOW) != 0 ? LastLink::keep : LastLink::follow;
+        case Call::readlink:
+        case Call::mkdir:
+        case Call::remove:
+        case Call::symlink:
+            return LastLink::keep;
+        default:
+            return LastLink::follow;
+    }
+}
+
+std::unexpected<Stop> name_link(const FindLink& find, const policy::Grant& grant,
                                 std::unexpected<Stop> stop) {
     if (!met_a_link(stop.error())) return stop;
-    const auto link = work.tools.resolver.find_link(grant, work.place);
+    const auto link = find(grant);
     return link ? std::unexpected(loop(fmt::format("\"{}\" is a symbolic link", as_ascii(link->path))))
                 : stop;
 }
 
-Done<Answer> with_links(const OperationContext& work, LastLink last, const Attempted& attempt) {
-    policy::Grant grant = work.granted.grant;
+Done<Answer> with_links(const LinkWalk& walk, policy::Grant grant, const FindLink& find,
+                        const Attempted& attempt) {
     std::string text;  // what `grant` borrows, once a link has been followed
     for (unsigned followed = 0;; ++followed) {
         auto done = attempt(grant);
@@ -72,15 +90,15 @@ Done<Answer> with_links(const OperationContext& work, LastLink last, const Attem
             if (followed != 0) led_to = LedTo{std::move(text), &grant.rule()};
             return done;
         }
-        const auto link = work.tools.resolver.find_link(grant, work.place);
+        const auto link = find(grant);
         if (!link) return done;
         if (link->magic)
             return std::unexpected(
                 loop(fmt::format("\"{}\" is a magic link of procfs", as_ascii(link->path))));
         const bool is_last = link->path.size() == grant.path().text().size();
-        if ((is_last && last == LastLink::keep) || !follows(grant))
+        if ((is_last && walk.last == LastLink::keep) || !follows(grant))
             return std::unexpected(loop(fmt::format("\"{}\" is a symbolic link", as_ascii(link->path))));
-        if (!work.place.may_block()) return not_here();
+        if (!walk.place.may_block()) return not_here();
         if (followed == max_links) return std::unexpected(loop("more than 40 symbolic links are on the way"));
 
         text = rewritten(grant.path().text(), *link);
@@ -88,7 +106,7 @@ Done<Answer> with_links(const OperationContext& work, LastLink last, const Attem
         if (!path)
             return std::unexpected(loop(fmt::format("\"{}\" is a symbolic link, where it leads {}",
                                                     as_ascii(link->path), policy::to_string(path.error()))));
-        const policy::Decision decision = work.tools.policy.decide(work.peer, grant.operations(), *path);
+        const policy::Decision decision = walk.policy.decide(walk.peer, grant.operations(), *path);
         if (!decision)
             // Where it leads is told to those who may see it: the link can be read by whoever lists the directory, what
             // lies behind it is not looked at.
@@ -100,6 +118,14 @@ Done<Answer> with_links(const OperationContext& work, LastLink last, const Attem
                      {std::move(text), decision.error().denied_by}});
         grant = *decision;
     }
+}
+
+Done<Answer> with_links(const OperationContext& work, LastLink last, const Attempted& attempt) {
+    const auto find = [&work](const policy::Grant& grant) {
+        return work.tools.resolver.find_link(grant, work.place);
+    };
+    return with_links(LinkWalk{work.tools.policy, work.peer, work.place, last}, work.granted.grant, find,
+                      attempt);
 }
 
 }  // namespace fdbroker::opener

@@ -44,30 +44,6 @@ bool has_no_unnamed_files(int errno_value) noexcept {
     return errno_value == EOPNOTSUPP || errno_value == EISDIR || errno_value == ENOENT;
 }
 
-// Whether the rules let a directory or a link be made there. Of a directory above a file they ask no more.
-Done<void> may_be_made(const OperationContext& work, const policy::Grant& grant, const ResolvedParent& parent,
-                       FileType type, const NewObject& object) {
-    const ObjectStatus status{.type = type,
-                              .owner = object.owner,
-                              .directory_owner = parent.directory().owner,
-                              .crossed_mount = parent.crossed_mount()};
-    if (const auto obstacle = work.tools.inspector.refuse(status, grant, work.uid(), Demand::name))
-        return stop_at(Step::inspect, *obstacle);
-    return {};
-}
-
-// A grant for a directory above the path, when the rule that leads governs that as well and nothing forbids to make it.
-std::optional<policy::Grant> grant_of_parent(const OperationContext& work, const policy::Grant& grant,
-                                             policy::RequestPath directory) {
-    constexpr OperationSet making{Operation::create, Operation::mkdir, Operation::symlink};
-    const policy::Decision decision =
-        work.tools.policy.decide(work.peer, grant.operations() & making, directory);
-    if (!decision || &decision->rule() != &grant.rule()) return std::nullopt;
-    const policy::Decision made = work.tools.policy.decide(work.peer, {Operation::mkdir}, directory);
-    if (!made && made.error().denied_by != nullptr) return std::nullopt;
-    return *decision;
-}
-
 // Makes what is missing of the directories above the last name.
 Done<void> make_parents(const OperationContext& work, const policy::Grant& grant) {
     const std::string path(grant.path().text());
@@ -96,6 +72,17 @@ NewObject new_object(const policy::Rule& rule, const policy::Peer& peer, FileTyp
             .group = create.group.value_or(peer.identity().gid)};
 }
 
+std::optional<policy::Grant> grant_of_parent(const OperationContext& work, const policy::Grant& grant,
+                                             policy::RequestPath directory) {
+    constexpr OperationSet making{Operation::create, Operation::mkdir, Operation::symlink};
+    const policy::Decision decision =
+        work.tools.policy.decide(work.peer, grant.operations() & making, directory);
+    if (!decision || &decision->rule() != &grant.rule()) return std::nullopt;
+    const policy::Decision made = work.tools.policy.decide(work.peer, {Operation::mkdir}, directory);
+    if (!made && made.error().denied_by != nullptr) return std::nullopt;
+    return *decision;
+}
+
 std::optional<Obstacle> refuse_new_file(const OperationContext& work, const policy::Grant& grant,
                                         const ResolvedParent& parent, std::uint64_t size) {
     const NewObject object = new_object(grant.rule(), work.peer, FileType::regular);
@@ -106,6 +93,15 @@ std::optional<Obstacle> refuse_new_file(const OperationContext& work, const poli
                               .directory_owner = parent.directory().owner,
                               .crossed_mount = parent.crossed_mount()};
     return work.tools.inspector.refuse(status, grant, work.uid());
+}
+
+std::optional<Obstacle> refuse_new_name(const OperationContext& work, const policy::Grant& grant,
+                                        const ResolvedParent& parent, FileType type) {
+    const ObjectStatus status{.type = type,
+                              .owner = new_object(grant.rule(), work.peer, type).owner,
+                              .directory_owner = parent.directory().owner,
+                              .crossed_mount = parent.crossed_mount()};
+    return work.tools.inspector.refuse(status, grant, work.uid(), Demand::name);
 }
 
 Done<void> apply_ownership(BorrowedFd file, const NewObject& object) {
@@ -157,8 +153,8 @@ Done<UniqueFd> create_file(const OperationContext& work, const policy::Grant& gr
 Done<void> create_directory(const OperationContext& work, const policy::Grant& grant,
                             const ResolvedParent& parent) {
     const NewObject object = new_object(grant.rule(), work.peer, FileType::directory);
-    if (auto allowed = may_be_made(work, grant, parent, FileType::directory, object); !allowed)
-        return allowed;
+    if (const auto obstacle = refuse_new_name(work, grant, parent, FileType::directory))
+        return stop_at(Step::inspect, *obstacle);
     // Under another name until it is whole. mkdir(2) has no descriptor to give, so that somebody who may write to the
     // parent could have put another directory there: what is not ours is never given away.
     auto name = temporary_name(Purpose::making);
@@ -182,7 +178,8 @@ Done<void> create_directory(const OperationContext& work, const policy::Grant& g
 Done<void> create_link(const OperationContext& work, const policy::Grant& grant, const ResolvedParent& parent,
                        const char* target) {
     const NewObject object = new_object(grant.rule(), work.peer, FileType::symlink);
-    if (auto allowed = may_be_made(work, grant, parent, FileType::symlink, object); !allowed) return allowed;
+    if (const auto obstacle = refuse_new_name(work, grant, parent, FileType::symlink))
+        return stop_at(Step::inspect, *obstacle);
     // As with directories: symlink(2) gives no descriptor either.
     auto name = temporary_name(Purpose::making);
     if (!name) return std::unexpected(name.error());

@@ -11,6 +11,11 @@ namespace fdbroker::opener {
 // covers them.
 Done<ResolvedParent> parent_of_new(const OperationContext& work, const policy::Grant& grant);
 
+// A grant for a directory above the grant's path, when the rule that leads governs that as well and nothing forbids to make
+// it. Borrows `directory`.
+std::optional<policy::Grant> grant_of_parent(const OperationContext& work, const policy::Grant& grant,
+                                             policy::RequestPath directory);
+
 // What a file, directory or link that the grant's rule creates looks like.
 struct NewObject {
     mode_t mode = 0;
@@ -21,6 +26,9 @@ NewObject new_object(const policy::Rule& rule, const policy::Peer& peer, policy:
 // What the rules have against a new regular file of so many bytes there.
 std::optional<Obstacle> refuse_new_file(const OperationContext& work, const policy::Grant& grant,
                                         const ResolvedParent& parent, std::uint64_t size);
+// What they have against a new directory or link there. Of a directory above a file they ask no more.
+std::optional<Obstacle> refuse_new_name(const OperationContext& work, const policy::Grant& grant,
+                                        const ResolvedParent& parent, policy::FileType type);
 // Gives a file its owner and mode. It must be of this process's own making and belong to it, and nobody else may have it
 // open for writing who should not.
 Done<void> apply_ownership(proto::BorrowedFd file, const NewObject& object);

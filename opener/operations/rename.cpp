@@ -93,10 +93,13 @@ Done<void> move(const OperationContext& work, const policy::RenameGrant& grant, 
 Done<Answer> rename_object(const OperationContext& work) {
     if (!work.place.may_block()) return not_here();
     const policy::RenameGrant& grant = *work.granted.rename;
+    const auto find = [&work](const policy::Grant& one) {
+        return work.tools.resolver.find_link(one, work.place);
+    };
     const auto from = work.tools.resolver.resolve_parent(grant.from);
-    if (!from) return name_link(work, grant.from, stop_at(Step::resolve, from.error()));
+    if (!from) return name_link(find, grant.from, stop_at(Step::resolve, from.error()));
     const auto to = work.tools.resolver.resolve_parent(grant.to);
-    if (!to) return name_link(work, grant.to, stop_at(Step::resolve, to.error()));
+    if (!to) return name_link(find, grant.to, stop_at(Step::resolve, to.error()));
     const auto object = open_inspected_in(work, grant.from, *from, O_PATH);
     if (!object) return std::unexpected(object.error());
     if (const auto obstacle = refuse_object(work, grant, object->status()))

@@ -58,6 +58,10 @@ const char* explain_open_failure(int errno_value) noexcept {
             return "it does not exist";
         case ENOTDIR:
             return "a component on the way is not a directory";
+        case EISDIR:
+            return "it is a directory";
+        case EEXIST:
+            return "it is there already";
         case EAGAIN:
             return "another process holds a lease on it";
         case ETIMEDOUT:

@@ -202,26 +202,30 @@ std::optional<FoundLink> Resolver::find_link(const policy::Grant& grant,
     }
 }
 
-Attempt<InspectedFile> Inspector::inspect(ResolvedFile file, const policy::Grant& grant,
-                                          std::uint32_t peer_uid) const {
+Attempt<ObjectStatus> Inspector::status_of(const ResolvedFile& file) {
     struct stat status;
     // By its own number: glibc's fstat(3) is newfstatat(2), which the filter allows on a condition and so more slowly.
     if (::syscall(SYS_fstat, file.fd_.number(), &status) != 0)
         return std::unexpected(Obstacle{errno, "its status cannot be read"});
+    return ObjectStatus{.type = type_of(status.st_mode),
+                        .links = status.st_nlink,
+                        .size = static_cast<std::uint64_t>(status.st_size),
+                        .owner = status.st_uid,
+                        .directory_owner = file.directory_->owner,
+                        .crossed_mount = file.crossed_mount_,
+                        .device = status.st_dev,
+                        .inode = status.st_ino};
+}
 
-    const ObjectStatus object{.type = type_of(status.st_mode),
-                              .links = status.st_nlink,
-                              .size = static_cast<std::uint64_t>(status.st_size),
-                              .owner = status.st_uid,
-                              .directory_owner = file.directory_->owner,
-                              .crossed_mount = file.crossed_mount_,
-                              .device = status.st_dev,
-                              .inode = status.st_ino};
-    if (const auto obstacle = refuse(object, grant, peer_uid)) return std::unexpected(*obstacle);
-    if (file.crossed_mount_ && status.st_dev != file.directory_->device)
+Attempt<InspectedFile> Inspector::inspect(ResolvedFile file, const policy::Grant& grant,
+                                          std::uint32_t peer_uid) const {
+    const auto object = status_of(file);
+    if (!object) return std::unexpected(object.error());
+    if (const auto obstacle = refuse(*object, grant, peer_uid)) return std::unexpected(*obstacle);
+    if (file.crossed_mount_ && object->device != file.directory_->device)
         if (const auto obstacle = refuse_kernel_filesystem(file.fd_.borrow()))
             return std::unexpected(*obstacle);
-    return InspectedFile(std::move(file.fd_), object);
+    return InspectedFile(std::move(file.fd_), *object);
 }
 
 std::optional<Obstacle> Inspector::refuse(const ObjectStatus& object, const policy::Grant& grant,

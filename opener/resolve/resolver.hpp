@@ -149,6 +149,10 @@ class Inspector {
     std::optional<Obstacle> refuse(const ObjectStatus& object, const policy::Grant& grant,
                                    std::uint32_t peer_uid, Demand demand) const;
 
+    // What there is to be held against it, for whoever tells of it.
+    static Attempt<ObjectStatus> status_of(const ResolvedFile& file);
+    LinkProtection protection() const noexcept { return protection_; }
+
     // Takes the O_NONBLOCK away that `flags` do not ask for.
     static Attempt<DeliverableFile> deliver(InspectedFile file, OpenFlags flags);
 

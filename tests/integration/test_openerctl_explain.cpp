@@ -207,7 +207,8 @@ TEST_CASE("policy explain: a grant is status 0, and root sees each step on disk"
     CHECK(json["disk"]["obstacle"].is_null());
 }
 
-TEST_CASE("policy explain: a link on the way is a refusal, and it is told where it leads") {
+TEST_CASE(
+    "policy explain: what is on disk is told beside the decision, and decides the status with --on-disk") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const TempDir directory;
     const Asker asker(directory);
@@ -216,26 +217,56 @@ TEST_CASE("policy explain: a link on the way is a refusal, and it is told where 
     write_file(directory / "data/a", "a");
     std::filesystem::create_symlink("../data", directory / "www/link");
     std::filesystem::create_symlink("/proc/self/exe", directory / "www/last");
+    const std::string link = directory / "www/link";
+    const std::string reason = link + ": \"" + link + "\" is a symbolic link (ELOOP)\n";
 
-    const Outcome outcome = asker.ask("nobody", "read", "@/www/link/a");
-    CHECK(outcome.status == 1);
-    CHECK(outcome.out.starts_with("refused by what is on disk: " + (directory / "www/link").string() +
-                                  ": a symbolic link is on the way (ELOOP)\n"));
-    CHECK(contains(outcome.out, "holds ../data, leads to " + (directory / "data").string() + "\n"));
+    const Outcome told = asker.ask("nobody", "read", "@/www/link/a");
+    CHECK(told.status == 0);
+    CHECK(contains(told.out, "allowed by rule \"site\"\n"));
+    CHECK(contains(told.out, "on disk, it would be refused: " + reason));
+    CHECK(contains(told.out, "holds ../data, leads to " + (directory / "data").string() + "\n"));
+    const Outcome counted = asker.ask("nobody", "read", "@/www/link/a", {"--on-disk"});
+    CHECK(counted.status == 1);
+    CHECK(counted.out.starts_with("refused by what is on disk: " + reason));
 
     const auto json = asker.ask_json("nobody", "read", "@/www/link/a");
-    CHECK(json["allowed"] == false);
+    CHECK(json["allowed"] == true);
     CHECK(json["decision"]["allowed"] == true);
     CHECK(obstacle(json) == "ELOOP");
-    CHECK(json["disk"]["obstacle"]["path"] == (directory / "www/link").string());
+    CHECK(json["disk"]["obstacle"]["path"] == link);
     CHECK(json["disk"]["steps"].back()["target"] == "../data");
     CHECK(json["disk"]["steps"].back()["leads_to"] == (directory / "data").string());
+    CHECK(asker.ask_json("nobody", "read", "@/www/link/a", {"--on-disk"})["allowed"] == false);
 
     CHECK(obstacle(asker.ask_json("nobody", "read", "@/www/last")) == "ELOOP");
     CHECK(asker.ask_json("nobody", "read", "@/www/last")["disk"]["steps"].back()["target"] ==
           "/proc/self/exe");
     CHECK(obstacle(asker.ask_json("nobody", "readlink", "@/www/last")).empty());
     CHECK(obstacle(asker.ask_json("nobody", "readlink", "@/www/link/a")) == "ELOOP");
+}
+
+TEST_CASE("policy explain: a link that its rule follows leads to what is granted there, step by step") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const TempDir directory;
+    const Asker asker(directory, R"(version: 1
+rules:
+  - {name: one, allow: [read], paths: ["@/a/**"], symlinks: follow}
+  - {name: two, allow: [read], paths: ["@/b/**"], symlinks: follow}
+)");
+    for (const char* name : {"a", "b", "b/v1"}) make_directory(directory / name);
+    write_file(directory / "b/v1/f", "f");
+    std::filesystem::create_symlink("../b/..data/f", directory / "a/l");
+    std::filesystem::create_symlink("v1", directory / "b/..data");
+    std::filesystem::create_symlink("/etc/passwd", directory / "a/out");
+    const Outcome followed = asker.ask("nobody", "read", "@/a/l", {"--on-disk"});
+    CHECK(followed.status == 0);
+    CHECK(contains(followed.out, "/a/l: symbolic link"));
+    CHECK(contains(followed.out, "/b/..data: symbolic link"));
+    CHECK(contains(followed.out, "/b/v1/f: regular file"));
+    CHECK(contains(followed.out, "files of rule \"two\": fulfilled\n"));
+    const Outcome out = asker.ask("nobody", "read", "@/a/out", {"--on-disk"});
+    CHECK(out.status == 1);
+    CHECK(contains(out.out, "is a symbolic link that leads to what no rule allows (EACCES)\n"));
 }
 
 TEST_CASE("policy explain: what is to be made may be missing, and may not be there") {
@@ -352,15 +383,22 @@ rules:
     });
 }
 
-TEST_CASE("policy explain: who is not root is told that the disk was not looked at") {
+TEST_CASE(
+    "policy explain: the status depends on nobody's rights; without root the disk could not be looked at") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root, to become somebody else");
     const TempDir directory;
     const Asker asker(directory);
     std::filesystem::create_symlink("/nonexistent", directory / "www");
+    CHECK(asker.ask("nobody", "read", "@/www/a").status == 0);
     run_as(some_user, [&] {
         const Outcome outcome = asker.ask("nobody", "read", "@/www/a");
         CHECK(outcome.status == 0);
-        CHECK(contains(outcome.out, "on disk: not looked at, which takes root\n"));
-        CHECK(asker.ask_json("nobody", "read", "@/www/a")["disk"].is_null());
+        CHECK(contains(outcome.out, "on disk: could not be looked at, which takes root\n"));
+        const auto json = asker.ask_json("nobody", "read", "@/www/a");
+        CHECK(json["disk"].is_null());
+        CHECK(json["disk_not_seen"] == "which takes root");
+        const Outcome counted = asker.ask("nobody", "read", "@/www/a", {"--on-disk"});
+        CHECK(counted.status == 1);
+        CHECK(counted.err == "openerctl: --on-disk: the disk could not be looked at, which takes root\n");
     });
 }

@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: MIT
+#include "opener/ctl/dry_run.hpp"
+
+#include <fcntl.h>
+
+#include <chrono>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "opener/confinement/source_directory.hpp"
+#include "opener/operations/links.hpp"
+#include "opener/operations/names.hpp"
+#include "opener/operations/stream.hpp"
+#include "opener/operations/temporary.hpp"
+#include "policy/matching/request_path.hpp"
+
+namespace fdbroker::ctl {
+
+using opener::Answer;
+using opener::Done;
+using opener::ExecutionContext;
+using opener::OperationContext;
+using opener::ResolvedParent;
+using opener::stop_at;
+using policy::FileType;
+using policy::Grant;
+using policy::Operation;
+using policy::OperationSet;
+using proto::Call;
+using proto::Step;
+
+namespace {
+
+constexpr OperationSet opening{Operation::read,     Operation::write,  Operation::append,
+                               Operation::truncate, Operation::create, Operation::execute};
+
+Call call_for(OperationSet operations) {
+    static constexpr std::pair<Operation, Call> calls[] = {
+        {Operation::stat, Call::stat},         {Operation::list, Call::list},
+        {Operation::readlink, Call::readlink}, {Operation::mkdir, Call::mkdir},
+        {Operation::remove, Call::remove},     {Operation::rename, Call::rename},
+        {Operation::symlink, Call::symlink},   {Operation::setattr, Call::setattr},
+        {Operation::xattr, Call::xattr_list},
+    };
+    for (const auto& [operation, call] : calls)
+        if (operations.contains(operation)) return call;
+    return Call::open;
+}
+
+std::uint32_t flags_for(OperationSet operations) {
+    constexpr OperationSet writing{Operation::write, Operation::append, Operation::truncate};
+    const bool writes = operations.intersects(writing);
+    const bool reads = operations.intersects({Operation::read, Operation::execute}) || !writes;
+    std::uint32_t flags = writes ? (reads ? O_RDWR : O_WRONLY) : O_RDONLY;
+    if (operations.contains(Operation::append)) flags |= O_APPEND;
+    if (operations.contains(Operation::create)) flags |= O_CREAT;
+    if (operations.contains(Operation::truncate)) flags |= O_TRUNC;
+    return flags;
+}
+
+// One request on its way: what the function of the same name in opener/operations would meet.
+class Rehearsal {
+  public:
+    Rehearsal(const OperationContext& work, const Grant& grant, const Onlooker& onlooker)
+        : work_(work), grant_(grant), onlooker_(onlooker) {}
+
+    Done<Answer> run() const {
+        switch (work_.request().call) {
+            case Call::open:
+                return open();
+            case Call::stat:
+                return stat();
+            case Call::list:
+                return answered(object(O_PATH | O_DIRECTORY));
+            case Call::readlink:
+                return readlink();
+            case Call::mkdir:
+            case Call::symlink:
+                return make();
+            case Call::remove:
+            case Call::rename:
+                return take_away();
+            default:
+                return answered(existing());
+        }
+    }
+
+  private:
+    using Inspected = Done<opener::InspectedFile>;
+
+    static Done<Answer> answered(const Inspected& object) {
+        if (!object) return std::unexpected(object.error());
+        return Answer{};
+    }
+
+    Inspected inspected(opener::Attempt<opener::ResolvedFile> file) const {
+        if (!file) return stop_at(Step::resolve, file.error());
+        if (const auto status = opener::Inspector::status_of(*file)) onlooker_.object(grant_, *status);
+        auto object = work_.tools.inspector.inspect(std::move(*file), grant_, work_.uid());
+        if (!object) return stop_at(Step::inspect, object.error());
+        return std::move(*object);
+    }
+    Inspected object(std::uint64_t flags) const {
+        return inspected(work_.tools.resolver.resolve(grant_, flags, work_.place));
+    }
+
+    // openat2(2) for more than a look at it.
+    Inspected existing() const {
+        auto file = work_.tools.resolver.resolve(grant_, O_PATH, work_.place);
+        if (!file) return stop_at(Step::resolve, file.error());
+        const auto status = opener::Inspector::status_of(*file);
+        if (!status) return stop_at(Step::inspect, status.error());
+        if (const int refused = refused_by_kernel(status->type))
+            return stop_at(Step::resolve, {refused, opener::explain_open_failure(refused)});
+        return inspected(std::move(file));
+    }
+
+    int refused_by_kernel(FileType type) const {
+        const bool device = type == FileType::character_device || type == FileType::block_device;
+        const auto& bound = work_.tools.resolver.directories();
+        if (type == FileType::symlink) return ELOOP;
+        if (type == FileType::directory && work_.granted.flags.writes()) return EISDIR;
+        if (type == FileType::socket) return ENXIO;
+        return device && !bound.empty() && !bound.back().opens_devices ? EACCES : 0;
+    }
+
+    Done<Answer> open() const {
+        const opener::OpenFlags flags = work_.granted.flags;
+        if (grant_.rule().delivery == policy::Delivery::stream)
+            if (const auto obstacle = opener::refuse_stream(flags)) return stop_at(Step::deliver, *obstacle);
+        const Inspected there = existing();
+        const bool missing =
+            !there && there.error().step == Step::resolve && there.error().errno_value == ENOENT;
+        if (missing && flags.wants(O_CREAT)) return create();
+        if (there && there->status().type == FileType::directory)
+            return stop_at(Step::inspect, opener::directory_undelivered);
+        return answered(there);
+    }
+
+    Done<Answer> stat() const {
+        const Inspected there = object(O_PATH);
+        if (there && there->status().type == FileType::symlink)
+            return stop_at(Step::resolve, {ELOOP, opener::explain_open_failure(ELOOP)});
+        return answered(there);
+    }
+
+    Done<Answer> readlink() const {
+        const Inspected there = object(O_PATH);
+        if (there && there->status().type != FileType::symlink)
+            return stop_at(Step::inspect, {EINVAL, "it is not a symbolic link"});
+        return answered(there);
+    }
+
+    Done<Answer> create() const {
+        const auto parent = parent_of_new();
+        if (!parent) return std::unexpected(parent.error());
+        if (*parent)
+            if (const auto obstacle = opener::refuse_new_file(work_, grant_, **parent, 0))
+                return stop_at(Step::inspect, *obstacle);
+        return Answer{};
+    }
+
+    Done<Answer> make() const {
+        const bool directory = work_.request().call == Call::mkdir;
+        const auto parent = parent_of_new();
+        if (!parent && directory && parent.error().errno_value == EBUSY)
+            return stop_at(Step::resolve, {EEXIST, "it is there already"});
+        if (!parent) return std::unexpected(parent.error());
+        if (!*parent) return Answer{};
+        const FileType type = directory ? FileType::directory : FileType::symlink;
+        if (const auto obstacle = opener::refuse_new_name(work_, grant_, **parent, type))
+            return stop_at(Step::inspect, *obstacle);
+        if (opener::exists((*parent)->descriptor(), (*parent)->name()))
+            return opener::call_failed(Step::resolve, EEXIST);
+        return Answer{};
+    }
+
+    Done<Answer> take_away() const {
+        const auto parent = work_.tools.resolver.resolve_parent(grant_);
+        if (!parent) return stop_at(Step::resolve, parent.error());
+        return answered(inspected(work_.tools.resolver.resolve_in(*parent, O_PATH)));
+    }
+
+    // nullopt: it is missing, and the rule makes it.
+    Done<std::optional<ResolvedParent>> parent_of_new() const {
+        auto parent = work_.tools.resolver.resolve_parent(grant_);
+        if (parent) return std::optional(std::move(*parent));
+        if (parent.error().errno_value != ENOENT || !grant_.rule().create.parents)
+            return stop_at(Step::resolve, parent.error());
+        if (const auto made = make_parents(); !made) return std::unexpected(made.error());
+        return std::nullopt;
+    }
+
+    // As make_parents() of opener/operations/names.cpp; what is below the first that is missing is missing, too.
+    Done<void> make_parents() const {
+        const std::string path(grant_.path().text());
+        bool making = false;
+        for (std::size_t end = path.find('/', 1); end != std::string::npos; end = path.find('/', end + 1)) {
+            const std::string above = path.substr(0, end);
+            const auto parsed = policy::RequestPath::parse(above);
+            const auto granted =
+                parsed ? opener::grant_of_parent(work_, grant_, *parsed) : std::optional<Grant>();
+            if (making) {
+                if (!granted) return stop_at(Step::resolve, {ENOENT, opener::explain_open_failure(ENOENT)});
+                continue;
+            }
+            if (!granted) continue;
+            const auto there = work_.tools.resolver.resolve(*granted, O_PATH | O_DIRECTORY, work_.place);
+            if (there) continue;
+            if (there.error().errno_value != ENOENT) return stop_at(Step::resolve, there.error());
+            const auto parent = work_.tools.resolver.resolve_parent(*granted);
+            if (!parent) return stop_at(Step::resolve, parent.error());
+            if (const auto obstacle = opener::refuse_new_name(work_, *granted, *parent, FileType::directory))
+                return stop_at(Step::inspect, *obstacle);
+            making = true;
+        }
+        if (!making) return stop_at(Step::resolve, {ENOENT, opener::explain_open_failure(ENOENT)});
+        return {};
+    }
+
+    const OperationContext& work_;
+    const Grant& grant_;
+    const Onlooker& onlooker_;
+};
+
+}  // namespace
+
+std::vector<OperationSet> requests_of(OperationSet operations) {
+    std::vector<OperationSet> requests;
+    if (operations.intersects(opening)) requests.push_back(operations & opening);
+    for (unsigned bit = 0; bit < policy::operation_count; ++bit) {
+        const OperationSet one{static_cast<Operation>(bit)};
+        if (operations.intersects(one) && !opening.intersects(one)) requests.push_back(one);
+    }
+    return requests;
+}
+
+DryRun::DryRun(const policy::Policy& policy, const policy::Peer& peer, const Onlooker& onlooker)
+    : policy_(policy),
+      peer_(peer),
+      onlooker_(onlooker),
+      plan_(opener::plan_confinement(policy.directories(), opener::BrokerAccount{})),
+      inspector_(opener::read_link_protection()),
+      metrics_(policy.rules()),
+      root_(::open("/", O_PATH | O_DIRECTORY | O_CLOEXEC)) {}
+
+// As the opener has them bound, the deepest last.
+std::vector<opener::BoundDirectory> DryRun::directories_above(std::string_view path) const {
+    std::vector<opener::BoundDirectory> directories;
+    for (const opener::PlannedDirectory& planned : plan_.directories) {
+        const std::string& above = planned.path;
+        if (above != "/" && above != path && !(path.starts_with(above) && path[above.size()] == '/'))
+            continue;
+        opener::BoundDirectory bound;
+        bound.path = above;
+        bound.opens_devices = planned.devices;
+        auto source = opener::open_source_directory(root_.borrow(), above);
+        bound.errno_value = source ? source->errno_value : source.error().errno_value;
+        if (source) bound.fd = std::move(source->fd);
+        if (bound.fd)
+            if (const auto facts = opener::inspect_directory(bound); !facts)
+                bound.errno_value = facts.error().errno_value;
+        directories.push_back(std::move(bound));
+    }
+    return directories;
+}
+
+Done<Answer> DryRun::run(const Grant& grant) {
+    const Call call = call_for(grant.operations());
+    const auto flags = opener::OpenFlags::parse(call == Call::open ? flags_for(grant.operations()) : 0);
+    const proto::Request request{.call = call, .path = grant.path().text()};
+    const opener::GrantedRequest granted{request, flags.value(), grant};
+    const auto place = ExecutionContext::helper(std::chrono::steady_clock::now(), true);
+
+    const auto with_resolver = [&](const Grant& one, const auto& use) {
+        const opener::Resolver resolver(directories_above(one.path().text()));
+        const opener::RequestServices tools{policy_, resolver, inspector_, metrics_};
+        return use(OperationContext{tools, peer_, granted, place});
+    };
+    const opener::FindLink find = [&](const Grant& one) {
+        return with_resolver(
+            one, [&](const OperationContext& work) { return work.tools.resolver.find_link(one, place); });
+    };
+    const opener::Attempted attempt = [&](const Grant& one) {
+        onlooker_.name(one);
+        return with_resolver(
+            one, [&](const OperationContext& work) { return Rehearsal(work, one, onlooker_).run(); });
+    };
+    if (call != Call::rename)
+        return opener::with_links({policy_, peer_, place, opener::last_link_of(granted)}, grant, find,
+                                  attempt);
+    auto renamed = attempt(grant);
+    if (!renamed) return opener::name_link(find, grant, std::unexpected(std::move(renamed.error())));
+    return renamed;
+}
+
+}  // namespace fdbroker::ctl
