@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "opener/base/build_config.hpp"
 #include "opener/base/log_stderr.hpp"
 #include "opener/config/options.hpp"
 #include "opener/supervisor/check.hpp"
@@ -91,7 +92,7 @@ bool open_control(const ControlOptions& control, std::vector<Listener>& listener
     }
     log_stderr(listener.error().message());
     if (control.by_default)
-        log_stderr("openerctl will not reach this opener; --control names another socket");
+        log_stderr(FDBROKER_OPENERCTL " will not reach this opener; --control names another socket");
     return control.by_default;
 }
 

@@ -82,8 +82,9 @@ void add_commands(CLI::App& app, Options& options) {
 
 // Empty: the options are filled; else how to end.
 std::optional<ExitStatus> parse(int argc, const char* const* argv, Options& options) {
-    CLI::App app("Opens files through fdbroker's opener, itself shut off from the filesystem", "worker");
-    app.set_version_flag("--version", "worker " FDBROKER_VERSION);
+    CLI::App app("Opens files through fdbroker's opener, itself shut off from the filesystem",
+                 FDBROKER_WORKER);
+    app.set_version_flag("--version", FDBROKER_WORKER " " FDBROKER_VERSION);
     app.add_option("--socket", options.socket,
                    "Where the opener listens: a path, @NAME, or fd:N for an inherited socket. Default: "
                    "FDBROKER_SOCKET, "
@@ -105,7 +106,7 @@ std::optional<ExitStatus> parse(int argc, const char* const* argv, Options& opti
         app.exit(wish);
         return ExitStatus::done;
     } catch (const CLI::ParseError& error) {
-        complain(std::string(error.what()) + " (worker --help tells what there is)");
+        complain(std::string(error.what()) + " (" FDBROKER_WORKER " --help tells what there is)");
         return ExitStatus::usage;
     }
     return std::nullopt;
@@ -173,7 +174,7 @@ ExitStatus run(int argc, const char* const* argv) {
     if (::getuid() == 0 || ::geteuid() == 0) {
         complain(
             "it does not run as root; as another user: "
-            "setpriv --reuid=USER --regid=GROUP --clear-groups worker cat PATH...");
+            "setpriv --reuid=USER --regid=GROUP --clear-groups " FDBROKER_WORKER " cat PATH...");
         return ExitStatus::usage;
     }
     fill_standard_descriptors();

@@ -19,7 +19,7 @@ enum class ExitStatus : int {
 
 // To standard error, as "worker: what: why", in one line whatever names it holds.
 inline void complain(std::string_view text) {
-    fmt::print(stderr, "worker: {}\n", proto::printable(text, proto::LineFeeds::escaped));
+    fmt::print(stderr, FDBROKER_WORKER ": {}\n", proto::printable(text, proto::LineFeeds::escaped));
 }
 
 }  // namespace fdbroker::worker

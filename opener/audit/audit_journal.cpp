@@ -8,6 +8,7 @@
 
 #include "opener/audit/audit_record.hpp"
 #include "opener/audit/audit_sink.hpp"
+#include "opener/base/build_config.hpp"
 
 namespace fdbroker::opener {
 
@@ -64,7 +65,7 @@ class AuditJournal final : public AuditSink {
 
   private:
     bool send(std::string_view line) {
-        entry_ = "SYSLOG_IDENTIFIER=opener\nPRIORITY=6\nMESSAGE=";
+        entry_ = "SYSLOG_IDENTIFIER=" FDBROKER_OPENER "\nPRIORITY=6\nMESSAGE=";
         entry_.append(line).push_back('\n');
         for (const auto& [name, key] : fields) {
             const std::string_view value = value_of(line, key);

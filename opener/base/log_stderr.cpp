@@ -5,6 +5,7 @@
 
 #include <string>
 
+#include "opener/base/build_config.hpp"
 #include "opener/base/nonblocking_write.hpp"
 #include "proto/printable.hpp"
 
@@ -29,7 +30,7 @@ void log_stderr_plainly(std::string_view text) noexcept {
 }
 
 void log_stderr(std::string_view text) noexcept {
-    write_line("opener: ", text);
+    write_line(FDBROKER_OPENER ": ", text);
 }
 
 }  // namespace fdbroker::opener

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
-// What the service manager is told (sd_notify(3)); nothing without one, or without libsystemd.
+// The service manager's protocol (sd_notify(3)): nothing without one. By hand, since libsystemd brings seven libraries.
 #pragma once
 
 #include <chrono>
 #include <optional>
+#include <string_view>
 
 namespace fdbroker::opener {
 
@@ -14,5 +15,9 @@ void service_manager_alive();
 void service_manager_ready();  // also: the reload is over
 void service_manager_reloading();
 void service_manager_stopping();
+
+// One message to the socket that $NOTIFY_SOCKET names, a path or an abstract @NAME; waits for room in it. False: there is
+// none, or it does not take the message.
+bool notify_service_manager(std::string_view message);
 
 }  // namespace fdbroker::opener

@@ -127,7 +127,7 @@ std::variant<Options, ExitStatus> parse_options(int argc, char** argv) {
 
     CLI::App app(
         "Checks requested paths against an allowlist and passes open descriptors to sandboxed workers.",
-        "opener");
+        FDBROKER_OPENER);
     app.set_version_flag("--version", FDBROKER_VERSION);
     app.add_option("--policy", options.policy, "the allowlist (/etc/fdbroker/policy.yaml)")
         ->type_name("FILE");
@@ -140,7 +140,8 @@ std::variant<Options, ExitStatus> parse_options(int argc, char** argv) {
         ->type_name("[NAME=]MODE");
     app.add_option("--listen-group", groups, "group of a socket that is a path")->type_name("[NAME=]GROUP");
     app.add_option("--control", control,
-                   "where openerctl connects: a path, @NAME, fd:N or none (/run/fdbroker/control.sock)")
+                   "where " FDBROKER_OPENERCTL
+                   " connects: a path, @NAME, fd:N or none (/run/fdbroker/control.sock)")
         ->type_name("ADDRESS");
     app.add_option("--control-group", options.control.group, "whose members may control it, besides root")
         ->type_name("GROUP");
@@ -208,7 +209,7 @@ std::variant<Options, ExitStatus> parse_options(int argc, char** argv) {
         app.exit(success);
         return exit_done;
     } catch (const CLI::ParseError& error) {
-        fmt::print(stderr, "opener: {}\nTry 'opener --help'.\n", error.what());
+        fmt::print(stderr, "{0}: {1}\nTry '{0} --help'.\n", FDBROKER_OPENER, error.what());
         return exit_usage;
     }
     return options;

@@ -127,7 +127,7 @@ void add_questions(CLI::App& app, const std::string& control, Action& action) {
 opener::ExitStatus run(int argc, const char* const* argv) {
     Action action;
     std::string control(proto::default_control_socket);
-    CLI::App app("Asks and controls fdbroker's opener, and tells what a policy means.", "openerctl");
+    CLI::App app("Asks and controls fdbroker's opener, and tells what a policy means.", FDBROKER_OPENERCTL);
     app.add_option("--control", control, "where the opener is controlled")
         ->type_name("ADDRESS")
         ->capture_default_str();
@@ -145,7 +145,7 @@ opener::ExitStatus run(int argc, const char* const* argv) {
         app.exit(wish);
         return opener::exit_done;
     } catch (const CLI::ParseError& error) {
-        complain(fmt::format("{} (openerctl --help tells what there is)", error.what()));
+        complain(fmt::format("{} (" FDBROKER_OPENERCTL " --help tells what there is)", error.what()));
         return opener::exit_usage;
     }
     const ExitStatus status = action();

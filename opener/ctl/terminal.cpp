@@ -7,10 +7,12 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "opener/base/build_config.hpp"
+
 namespace fdbroker::ctl {
 
 void complain(std::string_view what_and_why) {
-    fmt::print(stderr, "openerctl: {}\n", printable(what_and_why));
+    fmt::print(stderr, FDBROKER_OPENERCTL ": {}\n", printable(what_and_why));
 }
 
 bool is_terminal(int stream) noexcept {

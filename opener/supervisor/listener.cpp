@@ -10,12 +10,8 @@
 
 #include <utility>
 
-#include "opener/base/build_config.hpp"
+#include "opener/base/passed_sockets.hpp"
 #include "proto/channel.hpp"
-
-#if FDBROKER_SYSTEMD
-#include <systemd/sd-daemon.h>
-#endif
 
 namespace fdbroker::opener {
 
@@ -163,20 +159,14 @@ Result<void> Listener::bind_path(const proto::Address::SocketName& name, const s
 
 Result<std::vector<Listener>> Listener::from_systemd() {
     std::vector<Listener> listeners;
-#if FDBROKER_SYSTEMD
-    char** names = nullptr;
-    const int count = ::sd_listen_fds_with_names(1, &names);
-    if (count < 0) return proto::system_error("sd_listen_fds_with_names", {}, -count);
-    for (int i = 0; i < count; ++i) {
-        const std::string name = names[i];
-        std::free(names[i]);
-        const Kind kind = name == control_name ? Kind::control : Kind::workers;
-        auto listener = adopt(name, "systemd:" + name, kind, UniqueFd(SD_LISTEN_FDS_START + i));
+    auto passed = take_passed_sockets();
+    if (!passed) return std::unexpected(passed.error());
+    for (PassedSocket& socket : *passed) {
+        const Kind kind = socket.name == control_name ? Kind::control : Kind::workers;
+        auto listener = adopt(socket.name, "systemd:" + socket.name, kind, std::move(socket.socket));
         if (!listener) return std::unexpected(listener.error());
         listeners.push_back(std::move(*listener));
     }
-    std::free(static_cast<void*>(names));
-#endif
     return listeners;
 }
 

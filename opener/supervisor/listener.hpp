@@ -28,7 +28,7 @@ class Listener {
     // Needs the process to have one thread (it sets the umask for a moment).
     static proto::Result<Listener> open(const ListenOption& option, mode_t mode,
                                         const std::optional<std::string>& group, Kind kind = Kind::workers);
-    // The sockets that systemd passed (sd_listen_fds_with_names(3)), by their names; none: empty. The one that is called
+    // The sockets that systemd passed (take_passed_sockets()), by their names; none: empty. The one that is called
     // control_name is for control.
     static constexpr std::string_view control_name = "control";
     static proto::Result<std::vector<Listener>> from_systemd();

@@ -9,7 +9,6 @@
 #include <chrono>
 #include <csignal>
 
-#include "opener/base/build_config.hpp"
 #include "proto/address.hpp"
 #include "tests/integration/control_peer.hpp"
 #include "tests/integration/opener_support.hpp"
@@ -71,7 +70,6 @@ bool has_socket_activate() {
 }  // namespace
 
 TEST_CASE("systemd: sockets that it passes are served under their names") {
-    FDBROKER_SKIP_UNLESS(FDBROKER_SYSTEMD, "built without libsystemd");
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     FDBROKER_SKIP_UNLESS(has_socket_activate(), "needs systemd-socket-activate");
     const Fixture fixture("second");
@@ -93,7 +91,6 @@ TEST_CASE("systemd: sockets that it passes are served under their names") {
 
 TEST_CASE(
     "systemd: the socket called control that it passes is for control, unless the command line names one") {
-    FDBROKER_SKIP_UNLESS(FDBROKER_SYSTEMD, "built without libsystemd");
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;
     write_file(fixture.directory / "policy.yaml",
@@ -134,7 +131,6 @@ TEST_CASE(
 }
 
 TEST_CASE("systemd: it hears of readiness, reloads and the end") {
-    FDBROKER_SKIP_UNLESS(FDBROKER_SYSTEMD, "built without libsystemd");
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;
     NotifySocket notify(fixture.directory / "notify");
@@ -158,7 +154,6 @@ TEST_CASE("systemd: it hears of readiness, reloads and the end") {
 }
 
 TEST_CASE("systemd: the watchdog is fed while the broker's loop turns, and only then") {
-    FDBROKER_SKIP_UNLESS(FDBROKER_SYSTEMD, "built without libsystemd");
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;
     NotifySocket notify(fixture.directory / "notify");
