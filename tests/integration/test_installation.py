@@ -2,9 +2,11 @@
 # SPDX-License-Identifier: MIT
 """What `meson install` installs is whole and works from where it lies: test_installation.py MESON BUILD VERSION CC CXX"""
 
+import importlib.util
 import os
 import pathlib
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -71,10 +73,57 @@ class Installation(unittest.TestCase):
         run(*shlex.split(CC), source, "-o", program, *whole)
         run(program)
 
+    @unittest.skipUnless(shutil.which("cmake"), "needs cmake")
+    def test_cmake_finds_either_library(self):
+        place = pathlib.Path(self.place.name) / "cmake"
+        place.mkdir()
+        (place / "program.c").write_text(USE_OF_THE_LIBRARY)
+        (place / "CMakeLists.txt").write_text(f"""
+            cmake_minimum_required(VERSION 3.13)
+            project(program C)
+            find_package(fdbroker {VERSION} REQUIRED)
+            add_executable(shared program.c)
+            target_link_libraries(shared fdbroker::fdbroker)
+            add_executable(static program.c)
+            target_link_libraries(static fdbroker::fdbroker_static)
+        """)
+        config = self.one("fdbroker-config.cmake").parent
+        run("cmake", "-S", place, "-B", place / "build", f"-Dfdbroker_DIR={config}", "-DCMAKE_C_COMPILER=" + shlex.split(CC)[-1])
+        run("cmake", "--build", place / "build")
+        run(place / "build/shared")
+        run(place / "build/static")
+        (place / "CMakeLists.txt").write_text("""
+            cmake_minimum_required(VERSION 3.13)
+            project(program C)
+            find_package(fdbroker 1.0)
+            if(fdbroker_FOUND)
+              message(FATAL_ERROR "another soname was taken")
+            endif()
+        """)
+        run("cmake", "-S", place, "-B", place / "other", f"-Dfdbroker_DIR={config}", "-DCMAKE_C_COMPILER=" + shlex.split(CC)[-1])
+
+    def compile(self, compiler, name, text, *options):
+        source = pathlib.Path(self.place.name) / name
+        source.write_text(text)
+        return run(*shlex.split(compiler), *options, "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only", source,
+                   *self.pkg_config("--cflags"))
+
+    def test_the_header_for_c_needs_no_feature_macro(self):
+        text = "#include <fdbroker.h>\nstruct fdbroker_attributes wanted;\nextern time_t now;\nenum {n = sizeof wanted.access.tv_nsec};\n"
+        for standard in ("c99", "c11", "c17", "gnu99", "gnu17"):
+            with self.subTest(standard):
+                self.compile(CC, "header.c", text, f"-std={standard}")
+        for standard in ("c++11", "c++17", "c++23"):
+            with self.subTest(standard):
+                self.compile(CXX, "c-header.cpp", text, f"-std={standard}")
+
     def test_the_header_for_cpp_stands_alone(self):
-        source = pathlib.Path(self.place.name) / "header.cpp"
-        source.write_text("#include <fdbroker.hpp>\n")
-        run(*shlex.split(CXX), "-std=c++23", "-fsyntax-only", source, *self.pkg_config("--cflags"))
+        self.compile(CXX, "header.cpp", "#include <fdbroker.hpp>\n", "-std=c++23")
+
+    def test_the_header_for_cpp_says_which_standard_it_needs(self):
+        for standard in ("c++17", "c++20"):
+            with self.subTest(standard), self.assertRaisesRegex(AssertionError, "needs C\\+\\+23"):
+                self.compile(CXX, "header.cpp", "#include <fdbroker.hpp>\n", f"-std={standard}")
 
     def test_the_python_module_is_whole(self):
         module = self.one("fdbroker/__init__.py")
@@ -82,7 +131,18 @@ class Installation(unittest.TestCase):
                    PYTHONDONTWRITEBYTECODE="1")
         self.assertEqual(told.strip(), str(module))
         self.assertEqual({path.name for path in module.parent.iterdir()},
-                         {path.name for path in (SOURCE / "worker/python/fdbroker").glob("*.py")})
+                         {path.name for path in (SOURCE / "worker/python/fdbroker").glob("*.py")} | {"py.typed"})
+
+    @unittest.skipUnless(all(map(importlib.util.find_spec, ("pip", "setuptools", "wheel"))), "needs pip, setuptools and wheel")
+    def test_pip_installs_the_python_module(self):
+        source, target = pathlib.Path(self.place.name) / "python", pathlib.Path(self.place.name) / "site"
+        shutil.copytree(SOURCE / "worker/python", source)
+        run(sys.executable, "-m", "pip", "install", "--quiet", "--no-build-isolation", "--no-deps", "--no-index",
+            "--target", target, source)
+        told = run(sys.executable, "-c", "import fdbroker; print(fdbroker.__version__, fdbroker.__file__)",
+                   PYTHONPATH=str(target))
+        self.assertEqual(told.split(), [VERSION, str(target / "fdbroker/__init__.py")])
+        self.assertTrue((target / "fdbroker/py.typed").is_file())
 
     def test_the_service_starts_the_installed_opener(self):
         opener = "/" + str(self.one("sbin/opener").relative_to(self.root))

@@ -19,6 +19,11 @@ EXEMPT = ("LICENSE", "py.typed")
 DATA = ("tests/data", "packaging/debian")
 
 
+def generated(path):
+    """What Python and setuptools leave in the tree."""
+    return any(part == "__pycache__" or part.endswith(".egg-info") for part in path.parts)
+
+
 def is_source(path):
     """`path` is relative to the source root."""
     if any(part.startswith(".") and part != ".ci" for part in path.parts) or path.parts[0].startswith("build"):
@@ -26,7 +31,7 @@ def is_source(path):
     if path.as_posix() == "meson_options.txt":
         return True
     below_data = any(path.is_relative_to(data) for data in DATA)
-    return path.name not in EXEMPT and path.suffix not in TEXTS and not below_data and "__pycache__" not in path.parts
+    return path.name not in EXEMPT and path.suffix not in TEXTS and not below_data and not generated(path)
 
 
 def names_license(path):

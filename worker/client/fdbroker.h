@@ -18,6 +18,7 @@
 #ifndef FDBROKER_H
 #define FDBROKER_H
 
+#include <sched.h> /* struct timespec: <time.h> hides its own under a strict -std */
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>

@@ -13,6 +13,10 @@
 #ifndef FDBROKER_HPP
 #define FDBROKER_HPP
 
+#if __cplusplus < 202100L
+#error "fdbroker.hpp needs C++23 (-std=c++23), for std::expected; fdbroker.h does with any C++ and with C99"
+#endif
+
 #include <fdbroker.h>
 #include <sys/stat.h>
 #include <unistd.h>

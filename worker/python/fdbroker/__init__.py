@@ -17,8 +17,10 @@ from .path import BrokeredPath
 from .payload import Entry, Status
 from .sandbox import (CONFINE_BEST_EFFORT, CONFINE_DESCRIPTORS, CONFINE_LIMITS, CONFINE_NAMESPACES, CONFINE_NO_SIGSYS,
                       confine)
+from .version import __version__
 
 __all__ = [
     "AsyncBroker", "Broker", "BrokeredPath", "Entry", "Status", "confine", "connect", "default_broker", "open",
+    "__version__",
     "CONFINE_BEST_EFFORT", "CONFINE_DESCRIPTORS", "CONFINE_LIMITS", "CONFINE_NAMESPACES", "CONFINE_NO_SIGSYS",
 ]
