@@ -9,6 +9,7 @@
 #include <csignal>
 #include <cstring>
 #include <expected>
+#include <fstream>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -122,13 +123,23 @@ void fill_standard_descriptors() {
     }
 }
 
+// user_namespaces(7): the initial one maps every uid to itself; another may map none.
+bool in_user_namespace() {
+    std::ifstream map("/proc/self/uid_map");
+    std::uint64_t inside = 0, outside = 0, count = 0;
+    return !(map >> inside >> outside >> count) || inside != 0 || outside != 0 || count != UINT32_MAX;
+}
+
 std::string why_unreachable(int error) {
     switch (error) {
         case ENOENT:
         case ECONNREFUSED:
             return fmt::format("no opener listens there: {}", std::strerror(error));
         case EPERM:
-            return "the listener is not root's; --any-owner takes it all the same";
+            return in_user_namespace() ? "the listener is not root's, or root shows as the overflow uid, as "
+                                         "everyone does who has no "
+                                         "uid in this user namespace; --any-owner takes it all the same"
+                                       : "the listener is not root's; --any-owner takes it all the same";
         case EPROTO:
         case ENOTSOCK:
         case EPROTOTYPE:

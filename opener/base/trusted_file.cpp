@@ -36,6 +36,9 @@ std::optional<std::string> distrust(const std::string& path, const struct stat& 
                            path, status.st_uid, harm, user == 0 ? "" : " or yours");
     }
     if (S_ISLNK(status.st_mode) || (status.st_mode & (S_IWGRP | S_IWOTH)) == 0) return std::nullopt;
+    // No policy: its reader says so. `chmod go-w /dev/null` would be bad advice.
+    if (use == TrustedFor::policy && !S_ISREG(status.st_mode) && !S_ISDIR(status.st_mode))
+        return std::nullopt;
     if (S_ISDIR(status.st_mode) && (status.st_mode & S_ISVTX) != 0) return std::nullopt;
     const bool others = (status.st_mode & S_IWOTH) != 0;
     if (use == TrustedFor::records && path == "/var/log" && !others) return std::nullopt;

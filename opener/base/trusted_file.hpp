@@ -18,7 +18,8 @@ enum class TrustedFor : std::uint8_t { policy, records };
 
 // Where a name leads to. Every step on the way was held to the rule: the root directory, each directory, each
 // symbolic link and the object itself belong to root (or to the effective user), and neither group nor others
-// may write them; a directory with the sticky bit may be writable, since only an entry's owner replaces that.
+// may write them; a directory with the sticky bit may be writable, since only an entry's owner replaces that. Of a
+// policy that is neither a file nor a directory the mode is not looked at: its reader refuses it by its type.
 struct TrustedObject {
     proto::UniqueFd directory{};  // O_PATH
     std::string name{};           // in `directory`; "." for the root directory

@@ -9,6 +9,7 @@
 #include <array>
 #include <cerrno>
 
+#include "opener/base/wait_status.hpp"
 #include "proto/unique_fd.hpp"
 
 namespace fdbroker::opener {
@@ -51,10 +52,13 @@ proto::Result<std::string> ask_child(const std::function<std::string(proto::Borr
     }
     write_end.reset();
     std::string answer = read_all(read_end.number());
-    while (::waitpid(child, nullptr, 0) < 0 && errno == EINTR) {
+    int status = 0;
+    while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
     }
-    if (answer.empty())
-        return proto::system_error("confinement", "the trial in a child gave no answer", ECHILD);
+    if (answer.empty()) {
+        return proto::system_error("confinement",
+                                   "the trial in a child " + describe_end(status) + " and gave no answer", 0);
+    }
     return answer;
 }
 

@@ -139,6 +139,11 @@ class Watch {
     std::vector<std::string> mounts_below_{};
 };
 
+[[noreturn]] void fail(const std::function<void(std::string_view)>& log, const std::string& why) {
+    log("directory watch: " + why);
+    ::_exit(1);
+}
+
 [[noreturn]] void run_watch(Watch& watch, const ConfinementPlan& plan, BorrowedFd tell, UniqueFd first,
                             pid_t parent, const std::function<void(std::string_view)>& log) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -146,22 +151,27 @@ class Watch {
     std::signal(SIGPIPE, SIG_IGN);
     // What it reads is names: to be allowed to walk to them is all.
     const std::uint64_t capabilities = plan.account.changes ? capability_bit(CAP_DAC_READ_SEARCH) : 0;
-    if (!drop_privileges(plan.account, capabilities)) ::_exit(1);
+    const auto permitted = permitted_capabilities();
+    if (!permitted) fail(log, permitted.error().message());
+    if ((capabilities & ~*permitted) != 0)
+        fail(log,
+             "CAP_DAC_READ_SEARCH is missing, which this process does not have (docker run: --cap-add "
+             "DAC_READ_SEARCH)");
+    if (const auto dropped = drop_privileges(plan.account, capabilities); !dropped)
+        fail(log, dropped.error().message());
     // The change of uid takes the signal away for a moment, in which the parent may have ended.
     if (::getppid() != parent) ::_exit(1);
-    if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) ::_exit(1);
+    if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+        fail(log, proto::system_error("prctl", "PR_SET_NO_NEW_PRIVS").error().message());
     const auto filtered = install_seccomp_filter(FilterFor::zygote, {});
-    if (!filtered && !is_missing_seccomp(filtered.error())) ::_exit(1);
+    if (!filtered && !is_missing_seccomp(filtered.error())) fail(log, filtered.error().message());
     auto silent = watch.begin();
-    if (!silent) {
-        log(silent.error().message());
-        ::_exit(1);
-    }
+    if (!silent) fail(log, silent.error().message());
     silent->push_back(end_of_list);
     std::span<const std::byte> rest = std::as_bytes(std::span(*silent));
     while (!rest.empty()) {
         const ssize_t written = ::write(first.number(), rest.data(), rest.size());
-        if (written < 0) ::_exit(1);
+        if (written < 0) fail(log, proto::system_error("write", "what was seen first").error().message());
         rest = rest.subspan(static_cast<std::size_t>(written));
     }
     first.reset();
@@ -181,8 +191,9 @@ Result<std::vector<std::uint32_t>> read_silent(const UniqueFd& first) {
     }
     silent.resize(size / sizeof(std::uint32_t));
     if (silent.empty() || silent.back() != end_of_list)
-        return proto::system_error("directory watch", "the process that looks after directories has ended",
-                                   ECHILD);
+        return proto::system_error(
+            "directory watch",
+            "the process that looks after directories has ended; the message before this one says why", 0);
     silent.pop_back();
     return silent;
 }
@@ -216,7 +227,7 @@ Result<void> start_directory_watch(ConfinementPlan& plan, BorrowedFd tell,
     const pid_t pid = ::fork();
     if (pid < 0) return proto::system_error("fork");
     if (pid == 0) {
-        if (!close_all_but(kept)) ::_exit(1);
+        if (const auto closed = close_all_but(kept); !closed) fail(log, closed.error().message());
         Watch watch(std::move(paths), std::move(root), std::move(mounts), log);
         run_watch(watch, plan, tell, std::move(first_written), self, log);
     }

@@ -74,6 +74,14 @@ LookerAnswer look_at(proto::BorrowedFd root, const std::string& path) {
     return answer;
 }
 
+// It has nothing but its channel to say so.
+[[noreturn]] void fail_looker(const UniqueFd& channel, const proto::Error& why) {
+    const LookerAnswer answer{.seen = {}, .fault = why.errno_value};
+    static_cast<void>(
+        proto::send(channel.borrow(), std::as_bytes(std::span(&answer, 1)), {}, proto::Wait::block));
+    ::_exit(1);
+}
+
 }  // namespace
 
 std::vector<ListedMount> listed_mounts(std::string_view mountinfo) {
@@ -178,9 +186,10 @@ void ProbeProcesses::run_looker(UniqueFd channel, pid_t parent) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (::getppid() != parent) ::_exit(1);
     // One that hangs shall keep nobody waiting for the end of what he reads.
-    if (!close_all_but(std::array{root_.borrow(), channel.borrow()})) ::_exit(1);
+    const auto closed = close_all_but(std::array{root_.borrow(), channel.borrow()});
+    if (!closed) fail_looker(channel, closed.error());
     const auto filtered = install_seccomp_filter(FilterFor::helper, {});
-    if (!filtered && !is_missing_seccomp(filtered.error())) ::_exit(1);
+    if (!filtered && !is_missing_seccomp(filtered.error())) fail_looker(channel, filtered.error());
     std::array<std::uint32_t, max_asked> asked;
     for (;;) {
         const auto received =

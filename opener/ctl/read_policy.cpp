@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "opener/ctl/read_policy.hpp"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -80,18 +82,31 @@ void print_diagnostic(const policy::Diagnostic& diagnostic, const PolicyFiles& f
     fmt::print(stderr, "{}{}\n", excerpt.substr(0, caret), painted("^", Colour::red, colour));
 }
 
+// A pipe, for who reads: `policy check <(make-policy)`. Nothing: it is none.
+proto::UniqueFd open_pipe(const std::string& path) {
+    struct stat status{};
+    if (::stat(path.c_str(), &status) != 0 || !S_ISFIFO(status.st_mode)) return {};
+    return proto::UniqueFd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+}
+
 }  // namespace
 
 PolicyFiles read_policy(const std::string& path, policy::OwnTests own_tests) {
-    auto source = opener::read_policy_file(path);
+    const proto::UniqueFd pipe = open_pipe(path);
+    const bool from_stream = path == "-" || pipe;
+    auto source = from_stream
+                      ? opener::read_policy_stream(pipe ? pipe.borrow() : proto::BorrowedFd(STDIN_FILENO),
+                                                   path == "-" ? "<stdin>" : path)
+                      : opener::read_policy_file(path);
     if (!source) return {.policy = std::unexpected(std::vector{std::move(source.error())})};
     std::map<std::string, std::string> texts{{source->name, source->text}};
-    const auto read_fragments = [&texts, read = opener::fragment_reader(path)](const std::string& pattern) {
-        auto fragments = read(pattern);
-        if (fragments)
-            for (const policy::Source& fragment : *fragments) texts.emplace(fragment.name, fragment.text);
-        return fragments;
-    };
+    const auto read_fragments =
+        [&texts, read = opener::fragment_reader(from_stream ? "./" : path)](const std::string& pattern) {
+            auto fragments = read(pattern);
+            if (fragments)
+                for (const policy::Source& fragment : *fragments) texts.emplace(fragment.name, fragment.text);
+            return fragments;
+        };
     auto policy = policy::load(*source, read_fragments, opener::SystemAccounts{}, own_tests);
     return {.policy = std::move(policy), .texts = std::move(texts)};
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "opener/helpers/zygote.hpp"
 
+#include <fmt/format.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -11,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "opener/base/log_stderr.hpp"
 #include "opener/config/options.hpp"
 #include "opener/confinement/close_descriptors.hpp"
 #include "opener/confinement/seccomp_filter.hpp"
@@ -42,10 +44,15 @@ void die_with(pid_t parent) {
     if (::getppid() != parent) ::_exit(exit_failed);
 }
 
+[[noreturn]] void fail(std::string_view what, const proto::Error& why) {
+    log_stderr(fmt::format("a process that makes helpers could not start: {}: {}", what, why.message()));
+    ::_exit(exit_failed);
+}
+
 // A kernel without filters is reported by the broker, which has found out the same.
 void filter_calls(FilterFor whom, const ModifyingCalls& calls) {
     const auto installed = install_seccomp_filter(whom, calls);
-    if (!installed && !is_missing_seccomp(installed.error())) ::_exit(exit_failed);
+    if (!installed && !is_missing_seccomp(installed.error())) fail("seccomp", installed.error());
 }
 
 class Zygote {
@@ -111,7 +118,7 @@ Result<UniqueFd> start_zygote(const HelperTools& tools, const ModifyingCalls& ca
     for (const BoundDirectory& directory : tools.resolver.directories())
         for (const UniqueFd* const fd : {&directory.fd, &directory.without_devices, &directory.read_only})
             if (*fd) kept.push_back(fd->borrow());
-    if (!close_all_but(kept)) ::_exit(exit_failed);
+    if (const auto closed = close_all_but(kept); !closed) fail("close", closed.error());
     filter_calls(FilterFor::zygote, calls);
     Zygote(tools, calls, std::move(channel->made)).run();
 }

@@ -6,10 +6,12 @@
 #include <fmt/format.h>
 #include <fnmatch.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
 #include <memory>
 #include <string_view>
@@ -26,7 +28,7 @@ using Text = std::expected<std::string, std::string>;
 using Failure = std::unexpected<std::string>;
 
 // The size of a file may change while it is read, so that is not relied upon.
-Text read_all(const proto::UniqueFd& file, std::size_t limit) {
+Text read_all(proto::BorrowedFd file, std::size_t limit) {
     std::string text;
     std::vector<char> block(std::size_t{64} << 10);
     for (;;) {
@@ -41,16 +43,24 @@ Text read_all(const proto::UniqueFd& file, std::size_t limit) {
     }
 }
 
-Text read_trusted(const std::string& path, std::size_t limit) {
+enum class NullDevice : std::uint8_t { refused, empty };
+
+// /dev/null, to which a link masks a fragment.
+bool is_null_device(const struct stat& status) noexcept {
+    return S_ISCHR(status.st_mode) && status.st_rdev == makedev(1, 3);
+}
+
+Text read_trusted(const std::string& path, std::size_t limit, NullDevice null_device) {
     const auto object = walk_trusted(path);
     if (!object) return Failure(object.error());
+    if (null_device == NullDevice::empty && is_null_device(object->status)) return std::string();
     if (!S_ISREG(object->status.st_mode)) {
         return Failure(
             fmt::format("is {}, a policy is a regular file", kind_of_file(object->status.st_mode)));
     }
     const auto file = open_for_reading(*object, 0);
     if (!file) return Failure(file.error());
-    return read_all(*file, limit);
+    return read_all(file->borrow(), limit);
 }
 
 bool has_wildcards(std::string_view text) noexcept {
@@ -106,7 +116,7 @@ std::expected<std::vector<policy::Source>, std::string> read_fragments(const std
     std::size_t room = max_policy_size;
     for (const std::string& name : names) {
         const std::string path = joined(directory, name);
-        auto text = read_trusted(path, room);
+        auto text = read_trusted(path, room, NullDevice::empty);
         if (!text) return Failure(fmt::format("{}: {}", path, text.error()));
         room -= text->size();
         sources.push_back({.name = path, .text = std::move(*text)});
@@ -114,14 +124,20 @@ std::expected<std::vector<policy::Source>, std::string> read_fragments(const std
     return sources;
 }
 
+std::expected<policy::Source, policy::Diagnostic> source_of(const std::string& name, Text text) {
+    if (!text) return std::unexpected(policy::Diagnostic{.file = name, .text = std::move(text.error())});
+    return policy::Source{.name = name, .text = std::move(*text)};
+}
+
 }  // namespace
 
 std::expected<policy::Source, policy::Diagnostic> read_policy_file(const std::string& path) {
-    auto text = read_trusted(path, max_policy_size);
-    if (!text) {
-        return std::unexpected(policy::Diagnostic{.file = path, .text = std::move(text.error())});
-    }
-    return policy::Source{.name = path, .text = std::move(*text)};
+    return source_of(path, read_trusted(path, max_policy_size, NullDevice::refused));
+}
+
+std::expected<policy::Source, policy::Diagnostic> read_policy_stream(proto::BorrowedFd stream,
+                                                                     const std::string& name) {
+    return source_of(name, read_all(stream, max_policy_size));
 }
 
 policy::FragmentReader fragment_reader(const std::string& policy_path) {

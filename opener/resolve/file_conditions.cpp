@@ -67,8 +67,11 @@ const char* explain_open_failure(int errno_value) noexcept {
         case ETIMEDOUT:
             return "another process holds a lease on it, or its server does not answer";
         case EACCES:
-        case EPERM:
             return "the opener itself may not open it";
+        case EPERM:
+            return "the kernel forbids it: an immutable or append-only file or directory (lsattr), or a "
+                   "security "
+                   "module";
         case ENXIO:
         case ENODEV:
             return "it is a device or a socket that cannot be opened";

@@ -78,6 +78,21 @@ std::unexpected<Obstacle> open_failed(int cause) {
     return std::unexpected(Obstacle{cause, explain_open_failure(cause)});
 }
 
+// The same of an open whose errno has a reason that only the type of the object tells.
+std::unexpected<Obstacle> open_failed(int cause, BorrowedFd start, const char* relative, std::uint64_t flags,
+                                      std::uint64_t resolve) {
+    const bool wanted_directory = cause == ENOTDIR && (flags & O_DIRECTORY) != 0;
+    if (cause != ENXIO && !wanted_directory) return open_failed(cause);
+    const UniqueFd object = open_beneath(start, relative, O_PATH, resolve);
+    struct stat status;
+    if (!object || ::syscall(SYS_fstat, object.number(), &status) != 0) return open_failed(cause);
+    if (wanted_directory && !S_ISDIR(status.st_mode))
+        return std::unexpected(Obstacle{cause, "it is not a directory"});
+    if (cause == ENXIO && S_ISFIFO(status.st_mode))
+        return std::unexpected(Obstacle{cause, "it is a FIFO that nobody has open for reading"});
+    return open_failed(cause);
+}
+
 bool is_link(const UniqueFd& fd) {
     struct stat status;
     return ::syscall(SYS_fstat, fd.number(), &status) == 0 && S_ISLNK(status.st_mode);
@@ -116,7 +131,10 @@ Attempt<UniqueFd> Resolver::open_found(const DirectoryTable::Found& found, std::
         // Not in the cache, or held by a lease; on another mount.
         if (!fd && (errno == EAGAIN || errno == EXDEV)) return std::unexpected(only_in_a_helper);
     }
-    if (!fd) return open_failed(errno);
+    if (!fd) {
+        const std::uint64_t resolve = place.may_block() ? 0 : RESOLVE_NO_XDEV | RESOLVE_CACHED;
+        return open_failed(errno, start, found.relative, flags, resolve);
+    }
     return fd;
 }
 

@@ -245,10 +245,12 @@ ExitStatus supervise(const Options& options, std::vector<Listener> listeners) {
     const rlimit files = raise_descriptor_limit();
     sigset_t handled;
     ::sigemptyset(&handled);
-    for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGCHLD, SIGPIPE})
+    // SIGPIPE and SIGXFSZ (RLIMIT_FSIZE) stay pending for ever: the write that fails tells the same.
+    for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGCHLD, SIGPIPE, SIGXFSZ})
         ::sigaddset(&handled, signal);
     ::sigprocmask(SIG_BLOCK, &handled, nullptr);
     ::sigdelset(&handled, SIGPIPE);
+    ::sigdelset(&handled, SIGXFSZ);
     const auto fail = [](const proto::Error& error) {
         log_stderr(error.message());
         return exit_failed;

@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <limits>
 #include <utility>
 
@@ -52,9 +53,15 @@ void Supervisor::start_generation(Start why, const std::string& cause) {
     auto started = Generation::start(std::move(orders), connections_, loop_, &starting_);
     starting_for_ = why;
     if (!started) {
-        log_stderr("cannot start a broker: " + started.error().message());
+        const bool table_is_full = started.error().errno_value == EMFILE;
+        log_stderr(fmt::format(
+            "cannot start a broker: {}{}", started.error().message(),
+            table_is_full ? "; the limit of descriptors (ulimit -n, LimitNOFILE=) is too low" : ""));
         if (why == Start::reload) answer_reload(CommandResult::failed);
-        if (!active_) restart_later(cause);
+        if (active_) return;
+        if (policy_) return restart_later(cause);
+        exit_status_ = exit_failed;
+        stop();
         return;
     }
     starting_ = std::move(*started);

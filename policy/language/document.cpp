@@ -87,6 +87,29 @@ bool check_directives(std::string_view text, std::uint32_t file, Problems& probl
     return true;
 }
 
+constexpr std::string_view no_break_space = "\xc2\xa0";
+constexpr std::string_view no_break_space_found =
+    "a no-break space (U+00A0), which is text in YAML, expected a space";
+
+// Where a no-break space stands in for a space that YAML would have needed: at the head of a line, or after one of the
+// characters that a space may follow. Beside a text it is the text's.
+bool is_misplaced(std::string_view text, std::size_t at) noexcept {
+    while (at >= 2 && text.substr(at - 2, 2) == no_break_space) at -= 2;
+    return at == 0 || std::string_view(" \t\n\r:-,[{}]?").contains(text[at - 1]);
+}
+
+// The first of them up to the end of the line `last`, counted from 1.
+std::optional<Mark> find_misplaced(std::string_view text, std::uint32_t file, std::uint32_t last) {
+    Mark mark{file, 1, 1};
+    for (std::size_t at = 0; at < text.size() && mark.line <= last; ++at, ++mark.column) {
+        if (text.substr(at).starts_with(no_break_space) && is_misplaced(text, at)) return mark;
+        if (text[at] != '\n') continue;
+        ++mark.line;
+        mark.column = 0;
+    }
+    return std::nullopt;
+}
+
 // Ends the parsing of a document whose error has been told.
 class Abandoned : public std::exception {};
 
@@ -117,6 +140,7 @@ class TreeBuilder : public YAML::EventHandler {
         refuse_anchor(mark, anchor);
         refuse_tag(mark, tag);
         refuse_open_quote(mark);
+        if (tag == "?") refuse_no_break_space(mark, value);
         // yaml-cpp calls a plain scalar "?" and a quoted or block one "!".
         add({.kind = Node::Kind::scalar, .quoted = tag == "!", .mark = place(mark), .text = value});
     }
@@ -161,6 +185,20 @@ class TreeBuilder : public YAML::EventHandler {
         const bool written = at < text_.size() && text_[at] == '!';
         if (written || (tag != "?" && tag != "!" && !tag.empty()))
             problems_.add(place(mark), "a tag (!name), expected none (\"!...\" for a text that begins so)");
+    }
+
+    // In a plain text that begins with one, or whose key it was to end.
+    void refuse_no_break_space(const YAML::Mark& mark, std::string_view value) {
+        std::size_t at = value.starts_with(no_break_space) ? 0 : std::string_view::npos;
+        for (const std::string_view before : {":\xc2\xa0", "-\xc2\xa0"}) {
+            const bool begins = before.front() != '-' || value.starts_with(before);
+            if (const std::size_t found = value.find(before); begins && found != std::string_view::npos)
+                at = std::min(at, found + 1);
+        }
+        if (at == std::string_view::npos) return;
+        Mark told = place(mark);
+        told.column += static_cast<std::uint32_t>(at);
+        problems_.add(told, std::string(no_break_space_found));
     }
 
     // yaml-cpp closes a quote at the end of the file when white space comes last: a file cut short would load.
@@ -280,6 +318,8 @@ std::optional<Node> parse_document(std::string_view text, std::uint32_t file, Pr
         if (!error.mark.is_null())
             mark = {file, static_cast<std::uint32_t>(error.mark.line + 1),
                     static_cast<std::uint32_t>(error.mark.column + 1)};
+        if (const auto space = find_misplaced(text, file, mark.line))
+            problems.add(*space, std::string(no_break_space_found));
         problems.add(mark, fmt::format("not valid YAML: {}", error.msg));
         return std::nullopt;
     }

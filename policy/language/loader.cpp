@@ -58,6 +58,8 @@ class Loader {
 
     std::expected<Policy, std::vector<Diagnostic>> load(const Source& source, OwnTests own_tests) {
         read_file(source, policy_keys, "a policy");
+        if (!files_.front().root && problems_.empty())
+            problems_.add({files_.front().index}, "a policy without anything in it");
         if (const Node* const include = files_.front().include) read_includes(*include);
         read_contents();
         if (!problems_.empty()) return std::unexpected(std::move(problems_).in_order());
@@ -69,6 +71,7 @@ class Loader {
     }
 
   private:
+    // A file that is empty, or holds comments alone, has no root.
     template <std::size_t count>
     void read_file(const Source& source, const FileKey (&keys)[count], std::string_view what) {
         File& file = files_.emplace_back();
@@ -78,10 +81,8 @@ class Loader {
             problems_.add({file.index}, "more than 32 MiB, with the files before it");
             return;
         }
-        const std::size_t problems_before = problems_.count();
         file.root = parse_document(source.text, file.index, problems_);
-        if (!file.root && problems_.count() == problems_before)
-            problems_.add({file.index}, fmt::format("{} without anything in it", what));
+        if (file.root && file.root->kind == Node::Kind::null) file.root.reset();
         if (file.root) read_mapping(context_, *file.root, what, keys, file);
     }
 

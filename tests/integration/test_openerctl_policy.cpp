@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: MIT
 // `openerctl policy check` and `policy test`, and what all of openerctl's commands have in common.
 #include <doctest/doctest.h>
+#include <fcntl.h>
+#include <unistd.h>
 
+#include <cstring>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "tests/support/child.hpp"
 #include "tests/support/files.hpp"
@@ -53,6 +57,33 @@ bool contains(const std::string& text, const std::string& part) {
 }
 
 }  // namespace
+
+TEST_CASE("openerctl: a policy is read from standard input and from a pipe, too") {
+    for (const auto& [text, status] : {std::pair{tested_policy, 0}, {wrong_policy, 3}}) {
+        const Outcome from_input =
+            run({.arguments = {openerctl_program(), "policy", "check", "-"}, .input = text});
+        CHECK(from_input.status == status);
+        int ends[2];
+        REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);
+        const proto::UniqueFd reader(ends[0]);
+        proto::UniqueFd writer(ends[1]);
+        REQUIRE(::write(writer.number(), text, std::strlen(text)) == static_cast<ssize_t>(std::strlen(text)));
+        writer.reset();
+        const Outcome from_pipe = run({.arguments = {openerctl_program(), "policy", "check", "/dev/fd/9"},
+                                       .descriptors = {{9, reader.borrow()}}});
+        CHECK(from_pipe.status == status);
+        if (status == 0) continue;
+        CHECK(contains(from_input.err, "<stdin>:5:5: rule \"site\": unknown key"));
+        CHECK(contains(from_pipe.err, "/dev/fd/9:5:5: rule \"site\": unknown key"));
+    }
+    const Outcome tested =
+        run({.arguments = {openerctl_program(), "policy", "test", "-"}, .input = failing_policy});
+    CHECK(tested.status == 1);
+    const Outcome explained = run({.arguments = {openerctl_program(), "policy", "explain", "--policy", "-",
+                                                 "--as", "nobody", "write", "/srv/www/a"},
+                                   .input = tested_policy});
+    CHECK(explained.status == 1);
+}
 
 TEST_CASE("openerctl: wrong usage is status 2, and says what is wrong") {
     const struct {

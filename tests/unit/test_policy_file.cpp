@@ -64,6 +64,17 @@ TEST_CASE("policy_file: the text and the name come as they are") {
     CHECK(DescriptorTable::now().changes_since(before) == "");
 }
 
+TEST_CASE("policy_file: a link to /dev/null masks a fragment, and is no policy") {
+    const TempDir dir;
+    write_file(dir / "a.yaml", "a");
+    std::filesystem::create_symlink("/dev/null", dir / "b.yaml");
+    CHECK(fragments_of(dir / "policy.yaml", "*.yaml") == "a.yaml=a b.yaml= ");
+    CHECK(fragments_of(dir / "policy.yaml", "b.yaml") == "b.yaml= ");
+    CHECK(verdict_on(dir / "b.yaml") == "is a device, a policy is a regular file");
+    std::filesystem::create_symlink("/dev/zero", dir / "c.yaml");
+    CHECK(contains(fragments_of(dir / "policy.yaml", "c.yaml"), "a policy is a regular file"));
+}
+
 TEST_CASE("policy_file: as root, what someone else could change is refused, whichever step that is") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     struct Case {

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 // load(): fragments, what of YAML is taken, and how errors are told.
+#include <algorithm>
+
 #include "policy/explain/run_test.hpp"
 #include "policy/language/document.hpp"
 #include "tests/unit/policy_support.hpp"
@@ -69,7 +71,33 @@ TEST_CASE("loader: what belongs to the policy alone is an error in a fragment") 
     }
     CHECK(with("roles: {r: {users: [0]}}\n") ==
           Errors{"x:1:9: role \"r\" is already defined at policy.yaml:3"});
-    CHECK(with("") == Errors{"x: a fragment without anything in it"});
+}
+
+TEST_CASE("loader: a fragment that is empty or holds comments alone holds no rules") {
+    for (const char* text : {"", "\n\n", "# nothing yet\n", "---\n", "\xef\xbb\xbf# nothing\n"}) {
+        CHECK(errors_of("version: 1\ninclude: [x]\nrules: [{name: a, allow: [read], paths: [/a]}]\n",
+                        [&](const std::string&) { return std::vector<Source>{{"x", text}}; }) == Errors{});
+    }
+}
+
+TEST_CASE("loader: a no-break space outside quotes and comments is named") {
+    const auto has = [](const Errors& errors, const std::string& part) {
+        return std::ranges::any_of(errors, [&](const std::string& error) { return error.contains(part); });
+    };
+    const auto rules = [](const std::string& text) { return errors_of("version: 1\n" + text); };
+    const std::string words = "a no-break space (U+00A0), which is text in YAML, expected a space";
+    const std::string space = "\xc2\xa0";
+    CHECK(has(rules("rules:\n" + space + " - {name: a, allow: [read], paths: [/a]}\n"),
+              "policy.yaml:3:1: " + words));
+    CHECK(has(rules("rules:\n  - name:" + space + "a\n    allow: [read]\n    paths: [/a]\n"),
+              "policy.yaml:3:10: " + words));
+    CHECK(has(rules("rules:\n  -" + space + "name: a\n    allow: [read]\n    paths: [/a]\n"),
+              "policy.yaml:3:4: " + words));
+    CHECK(has(rules("rules: [{name: a, allow: [read]," + space + "paths: [/a]}]\n"),
+              "policy.yaml:2:33: " + words));
+    const std::string good = "rules: [{name: a, allow: [read], paths: [\"/a" + space + "b\", '" + space +
+                             "/c', /d" + space + "e]}] #" + space + "x\n";
+    CHECK_FALSE(has(rules(good), words));
 }
 
 TEST_CASE("loader: all errors of all files come at once, in the order of files and lines") {

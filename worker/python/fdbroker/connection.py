@@ -114,6 +114,15 @@ def _address(address: Optional[str]) -> Union[str, int]:
     return "\0" + address[1:] if address.startswith("@") else address
 
 
+def _not_roots(owner: int) -> str:
+    """Why a listener of this uid is not taken."""
+    with contextlib.suppress(OSError, ValueError), open("/proc/sys/kernel/overflowuid", encoding="ascii") as file:
+        if int(file.read()) == owner:
+            return ("the listener is not root's, or root shows as the overflow uid in this user namespace: any_owner=True "
+                    "takes it all the same")
+    return "the listener is not root's"
+
+
 def _inherited(number: int) -> socket.socket:
     if any(channel.socket.fileno() == number for channel in _channels):
         raise OSError(errno.EBUSY, "the descriptor is a connection's already")
@@ -155,8 +164,8 @@ class Channel:
         try:
             if isinstance(target, str):
                 self.socket.connect(target)
-                if not any_owner and self._listener() != 0:
-                    raise PermissionError(errno.EPERM, "the listener is not root's", address)
+                if not any_owner and (owner := self._listener()) != 0:
+                    raise PermissionError(errno.EPERM, _not_roots(owner), address)
             self.socket.setblocking(False)
             self._greet(timeout)
         except BaseException:
