@@ -5,6 +5,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <string>
 
 #include "opener/base/build_config.hpp"
 #include "opener/base/log_stderr.hpp"
@@ -96,6 +99,15 @@ bool open_control(const ControlOptions& control, std::vector<Listener>& listener
     return control.by_default;
 }
 
+// Whether there is a policy to load. Who starts the opener for the first time is told how to begin.
+bool has_policy(const std::string& path) {
+    if (::access(path.c_str(), F_OK) == 0 || errno != ENOENT) return true;
+    log_stderr("policy: " + path + ": " + std::strerror(ENOENT));
+    log_stderr("a policy says who may open what: begin with one of " FDBROKER_EXAMPLES
+               ", or write one as fdbroker-policy(5) says; --policy names another place");
+    return false;
+}
+
 }  // namespace
 
 // Catches nothing: what is thrown ends the process where it was thrown, and std::terminate says what it was. Whoever
@@ -105,6 +117,7 @@ int main(int argc, char** argv) {
     const auto parsed = parse_options(argc, argv);
     if (const auto* status = std::get_if<ExitStatus>(&parsed)) return *status;
     const auto& options = std::get<Options>(parsed);
+    if (!has_policy(options.policy)) return exit_policy;
     if (options.check) return check(options);
     auto listeners = open_listeners(options);
     if (!listeners) {

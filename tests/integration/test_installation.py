@@ -5,6 +5,7 @@
 import importlib.util
 import os
 import pathlib
+import re
 import shlex
 import shutil
 import subprocess
@@ -62,6 +63,36 @@ class Installation(unittest.TestCase):
         self.assertTrue(pages)
         for page in pages:
             self.assertEqual(self.one(f"man{page.suffix[1:]}/{page.name}").read_bytes(), page.read_bytes())
+
+    def test_every_function_has_a_manual_page(self):
+        pages = self.one("man3/fdbroker.3").parent
+        functions = re.findall(r"^ +(fdbroker_\w+);", (SOURCE / "worker/client/fdbroker.map").read_text(), re.MULTILINE)
+        self.assertTrue(functions)
+        for function in functions:
+            self.assertEqual((pages / f"{function}.3").resolve(), (pages / "fdbroker.3").resolve())
+
+    def test_guides_and_example_policies_are_there(self):
+        place = self.one("doc/fdbroker/policies").parent
+        for page in [*(SOURCE / "docs").glob("*.md"), *(SOURCE / "docs/policies").iterdir(), SOURCE / "proto/PROTOCOL.md",
+                     SOURCE / "CHANGELOG.md"]:
+            below = "policies" if page.suffix == ".yaml" else ""
+            self.assertEqual((place / below / page.name).read_bytes(), page.read_bytes())
+
+    def test_a_first_policy_is_there_and_is_never_replaced(self):
+        policy = self.root / "etc/fdbroker/policy.yaml"
+        self.assertTrue((policy.parent / "policy.d").is_dir())
+        text = policy.read_text()
+        self.assertNotIn("@", re.sub(r"#.*", "", text))
+        policy.write_text("version: 1\n")
+        self.addCleanup(policy.write_text, text)
+        run(*shlex.split(MESON), "install", "-C", BUILD, "--no-rebuild", DESTDIR=str(self.root))
+        self.assertEqual(policy.read_text(), "version: 1\n")
+
+    def test_each_program_has_completions_for_each_shell(self):
+        for program in ("opener", "openerctl", "worker"):
+            for name in (f"bash-completion/completions/{program}", f"vendor-completions/_{program}",
+                         f"vendor_completions.d/{program}.fish"):
+                self.assertIn(program, self.one(name).read_text())
 
     def test_a_c_program_builds_with_either_library_and_runs(self):
         program = pathlib.Path(self.place.name) / "program"

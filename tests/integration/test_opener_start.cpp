@@ -9,6 +9,7 @@
 
 #include <csignal>
 
+#include "opener/base/build_config.hpp"
 #include "proto/address.hpp"
 #include "tests/integration/opener_support.hpp"
 #include "tests/support/child.hpp"
@@ -38,11 +39,16 @@ bool contains(const std::string& text, const std::string& part) {
 
 }  // namespace
 
-TEST_CASE("opener: a policy that is not there is status 3 and named") {
-    const Outcome outcome = run_opener({"--policy", "/nonexistent/policy.yaml", "--check"});
-    CHECK(outcome.status == 3);
-    CHECK(contains(outcome.err, "/nonexistent/policy.yaml"));
-    CHECK(contains(outcome.err, "No such file"));
+TEST_CASE("opener: a policy that is not there is status 3, named, and followed by how to begin") {
+    const std::vector<std::string> policy{"--policy", "/nonexistent/policy.yaml"};
+    for (const bool check : {true, false}) {
+        auto arguments = policy;
+        if (check) arguments.emplace_back("--check");
+        const Outcome outcome = run_opener(std::move(arguments));
+        CHECK(outcome.status == 3);
+        CHECK(contains(outcome.err, "policy: /nonexistent/policy.yaml: No such file"));
+        CHECK(contains(outcome.err, "begin with one of " FDBROKER_EXAMPLES));
+    }
 }
 
 TEST_CASE("opener: with a policy alone it makes the directories of its sockets and of its records") {

@@ -14,7 +14,7 @@ LINE = "SPDX-License-Identifier: MIT"
 WITHIN_LINES = 3
 # Prose, data, and what tools generate or read back without comments.
 TEXTS = {".md", ".txt", ".json", ".svg", ".yaml", ".yml", ".toml", ".symbols", ".pyc"}
-EXEMPT = ("LICENSE", "py.typed")
+EXEMPT = ("LICENSE", "py.typed", "policy.d-README.in")
 # Every file below these is data: bytes for tests, and the forms that Debian prescribes.
 DATA = ("tests/data", "packaging/debian")
 

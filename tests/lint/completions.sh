@@ -1,0 +1,60 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# The completions of each shell offer what openerctl --help lists: completions.sh BASH ZSH FISH OPENERCTL
+#
+# Each file is that of openerctl. A shell that is missing is left out, and said so.
+set -eu
+bash_file=$1 zsh_file=$2 fish_file=$3
+PATH=$(dirname "$4"):$PATH
+export PATH
+failed=0
+
+# expect SHELL LINE WANTED OFFERED: each word of WANTED is among the words of OFFERED.
+expect() {
+    for word in $3; do
+        case " $(echo "$4" | tr '\n' ' ')" in
+        *" $word "*) ;;
+        *)
+            echo "$1: \"$2\" does not offer $word, but: $(echo "$4" | tr '\n' ' ')"
+            failed=1
+            ;;
+        esac
+    done
+}
+
+# The last word of a line is what is being completed; it may be empty.
+with_bash() {
+    bash -c '. "$1"; IFS=" " read -r -a COMP_WORDS <<<"$2"; [[ $2 != *" " ]] || COMP_WORDS+=("")
+        COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _fdbroker_openerctl; printf "%s\n" "${COMPREPLY[@]}"' bash "$bash_file" "$1"
+}
+with_fish() {
+    # shellcheck disable=SC2016 # fish's own
+    fish --no-config -c 'source $argv[1]; complete -C $argv[2]' "$fish_file" "$1" | cut -f 1
+}
+
+try() {
+    case "$1" in
+    bash) offered=$(with_bash "$2") ;;
+    fish) offered=$(with_fish "$2") ;;
+    esac
+    expect "$1" "$2" "$3" "$offered"
+}
+
+for shell in bash fish; do
+    if ! command -v "$shell" >/dev/null; then
+        echo "left out: $shell is missing"
+        continue
+    fi
+    try "$shell" 'openerctl st' status
+    try "$shell" 'openerctl policy ' 'check explain test'
+    try "$shell" 'openerctl policy explain --' '--as --policy --control --json'
+    try "$shell" 'openerctl policy explain --as roo' root
+    try "$shell" 'openerctl policy explain --as root rea' 'read readlink'
+    try "$shell" 'openerctl --control /run/x.sock rel' reload
+done
+if command -v zsh >/dev/null; then
+    zsh -n "$zsh_file" || failed=1
+else
+    echo "left out: zsh is missing"
+fi
+exit "$failed"
