@@ -53,7 +53,7 @@ struct DecisionRecord {
     int errno_value = 0;                 // 0: allowed and delivered
     proto::Step step = proto::Step::none;
     std::string_view reason{};
-    std::uint64_t count = 1;  // refusals alike that this one stands for
+    std::uint64_t count = 1;  // failures of one kind that the record stands for
 };
 
 // Writes the line, newline included, into `out`, replacing what is there; its capacity is kept, so that in the long

@@ -2,6 +2,7 @@
 #include "opener/audit/audit_trail.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace fdbroker::opener {
 
@@ -20,17 +21,17 @@ AuditTrail::Recorded AuditTrail::decision(SessionAudit& session, DecisionRecord 
     if (ring_ == nullptr || !(refused ? settings_.refused : settings_.allowed)) return {};
     record.session = session.session;
     record.peer = session.peer;
-    if (!refused) return write(record);
-    if (is_counted(session, record, now)) {
+    if (refused && is_counted(session, record, now)) {
         ++counts_.counted;
         return {};
     }
     const Recorded recorded = write(record);
-    session.share.use_record_bytes(line_.size(), now);
+    charge(session.share, line_.size(), now);
     return recorded;
 }
 
-AuditTrail::Recorded AuditTrail::grants_together(SessionAudit& session, std::span<DecisionRecord> records) {
+AuditTrail::Recorded AuditTrail::grants_together(SessionAudit& session, std::span<DecisionRecord> records,
+                                                 Clock::time_point now) {
     if (ring_ == nullptr || !settings_.allowed) return {};
     const std::uint64_t first = ring_->next_sequence();
     lines_.clear();
@@ -41,6 +42,7 @@ AuditTrail::Recorded AuditTrail::grants_together(SessionAudit& session, std::spa
         write_line(line_, records[index]);
         lines_ += line_;
     }
+    charge(session.share, lines_.size(), now);
     if (append(lines_, records.size())) {
         counts_.written += records.size();
         return {first, true};
@@ -61,59 +63,62 @@ AuditTrail::Recorded AuditTrail::write(const DecisionRecord& record) {
     return {0, record.errno_value != 0 || !settings_.refuse_unrecorded};
 }
 
-// ---- refusals that repeat ------------------------------------------------------------------------------
+// ---- what repeats ---------------------------------------------------------------------------------------
 
-bool AuditTrail::is_counted(SessionAudit& session, const DecisionRecord& record, Clock::time_point now) {
-    auto* const known =
-        std::ranges::find_if(session.repeated, [&](const auto& refusal) { return refusal.is_like(record); });
-    if (known != session.repeated.end() && !known->is_over(now)) {
-        if (known->one_by_one(record)) return false;
-        if (!session.is_counting) {
-            session.is_counting = true;
-            counting_.push_back(&session);
-        }
-        const auto over = known->since() + refusals_counted_for;
-        if (!settle_at_ || over < *settle_at_) settle_at_ = over;
-        return true;
-    }
-    // In its own place, or in that of the one that began longest ago.
-    RepeatedRefusal& place = known != session.repeated.end()
-                                 ? *known
-                                 : *std::ranges::min_element(session.repeated, {}, &RepeatedRefusal::since);
-    record_counted(session, place, now);
-    place.begin(record, now);
-    return false;
+UserRecords& AuditTrail::records_of(UserQuota& share) {
+    if (!share.records) share.records = std::make_shared<UserRecords>();
+    return *share.records;
 }
 
-void AuditTrail::record_counted(SessionAudit& session, RepeatedRefusal& refusal, Clock::time_point now) {
-    if (refusal.counted() == 0) return;
-    write(refusal.take_counted());
-    session.share.use_record_bytes(line_.size(), now);
+void AuditTrail::charge(UserQuota& share, std::size_t bytes, Clock::time_point now) noexcept {
+    const bool was_slowed = share.is_slowed(now);
+    if (!share.use_record_bytes(bytes, now) && !was_slowed) ++counts_.slowed;
+}
+
+auto AuditTrail::recorder_of_failures(UserQuota& share, Clock::time_point now) {
+    return [this, &share, now](const RepeatedFailure& failure, std::uint64_t count) {
+        write(failure.record(count));
+        charge(share, line_.size(), now);
+    };
+}
+
+auto AuditTrail::recorder_of_events(UserQuota& share, Clock::time_point now) {
+    return [this, &share, now](const RepeatedEvent& repeated, std::uint64_t count) {
+        event(repeated.record(count));
+        charge(share, line_.size(), now);
+    };
+}
+
+auto AuditTrail::recorder_of_refused_sessions() {
+    return [this](const RepeatedEvent& repeated, std::uint64_t count) { event(repeated.record(count)); };
+}
+
+bool AuditTrail::is_counted(SessionAudit& session, const DecisionRecord& record, Clock::time_point now) {
+    UserQuota& share = session.share;
+    const RepeatedFailure::Event failure{record, session.listener};
+    if (records_of(share).failures.stands_alone(failure, now, recorder_of_failures(share, now))) return false;
+    await_settling(share);
+    return true;
+}
+
+// Something of the user has been counted.
+void AuditTrail::await_settling(UserQuota& share) {
+    if (!std::exchange(share.has_counted_records, true)) counting_.push_back(&share);
+    for (const auto& due : {share.records->failures.due(), share.records->events.due()})
+        if (due) settle_at_ = std::min(settle_at_.value_or(*due), *due);
 }
 
 void AuditTrail::settle(Clock::time_point now) {
+    const auto charged_at = now == Clock::time_point::max() ? Clock::now() : now;
     settle_at_.reset();
-    std::erase_if(counting_, [&](SessionAudit* session) {
-        session->is_counting = false;
-        for (RepeatedRefusal& refusal : session->repeated) {
-            if (refusal.counted() == 0) continue;
-            if (refusal.is_over(now)) {
-                record_counted(*session, refusal, now);
-                continue;
-            }
-            session->is_counting = true;
-            const auto over = refusal.since() + refusals_counted_for;
-            if (!settle_at_ || over < *settle_at_) settle_at_ = over;
-        }
-        return !session->is_counting;
-    });
-}
-
-void AuditTrail::settle(SessionAudit& session, Clock::time_point now) {
-    if (!session.is_counting) return;
-    session.is_counting = false;
-    std::erase(counting_, &session);
-    for (RepeatedRefusal& refusal : session.repeated) record_counted(session, refusal, now);
+    for (UserQuota* const share : std::exchange(counting_, {})) {
+        share->has_counted_records = false;
+        share->records->failures.settle(now, recorder_of_failures(*share, charged_at));
+        share->records->events.settle(now, recorder_of_events(*share, charged_at));
+        if (share->records->failures.due() || share->records->events.due()) await_settling(*share);
+    }
+    refused_sessions_.settle(now, recorder_of_refused_sessions());
+    if (const auto due = refused_sessions_.due()) settle_at_ = std::min(settle_at_.value_or(*due), *due);
 }
 
 // ---- events --------------------------------------------------------------------------------------------
@@ -132,22 +137,23 @@ void AuditTrail::event(EventRecord record) {
 
 void AuditTrail::event_of(UserQuota& share, const EventRecord& record, Clock::time_point now) {
     if (ring_ == nullptr) return;
+    if (!records_of(share).events.stands_alone(record, now, recorder_of_events(share, now)))
+        return await_settling(share);
     event(record);
-    share.use_record_bytes(line_.size(), now);
+    charge(share, line_.size(), now);
 }
 
 void AuditTrail::session_event(SessionAudit& session, std::string_view name, std::string_view cause,
                                Clock::time_point now) {
-    if (ring_ == nullptr) return;
-    settle(session, now);
     event_of(session.share, {.event = name, .session = session.session, .peer = session.peer, .cause = cause},
              now);
 }
 
 void AuditTrail::session_refused(const EventRecord& record, Clock::time_point now) {
-    if (ring_ == nullptr || refused_sessions_.usable_at() > now) return;
-    event(record);
-    refused_sessions_.use(line_.size(), now);
+    if (ring_ == nullptr) return;
+    if (refused_sessions_.stands_alone(record, now, recorder_of_refused_sessions(), record.count))
+        return event(record);
+    if (const auto due = refused_sessions_.due()) settle_at_ = std::min(settle_at_.value_or(*due), *due);
 }
 
 }  // namespace fdbroker::opener

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The one place where a generation puts on record what it decided.
 //
-// What a peer can be refused without end, and that it came and went, is paid for out of its user's share (user_share.hpp):
-// whoever fills the log is slowed, and nobody else.
+// Failures and events that repeat are counted (session_audit.hpp). Every record of a user's sessions is charged to the
+// user's budget of bytes (user_quota.hpp): a user who fills the log all the same is slowed, and nobody else.
 #pragma once
 
 #include <chrono>
@@ -17,7 +17,7 @@
 #include "opener/audit/audit_record.hpp"
 #include "opener/audit/audit_ring.hpp"
 #include "opener/audit/session_audit.hpp"
-#include "opener/base/token_bucket.hpp"
+#include "opener/base/repeats.hpp"
 #include "policy/matching/policy.hpp"
 
 namespace fdbroker::opener {
@@ -28,6 +28,7 @@ struct AuditCounts {
     std::uint64_t counted =
         0;  // refusals that have no record of their own, but are counted with others like them
     std::uint64_t failed = 0;  // that could not be put on record
+    std::uint64_t slowed = 0;  // times that a user began to be slowed for the bytes of records
 };
 
 class AuditTrail {
@@ -51,25 +52,24 @@ class AuditTrail {
     Recorded decision(SessionAudit& session, DecisionRecord record, Clock::time_point now);
     // Grants that leave together or not at all: each is on record, or none is. The number of the first, which the others
     // follow; head, session and peer are filled in.
-    Recorded grants_together(SessionAudit& session, std::span<DecisionRecord> records);
+    Recorded grants_together(SessionAudit& session, std::span<DecisionRecord> records, Clock::time_point now);
 
     // The generation begins to serve; `cause` in words.
     void start(std::string_view cause);
     // Something befell the generation; nothing depends on whether it could be recorded.
     void event(EventRecord record);
-    // The same of what a user can bring about as often as he likes: he pays for it.
+    // The same of what a user can bring about without end: it may be counted, and is charged to the user.
     void event_of(UserQuota& share, const EventRecord& record, Clock::time_point now);
     // The same of a session.
     void session_event(SessionAudit& session, std::string_view event, std::string_view cause,
                        Clock::time_point now);
 
-    // Connections that are not served: nobody can say whose one is, or its user has as many as he may have. Those who make
-    // them share one budget, above which none is recorded.
+    // Connections that are not served: nobody can say whose one is, or its user has as many as may be. `record.count` of
+    // them; nobody is charged for these, but they may be counted.
     void session_refused(const EventRecord& record, Clock::time_point now);
 
-    // Records what was counted and whose second is over; of one session, whatever its second: before that ends.
+    // Records what was counted and whose second is over.
     void settle(Clock::time_point now);
-    void settle(SessionAudit& session, Clock::time_point now);
     // When settle() is next of use.
     std::optional<Clock::time_point> settle_at() const noexcept { return settle_at_; }
 
@@ -89,7 +89,13 @@ class AuditTrail {
         return ring_->next_sequence() + count <= end_ && ring_->append(lines, count);
     }
     bool is_counted(SessionAudit& session, const DecisionRecord& record, Clock::time_point now);
-    void record_counted(SessionAudit& session, RepeatedRefusal& refusal, Clock::time_point now);
+    static UserRecords& records_of(UserQuota& share);
+    void charge(UserQuota& share, std::size_t bytes, Clock::time_point now) noexcept;
+    void await_settling(UserQuota& share);
+    // Functions that put what was counted on record.
+    auto recorder_of_failures(UserQuota& share, Clock::time_point now);
+    auto recorder_of_events(UserQuota& share, Clock::time_point now);
+    auto recorder_of_refused_sessions();
 
     AuditRing* ring_;
     std::uint32_t generation_;
@@ -99,8 +105,8 @@ class AuditTrail {
     std::string line_{};
     std::string lines_{};  // of grants_together()
     AuditCounts counts_{};
-    std::vector<SessionAudit*> counting_{};
-    TokenBucket refused_sessions_{record_bytes_per_second, record_bytes_at_once};
+    std::vector<UserQuota*> counting_{};
+    Repeats<RepeatedEvent> refused_sessions_{{.whole = max_whole_records, .kinds = max_repeated_kinds}};
     std::optional<Clock::time_point> settle_at_{};
 };
 

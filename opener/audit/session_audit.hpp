@@ -1,51 +1,68 @@
 // SPDX-License-Identifier: MIT
-// What the audit keeps of one session: the text that all its records share, and the refusals that repeat.
+// The audit's memory: of a session the text that all its records share, of a user the records that repeat.
 #pragma once
 
-#include <array>
-#include <chrono>
-#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
 #include <utility>
 
 #include "opener/audit/audit_record.hpp"
+#include "opener/base/repeats.hpp"
 #include "opener/quota/user_quota.hpp"
 #include "policy/matching/policy.hpp"
 
 namespace fdbroker::opener {
 
-// Refusals that are alike in all but their number and time. In a second so many are recorded one by one; the others are
-// counted, and recorded as one when the second is over.
-inline constexpr unsigned refusals_one_by_one = 20;
-inline constexpr std::chrono::seconds refusals_counted_for{1};
-
-class RepeatedRefusal {
+// Failures of one kind: alike in call, operations, rule, step, errno and listener, whatever their paths.
+class RepeatedFailure {
   public:
-    using Clock = std::chrono::steady_clock;
+    struct Event {
+        const DecisionRecord& record;
+        std::string_view listener;
+    };
 
-    bool is_like(const DecisionRecord& record) const noexcept;
-    // The first of its kind.
-    void begin(const DecisionRecord& record, Clock::time_point now);
-    // One more, within the second. False: it is only counted.
-    bool one_by_one(const DecisionRecord& record) noexcept;
-
-    std::uint64_t counted() const noexcept { return counted_; }
-    bool is_over(Clock::time_point now) const noexcept { return now - since_ >= refusals_counted_for; }
-    Clock::time_point since() const noexcept { return since_; }
-    // What stands for those that were counted, with number and duration of the last; borrows from this object.
-    DecisionRecord take_counted() noexcept;
+    explicit RepeatedFailure(const Event& event);
+    bool is_like(const Event& event) const noexcept;
+    void keep(const Event& event);
+    // The record that stands for `count` failures; borrows from this object.
+    DecisionRecord record(std::uint64_t count) const noexcept;
 
   private:
-    // Copies: what they are compared with is the peer's.
+    DecisionRecord example_{};
+    std::string listener_;
+    // Copies: the texts of the event are the peer's.
+    std::string peer_{};
     std::string path_{};
     std::string new_path_{};
     std::string reason_{};
-    DecisionRecord last_{};
-    Clock::time_point since_{};
-    unsigned recorded_ = 0;
-    std::uint64_t counted_ = 0;
+};
+
+// Events of one kind: alike in name and rule; those about sessions also in their cause.
+class RepeatedEvent {
+  public:
+    explicit RepeatedEvent(const EventRecord& event);
+    bool is_like(const EventRecord& event) const noexcept;
+    void keep(const EventRecord& event);
+    // The record that stands for `count` events; borrows from this object.
+    EventRecord record(std::uint64_t count) const noexcept;
+
+  private:
+    EventRecord example_{};
+    std::string event_;
+    std::string cause_;
+    std::string peer_{};
+    std::string path_{};
+};
+
+// Records of a kind that are written one by one in a second.
+inline constexpr unsigned max_whole_records = 20;
+inline constexpr std::size_t max_repeated_kinds = 16;
+
+// One user's records that repeat.
+struct UserRecords {
+    Repeats<RepeatedFailure> failures{{.whole = max_whole_records, .kinds = max_repeated_kinds}};
+    Repeats<RepeatedEvent> events{{.whole = max_whole_records, .kinds = max_repeated_kinds}};
 };
 
 class SessionAudit {
@@ -57,10 +74,9 @@ class SessionAudit {
 
     const std::uint64_t session;
     const std::string peer;  // of audit_peer()
+    // The beginning of `peer`.
+    const std::string_view listener = std::string_view(peer).substr(0, peer.find(R"(,"peer":)"));
     UserQuota& share;
-    // A few, since a peer that polls does so for a few files. Who asks for many in turn is bounded by his share.
-    std::array<RepeatedRefusal, 4> repeated{};
-    bool is_counting = false;  // AuditTrail's
 };
 
 }  // namespace fdbroker::opener

@@ -36,6 +36,7 @@ class TokenBucket {
 
   private:
     void settle(Clock::time_point now) noexcept {
+        if (now <= settled_) return;
         const std::chrono::duration<double> passed = now - settled_;
         used_ = std::max(0.0, used_ - passed.count() * rate_);
         settled_ = now;

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "opener/base/log_stderr.hpp"
 #include "opener/base/wait_status.hpp"
 #include "opener/control/server.hpp"
 #include "opener/quota/user_quota.hpp"
@@ -178,7 +179,8 @@ Result<bool> Broker::serve_link() {
                 service_.audit.event({.event = "connections-wait",
                                       .cause = message.value == 0
                                                    ? "there are as many connections as may be in all"
-                                                   : std::strerror(static_cast<int>(message.value))});
+                                                   : std::strerror(static_cast<int>(message.value)),
+                                      .count = message.total});
                 break;
             case LinkType::ping:
                 static_cast<void>(start_.link.send({.type = LinkType::pong, .token = message.token}));
@@ -258,6 +260,7 @@ void Broker::follow(Session& session, Session::State before, Session::State afte
         // Not with its events masked: epoll tells of a hang-up all the same, and would do so without end.
         loop_.remove(session.descriptor());
         paused_.push_back(&session);
+        tell_slowed(session);
         resume_at_ = std::min(resume_at_.value_or(Clock::time_point::max()), session.paused_until());
         return;
     }
@@ -339,6 +342,29 @@ void Broker::look_again() {
 void Broker::look_again_soon() {
     look_again_after_ = first_look;
     look_again_at_ = Clock::now() + look_again_after_;
+}
+
+std::vector<SlowedUser> Broker::slowed_users() const {
+    std::vector<SlowedUser> slowed;
+    const auto now = Clock::now();
+    for (const auto& [token, session] : sessions_) {
+        if (!session->share().is_slowed(now)) continue;
+        const policy::PeerIdentity& peer = *session->facts().identity;
+        slowed.push_back({peer.uid, peer.user, session->share().slowed_since()});
+    }
+    std::ranges::sort(slowed, {}, &SlowedUser::uid);
+    const auto repeated = std::ranges::unique(slowed, {}, &SlowedUser::uid);
+    slowed.erase(repeated.begin(), repeated.end());
+    return slowed;
+}
+
+void Broker::tell_slowed(const Session& session) {
+    const auto now = Clock::now();
+    if (!session.share().is_slowed(now)) return;
+    const policy::PeerIdentity& peer = *session.facts().identity;
+    if (!slowed_told_.stands_alone(peer.uid, now, [](const RepeatedUid&, std::uint64_t) {})) return;
+    log_stderr(fmt::format("uid {} ({}) is slowed: its audit records exceed limits: record_bytes_per_second",
+                           peer.uid, peer.user.empty() ? "no name" : peer.user));
 }
 
 void Broker::resume_paused(Clock::time_point now) {

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "opener/base/event_loop.hpp"
+#include "opener/base/repeats.hpp"
 #include "opener/broker/round_robin.hpp"
 #include "opener/broker/session.hpp"
 #include "opener/control/host.hpp"
@@ -24,6 +25,17 @@
 #include "proto/unique_fd.hpp"
 
 namespace fdbroker::opener {
+
+// An event about a user (base/repeats.hpp).
+class RepeatedUid {
+  public:
+    explicit RepeatedUid(std::uint32_t uid) noexcept : uid_(uid) {}
+    bool is_like(std::uint32_t uid) const noexcept { return uid == uid_; }
+    void keep(std::uint32_t /*uid*/) noexcept {}
+
+  private:
+    std::uint32_t uid_;
+};
 
 class Broker final : public ControlHost, HelperPool::Owner {
   public:
@@ -36,6 +48,7 @@ class Broker final : public ControlHost, HelperPool::Owner {
     Broker& operator=(const Broker&) = delete;
 
     std::vector<SessionFacts> sessions() const override;
+    std::vector<SlowedUser> slowed_users() const override;
     std::size_t session_count() const override { return sessions_.size(); }
     std::size_t descriptors_in_flight() const override { return service_.shares.unread(); }
     const Metrics& metrics() const override { return service_.tools.metrics; }
@@ -65,6 +78,7 @@ class Broker final : public ControlHost, HelperPool::Owner {
     void serve_turns();
     std::size_t handle(Session& session);
     void follow(Session& session, Session::State before, Session::State after);
+    void tell_slowed(const Session& session);
     void make_room_for_waiting();
     void look_again();
     void look_again_soon();
@@ -108,6 +122,8 @@ class Broker final : public ControlHost, HelperPool::Owner {
     std::vector<Session*> waiting_{};  // in State::writable, longest first
     std::vector<Session*> paused_{};   // in State::paused, and not in the loop
     std::optional<Clock::time_point> resume_at_{};
+    // A message a minute for each user; the metric counts.
+    Repeats<RepeatedUid> slowed_told_{{.whole = 1, .kinds = 64, .interval = std::chrono::minutes(1)}};
     std::optional<Clock::time_point> look_again_at_{};
     std::chrono::milliseconds look_again_after_{};
     RoundRobin turns_{};

@@ -278,7 +278,7 @@ std::vector<Ruling> Session::record_together(std::span<DecisionRecord> records,
     const bool granted =
         std::ranges::all_of(records, [](const DecisionRecord& record) { return record.errno_value == 0; });
     AuditTrail::Recorded recorded;
-    if (granted) recorded = service_.audit.grants_together(audit_, records);
+    if (granted) recorded = service_.audit.grants_together(audit_, records, now);
     std::vector<Ruling> rulings;
     for (DecisionRecord& record : records) {
         if (!granted) recorded = service_.audit.decision(audit_, record, now);
@@ -405,8 +405,6 @@ void Session::answer_owed() {
 // ---- the end -------------------------------------------------------------------------------------------
 
 Session::~Session() {
-    // What helpers had of it may have been refused after its end.
-    service_.audit.settle(audit_, std::chrono::steady_clock::now());
     service_.shares.taken(share_, unread_);
     service_.shares.session_ended(share_);
 }

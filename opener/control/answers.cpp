@@ -144,6 +144,11 @@ json answer_status(const GenerationFacts& facts, const ControlHost& host) {
                                    {"path", characters_of(request.path)},
                                    {"since", time_text(time_of_day(request.since))}});
     }
+    answer["slowed"] = json::array();
+    for (const SlowedUser& slowed : host.slowed_users())
+        answer["slowed"].push_back({{"uid", slowed.uid},
+                                    {"user", nullable(slowed.user)},
+                                    {"since", time_text(time_of_day(slowed.since))}});
     answer["dormant"] = json::array();
     for (const DormantDirectory& directory : facts.dormant)
         answer["dormant"].push_back({{"path", directory.path}, {"why", why_dormant(directory.errno_value)}});
@@ -375,6 +380,7 @@ Gauges gauges_of(const GenerationFacts& facts, const ControlHost& host) {
             .generation_started = facts.started,
             .sessions = host.session_count(),
             .descriptors_in_flight = host.descriptors_in_flight(),
+            .slowed_users = host.slowed_users().size(),
             .generations_started = facts.start.facts.facts().generations.load(),
             .crashes = facts.start.facts.facts().crashes.load(),
             .reloads = facts.start.facts.facts().reloads.load(),

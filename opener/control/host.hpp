@@ -32,6 +32,13 @@ struct SessionFacts {
     std::size_t unread_descriptors = 0;
 };
 
+// A user whose audit records take more bytes than `limits: record_bytes_per_second` allows, and who has to wait.
+struct SlowedUser {
+    std::uint32_t uid = 0;
+    std::string user{};  // empty: the uid has no name
+    std::chrono::steady_clock::time_point since{};
+};
+
 // What stays the same as long as a generation lives.
 struct GenerationFacts {
     const policy::Policy& policy;
@@ -50,6 +57,7 @@ class ControlHost {
     // As they are now; what they point to is valid until the host serves somebody again.
     virtual std::vector<SessionFacts> sessions() const = 0;
     virtual std::size_t session_count() const = 0;
+    virtual std::vector<SlowedUser> slowed_users() const = 0;  // by uid
     virtual std::size_t descriptors_in_flight() const = 0;
     virtual const Metrics& metrics() const = 0;
     virtual const AuditCounts& audit_counts() const = 0;

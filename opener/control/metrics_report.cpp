@@ -207,6 +207,11 @@ std::string to_prometheus(const Metrics& metrics, const Gauges& gauges) {
     out.sample(gauges.audit_counts.written, "result=\"written\"");
     out.sample(gauges.audit_counts.counted, "result=\"counted\"");
     out.sample(gauges.audit_counts.failed, "result=\"failed\"");
+    out.one("slowed_users", "gauge",
+            "Users who are slowed: their audit records exceed limits: record_bytes_per_second.",
+            gauges.slowed_users);
+    out.one("users_slowed_total", "counter", "Times that a user began to be slowed.",
+            gauges.audit_counts.slowed);
     out.one("audit_next_record", "gauge",
             "The number that the next audit record bears; 0: nothing is recorded.", gauges.next_record);
     out.one("helpers", "gauge", "Processes for what may block.", gauges.helpers);
@@ -310,6 +315,7 @@ json to_json(const Metrics& metrics, const Gauges& gauges) {
              {{"written", gauges.audit_counts.written},
               {"counted", gauges.audit_counts.counted},
               {"failed", gauges.audit_counts.failed}}},
+            {"users_slowed", {{"now", gauges.slowed_users}, {"times", gauges.audit_counts.slowed}}},
             {"helpers",
              {{"helpers", gauges.helpers},
               {"stuck", gauges.stuck_helpers},

@@ -20,6 +20,7 @@ struct Gauges {
     std::chrono::system_clock::time_point generation_started{};
     std::uint64_t sessions = 0;
     std::uint64_t descriptors_in_flight = 0;
+    std::uint64_t slowed_users = 0;
     std::uint64_t generations_started = 0;  // of this opener, over all generations, as the next five
     std::uint64_t crashes = 0;
     std::uint64_t reloads = 0;

@@ -137,6 +137,13 @@ std::string status_text(const json& answer, const TextStyle& style) {
                                        word(request["rule"]), word(request["path"]), word(request["since"]),
                                        style.end));
     }
+    for (const json& user : answer["slowed"]) {
+        lines.add("slowed",
+                  fmt::format("{}uid {}{}: its records exceed limits: record_bytes_per_second, since {}{}",
+                              style.bad, word(user["uid"]),
+                              user["user"].is_null() ? "" : fmt::format(" ({})", word(user["user"])),
+                              word(user["since"]), style.end));
+    }
     const json& audit = answer["audit"];
     lines.add("audit",
               audit["next_record"] == 0

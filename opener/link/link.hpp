@@ -41,7 +41,7 @@ enum class LinkType : std::uint32_t {
     // its helpers.
     left = 10,
     finish = 11,  // the answer to handed_over. value: so many records may follow
-    // For the record: connections were turned away (turned_away.hpp). value: listener, total: how many, keep: pid, token:
+    // For the record: connections were turned away. value: listener, total: how many, keep: pid, token:
     // uid, note: gid
     turned_away = 13,
     // For the record: connections wait in the backlog. value: why, an errno; 0: there are as many as may be in all

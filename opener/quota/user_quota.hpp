@@ -21,19 +21,16 @@ namespace fdbroker::opener {
 // The reason of a connection turned away, for the peer and the record.
 inline constexpr std::string_view too_many_of_user = "this user has as many connections as the policy allows";
 
-// Of records that say nothing but what somebody was refused, or that he came and went; fdbroker-audit(5) tells them. At
-// this rate a user needs a day for 6 GB; what fits at once is some 20,000 refusals.
-inline constexpr std::uint64_t record_bytes_per_second = std::uint64_t{64} << 10;
-inline constexpr std::uint64_t record_bytes_at_once = std::uint64_t{8} << 20;
-
 class Session;
+struct UserRecords;
 
 class UserQuota {
   public:
     using Clock = TokenBucket::Clock;
 
     explicit UserQuota(const policy::Limits& limits)
-        : copied_bytes_(limits.snapshot_bytes_per_second.rate, limits.snapshot_bytes_per_second.burst) {
+        : copied_bytes_(limits.snapshot_bytes_per_second.rate, limits.snapshot_bytes_per_second.burst),
+          record_bytes_(limits.record_bytes_per_second.rate, limits.record_bytes_per_second.burst) {
         if (const auto& rate = limits.requests_per_second) requests_.emplace(rate->rate, rate->burst);
     }
 
@@ -42,10 +39,21 @@ class UserQuota {
         requests_->use(count, now);
         wait_for(requests_->usable_at());
     }
-    void use_record_bytes(std::size_t count, Clock::time_point now) noexcept {
+    // False: the budget is used up, and the user is slowed.
+    bool use_record_bytes(std::size_t count, Clock::time_point now) noexcept {
         record_bytes_.use(count, now);
-        wait_for(record_bytes_.usable_at());
+        const Clock::time_point usable = record_bytes_.usable_at();
+        if (usable <= now) return true;
+        if (!is_slowed(now)) slowed_since_ = now;
+        slowed_until_ = usable;
+        wait_for(usable);
+        return false;
     }
+    // Whether the user has been waiting for record bytes within the last second, and since when.
+    bool is_slowed(Clock::time_point now) const noexcept {
+        return slowed_until_ > now - std::chrono::seconds(1);
+    }
+    Clock::time_point slowed_since() const noexcept { return slowed_since_; }
     // Of snapshots. False: there are none for it now. The last one may be larger than what is left.
     bool use_copied_bytes(std::uint64_t count, Clock::time_point now) noexcept {
         if (copied_bytes_.usable_at() > now) return false;
@@ -62,10 +70,14 @@ class UserQuota {
     std::deque<Session*> ready{};  // that wait for the user's turn
     std::ptrdiff_t credit = 0;     // requests that may be answered in this turn
 
+    // The audit's: the user's records that repeat, and whether counts are not recorded yet.
+    std::shared_ptr<UserRecords> records{};
+    bool has_counted_records = false;
+
     unsigned sessions = 0;
     bool is_idle(Clock::time_point now) noexcept {
-        return sessions == 0 && unread == 0 && record_bytes_.is_full(now) && copied_bytes_.is_full(now) &&
-               (!requests_ || requests_->is_full(now));
+        return sessions == 0 && !has_counted_records && unread == 0 && record_bytes_.is_full(now) &&
+               copied_bytes_.is_full(now) && (!requests_ || requests_->is_full(now));
     }
 
   private:
@@ -73,7 +85,9 @@ class UserQuota {
 
     std::optional<TokenBucket> requests_{};
     TokenBucket copied_bytes_;
-    TokenBucket record_bytes_{record_bytes_per_second, record_bytes_at_once};
+    TokenBucket record_bytes_;
+    Clock::time_point slowed_since_{};
+    Clock::time_point slowed_until_ = Clock::time_point::min();
     Clock::time_point paused_until_ = Clock::time_point::min();
 };
 

@@ -36,13 +36,32 @@ std::size_t max_connections(const Generation::Limits& limits) {
     return std::min<std::size_t>(limits.connections_total, limit.rlim_cur - reserved_descriptors);
 }
 
-LinkMessage record_of(const RejectedConnection& whom) {
+LinkMessage record_of(const RejectedConnection& whom, std::uint64_t count) {
     return {.type = LinkType::turned_away,
             .value = whom.listener,
-            .total = whom.count,
+            .total = static_cast<std::uint32_t>(count),
             .keep = static_cast<std::uint32_t>(whom.pid),
             .token = whom.uid,
             .note = whom.gid};
+}
+
+LinkMessage record_of(int cause, std::uint64_t count) {
+    return {.type = LinkType::waiting,
+            .value = static_cast<std::uint32_t>(cause),
+            .total = static_cast<std::uint32_t>(count)};
+}
+
+// Functions that tell the generation of what was counted.
+auto teller_of_rejections(Generation& generation) {
+    return [&generation](const RepeatedRejection& rejection, std::uint64_t count) {
+        generation.post(record_of(rejection.example(), count));
+    };
+}
+
+auto teller_of_waits(Generation& generation) {
+    return [&generation](const RepeatedWait& wait, std::uint64_t count) {
+        generation.post(record_of(wait.cause(), count));
+    };
 }
 
 }  // namespace
@@ -103,8 +122,9 @@ void Acceptor::turn_away(const UniqueFd& socket, Generation& generation, const R
     const std::size_t length = proto::write_end(message, EMFILE, too_many_of_user);
     static_cast<void>(proto::send(socket.borrow(), std::span(message).first(length), {}, proto::Wait::never));
     ++facts_.turned_away;
-    if (turned_away_.is_first(whom, Clock::now())) generation.post(record_of(whom));
-    report_at_ = turned_away_.due();
+    if (rejections_.stands_alone(whom, Clock::now(), teller_of_rejections(generation)))
+        generation.post(record_of(whom, 1));
+    report_later();
 }
 
 // Root has a share of its own, so that nobody whom the control group admits can lock it out.
@@ -121,11 +141,14 @@ void Acceptor::wait_for_room(Generation& generation, int cause) {
     pause();
     if (!std::exchange(has_room_, false)) return;
     ++facts_.waits;
-    // Whoever connects and hangs up in turn fills no log either.
-    const auto now = Clock::now();
-    if (now - waiting_told_at_ < RejectedConnections::interval) return;
-    waiting_told_at_ = now;
-    generation.post({.type = LinkType::waiting, .value = static_cast<std::uint32_t>(cause)});
+    if (waits_.stands_alone(cause, Clock::now(), teller_of_waits(generation)))
+        generation.post(record_of(cause, 1));
+    report_later();
+}
+
+void Acceptor::report_later() {
+    report_at_ = rejections_.due();
+    if (const auto due = waits_.due()) report_at_ = std::min(report_at_.value_or(*due), *due);
 }
 
 void Acceptor::pause() {
@@ -143,8 +166,9 @@ void Acceptor::act_on_time(Clock::time_point now, Generation* generation) {
         if (generation == nullptr) {
             report_at_ = now + pause_length;
         } else {
-            for (const RejectedConnection& whom : turned_away_.take(now)) generation->post(record_of(whom));
-            report_at_ = turned_away_.due();
+            rejections_.settle(now, teller_of_rejections(*generation));
+            waits_.settle(now, teller_of_waits(*generation));
+            report_later();
         }
     }
     if (!again_at_ || now < *again_at_) return;

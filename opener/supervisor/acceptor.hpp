@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "opener/base/event_loop.hpp"
+#include "opener/base/repeats.hpp"
 #include "opener/link/supervisor_facts.hpp"
 #include "opener/supervisor/connection_table.hpp"
 #include "opener/supervisor/generation.hpp"
@@ -54,16 +55,17 @@ class Acceptor {
     void turn_away(const proto::UniqueFd& socket, Generation& generation, const RejectedConnection& whom);
     bool admit_control(const proto::UniqueFd& socket, std::uint32_t uid) const;
     void wait_for_room(Generation& generation, int cause);
+    void report_later();
     void set_paused(bool paused);
 
     std::vector<Listener> listeners_;
     ConnectionTable& connections_;
     EventLoop& loop_;
     SupervisorFacts& facts_;
-    RejectedConnections turned_away_{};
+    Repeats<RepeatedRejection> rejections_{{.whole = 1, .kinds = 64}};
+    Repeats<RepeatedWait> waits_{{.whole = 1, .kinds = 8}};
     std::optional<Clock::time_point> report_at_{};  // what those count
     bool has_room_ = true;                          // for another connection, as far as is known
-    Clock::time_point waiting_told_at_{};
     bool paused_ = false;
     std::optional<Clock::time_point> again_at_{};
 };

@@ -71,6 +71,11 @@ constexpr Key<LoadContext, Limits> limits_keys[] = {
          read_mapping(context, node, "snapshot_bytes_per_second", byte_rate_keys,
                       limits.snapshot_bytes_per_second);
      }},
+    {"record_bytes_per_second",
+     [](LoadContext& context, const Node& node, Limits& limits) {
+         read_mapping(context, node, "record_bytes_per_second", byte_rate_keys,
+                      limits.record_bytes_per_second);
+     }},
     {"reply_timeout",
      [](LoadContext& context, const Node& node, Limits& limits) {
          if (const auto time = context.reader.time(node, "reply_timeout")) limits.reply_timeout = *time;

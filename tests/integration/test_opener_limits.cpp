@@ -99,6 +99,23 @@ std::ptrdiff_t served_before(const std::vector<nlohmann::json>& records, uid_t u
     return std::count_if(records.begin(), own, is_request);
 }
 
+// One message of requests for the status of a file.
+void send_stats(const TestPeer& peer, const std::string& path, std::size_t count) {
+    std::vector<std::byte> buffer(proto::max_message_size);
+    proto::RequestWriter writer(buffer);
+    for (std::uint32_t id = 1; id <= count; ++id)
+        REQUIRE(writer.add({.id = id, .call = proto::Call::stat, .path = path}));
+    peer.send(writer.message());
+}
+
+// The total that records stand for, counted ones included.
+std::size_t recorded(const std::vector<nlohmann::json>& records, std::string_view event) {
+    std::size_t total = 0;
+    for (const auto& record : records)
+        if (record["event"] == event) total += record.value("count", std::size_t{1});
+    return total;
+}
+
 }  // namespace
 
 TEST_CASE("limits: who asks once waits for one turn of a user who pipelines over many connections") {
@@ -130,24 +147,20 @@ TEST_CASE("limits: who asks once waits for one turn of a user who pipelines over
 TEST_CASE("limits: a user who sends full batches gets no more turns than one who sends single requests") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;
-    // Refused, so that nothing has to be read back; each another path, so that nothing is counted together.
-    RunningOpener opener(fixture.directory, fixture.policy);
+    // The kernel has no descriptor of a status to deliver, so that nothing has to be read back; grants are recorded one by
+    // one.
+    RunningOpener opener(fixture.directory, replace_all(fixture.policy, "[read]", "[read, stat]"));
     auto batches = peers_of(some_user, opener, 2);
     auto singles = peers_of(other_user, opener, 2);
     CHECK(batches[0].open(fixture.file).status == 0);
     CHECK(singles[1].open(fixture.file).status == 0);
     {
         const Stopped stopped(opener.broker());
-        std::size_t number = 0;
         for (TestPeer& peer : batches) {
-            for (int message = 0; message < 3; ++message) {
-                std::vector<std::string> paths(proto::max_requests);
-                for (std::string& path : paths) path = "/no/" + std::to_string(number++);
-                peer.ask(paths);
-            }
+            for (int message = 0; message < 3; ++message) send_stats(peer, fixture.file, proto::max_requests);
         }
         for (TestPeer& peer : singles) {
-            for (int i = 0; i < 100; ++i) peer.ask({"/no/" + std::to_string(number++)});
+            for (int i = 0; i < 100; ++i) send_stats(peer, fixture.file, 1);
         }
     }
     const auto records = opener.wait_for_event("request", 2 + 6 * proto::max_requests + 200);
@@ -155,7 +168,7 @@ TEST_CASE("limits: a user who sends full batches gets no more turns than one who
     std::ptrdiff_t ahead = 0, most = 0;
     std::size_t of_singles = 0;
     for (const auto& record : records) {
-        if (record["event"] != "request" || record["decision"] == "allowed") continue;
+        if (record["event"] != "request" || record["call"] != "stat") continue;
         if (record["peer"]["uid"] == some_user) {
             most = std::max(most, ++ahead);
         } else {
@@ -348,26 +361,67 @@ TEST_CASE(
     CHECK(opener.count_events("connections-wait", "there are as many connections as may be in all") <= waits);
 }
 
-TEST_CASE("limits: a user who is refused without end fills his share of the log, and others go on") {
+TEST_CASE("limits: a user whose records exceed the budget is slowed and told of, and nobody else is") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;
-    RunningOpener opener(fixture.directory, fixture.policy);
+    RunningOpener opener(fixture.directory,
+                         fixture.policy + "limits: {record_bytes_per_second: {rate: 16KiB, burst: 32KiB}}\n");
     auto flood = peers_of(some_user, opener, 1);
     auto other = peers_of(other_user, opener, 1);
-    const auto log = fixture.directory / "audit.jsonl";
-    // Each takes 24 KB of the log. The replies are read: it is not they that stop it.
-    const std::string long_path = "/" + std::string(4000, '\x01');
-    std::size_t asked = 0, answered = 0;
-    while (std::filesystem::file_size(log) < (std::uintmax_t{8} << 20)) {
-        flood.front().ask({long_path + std::to_string(asked++)});
-        answered += flood.front().answers().size();
-        if (asked > 1000) break;
+    ControlPeer control(fixture.directory / "control.sock");
+    // A message is served whole; each grant takes some 300 bytes of the log.
+    constexpr std::size_t grants = 250;
+    flood.front().ask(std::vector<std::string>(grants, fixture.file));
+    flood.front().ask({fixture.file});
+    for (const auto& answer : flood.front().answers(grants)) {
+        CHECK(answer.status == 0);
+        CHECK(answer.record != 0);
     }
-    CHECK(answered < 400);
-    for (int i = 0; i < 100; ++i)
-        flood.front().ask({long_path + std::to_string(asked++)}, 0, proto::Wait::never);
-    for (int i = 0; i < 50; ++i) CHECK(other.front().open(fixture.file).status == 0);
-    CHECK(std::filesystem::file_size(log) < (std::uintmax_t{9} << 20));
+    for (int i = 0; i < 20; ++i) CHECK(other.front().open(fixture.file).status == 0);
+    const auto status = control.ask_json("status --json");
+    REQUIRE(status["slowed"].size() == 1);
+    CHECK(status["slowed"][0]["uid"] == some_user);
+    const auto metrics = ControlPeer(fixture.directory / "control.sock").ask_json("metrics --json");
+    CHECK(metrics["users_slowed"] == nlohmann::json{{"now", 1}, {"times", 1}});
+    opener.process().wait_for_error("uid " + std::to_string(some_user) + " ");
+    opener.process().wait_for_error("limits: record_bytes_per_second");
+    // The user is late, and neither refused nor unrecorded.
+    const auto late = flood.front().answers();
+    CHECK(late.front().status == 0);
+    CHECK(late.front().record > grants + 20);
+    CHECK(recorded(opener.wait_for_event("request", grants + 21), "request") == grants + 21);
+}
+
+TEST_CASE("limits: missing names and connections for each request slow nobody, and all are in the log") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    // Were each recorded by itself, they would take 20 times the budget.
+    RunningOpener opener(
+        fixture.directory,
+        "version: 1\nlimits: {record_bytes_per_second: {rate: 64KiB, burst: 64KiB}}\nrules:\n"
+        "  - {name: site, allow: [read], paths: [\"" +
+            (fixture.directory / "data").string() + "/**\"]}\n");
+    constexpr std::size_t names = 3000, connections = 300;
+    {
+        TestPeer visitor(opener.socket());
+        for (std::size_t i = 0; i < names; i += 100) {
+            std::vector<std::string> paths;
+            for (std::size_t j = i; j < i + 100; ++j) paths.push_back(fixture.file + std::to_string(j));
+            visitor.ask(paths);
+            for (const auto& answer : visitor.answers(100)) CHECK(answer.status == ENOENT);
+        }
+    }
+    // As a server does that forks for each request.
+    for (std::size_t i = 0; i < connections; ++i)
+        CHECK(TestPeer(opener.socket()).open(fixture.file + "x").status == ENOENT);
+    ControlPeer control(fixture.directory / "control.sock");
+    CHECK(control.ask_json("metrics --json")["users_slowed"]["times"] == 0);
+    CHECK(opener.stop() == 0);
+    const auto records = opener.wait_for_event("stop");
+    CHECK(recorded(records, "request") == names + connections);
+    CHECK(recorded(records, "session-start") == 1 + connections);
+    CHECK(recorded(records, "session-end") == 1 + connections);
+    CHECK(records.size() < 2000);
 }
 
 TEST_CASE(
@@ -386,13 +440,17 @@ TEST_CASE(
     CHECK(mute.front().wait_for_end() == "the peer does not read its replies");
 }
 
-TEST_CASE("limits: a refusal that repeats is counted, and the log says so when its peer goes") {
+TEST_CASE("limits: refusals of one kind are counted, and the log says how many") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;
     RunningOpener opener(fixture.directory, fixture.policy);
     {
         TestPeer peer(opener.socket());
-        for (int i = 0; i < 20; ++i) peer.ask(std::vector<std::string>(50, "/etc/shadow"));
+        for (int i = 0; i < 20; ++i) {
+            std::vector<std::string> paths;
+            for (int j = 0; j < 50; ++j) paths.push_back("/no/" + std::to_string(50 * i + j));
+            peer.ask(paths);
+        }
         std::size_t answered = 0, counted = 0;
         while (answered < 1000) {
             for (const auto& answer : peer.answers()) {
@@ -403,15 +461,10 @@ TEST_CASE("limits: a refusal that repeats is counted, and the log says so when i
         }
         CHECK(counted > 0);
     }
-    const auto records = opener.wait_for_event("session-end");
-    std::size_t requests = 0, lines = 0;
-    for (const auto& record : records) {
-        if (record["event"] != "request") continue;
-        ++lines;
-        requests += record.value("count", std::size_t{1});
-    }
-    CHECK(requests == 1000);
-    CHECK(lines < 500);
+    CHECK(opener.stop() == 0);
+    const auto records = opener.wait_for_event("stop");
+    CHECK(recorded(records, "request") == 1000);
+    CHECK(records.size() < 500);
 }
 
 TEST_CASE("limits: what is counted of a session that has ended is on record before nothing of it is left") {
@@ -434,8 +487,5 @@ TEST_CASE("limits: what is counted of a session that has ended is on record befo
     });
     CHECK(opener.stop() == 0);
     CHECK(opener.count_events("start") == 1);
-    std::size_t requests = 0;
-    for (const auto& record : opener.wait_for_event("request"))
-        if (record["event"] == "request") requests += record.value("count", std::size_t{1});
-    CHECK(requests == 200);
+    CHECK(recorded(opener.wait_for_event("request"), "request") == 200);
 }

@@ -238,12 +238,12 @@ TEST_CASE("audit trail: of grants that leave together all are on record, or none
     std::vector<DecisionRecord> grants{{.request = 1, .path = path}, {.request = 2, .path = path}};
     const auto check_none = [&] {
         const auto number = ring->next_sequence();
-        const auto recorded = trail.grants_together(session, grants);
+        const auto recorded = trail.grants_together(session, grants, std::chrono::steady_clock::now());
         CHECK(recorded.sequence == 0);
         CHECK_FALSE(recorded.may_leave);
         CHECK(ring->next_sequence() == number);
     };
-    const auto recorded = trail.grants_together(session, grants);
+    const auto recorded = trail.grants_together(session, grants, std::chrono::steady_clock::now());
     CHECK(recorded.sequence == 1);
     CHECK(recorded.may_leave);
     std::string lines;
@@ -266,9 +266,9 @@ TEST_CASE("audit trail: of grants that leave together all are on record, or none
     CHECK(ring->take(lines) == 0);
     CHECK(trail.counts().failed == 4);
     trail.apply({.refuse_unrecorded = false});
-    CHECK(trail.grants_together(session, grants).may_leave);
+    CHECK(trail.grants_together(session, grants, std::chrono::steady_clock::now()).may_leave);
     trail.apply({.allowed = false});
-    CHECK(trail.grants_together(session, grants).may_leave);
+    CHECK(trail.grants_together(session, grants, std::chrono::steady_clock::now()).may_leave);
 }
 
 TEST_CASE("audit ring: a full ring is waited for, and given up on where nobody empties it") {

@@ -9,9 +9,9 @@
 
 #include "opener/audit/audit_ring.hpp"
 #include "opener/audit/audit_trail.hpp"
+#include "opener/base/repeats.hpp"
 #include "opener/base/token_bucket.hpp"
 #include "opener/quota/user_quota.hpp"
-#include "opener/supervisor/rejected_connections.hpp"
 
 using namespace fdbroker;
 using namespace fdbroker::opener;
@@ -29,7 +29,7 @@ struct Fixture {
     AuditRing ring = *AuditRing::create();
     AuditTrail trail{&ring, 1, ""};
     UserQuota share{policy::Limits{}};
-    SessionAudit session{1, R"("peer":{})", share};
+    SessionAudit session{1, R"("listener":"default","peer":{})", share};
 
     AuditTrail::Recorded refuse(std::string_view path, std::uint32_t request, Clock::time_point now,
                                 proto::Call call = proto::Call::open) {
@@ -84,7 +84,9 @@ TEST_CASE("token bucket: a small burst is enough for timers of a millisecond to 
 }
 
 TEST_CASE("user share: whoever uses up one thing waits, and users who need nothing more are forgotten") {
-    UserQuotas shares({.requests_per_second = policy::Rate{10, 10}}, 8000);
+    UserQuotas shares({.requests_per_second = policy::Rate{10, 10},
+                       .record_bytes_per_second = {.rate = 1000, .burst = 5000}},
+                      8000);
     UserQuota& share = shares.of(1);
     CHECK(&shares.of(1) == &share);
     CHECK(share.limits_requests());
@@ -93,9 +95,16 @@ TEST_CASE("user share: whoever uses up one thing waits, and users who need nothi
     CHECK(shares.of(2).paused_until() < start);
     CHECK(!share.is_idle(start));
     CHECK(share.is_idle(start + seconds(10)));
-    share.use_record_bytes(record_bytes_at_once + record_bytes_per_second, start);
-    CHECK(share.paused_until() > start + seconds(1));
-    CHECK(!share.is_idle(start + seconds(10)));
+    const auto later = start + seconds(10);
+    CHECK_FALSE(share.is_slowed(later));
+    CHECK(share.use_record_bytes(4999, later));
+    CHECK_FALSE(share.use_record_bytes(1001, later));
+    CHECK(share.paused_until() > later + seconds(1));
+    CHECK(share.is_slowed(later));
+    CHECK(share.slowed_since() == later);
+    CHECK_FALSE(share.is_slowed(later + seconds(3)));
+    CHECK(!share.is_idle(later + seconds(5)));
+    CHECK(share.is_idle(later + seconds(7)));
     ++share.sessions;
     CHECK(!share.is_idle(start + std::chrono::hours(1)));
     --share.sessions;
@@ -137,117 +146,199 @@ TEST_CASE("user share: however many users leave descriptors unread, there is roo
     CHECK(shares.may_send_more(shares.of(1)));
 }
 
-TEST_CASE("audit trail: refusals alike are counted above 20 a second, and recorded as one when it is over") {
+TEST_CASE("audit trail: failures of one kind are counted above 20 a second, whatever their names") {
     Fixture fixture;
     for (std::uint32_t i = 1; i <= 50; ++i) {
-        const auto recorded = fixture.refuse("/a", i, start);
+        const auto recorded = fixture.refuse("/a" + std::to_string(i), i, start);
         CHECK(recorded.may_leave);
         CHECK(recorded.sequence == (i <= 20 ? i : 0));
     }
-    CHECK(fixture.refuse("/b", 51, start).sequence == 21);
+    CHECK(fixture.trail.counts().counted == 30);
     REQUIRE(fixture.trail.settle_at().has_value());
     CHECK(*fixture.trail.settle_at() == start + seconds(1));
+    CHECK_FALSE(fixture.share.is_idle(start + std::chrono::hours(1)));
     fixture.trail.settle(start + milliseconds(900));
-    CHECK(fixture.records().size() == 21);
+    CHECK(fixture.records().size() == 20);
     fixture.trail.settle(start + seconds(1));
     const auto records = fixture.records();
     REQUIRE(records.size() == 1);
     CHECK(records[0]["count"] == 30);
-    CHECK(records[0]["path"] == "/a");
-    CHECK(records[0]["request"] == 50);
+    // The first that was counted is the example.
+    CHECK(records[0]["path"] == "/a21");
+    CHECK(records[0]["request"] == 21);
     CHECK(records[0]["session"] == 1);
     CHECK(!fixture.trail.settle_at().has_value());
+    CHECK(fixture.share.is_idle(start + std::chrono::hours(1)));
     // A second later they are recorded one by one again.
-    CHECK(fixture.refuse("/a", 52, start + seconds(1)).sequence == 23);
+    CHECK(fixture.refuse("/a", 52, start + seconds(1)).sequence == 22);
     CHECK(!fixture.records()[0].contains("count"));
 }
 
-TEST_CASE(
-    "audit trail: what differs in anything is not counted together, and nothing is lost for want of room") {
+TEST_CASE("audit trail: failures of another kind are not counted together") {
     Fixture fixture;
-    for (std::uint32_t i = 0; i < 25; ++i) fixture.refuse("/a", i, start);
-    for (const char* path : {"/b", "/c"}) fixture.refuse(path, 30, start + milliseconds(1));
-    fixture.refuse("/a", 30, start + milliseconds(1), proto::Call::discard);
-    fixture.refuse("/e", 30, start + milliseconds(2));
-    auto records = fixture.records();
-    REQUIRE(records.size() == 25);
-    CHECK(records[23]["path"] == "/a");
-    CHECK(records[23]["count"] == 5);
-    for (std::uint32_t i = 0; i < 25; ++i) fixture.refuse("/e", i, start + milliseconds(3));
-    fixture.trail.decision(fixture.session, {.path = "/e", .errno_value = ENOENT}, start + milliseconds(3));
-    fixture.trail.session_event(fixture.session, "session-end", "", start + milliseconds(4));
-    records = fixture.records();
-    REQUIRE(records.size() == 22);
-    CHECK(records[20]["path"] == "/e");
-    CHECK(records[20]["count"] == 6);
-    CHECK(records[21]["event"] == "session-end");
+    const policy::Rule rule{};
+    const DecisionRecord whole{.call = proto::Call::open,
+                               .operations = {policy::Operation::read},
+                               .path = "/a",
+                               .errno_value = EACCES,
+                               .step = proto::Step::decide,
+                               .reason = "no rule allows read"};
+    for (std::uint32_t i = 0; i < 25; ++i) fixture.trail.decision(fixture.session, whole, start);
+    std::vector<DecisionRecord> others(5, whole);
+    others[0].call = proto::Call::stat;
+    others[1].operations = {policy::Operation::write};
+    others[2].errno_value = ENOENT;
+    others[3].step = proto::Step::resolve;
+    others[4].rule = &rule;
+    for (const DecisionRecord& other : others)
+        CHECK(fixture.trail.decision(fixture.session, other, start).sequence != 0);
+    SessionAudit elsewhere(2, R"("listener":"other","peer":{})", fixture.share);
+    CHECK(fixture.trail.decision(elsewhere, whole, start).sequence != 0);
+    // Another session of the user is no other kind: whoever connects anew for each request is counted as well.
+    SessionAudit again(3, fixture.session.peer, fixture.share);
+    CHECK(fixture.trail.decision(again, whole, start).sequence == 0);
+    UserQuota another_user{policy::Limits{}};
+    SessionAudit theirs(4, fixture.session.peer, another_user);
+    CHECK(fixture.trail.decision(theirs, whole, start).sequence != 0);
 }
 
-TEST_CASE("audit trail: connections of nobody knows whom fill no more of the log than one user") {
+TEST_CASE("audit trail: whoever varies the kind without end loses no count, and pays for the records") {
     Fixture fixture;
-    std::size_t bytes = 0;
-    for (std::uint64_t session = 1; session <= 200'000; ++session) {
+    std::uint64_t failures = 0;
+    for (int round = 0; round < 30; ++round) {
+        for (int error = 1; error <= 40; ++error, ++failures)
+            fixture.trail.decision(fixture.session, {.path = "/a", .errno_value = error}, start);
+    }
+    fixture.trail.settle(start + seconds(1));
+    std::uint64_t told = 0;
+    for (const json& record : fixture.records()) told += record.value("count", std::uint64_t{1});
+    CHECK(told == failures);
+    CHECK(!fixture.share.is_idle(start));
+}
+
+TEST_CASE("audit trail: beginnings and ends of sessions are counted above 20 a second, by their causes") {
+    Fixture fixture;
+    for (std::uint64_t i = 0; i < 100; ++i) {
+        SessionAudit session(100 + i, R"("listener":"default","peer":{"pid":1})", fixture.share);
+        fixture.trail.session_event(session, "session-start", "", start);
+        fixture.trail.session_event(session, "session-end", "the peer closed the connection", start);
+    }
+    fixture.trail.session_event(fixture.session, "session-end", "the message is malformed", start);
+    auto records = fixture.records();
+    REQUIRE(records.size() == 41);
+    CHECK(records.back()["cause"] == "the message is malformed");
+    fixture.trail.settle(start + seconds(1));
+    records = fixture.records();
+    REQUIRE(records.size() == 2);
+    CHECK(records[0]["event"] == "session-start");
+    CHECK(records[0]["count"] == 80);
+    CHECK(records[0]["session"] == 120);
+    CHECK(records[0]["peer"]["pid"] == 1);
+    CHECK(records[1]["event"] == "session-end");
+    CHECK(records[1]["count"] == 80);
+    CHECK(records[1]["cause"] == "the peer closed the connection");
+}
+
+TEST_CASE("audit trail: connections of nobody knows whom are counted, and none is forgotten") {
+    Fixture fixture;
+    for (std::uint64_t session = 1; session <= 10'000; ++session)
         fixture.trail.session_refused({.event = "session-refused",
                                        .session = session,
                                        .cause = "nobody can say who this is",
                                        .count = 2},
                                       start);
-        std::string text;
-        if (fixture.ring.take(text) == 0) break;
-        bytes += text.size();
-    }
-    CHECK(bytes > record_bytes_at_once / 2);
-    CHECK(bytes <= record_bytes_at_once + 1000);
-    fixture.trail.session_refused({.event = "session-refused", .session = 1, .cause = "a second later"},
-                                  start + seconds(1));
-    CHECK(fixture.records().size() == 1);
+    CHECK(fixture.trail.settle_at() == start + seconds(1));
+    fixture.trail.settle(start + seconds(1));
+    const auto records = fixture.records();
+    CHECK(records.size() == 21);
+    std::uint64_t told = 0;
+    for (const json& record : records) told += record["count"].get<std::uint64_t>();
+    CHECK(told == 20'000);
 }
 
-TEST_CASE(
-    "audit trail: refusals, long paths, comings and goings are paid for by their user, grants are not") {
+TEST_CASE("audit trail: every record of a user's sessions is charged to the user, grants as well") {
+    const std::string path(4000, '\x01');
     Fixture fixture;
-    const std::string long_path(4000, '\x01');
-    fixture.trail.decision(fixture.session, {.path = long_path}, start);
-    fixture.records();
-    CHECK(fixture.share.is_idle(start));
-    std::uint32_t made = 0;
-    for (; fixture.share.paused_until() < start; ++made) {
-        fixture.refuse(long_path + std::to_string(made), made, start);
-        fixture.records();
+    constexpr policy::Rate allowed{.rate = std::uint64_t{64} << 10, .burst = std::uint64_t{1} << 20};
+    UserQuota share({.requests_per_second = {}, .record_bytes_per_second = allowed}), other(policy::Limits{});
+    SessionAudit session(1, R"("peer":{})", share), theirs(2, R"("peer":{})", other);
+    std::uint64_t bytes = 0;
+    for (; !share.is_slowed(start); fixture.records()) {
+        const auto recorded = fixture.trail.decision(session, {.path = path}, start);
+        CHECK(recorded.sequence != 0);
+        CHECK(recorded.may_leave);
+        bytes += 6 * path.size();
     }
-    CHECK(made * 6 * long_path.size() <= record_bytes_at_once + 6 * 4096);
-    UserQuota other(policy::Limits{});
-    SessionAudit session(2, R"("peer":{})", other);
-    for (int i = 0; i < 10; ++i) {
-        fixture.trail.session_event(session, "session-start", "", start);
-        fixture.trail.session_event(session, "session-end", "", start);
-    }
-    CHECK(!other.is_idle(start + milliseconds(10)));
+    CHECK(bytes <= allowed.burst + 6 * path.size());
+    CHECK(bytes >= allowed.burst - allowed.burst / 50);
+    CHECK(fixture.trail.counts().slowed == 1);
+    CHECK(share.paused_until() > start);
+    // Whoever is slowed is neither refused nor unrecorded.
+    CHECK(fixture.trail.decision(session, {.path = path}, start).sequence != 0);
+    CHECK(fixture.trail.counts().slowed == 1);
+    std::vector<DecisionRecord> grants(3, {.path = "/a"});
+    CHECK(fixture.trail.grants_together(theirs, grants, start).sequence != 0);
+    CHECK(!other.is_idle(start));
+    CHECK(!other.is_slowed(start));
     CHECK(other.is_idle(start + seconds(1)));
     fixture.trail.event_of(other, {.event = "helper-stuck"}, start + seconds(1));
     CHECK(!other.is_idle(start + seconds(1)));
 }
 
-TEST_CASE("turned away: the first of a user is told of at once, the others once a second and together") {
-    RejectedConnections counts;
-    CHECK(!counts.due());
-    CHECK(counts.is_first({.uid = 7, .pid = 1}, start));
-    CHECK(counts.is_first({.uid = 8, .pid = 1}, start));
-    CHECK(counts.is_first({.listener = 1, .uid = 7, .pid = 1}, start));
-    for (pid_t pid = 2; pid < 102; ++pid) CHECK(!counts.is_first({.uid = 7, .gid = 70, .pid = pid}, start));
-    CHECK(counts.due() == start + RejectedConnections::interval);
-    CHECK(counts.take(start + milliseconds(999)).empty());
-    const auto taken = counts.take(start + seconds(1));
-    REQUIRE(taken.size() == 1);
-    CHECK(taken.front().uid == 7);
-    CHECK(taken.front().gid == 70);
-    CHECK(taken.front().pid == 101);
-    CHECK(taken.front().count == 100);
-    // Still within a second of the last record.
-    CHECK(!counts.is_first({.uid = 7, .pid = 200}, start + milliseconds(1500)));
-    CHECK(counts.is_first({.uid = 8, .pid = 200}, start + milliseconds(1500)));
-    CHECK(counts.take(start + seconds(2)).size() == 1);
-    CHECK(counts.take(start + seconds(3)).empty());
-    CHECK(!counts.due());
-    CHECK(counts.is_first({.uid = 7, .pid = 300}, start + seconds(4)));
+namespace {
+
+// What is told of events that repeat: "KIND:EXAMPLE×COUNT".
+struct Word {
+    char kind;
+    std::string text;
+};
+class RepeatedWord {
+  public:
+    explicit RepeatedWord(const Word& word) : kind_(word.kind) {}
+    bool is_like(const Word& word) const { return word.kind == kind_; }
+    void keep(const Word& word) { text_ = word.text; }
+    std::string told(std::uint64_t count) const {
+        return kind_ + (":" + text_) + "x" + std::to_string(count);
+    }
+
+  private:
+    char kind_;
+    std::string text_{};
+};
+
+}  // namespace
+
+TEST_CASE("repeats: the first of a kind stand for themselves, the others are told with an example") {
+    Repeats<RepeatedWord> repeats({.whole = 2, .kinds = 3});
+    std::string told;
+    const auto tell = [&told](const RepeatedWord& word, std::uint64_t count) {
+        told += word.told(count) + ' ';
+    };
+    const auto stands_alone = [&](const Word& word, Clock::time_point now, std::uint64_t count = 1) {
+        return repeats.stands_alone(word, now, tell, count);
+    };
+    CHECK(!repeats.due());
+    CHECK(stands_alone({'a', "1"}, start));
+    CHECK(stands_alone({'a', "2"}, start));
+    CHECK(!repeats.due());
+    CHECK_FALSE(stands_alone({'a', "3"}, start));
+    CHECK_FALSE(stands_alone({'a', "4"}, start, 5));
+    CHECK(stands_alone({'b', "1"}, start + milliseconds(1)));
+    CHECK(repeats.due() == start + seconds(1));
+    repeats.settle(start + milliseconds(999), tell);
+    CHECK(told.empty());
+    repeats.settle(start + seconds(1), tell);
+    CHECK(std::exchange(told, "") == "a:3x6 ");
+    CHECK(!repeats.due());
+    // A new interval; one that is over is also told of when the next of its kind comes first.
+    CHECK(stands_alone({'a', "5"}, start + seconds(1)));
+    CHECK(stands_alone({'a', "6"}, start + seconds(1)));
+    CHECK_FALSE(stands_alone({'a', "7"}, start + seconds(1)));
+    CHECK(stands_alone({'a', "8"}, start + seconds(2)));
+    CHECK(std::exchange(told, "") == "a:7x1 ");
+    // The kind that began longest ago makes room.
+    CHECK(stands_alone({'a', "9"}, start + seconds(2)));
+    CHECK_FALSE(stands_alone({'a', "0"}, start + seconds(2)));
+    for (const char kind : {'c', 'd', 'e'}) CHECK(stands_alone({kind, ""}, start + milliseconds(2001)));
+    CHECK(told == "a:0x1 ");
 }

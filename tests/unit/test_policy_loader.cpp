@@ -95,6 +95,11 @@ TEST_CASE("loader: limits and audit") {
         load_text("version: 1\nlimits: {snapshot_bytes_per_second: {rate: 1MiB, burst: 4MiB}}\n");
     CHECK(snapshots.limits().snapshot_bytes_per_second.rate == 1U << 20);
     CHECK(snapshots.limits().snapshot_bytes_per_second.burst == 4U << 20);
+    CHECK(policy.limits().record_bytes_per_second.rate == 16U << 20);
+    const auto records =
+        load_text("version: 1\nlimits: {record_bytes_per_second: {rate: 64KiB, burst: 8MiB}}\n");
+    CHECK(records.limits().record_bytes_per_second.rate == 64U << 10);
+    CHECK(records.limits().record_bytes_per_second.burst == 8U << 20);
     CHECK(errors_of("version: 1\nlimits: {snapshot_bytes_per_second: {rate: 0, burst: 4MiB}}\n") ==
           Errors{"policy.yaml:2:44: limits: rate: expected 1 or more"});
     CHECK(errors_of("version: 1\nlimits: {requests_per_second: {rate: 5}}\n") ==
