@@ -18,6 +18,7 @@
 #include "opener/confinement/capability_names.hpp"
 #include "opener/confinement/confinement.hpp"
 #include "opener/confinement/directory_watch.hpp"
+#include "opener/confinement/widen.hpp"
 #include "opener/control/server.hpp"
 #include "opener/helpers/zygote.hpp"
 #include "opener/identity/accounts.hpp"
@@ -153,7 +154,9 @@ void run_generation(const GenerationStart& start) {
                           .capabilities = capability_names(plan.capabilities),
                           .started = std::chrono::system_clock::now()};
     for (const BoundDirectory& directory : resolver->directories()) {
-        if (directory.errno_value != 0) facts.dormant.push_back({directory.path, directory.errno_value});
+        if (directory.errno_value != 0) facts.dormant.push_back(dormant_directory(directory));
+        if (const auto width = width_of(directory.path, directory.stands_for))
+            facts.wide.push_back({directory.path, *width});
     }
     auto helpers = HelperPool::create(std::move(zygotes));
     if (!helpers) fail(report, exit_failed, helpers.error().message());

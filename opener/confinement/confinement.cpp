@@ -34,15 +34,7 @@ using Json = nlohmann::json;
 
 constexpr std::string_view no_obstacle = "none";
 
-Result<void> check_preconditions(const ConfinementPlan& plan) {
-    if (plan.directories.size() > max_planned_directories) {
-        return proto::system_error(
-            "confinement",
-            fmt::format("the rules name {} directories apart from each other, at most {} "
-                        "can be bound: name directories further up",
-                        plan.directories.size(), max_planned_directories),
-            E2BIG);
-    }
+Result<void> check_preconditions() {
     // Without effect on a process with one thread, EINVAL with more: unshare(2).
     if (::unshare(CLONE_THREAD) != 0 && errno == EINVAL) {
         return proto::system_error("confinement", "the process has more than one thread");
@@ -73,6 +65,7 @@ Result<std::vector<BoundDirectory>> open_in_place(const ConfinementPlan& plan, B
     for (const PlannedDirectory& planned : plan.directories) {
         BoundDirectory directory;
         directory.path = planned.path;
+        directory.stands_for = planned.stands_for;
         if (planned.silent) {
             directory.errno_value = ETIMEDOUT;
             directories.push_back(std::move(directory));
@@ -80,8 +73,7 @@ Result<std::vector<BoundDirectory>> open_in_place(const ConfinementPlan& plan, B
         }
         auto source = open_source_directory(root, planned.path);
         if (!source) return std::unexpected(source.error());
-        directory.fd = std::move(source->fd);
-        directory.errno_value = source->errno_value;
+        take(directory, std::move(*source));
         directory.opens_devices = true;
         if (directory.fd) {
             if (const auto inspected = inspect_directory(directory); !inspected) {
@@ -224,8 +216,9 @@ std::string encode(const Result<Confined>& confined) {
         }
         answer["dormant"] = Json::array();
         for (const BoundDirectory& directory : confined->directories) {
-            if (directory.errno_value != 0)
-                answer["dormant"].push_back({directory.errno_value, directory.path});
+            if (directory.errno_value == 0) continue;
+            const DormantDirectory dormant = dormant_directory(directory);
+            answer["dormant"].push_back({dormant.errno_value, dormant.path, dormant.why});
         }
     } else {
         proto::Error error = confined.error();
@@ -252,7 +245,9 @@ Result<ConfinementReport> decode(const std::string& text, std::vector<DormantDir
     if (dormant == nullptr) return report;
     dormant->clear();
     for (const Json& entry : answer["dormant"]) {
-        dormant->push_back({.path = entry[1].get<std::string>(), .errno_value = entry[0].get<int>()});
+        dormant->push_back({.path = entry[1].get<std::string>(),
+                            .errno_value = entry[0].get<int>(),
+                            .why = entry[2].get<std::string>()});
     }
     return report;
 }
@@ -261,7 +256,7 @@ Result<ConfinementReport> decode(const std::string& text, std::vector<DormantDir
 
 Result<Confined> confine(const ConfinementPlan& plan, std::span<const BorrowedFd> keep,
                          const BeforeFilter& before_filter) {
-    if (const auto possible = check_preconditions(plan); !possible) return std::unexpected(possible.error());
+    if (const auto possible = check_preconditions(); !possible) return std::unexpected(possible.error());
     if (const auto closed = close_all_but(keep); !closed) return std::unexpected(closed.error());
     Confining confining(plan, before_filter);
     using Step = Result<void> (Confining::*)();

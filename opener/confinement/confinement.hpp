@@ -15,6 +15,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -44,6 +45,10 @@ struct BrokerAccount {
 // else).
 proto::Result<BrokerAccount> choose_account(const std::optional<std::string>& user);
 
+// The directories that rules name and that one above them is bound for (widen.hpp), sorted; null: rules name the bound
+// directory itself, and nothing else is bound for it.
+using StandsFor = std::shared_ptr<const std::vector<std::string>>;
+
 // A directory that is bound into the private root.
 struct PlannedDirectory {
     std::string path;
@@ -51,6 +56,7 @@ struct PlannedDirectory {
     bool executable = false;
     bool devices = false;
     bool silent = false;  // as NamedDirectory
+    StandsFor stands_for{};
 
     bool same_attributes(const PlannedDirectory& other) const noexcept {
         return writable == other.writable && executable == other.executable && devices == other.devices;
@@ -65,9 +71,6 @@ struct NamedDirectory {
     // Its filesystem does not answer (start_directory_watch()): it is not touched, and dormant with ETIMEDOUT.
     bool silent = false;
 };
-
-// Each bound directory is a mount and a descriptor held: above this many, confine() refuses with E2BIG.
-inline constexpr std::size_t max_planned_directories = 4096;
 
 // Groups of system calls that helpers may make where a rule needs them, and the broker itself never. seccomp_filter.cpp
 // lists them.
@@ -88,9 +91,10 @@ struct ModifyingCalls {
 };
 
 struct ConfinementPlan {
-    // Sorted by path, each once; one inside another is listed only where its attributes differ.
+    // Sorted by path, each once; one inside another is listed only where its attributes differ. At most
+    // max_planned_directories (widen.hpp).
     std::vector<PlannedDirectory> directories{};
-    std::vector<NamedDirectory> named{};  // sorted by path, each once
+    std::vector<NamedDirectory> named{};  // sorted by path, each once; as many at most
     std::uint64_t capabilities = 0;       // bit per CAP_* number; none for who is not root
     ModifyingCalls calls{};
     BrokerAccount account{};
@@ -146,6 +150,9 @@ struct BoundDirectory {
     proto::UniqueFd read_only{};
     int errno_value =
         0;  // 0: bound; else why it is dormant: ENOENT, ENOTDIR, ELOOP (a symlink on the way), ETIMEDOUT (silent), …
+    std::string why{};  // of ELOOP, for an administrator: which link, where it leads, what to write instead
+    std::string refusal{};  // of ELOOP, for peers
+    StandsFor stands_for{};
     std::uint64_t mount_id = 0;  // as statx(2), STATX_MNT_ID, tells it inside
     // Of the directory itself, the same inside and outside: a name that now leads elsewhere shows by them.
     std::uint64_t device = 0;
@@ -163,8 +170,8 @@ struct Confined {
 
 // Confines the calling process, which must have one thread. Irreversible. Every descriptor but those of
 // `keep` is closed. The working directory becomes the root. PR_SET_PDEATHSIG is kept; the parent may have
-// ended meanwhile, so compare getppid() afterwards. Blocks as long as a rule's directory does that is not silent. system: E2BIG
-// (too many directories), ENOSYS (no openat2), whatever a layer that this kernel has failed with. A layer
+// ended meanwhile, so compare getppid() afterwards. Blocks as long as a rule's directory does that is not silent. system: ENOSYS
+// (no openat2), whatever a layer that this kernel has failed with. A layer
 // that the kernel or the process's rights do not permit is no error but `missing` in the report.
 //
 // `before_filter` is called when all is done but the filter of system calls, which lets nothing fork any more; what it
@@ -176,10 +183,10 @@ proto::Result<Confined> confine(const ConfinementPlan& plan, std::span<const pro
 struct DormantDirectory {
     std::string path;
     int errno_value = 0;
+    std::string why{};  // in words, for an administrator
 };
-
-// Why a directory with this errno is dormant, in words.
-std::string_view why_dormant(int errno_value) noexcept;
+// Of one that is dormant.
+DormantDirectory dormant_directory(const BoundDirectory& directory);
 
 // Confines a child in the same way and tells what came of it; the caller is unchanged. `dormant`, when given,
 // gets the directories that would be dormant. Errors as confine().

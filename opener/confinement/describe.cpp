@@ -6,9 +6,11 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "opener/confinement/capability_names.hpp"
 #include "opener/confinement/confinement.hpp"
+#include "opener/confinement/widen.hpp"
 
 namespace fdbroker::opener {
 
@@ -21,8 +23,10 @@ std::string describe_account(const BrokerAccount& account) {
 }
 
 std::string describe_directory(const PlannedDirectory& directory) {
-    return fmt::format("{}: {}, nosuid{}{}", directory.path, directory.writable ? "writable" : "read-only",
-                       directory.devices ? "" : ", nodev", directory.executable ? "" : ", noexec");
+    const auto width = width_of(directory.path, directory.stands_for);
+    return fmt::format("{}: {}, nosuid{}{}{}", directory.path, directory.writable ? "writable" : "read-only",
+                       directory.devices ? "" : ", nodev", directory.executable ? "" : ", noexec",
+                       width ? "; wider than the rules: " + width->text() : "");
 }
 
 std::string describe_calls(const ModifyingCalls& calls) {
@@ -85,8 +89,12 @@ std::string capability_names(std::uint64_t capabilities) {
     return names;
 }
 
-std::string_view why_dormant(int errno_value) noexcept {
-    return errno_value == ETIMEDOUT ? "its filesystem does not answer" : std::strerror(errno_value);
+DormantDirectory dormant_directory(const BoundDirectory& directory) {
+    std::string why = directory.why;
+    if (why.empty())
+        why = directory.errno_value == ETIMEDOUT ? "its filesystem does not answer"
+                                                 : std::strerror(directory.errno_value);
+    return {directory.path, directory.errno_value, std::move(why)};
 }
 
 bool ConfinementReport::complete() const noexcept {

@@ -7,6 +7,7 @@
 #include "opener/confinement/capability_names.hpp"
 #include "opener/confinement/confinement.hpp"
 #include "opener/confinement/paths.hpp"
+#include "opener/confinement/widen.hpp"
 
 namespace fdbroker::opener {
 
@@ -123,6 +124,7 @@ ConfinementPlan plan_confinement(std::span<const policy::Directory> directories,
     // A lease on what is another's (fcntl(2), F_SETLEASE).
     if (account.changes && snapshots) plan.capabilities |= capability_bit(CAP_LEASE);
     plan.calls = calls_for(operations, create_owners, snapshots, streams);
+    widen(plan);
     return plan;
 }
 

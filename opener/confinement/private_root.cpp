@@ -145,6 +145,7 @@ class RootBuilder {
         bound.path = planned.path;
         bound.opens_devices = planned.devices;
         bound.writable = planned.writable;
+        bound.stands_for = planned.stands_for;
         if (bound_.contains(planned.path)) return bound;
         if (planned.silent) {
             bound.errno_value = ETIMEDOUT;
@@ -152,12 +153,16 @@ class RootBuilder {
         }
         auto source = open_source_directory(old_root_.borrow(), planned.path);
         if (!source) return std::unexpected(source.error());
-        bound.errno_value = source->errno_value;
-        if (!source->fd) return bound;
+        if (!source->fd) {
+            take(bound, std::move(*source));
+            return bound;
+        }
         auto target = mount_point_for(planned.path);
         if (!target) return std::unexpected(target.error());
-        bound.errno_value = target->errno_value;
-        if (!target->fd) return bound;
+        if (!target->fd) {
+            take(bound, std::move(*target));
+            return bound;
+        }
         auto tree = clone_restricted(source->fd.borrow(), restrictions_of(planned));
         if (!tree) {
             tree.error().detail = planned.path;
@@ -224,9 +229,8 @@ Result<void> open_bound_directories(std::vector<BoundDirectory>& directories) {
         if (directory.errno_value != 0) continue;
         auto opened = open_source_directory(root.borrow(), directory.path);
         if (!opened) return std::unexpected(opened.error());
-        directory.errno_value = opened->errno_value;
-        if (!opened->fd) continue;
-        directory.fd = std::move(opened->fd);
+        take(directory, std::move(*opened));
+        if (!directory.fd) continue;
         if (const auto done = inspect_directory(directory); !done) return done;
         if (directory.opens_devices) {
             auto tree = clone_restricted(directory.fd.borrow(), MOUNT_ATTR_NODEV);

@@ -2,16 +2,22 @@
 #include "opener/confinement/source_directory.hpp"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <linux/magic.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/vfs.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <climits>
+#include <filesystem>
+#include <utility>
 
 #include "opener/confinement/kernel_calls.hpp"
+#include "proto/printable.hpp"
 
 namespace fdbroker::opener {
 
@@ -55,6 +61,23 @@ bool is_about_this_directory(int errno_value) noexcept {
     }
 }
 
+void find_link(proto::BorrowedFd root, const std::string& path, SourceDirectory& source) {
+    for (std::size_t end = path.find('/', 1);; end = path.find('/', end + 1)) {
+        const std::string prefix = path.substr(0, end);
+        const proto::UniqueFd fd(
+            kernel::openat2(root.number(), prefix.c_str() + 1, O_PATH | O_NOFOLLOW | O_CLOEXEC,
+                            RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS));
+        std::array<char, PATH_MAX> target;
+        const ssize_t size = fd ? ::readlinkat(fd.number(), "", target.data(), target.size()) : -1;
+        if (size > 0) {
+            source.link = prefix;
+            source.target.assign(target.data(), static_cast<std::size_t>(size));
+            return;
+        }
+        if (!fd || end == std::string::npos) return;
+    }
+}
+
 }  // namespace
 
 proto::Result<SourceDirectory> open_source_directory(proto::BorrowedFd root, const std::string& path) {
@@ -66,7 +89,30 @@ proto::Result<SourceDirectory> open_source_directory(proto::BorrowedFd root, con
     if (source.fd) return source;
     if (!is_about_this_directory(errno)) return proto::system_error("openat2", path);
     source.errno_value = errno;
+    if (source.errno_value == ELOOP) find_link(root, path, source);
     return source;
+}
+
+std::string explain_link(const std::string& path, const std::string& link, const std::string& target) {
+    const std::filesystem::path above = std::filesystem::path(link).parent_path();
+    const std::string leads_to = (above / target).lexically_normal();
+    const std::string instead = std::filesystem::path(leads_to + path.substr(link.size())).lexically_normal();
+    const auto shown = [](const std::string& text) {
+        return proto::printable(text, proto::LineFeeds::escaped);
+    };
+    return fmt::format("{} is a symbolic link to {}: name {}/**; for rules that follow links, {} too",
+                       shown(link), shown(leads_to), shown(instead), shown(link));
+}
+
+void take(BoundDirectory& directory, SourceDirectory source) {
+    directory.fd = std::move(source.fd);
+    directory.errno_value = source.errno_value;
+    if (source.link.empty()) return;
+    directory.why = explain_link(directory.path, source.link, source.target);
+    directory.refusal = fmt::format(
+        "\"{}\" is a symbolic link, through which its rule does not reach: the rule has to name where it "
+        "leads",
+        proto::printable(source.link, proto::LineFeeds::escaped));
 }
 
 proto::Result<void> inspect_directory(BoundDirectory& directory) {

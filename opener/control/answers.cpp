@@ -151,7 +151,15 @@ json answer_status(const GenerationFacts& facts, const ControlHost& host) {
                                     {"since", time_text(time_of_day(slowed.since))}});
     answer["dormant"] = json::array();
     for (const DormantDirectory& directory : facts.dormant)
-        answer["dormant"].push_back({{"path", directory.path}, {"why", why_dormant(directory.errno_value)}});
+        answer["dormant"].push_back(
+            {{"path", characters_of(directory.path)}, {"why", characters_of(directory.why)}});
+    answer["wider_than_rules"] = json::array();
+    for (const GenerationFacts::Wide& wide : facts.wide) {
+        answer["wider_than_rules"].push_back({{"path", characters_of(wide.path)},
+                                              {"directories", wide.width.directories},
+                                              {"levels", wide.width.levels},
+                                              {"why", wide.width.text()}});
+    }
     answer["audit"] = {{"destination", audit_destination(facts.start.options)},
                        {"records", host.audit_counts().written},
                        {"counted", host.audit_counts().counted},

@@ -12,6 +12,7 @@
 #include "opener/audit/audit_ring.hpp"
 #include "opener/audit/audit_trail.hpp"
 #include "opener/confinement/confinement.hpp"
+#include "opener/confinement/widen.hpp"
 #include "opener/control/metrics_report.hpp"
 #include "opener/helpers/helper_pool.hpp"
 #include "opener/link/generation_start.hpp"
@@ -48,6 +49,11 @@ struct GenerationFacts {
     BrokerAccount account{};
     std::string capabilities{};
     std::vector<DormantDirectory> dormant{};
+    struct Wide {
+        std::string path;
+        Width width{};
+    };
+    std::vector<Wide> wide{};  // the directories that are bound in place of those that rules name
     std::chrono::system_clock::time_point started{};
 };
 

@@ -162,6 +162,10 @@ std::string status_text(const json& answer, const TextStyle& style) {
         lines.add("dormant", fmt::format("{}{}: {}{}", style.bad, word(directory["path"]),
                                          word(directory["why"]), style.end));
     }
+    for (const json& directory : answer["wider_than_rules"]) {
+        lines.add("wider", fmt::format("{}{}: {}{}", style.bad, word(directory["path"]),
+                                       word(directory["why"]), style.end));
+    }
     return lines.take();
 }
 

@@ -256,8 +256,9 @@ std::vector<opener::BoundDirectory> DryRun::directories_above(std::string_view p
         bound.path = above;
         bound.opens_devices = planned.devices;
         auto source = opener::open_source_directory(root_.borrow(), above);
-        bound.errno_value = source ? source->errno_value : source.error().errno_value;
-        if (source) bound.fd = std::move(source->fd);
+        bound.stands_for = planned.stands_for;
+        if (source) take(bound, std::move(*source));
+        if (!source) bound.errno_value = source.error().errno_value;
         if (bound.fd)
             if (const auto facts = opener::inspect_directory(bound); !facts)
                 bound.errno_value = facts.error().errno_value;

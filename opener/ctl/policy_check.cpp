@@ -3,11 +3,14 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <nlohmann/json.hpp>
 #include <vector>
 
 #include "opener/confinement/source_directory.hpp"
+#include "opener/confinement/widen.hpp"
 #include "opener/ctl/json.hpp"
 #include "opener/ctl/policy_commands.hpp"
 #include "opener/ctl/read_policy.hpp"
@@ -23,16 +26,32 @@ namespace {
 // The directories as the opener would find them, without following a link.
 class SystemDisk final : public policy::Disk {
   public:
-    std::optional<Facts> directory(const std::string& path) const override {
+    std::expected<Facts, Missing> directory(const std::string& path) const override {
         const auto found = opener::open_source_directory(root_.borrow(), path);
+        if (!found) return std::unexpected(Missing{.other = std::strerror(found.error().errno_value)});
+        if (!found->link.empty())
+            return std::unexpected(Missing{.link = opener::explain_link(path, found->link, found->target)});
         struct stat status{};
-        if (!found || !found->fd || ::fstat(found->fd.number(), &status) != 0) return std::nullopt;
+        if (found->errno_value == 0 && ::fstat(found->fd.number(), &status) != 0)
+            return std::unexpected(Missing{.other = std::strerror(errno)});
+        if (found->errno_value == ENOENT) return std::unexpected(Missing{});
+        if (found->errno_value != 0)
+            return std::unexpected(Missing{.other = std::strerror(found->errno_value)});
         return Facts{.uid = status.st_uid, .mode = status.st_mode & 07777U};
     }
 
   private:
     proto::UniqueFd root_{::open("/", O_PATH | O_DIRECTORY | O_CLOEXEC)};
 };
+
+std::vector<policy::WideDirectory> wide_directories(const policy::Policy& policy) {
+    std::vector<policy::WideDirectory> wide;
+    for (const opener::PlannedDirectory& directory :
+         opener::plan_confinement(policy.directories(), opener::BrokerAccount{}).directories)
+        if (const auto width = opener::width_of(directory.path, directory.stands_for))
+            wide.push_back({directory.path, width->text()});
+    return wide;
+}
 
 nlohmann::json finding_to_json(const policy::Finding& finding) {
     return {{"finding", finding.name},
@@ -54,7 +73,8 @@ ExitStatus policy_check(const CheckOptions& options) {
     std::vector<policy::Finding> findings;
     if (options.lint) {
         const SystemDisk disk;
-        findings = policy::lint(*files.policy, opener::SystemAccounts{}, &disk);
+        findings =
+            policy::lint(*files.policy, opener::SystemAccounts{}, &disk, wide_directories(*files.policy));
     }
     if (options.json) {
         nlohmann::json answer{{"valid", true}, {"rules", rules}, {"tests", tests}};

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "opener/resolve/directory_table.hpp"
 
+#include <algorithm>
 #include <bit>
+#include <cerrno>
+#include <functional>
 #include <utility>
 
 namespace fdbroker::opener {
@@ -43,23 +46,41 @@ const BoundDirectory* DirectoryTable::look_up(std::string_view path, std::uint64
 
 DirectoryTable::Found DirectoryTable::find(std::string_view path) const noexcept {
     Found found;
+    const auto take = [&found](const BoundDirectory* directory, const char* relative) {
+        if (directory->errno_value == ELOOP && found.directory != nullptr) return;
+        found.directory = directory;
+        found.relative = relative;
+    };
     std::uint64_t hash = hash_start;
     // The root is the one directory whose path ends in a slash.
     if (const BoundDirectory* root = look_up("/", extend(hash, '/'))) {
-        found = {root, path.size() > 1 ? path.data() + 1 : "."};
+        take(root, path.size() > 1 ? path.data() + 1 : ".");
     }
     for (std::size_t i = 0; i < path.size(); ++i) {
         if (i > 0 && path[i] == '/') {
             if (const BoundDirectory* directory = look_up(path.substr(0, i), hash)) {
-                found = {directory, path.data() + i + 1};
+                take(directory, path.data() + i + 1);
             }
         }
         hash = extend(hash, path[i]);
     }
     if (path.size() > 1) {
-        if (const BoundDirectory* directory = look_up(path, hash)) found = {directory, "."};
+        if (const BoundDirectory* directory = look_up(path, hash)) take(directory, ".");
     }
+    if (found.directory != nullptr && found.directory->stands_for) find_inner(path, found);
     return found;
+}
+
+// The deepest of those that the directory stands for.
+void DirectoryTable::find_inner(std::string_view path, Found& found) noexcept {
+    const auto& stands_for = *found.directory->stands_for;
+    const std::size_t start = found.directory->path == "/" ? 1 : found.directory->path.size() + 1;
+    for (std::size_t end = path.size(); end > start; end = path.rfind('/', end - 1)) {
+        if (!std::ranges::binary_search(stands_for, path.substr(0, end), std::less<>())) continue;
+        found.inner = path.substr(start, end - start);
+        found.relative_to_inner = end == path.size() ? "." : path.data() + end + 1;
+        return;
+    }
 }
 
 }  // namespace fdbroker::opener

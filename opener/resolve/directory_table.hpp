@@ -19,14 +19,20 @@ class DirectoryTable {
         const BoundDirectory* directory = nullptr;
         // The rest of the path, a C string like the path itself; "." for the directory itself.
         const char* relative = nullptr;
+        // Where `directory` is bound for one below it that rules name: the way to that one, where it lies on the path, and
+        // what the rest is from there. Empty: there is none.
+        std::string_view inner{};
+        const char* relative_to_inner = nullptr;
     };
-    // The deepest directory that is `path` or above it. `path` is canonical and followed by a NUL. Takes time
+    // The deepest directory that is `path` or above it; one that a link keeps from being bound counts only where there is
+    // no other. `path` is canonical and followed by a NUL. Takes time
     // that grows with the path, not with the number of directories. directory is null when there is none.
     Found find(std::string_view path) const noexcept;
 
     const std::vector<BoundDirectory>& directories() const noexcept { return directories_; }
 
   private:
+    static void find_inner(std::string_view path, Found& found) noexcept;
     const BoundDirectory* look_up(std::string_view path, std::uint64_t hash) const noexcept;
 
     std::vector<BoundDirectory> directories_;

@@ -93,6 +93,30 @@ std::unexpected<Obstacle> open_failed(int cause, BorrowedFd start, const char* r
     return open_failed(cause);
 }
 
+// Where a walk begins: in the rule's directory.
+struct Walk {
+    BorrowedFd from;
+    const char* relative = nullptr;
+    RuleDirectory directory{};
+    UniqueFd inner{};  // `from`, where that one is not bound itself
+};
+
+// `on` is the bound directory, on the mount that the walk is to be on.
+Attempt<Walk> begin_walk(const DirectoryTable::Found& found, BorrowedFd on, bool may_block) {
+    const BoundDirectory& bound = *found.directory;
+    if (found.inner.empty()) return Walk{on, found.relative, {bound.owner, bound.device}};
+    const std::string inner(found.inner);
+    constexpr std::uint64_t flags = O_PATH | O_DIRECTORY;
+    bool crossed_mount = false;  // the rule's directory may well be a mount itself
+    UniqueFd fd = may_block ? open_anywhere(on, inner.c_str(), flags, crossed_mount)
+                            : open_beneath(on, inner.c_str(), flags, RESOLVE_NO_XDEV | RESOLVE_CACHED);
+    if (!fd && !may_block && (errno == EAGAIN || errno == EXDEV)) return std::unexpected(only_in_a_helper);
+    struct stat status;
+    if (!fd || ::syscall(SYS_fstat, fd.number(), &status) != 0) return open_failed(errno);
+    const BorrowedFd from = fd.borrow();
+    return Walk{from, found.relative_to_inner, {status.st_uid, status.st_dev}, std::move(fd)};
+}
+
 bool is_link(const UniqueFd& fd) {
     struct stat status;
     return ::syscall(SYS_fstat, fd.number(), &status) == 0 && S_ISLNK(status.st_mode);
@@ -112,6 +136,8 @@ Attempt<DirectoryTable::Found> Resolver::start_of(const policy::Grant& grant) co
         return std::unexpected(Obstacle{ENOENT, "no directory of a rule leads to it"});
     if (found.directory->errno_value != 0) {
         const int why = found.directory->errno_value;
+        if (!found.directory->refusal.empty())
+            return std::unexpected(Obstacle{why, found.directory->refusal.c_str()});
         return std::unexpected(Obstacle{
             why, why == ETIMEDOUT ? "the rule's directory did not answer when the policy was loaded"
                                   : "the rule's directory was not there when the policy was loaded"});
@@ -119,43 +145,46 @@ Attempt<DirectoryTable::Found> Resolver::start_of(const policy::Grant& grant) co
     return found;
 }
 
-Attempt<UniqueFd> Resolver::open_found(const DirectoryTable::Found& found, std::uint64_t flags,
-                                       const ExecutionContext& place, BorrowedFd start, bool& crossed_mount) {
+Attempt<ResolvedFile> Resolver::open_found(const DirectoryTable::Found& found, std::uint64_t flags,
+                                           const ExecutionContext& place, BorrowedFd start) {
+    if (!place.may_block() && !found.directory->local) return std::unexpected(only_in_a_helper);
+    const auto walk = begin_walk(found, start, place.may_block());
+    if (!walk) return std::unexpected(walk.error());
+    bool crossed_mount = false;
     UniqueFd fd;
     if (place.may_block()) {
-        fd = open_in_helper(start, found.relative, flags, crossed_mount, place.deadline());
+        fd = open_in_helper(walk->from, walk->relative, flags, crossed_mount, place.deadline());
     } else {
-        if (!found.directory->local) return std::unexpected(only_in_a_helper);
         // What is in the cache of one local mount cannot block: no disk, no network, no FUSE server is asked.
-        fd = open_beneath(start, found.relative, flags, RESOLVE_NO_XDEV | RESOLVE_CACHED);
+        fd = open_beneath(walk->from, walk->relative, flags, RESOLVE_NO_XDEV | RESOLVE_CACHED);
         // Not in the cache, or held by a lease; on another mount.
         if (!fd && (errno == EAGAIN || errno == EXDEV)) return std::unexpected(only_in_a_helper);
     }
     if (!fd) {
         const std::uint64_t resolve = place.may_block() ? 0 : RESOLVE_NO_XDEV | RESOLVE_CACHED;
-        return open_failed(errno, start, found.relative, flags, resolve);
+        return open_failed(errno, walk->from, walk->relative, flags, resolve);
     }
-    return fd;
+    return ResolvedFile(std::move(fd), crossed_mount, walk->directory);
 }
 
 // To open a device is to have its driver do something. What has its name by the time when it is opened is no device at all
 // where a mount without devices was to be had.
-Attempt<UniqueFd> Resolver::open_past_devices(const DirectoryTable::Found& found, const policy::Grant& grant,
-                                              std::uint64_t flags, const ExecutionContext& place,
-                                              bool& crossed_mount) {
+Attempt<ResolvedFile> Resolver::open_past_devices(const DirectoryTable::Found& found,
+                                                  const policy::Grant& grant, std::uint64_t flags,
+                                                  const ExecutionContext& place) {
     const BoundDirectory& directory = *found.directory;
-    const auto looked = open_found(found, O_PATH, place, directory.fd.borrow(), crossed_mount);
+    const auto looked = open_found(found, O_PATH, place, directory.fd.borrow());
     if (!looked) return std::unexpected(looked.error());
     struct stat status;
-    if (::syscall(SYS_fstat, looked->number(), &status) != 0) return open_failed(errno);
+    if (::syscall(SYS_fstat, looked->fd_.number(), &status) != 0) return open_failed(errno);
     if (!S_ISCHR(status.st_mode) && !S_ISBLK(status.st_mode))
-        return open_found(found, flags, place, start_for(directory, grant, flags), crossed_mount);
+        return open_found(found, flags, place, start_for(directory, grant, flags));
     const policy::FileType type = type_of(status.st_mode);
     for (const policy::Rule* rule : grant.rules())
         if (!rule->files.allows(type)) return std::unexpected(refused_type(type));
     // A driver may take its time.
     if (!place.may_block()) return std::unexpected(only_in_a_helper);
-    return open_found(found, flags, place, directory.fd.borrow(), crossed_mount);
+    return open_found(found, flags, place, directory.fd.borrow());
 }
 
 Attempt<ResolvedFile> Resolver::resolve(const policy::Grant& grant, std::uint64_t flags,
@@ -163,36 +192,34 @@ Attempt<ResolvedFile> Resolver::resolve(const policy::Grant& grant, std::uint64_
     const auto found = start_of(grant);
     if (!found) return std::unexpected(found.error());
     const BoundDirectory& directory = *found->directory;
-    bool crossed_mount = false;
-    auto fd = directory.opens_devices && (flags & O_PATH) == 0
-                  ? open_past_devices(*found, grant, flags, place, crossed_mount)
-                  : open_found(*found, flags, place, start_for(directory, grant, flags), crossed_mount);
-    if (!fd) return std::unexpected(fd.error());
-    return ResolvedFile(std::move(*fd), crossed_mount, directory);
+    return directory.opens_devices && (flags & O_PATH) == 0
+               ? open_past_devices(*found, grant, flags, place)
+               : open_found(*found, flags, place, start_for(directory, grant, flags));
 }
 
 Attempt<ResolvedParent> Resolver::resolve_parent(const policy::Grant& grant) const {
     const auto found = start_of(grant);
     if (!found) return std::unexpected(found.error());
-    const std::string relative = found->relative;
+    const auto walk = begin_walk(*found, found->directory->fd.borrow(), true);
+    if (!walk) return std::unexpected(walk.error());
+    const std::string relative = walk->relative;
     if (relative == ".") return std::unexpected(Obstacle{EBUSY, "it is the rule's own directory"});
     const std::size_t slash = relative.rfind('/');
     const std::string above = slash == std::string::npos ? "." : relative.substr(0, slash);
     bool crossed_mount = false;
-    UniqueFd fd =
-        open_anywhere(found->directory->fd.borrow(), above.c_str(), O_PATH | O_DIRECTORY, crossed_mount);
+    UniqueFd fd = open_anywhere(walk->from, above.c_str(), O_PATH | O_DIRECTORY, crossed_mount);
     if (!fd) return open_failed(errno);
     // procfs and sysfs have no names to give.
     if (crossed_mount)
         if (const auto obstacle = refuse_kernel_filesystem(fd.borrow())) return std::unexpected(*obstacle);
-    return ResolvedParent(std::move(fd), relative.substr(slash + 1), crossed_mount, *found->directory);
+    return ResolvedParent(std::move(fd), relative.substr(slash + 1), crossed_mount, walk->directory);
 }
 
 Attempt<ResolvedFile> Resolver::resolve_in(const ResolvedParent& parent, std::uint64_t flags) const {
     bool crossed_mount = parent.crossed_mount_;
     UniqueFd fd = open_anywhere(parent.descriptor(), parent.name(), flags, crossed_mount);
     if (!fd) return open_failed(errno);
-    return ResolvedFile(std::move(fd), crossed_mount, *parent.directory_);
+    return ResolvedFile(std::move(fd), crossed_mount, parent.directory_);
 }
 
 std::optional<FoundLink> Resolver::find_link(const policy::Grant& grant,
@@ -229,7 +256,7 @@ Attempt<ObjectStatus> Inspector::status_of(const ResolvedFile& file) {
                         .links = status.st_nlink,
                         .size = static_cast<std::uint64_t>(status.st_size),
                         .owner = status.st_uid,
-                        .directory_owner = file.directory_->owner,
+                        .directory_owner = file.directory_.owner,
                         .crossed_mount = file.crossed_mount_,
                         .device = status.st_dev,
                         .inode = status.st_ino};
@@ -240,7 +267,7 @@ Attempt<InspectedFile> Inspector::inspect(ResolvedFile file, const policy::Grant
     const auto object = status_of(file);
     if (!object) return std::unexpected(object.error());
     if (const auto obstacle = refuse(*object, grant, peer_uid)) return std::unexpected(*obstacle);
-    if (file.crossed_mount_ && object->device != file.directory_->device)
+    if (file.crossed_mount_ && object->device != file.directory_.device)
         if (const auto obstacle = refuse_kernel_filesystem(file.fd_.borrow()))
             return std::unexpected(*obstacle);
     return InspectedFile(std::move(file.fd_), *object);

@@ -22,6 +22,12 @@
 
 namespace fdbroker::opener {
 
+// The directory that a rule names, as a walk found it.
+struct RuleDirectory {
+    uid_t owner = 0;
+    std::uint64_t device = 0;
+};
+
 // An object, opened with the access that was granted, not yet inspected.
 class ResolvedFile {
   public:
@@ -31,11 +37,11 @@ class ResolvedFile {
   private:
     friend class Resolver;
     friend class Inspector;
-    ResolvedFile(proto::UniqueFd fd, bool crossed_mount, const BoundDirectory& directory)
-        : fd_(std::move(fd)), crossed_mount_(crossed_mount), directory_(&directory) {}
+    ResolvedFile(proto::UniqueFd fd, bool crossed_mount, const RuleDirectory& directory)
+        : fd_(std::move(fd)), crossed_mount_(crossed_mount), directory_(directory) {}
     proto::UniqueFd fd_;
-    bool crossed_mount_;  // another filesystem, or a bind mount, below the bound directory
-    const BoundDirectory* directory_;
+    bool crossed_mount_;  // another filesystem, or a bind mount, below the rule's directory
+    RuleDirectory directory_;
 };
 
 // An object that fulfils the conditions of every rule that granted it.
@@ -76,17 +82,17 @@ class ResolvedParent {
     ResolvedParent& operator=(ResolvedParent&&) = default;
     proto::BorrowedFd descriptor() const noexcept { return fd_.borrow(); }  // O_PATH
     const char* name() const noexcept { return name_.c_str(); }
-    const BoundDirectory& directory() const noexcept { return *directory_; }
+    const RuleDirectory& directory() const noexcept { return directory_; }
     bool crossed_mount() const noexcept { return crossed_mount_; }
 
   private:
     friend class Resolver;
-    ResolvedParent(proto::UniqueFd fd, std::string name, bool crossed_mount, const BoundDirectory& directory)
-        : fd_(std::move(fd)), name_(std::move(name)), crossed_mount_(crossed_mount), directory_(&directory) {}
+    ResolvedParent(proto::UniqueFd fd, std::string name, bool crossed_mount, const RuleDirectory& directory)
+        : fd_(std::move(fd)), name_(std::move(name)), crossed_mount_(crossed_mount), directory_(directory) {}
     proto::UniqueFd fd_;
     std::string name_;
     bool crossed_mount_;
-    const BoundDirectory* directory_;
+    RuleDirectory directory_;
 };
 
 // A symbolic link that stands on a path.
@@ -124,12 +130,11 @@ class Resolver {
 
   private:
     Attempt<DirectoryTable::Found> start_of(const policy::Grant& grant) const;
-    static Attempt<proto::UniqueFd> open_found(const DirectoryTable::Found& found, std::uint64_t flags,
-                                               const ExecutionContext& place, proto::BorrowedFd start,
-                                               bool& crossed_mount);
-    static Attempt<proto::UniqueFd> open_past_devices(const DirectoryTable::Found& found,
-                                                      const policy::Grant& grant, std::uint64_t flags,
-                                                      const ExecutionContext& place, bool& crossed_mount);
+    static Attempt<ResolvedFile> open_found(const DirectoryTable::Found& found, std::uint64_t flags,
+                                            const ExecutionContext& place, proto::BorrowedFd start);
+    static Attempt<ResolvedFile> open_past_devices(const DirectoryTable::Found& found,
+                                                   const policy::Grant& grant, std::uint64_t flags,
+                                                   const ExecutionContext& place);
     DirectoryTable table_;
 };
 

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <string>
 #include <vector>
@@ -43,8 +44,8 @@ ExitStatus check(const Options& options) {
     std::string text = fmt::format("{}: valid, {} {}\n{}", options.policy, rules,
                                    rules == 1 ? "rule" : "rules", describe(plan, &*report));
     for (const DormantDirectory& directory : dormant) {
-        text += fmt::format("dormant: {}: {}; its rules grant nothing until it is there\n", directory.path,
-                            why_dormant(directory.errno_value));
+        text += fmt::format("dormant: {}: {}; its rules grant nothing until {}\n", directory.path,
+                            directory.why, directory.errno_value == ELOOP ? "then" : "it is there");
     }
     fmt::print("{}", proto::printable(text));
     if (options.require_confinement && !report->complete()) {

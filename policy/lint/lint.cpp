@@ -16,8 +16,9 @@ namespace {
 
 class Linter {
   public:
-    Linter(const Policy& policy, const Accounts& accounts, const Disk* disk)
-        : compiled_(policy.compiled()), accounts_(accounts), disk_(disk) {}
+    Linter(const Policy& policy, const Accounts& accounts, const Disk* disk,
+           std::span<const WideDirectory> wide)
+        : compiled_(policy.compiled()), accounts_(accounts), disk_(disk), wide_(wide.begin(), wide.end()) {}
 
     std::vector<Finding> run() && {
         read_patterns();
@@ -75,6 +76,22 @@ class Linter {
         check_sensitive(rule);
         check_access(rule);
         if (disk_ != nullptr) check_disk(rule);
+        if (!wide_.empty()) check_width(rule);
+    }
+
+    // Told of once, by the first rule that names something below it.
+    void check_width(std::uint32_t rule) {
+        for (const std::uint32_t index : by_rule_[rule]) {
+            const std::string directory = paths_[index].pattern.directory();
+            std::erase_if(wide_, [&](const WideDirectory& wide) {
+                const bool below = wide.path == "/" || (directory.starts_with(wide.path) &&
+                                                        directory.substr(wide.path.size()).starts_with('/'));
+                if (below)
+                    report(rule, "wide-directory",
+                           fmt::format("{} is bound, wider than the rules: {}", wide.path, wide.text));
+                return below;
+            });
+        }
     }
 
     void note_access(std::uint32_t rule, const std::string& directory) {
@@ -261,8 +278,16 @@ class Linter {
     void check_directory(std::uint32_t rule, const std::string& directory) {
         const auto facts = disk_->directory(directory);
         if (!facts) {
-            report(rule, "missing-directory",
-                   fmt::format("{} does not exist: the rule sleeps until it does", directory));
+            const Disk::Missing& why = facts.error();
+            if (!why.link.empty())
+                report(rule, "linked-directory", fmt::format("grants nothing: {}", why.link));
+            else if (!why.other.empty())
+                report(rule, "missing-directory",
+                       fmt::format("{} cannot be reached ({}): the rule sleeps until it can", directory,
+                                   why.other));
+            else
+                report(rule, "missing-directory",
+                       fmt::format("{} does not exist: the rule sleeps until it does", directory));
             return;
         }
         const bool others_write = facts->uid != 0 || (facts->mode & 0022U) != 0;
@@ -278,6 +303,7 @@ class Linter {
     const Policy::Compiled& compiled_;
     const Accounts& accounts_;
     const Disk* disk_;
+    std::vector<WideDirectory> wide_;  // those that have not been told of
     std::vector<Sensitive> sensitive_ = sensitive_paths();
     std::vector<Path> paths_{};
     std::vector<std::vector<std::uint32_t>> by_rule_{};
@@ -294,8 +320,9 @@ std::string Finding::what() const {
                        rule->location.column, rule->name, text, name);
 }
 
-std::vector<Finding> lint(const Policy& policy, const Accounts& accounts, const Disk* disk) {
-    return Linter(policy, accounts, disk).run();
+std::vector<Finding> lint(const Policy& policy, const Accounts& accounts, const Disk* disk,
+                          std::span<const WideDirectory> wide) {
+    return Linter(policy, accounts, disk, wide).run();
 }
 
 }  // namespace fdbroker::policy

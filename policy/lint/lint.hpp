@@ -2,7 +2,8 @@
 // What is legal in a policy but unwise. The findings and their names: fdbroker-policy(5), "Findings".
 #pragma once
 
-#include <optional>
+#include <expected>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -26,12 +27,24 @@ class Disk {
         std::uint32_t uid = 0;
         std::uint32_t mode = 0;  // permission bits
     };
+    // Why a directory is not there; empty texts: it does not exist.
+    struct Missing {
+        std::string link{};  // a link keeps it from being found: which, where it leads, what to write instead
+        std::string other{};  // it cannot be reached: why
+    };
     virtual ~Disk() = default;
-    virtual std::optional<Facts> directory(const std::string& path) const = 0;  // nothing: there is none
+    virtual std::expected<Facts, Missing> directory(const std::string& path) const = 0;
+};
+
+// A directory that is bound for those below it that rules name, since they are too many.
+struct WideDirectory {
+    std::string path;
+    std::string text;  // by how much it is wider than the rules
 };
 
 // In file order. Borrows the policy. Without a disk the findings that need one are left out. Takes time that grows with
 // the square of the number of patterns with wildcards in one directory; may block as the accounts and the disk do.
-std::vector<Finding> lint(const Policy& policy, const Accounts& accounts, const Disk* disk);
+std::vector<Finding> lint(const Policy& policy, const Accounts& accounts, const Disk* disk,
+                          std::span<const WideDirectory> wide = {});
 
 }  // namespace fdbroker::policy

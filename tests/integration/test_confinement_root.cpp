@@ -239,8 +239,13 @@ TEST_CASE(
             const BoundDirectory& directory = directory_of(root, names[index]);
             CHECK_FALSE(bool(directory.fd));
             CHECK(directory.errno_value == expected[index]);
+            CHECK(directory.why.empty() == (expected[index] != ELOOP));
             CHECK(attempt(::access(names[index].c_str(), F_OK)) == ENOENT);
         }
+        const std::string link2 = tree.top / "link2";
+        CHECK(directory_of(root, link2 + "/below").why ==
+              link2 + " is a symbolic link to " + tree.allowed + ": name " + tree.allowed +
+                  "/below/**; for rules that follow links, " + link2 + " too");
         CHECK(attempt(::access(tree.outside.c_str(), F_OK)) == ENOENT);
         CHECK(attempt_open(::open((tree.allowed + "/secret").c_str(), O_RDONLY)) == 0);
     });

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Directories that rules name and that become others while the opener serves: a new generation follows.
 #include <doctest/doctest.h>
+#include <fcntl.h>
 #include <sys/mount.h>
 
 #include <csignal>
@@ -75,6 +76,52 @@ TEST_CASE("directories: one that is moved away, with another in its place, is fo
         auto answer = peer.open(fixture.data + "/file");
         if (answer.status == 0) content = answer.content();
     }
+}
+
+TEST_CASE("directories: one that a link leads to is refused for the true reason, and what to write is told") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    std::filesystem::create_directory_symlink("top", fixture.directory / "current");
+    const std::string link = fixture.directory / "current";
+    const std::string told = link + " is a symbolic link to " + (fixture.directory / "top").string() +
+                             ": name " + fixture.data + "/**; for rules that follow links, " + link + " too";
+    const std::string policy =
+        "version: 1\nrules:\n  - {name: data, allow: [read], paths: [\"" + link + "/data/**\"]}\n";
+    const RunningOpener opener(fixture.directory, policy);
+    TestPeer peer(opener.socket());
+    const auto refused = peer.open(link + "/data/file");
+    CHECK(refused.status == ELOOP);
+    CHECK(refused.reason ==
+          "\"" + link +
+              "\" is a symbolic link, through which its rule does not reach: the rule has to "
+              "name where it leads");
+    const Outcome status = run({.arguments = {openerctl_program(), "--control",
+                                              (fixture.directory / "control.sock").string(), "status"}});
+    CHECK(status.out.find(told) != std::string::npos);
+    const Outcome lint =
+        run({.arguments = {openerctl_program(), "policy", "check", "--lint", opener.policy().string()}});
+    CHECK(lint.err.find("grants nothing: " + told + " [linked-directory]") != std::string::npos);
+    const Outcome check = run({.arguments = {opener_program(), "--check", "--control", "none", "--policy",
+                                             opener.policy().string()}});
+    CHECK(check.out.find("dormant: " + link + "/data: " + told + "; its rules grant nothing until then\n") !=
+          std::string::npos);
+}
+
+TEST_CASE("directories: what is to be written for one that a link leads to grants it, by both names") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    std::filesystem::create_directory_symlink("top", fixture.directory / "current");
+    const std::string link = fixture.directory / "current";
+    // The second rule gives the directory behind the link other attributes, so that it is one to be bound itself.
+    const std::string policy =
+        "version: 1\nrules:\n  - {name: data, allow: [read], symlinks: follow, paths: [\"" + link +
+        "/data/**\", \"" + link + "\", \"" + fixture.data + "/**\"]}\n" +
+        "  - {name: put, allow: [write], symlinks: follow, paths: [\"" + link + "/data/**\"]}\n";
+    const RunningOpener opener(fixture.directory, policy);
+    TestPeer peer(opener.socket());
+    CHECK(peer.open(fixture.data + "/file").content() == "first");
+    CHECK(peer.open(link + "/data/file").content() == "first");
+    CHECK(peer.open(link + "/data/file", O_WRONLY).status == EACCES);
 }
 
 TEST_CASE("directories: one that vanishes is gone for its rules, too") {

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: MIT
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 #include <linux/capability.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
 #include "opener/confinement/confinement.hpp"
 #include "opener/confinement/directory_watch.hpp"
+#include "opener/confinement/widen.hpp"
 
 namespace fdbroker::test {
 
@@ -106,6 +109,57 @@ TEST_CASE("confinement: every named directory keeps its own operations") {
     REQUIRE(plan.named.size() == 2);
     CHECK(plan.named[0].operations == OperationSet{Operation::read});
     CHECK(plan.named[1].operations == OperationSet{Operation::stat});
+}
+
+TEST_CASE("confinement: of more directories than can be bound, the one that they have in common above is") {
+    const OperationSet read{Operation::read};
+    const OperationSet write{Operation::write};
+    std::vector<Directory> directories{directory("/etc/app", read), directory("/srv/t/spool", write)};
+    for (int tenant = 0; tenant < 10'000; ++tenant)
+        directories.push_back(directory(fmt::format("/srv/t/{}/data", tenant), read));
+    CHECK(planned(directories) == "/etc/app: /srv/t: /srv/t/spool:w");
+    const ConfinementPlan plan = plan_confinement(directories, broker);
+    CHECK(plan.directories[0].stands_for == nullptr);
+    REQUIRE(plan.directories[1].stands_for);
+    CHECK(plan.directories[1].stands_for->size() == 10'000);
+    CHECK(std::ranges::is_sorted(*plan.directories[1].stands_for));
+    CHECK(opener::width_of("/srv/t", plan.directories[1].stands_for)->text() ==
+          "bound for 10000 directories that rules name, up to 2 levels below it");
+    CHECK(describe(plan, nullptr)
+              .find("directory /srv/t: read-only, nosuid, nodev, noexec; wider than the rules: "
+                    "bound for 10000 directories") != std::string::npos);
+    REQUIRE(plan.named.size() == 3);
+    CHECK(plan.named[1].path == "/srv/t");
+    CHECK(plan.named[1].operations == read);
+}
+
+TEST_CASE("confinement: no more is bound in common than has to be, the deepest first") {
+    const OperationSet read{Operation::read};
+    std::vector<Directory> directories;
+    for (const char* path : {"/a/x/1", "/a/x/2", "/a/x/3", "/a/y/1", "/b/1", "/b/2"})
+        directories.push_back(directory(path, read));
+    const auto widened_to = [&](std::size_t most) {
+        ConfinementPlan plan = plan_confinement(directories, broker);
+        opener::widen(plan, most);
+        std::string text;
+        for (const auto& each : plan.directories) {
+            const auto width = opener::width_of(each.path, each.stands_for);
+            text +=
+                (text.empty() ? "" : " ") + each.path + (width ? fmt::format("={}", width->directories) : "");
+        }
+        CHECK(plan.named.size() == plan.directories.size());
+        return text;
+    };
+    CHECK(widened_to(6) == "/a/x/1 /a/x/2 /a/x/3 /a/y/1 /b/1 /b/2");
+    CHECK(widened_to(5) == "/a/x=3 /a/y/1 /b/1 /b/2");
+    CHECK(widened_to(3) == "/a=4 /b/1 /b/2");
+    CHECK(widened_to(2) == "/a=4 /b=2");
+    CHECK(widened_to(1) == "/=6");
+    // A directory that rules name and that others are bound by stays the rules'.
+    directories.push_back(directory("/a", OperationSet{Operation::execute}));
+    directories.push_back(directory("/a/x", OperationSet{Operation::write}));
+    CHECK(widened_to(3) == "/a /a/x /b=2");
+    CHECK(widened_to(2) == "/a=1 /b=2");
 }
 
 TEST_CASE("confinement: the capabilities are those that the rules need") {

@@ -57,6 +57,39 @@ TEST_CASE("directory table: the deepest directory on the way is found") {
     CHECK(found(table, "/") == "none");
 }
 
+TEST_CASE("directory table: below a directory that is bound for others, the one that rules name is found") {
+    BoundDirectory wide;
+    wide.path = "/t";
+    wide.stands_for = std::make_shared<const std::vector<std::string>>(
+        std::vector<std::string>{"/t/1", "/t/1/in", "/t/2/deep"});
+    std::vector<BoundDirectory> directories;
+    directories.push_back(std::move(wide));
+    const DirectoryTable table(std::move(directories));
+    const auto inner = [&](const std::string& path) {
+        const auto result = table.find(path);
+        return result.inner.empty() ? "none" : std::string(result.inner) + " + " + result.relative_to_inner;
+    };
+    CHECK(inner("/t/1/a/b") == "1 + a/b");
+    CHECK(inner("/t/1/in/b") == "1/in + b");
+    CHECK(inner("/t/1") == "1 + .");
+    CHECK(inner("/t/2/deep/b") == "2/deep + b");
+    CHECK(inner("/t/2/b") == "none");
+    CHECK(inner("/t/12/b") == "none");
+    CHECK(inner("/t") == "none");
+}
+
+TEST_CASE("directory table: one that a link keeps from being bound counts only where there is no other") {
+    std::vector<BoundDirectory> directories(3);
+    directories[0].path = "/srv";
+    directories[1].path = "/srv/current";
+    directories[1].errno_value = ELOOP;
+    directories[2].path = "/var/run/x";
+    directories[2].errno_value = ELOOP;
+    const DirectoryTable table(std::move(directories));
+    CHECK(found(table, "/srv/current/a") == "/srv + current/a");
+    CHECK(found(table, "/var/run/x/a") == "/var/run/x + a");
+}
+
 TEST_CASE("directory table: a name that only begins like a directory is not below it") {
     const auto table = table_of({"/mbogo"});
     CHECK(found(table, "/mbog") == "none");

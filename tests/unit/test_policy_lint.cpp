@@ -12,9 +12,12 @@ namespace {
 
 class FakeDisk : public Disk {
   public:
-    std::optional<Facts> directory(const std::string& path) const override {
+    std::expected<Facts, Missing> directory(const std::string& path) const override {
         const auto found = directories.find(path);
-        return found == directories.end() ? std::nullopt : std::optional(found->second);
+        if (path.starts_with("/link")) return std::unexpected(Missing{.link = "/link is a symbolic link"});
+        if (path.starts_with("/locked")) return std::unexpected(Missing{.other = "Permission denied"});
+        if (found == directories.end()) return std::unexpected(Missing{});
+        return found->second;
     }
     std::map<std::string, Facts> directories{
         {"/", {0, 0755}}, {"/srv", {0, 0755}}, {"/tmp", {0, 01777}}, {"/alice", {1000, 0755}}};
@@ -200,6 +203,8 @@ TEST_CASE("lint: directories that are missing or not root's alone") {
     CHECK(rule_findings({"{name: a, allow: [stat], paths: ['/nowhere/*']}"}, &disk) ==
           "a:missing-directory ");
     CHECK(rule_findings({"{name: a, allow: [stat], paths: ['/nowhere/*']}"}).empty());
+    CHECK(rule_findings({"{name: a, allow: [stat], paths: ['/locked/*']}"}, &disk) == "a:missing-directory ");
+    CHECK(rule_findings({"{name: a, allow: [stat], paths: ['/link/*']}"}, &disk) == "a:linked-directory ");
     CHECK(rule_findings({"{name: a, allow: [write], paths: ['/alice/*']}"}, &disk) ==
           "a:unprivileged-directory ");
     CHECK(rule_findings({"{name: a, allow: [mkdir], paths: ['/tmp/*']}"}, &disk) ==
@@ -208,6 +213,18 @@ TEST_CASE("lint: directories that are missing or not root's alone") {
     CHECK(rule_findings({"{name: a, allow: [read], paths: ['/tmp/*'], symlinks: follow}"}, &disk) ==
           "a:follow-writable ");
     CHECK(rule_findings({"{name: a, allow: [read], paths: ['/srv/*'], symlinks: follow}"}, &disk).empty());
+}
+
+TEST_CASE("lint: a directory that is bound for others is told of once, by the first rule below it") {
+    const Policy policy = load_text(rules_text(
+        {"{name: a, allow: [stat], paths: ['/x/*']}", "{name: b, allow: [stat], paths: ['/t/1/*']}",
+         "{name: c, allow: [stat], paths: ['/t/2/*']}", "{name: d, allow: [stat], paths: ['/tt/*']}"}));
+    const std::vector<WideDirectory> wide{{"/t", "bound for 2"}};
+    const auto findings = lint(policy, FakeAccounts(), nullptr, wide);
+    REQUIRE(findings.size() == 1);
+    CHECK(findings[0].rule->name == "b");
+    CHECK(findings[0].name == "wide-directory");
+    CHECK(findings[0].text == "/t is bound, wider than the rules: bound for 2");
 }
 
 TEST_CASE("lint: a rule silences a finding by its name, and no other") {
