@@ -10,11 +10,13 @@
 #include <optional>
 
 #include "opener/base/build_config.hpp"
+#include "opener/base/byte_text.hpp"
 #include "opener/base/wait_status.hpp"
 #include "opener/control/time_of_day.hpp"
 #include "opener/policy_source/policy_json.hpp"
 #include "policy/explain/explain.hpp"
 #include "policy/matching/peer.hpp"
+#include "proto/printable.hpp"
 
 namespace fdbroker::opener {
 
@@ -44,17 +46,6 @@ std::optional<std::uint64_t> number(std::string_view text) {
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
     if (error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
     return value;
-}
-
-// As in audit records: one character for each byte of a path.
-std::string characters_of(std::string_view path) {
-    std::string text;
-    for (const char character : path) {
-        const auto byte = static_cast<unsigned char>(character);
-        if (byte >= 0x80) text += static_cast<char>(0xc0 | byte >> 6);
-        text += byte < 0x80 ? character : static_cast<char>(0x80 | (byte & 0x3f));
-    }
-    return text;
 }
 
 std::string audit_destination(const Options& options) {
@@ -233,20 +224,6 @@ json answer_why(const GenerationFacts& facts, std::string_view text) {
 
 namespace {
 
-std::optional<std::string> bytes_of(const std::string& text) {
-    std::string bytes;
-    for (std::size_t i = 0; i < text.size(); ++i) {
-        const auto first = static_cast<unsigned char>(text[i]);
-        if (first < 0x80) {
-            bytes += text[i];
-            continue;
-        }
-        if ((first != 0xc2 && first != 0xc3) || i + 1 == text.size()) return std::nullopt;
-        bytes += static_cast<char>((first & 3U) << 6 | (static_cast<unsigned char>(text[++i]) & 0x3fU));
-    }
-    return bytes;
-}
-
 std::optional<policy::PeerIdentity> peer_from(const json& question) {
     policy::PeerIdentity peer;
     const auto text = [&](const char* key, std::string& value) {
@@ -292,7 +269,7 @@ json answer_explain(const GenerationFacts& facts, std::string_view text) {
         operations = operations | meant;
     }
     if (operations.empty()) return wrong("no operation is given");
-    const auto bytes = bytes_of(*path_text);
+    const auto bytes = bytes_of(path_text->get_ref<const std::string&>());
     if (!bytes) return wrong("in \"path\" each byte is one character");
     const auto path = policy::RequestPath::parse(*bytes);
     if (!path) return wrong(policy::to_string(path.error()));
@@ -304,7 +281,8 @@ json answer_explain(const GenerationFacts& facts, std::string_view text) {
     answer["path"] = *path_text;
     answer["peer"] = to_json(peer.identity());
     answer["policy"] = policy_to_json(facts);
-    answer["text"] = policy::to_text(explanation, peer, operations, *path);
+    // The path may be no UTF-8.
+    answer["text"] = proto::printable(policy::to_text(explanation, peer, operations, *path));
     return answer;
 }
 

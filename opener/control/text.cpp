@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
+#include "opener/base/byte_text.hpp"
 #include "proto/printable.hpp"
 
 namespace fdbroker::opener {
@@ -19,6 +20,13 @@ std::string word(const json& value) {
     if (value.is_null()) return "-";
     return value.is_string() ? proto::printable(value.get<std::string>(), proto::LineFeeds::escaped)
                              : value.dump();
+}
+
+// A path, or another name of which each byte is one character.
+std::string name_word(const json& value) {
+    if (!value.is_string()) return word(value);
+    const auto& text = value.get_ref<const std::string&>();
+    return proto::printable(bytes_of(text).value_or(text), proto::LineFeeds::escaped);
 }
 
 std::string joined(const json& words) {
@@ -134,8 +142,8 @@ std::string status_text(const json& answer, const TextStyle& style) {
                     plural(helpers["tasks"], "task"), word(helpers["timed_out"])));
     for (const json& request : answer["stuck"]) {
         lines.add("stuck", fmt::format("{}uid {}, rule {}, {}, since {}{}", style.bad, word(request["uid"]),
-                                       word(request["rule"]), word(request["path"]), word(request["since"]),
-                                       style.end));
+                                       word(request["rule"]), name_word(request["path"]),
+                                       word(request["since"]), style.end));
     }
     for (const json& user : answer["slowed"]) {
         lines.add("slowed",
@@ -159,12 +167,12 @@ std::string status_text(const json& answer, const TextStyle& style) {
     lines.add("capabilities", capabilities.empty() ? "none" : capabilities);
     for (const json& layer : confinement["layers"]) lines.add("confinement", layer_text(layer, style));
     for (const json& directory : answer["dormant"]) {
-        lines.add("dormant", fmt::format("{}{}: {}{}", style.bad, word(directory["path"]),
-                                         word(directory["why"]), style.end));
+        lines.add("dormant", fmt::format("{}{}: {}{}", style.bad, name_word(directory["path"]),
+                                         name_word(directory["why"]), style.end));
     }
     for (const json& directory : answer["wider_than_rules"]) {
-        lines.add("wider", fmt::format("{}{}: {}{}", style.bad, word(directory["path"]),
-                                       word(directory["why"]), style.end));
+        lines.add("wider", fmt::format("{}{}: {}{}", style.bad, name_word(directory["path"]),
+                                       name_word(directory["why"]), style.end));
     }
     return lines.take();
 }
@@ -187,7 +195,7 @@ std::string connections_text(const json& answer, const TextStyle& style) {
         for (const json& grant : session["grants"])
             delivered.add({word(session["session"]), word(grant["delivered"]), word(grant["last"]),
                            grant["rule"].is_null() ? "(others)" : word(grant["rule"]),
-                           word(grant["last_path"])});
+                           name_word(grant["last_path"])});
     }
     return text + "\n" + delivered.text(style);
 }
@@ -207,27 +215,30 @@ std::string why_text(const json& record, const TextStyle& style) {
         const json& operations = record["operation"];
         const std::string asked =
             asked_text(word(record["call"]), operations.empty() ? "" : joined(operations));
-        lines.add("decision", fmt::format("{}{}{}: {} {}", refused ? style.bad : style.good,
-                                          word(record["decision"]), style.end, asked, word(record["path"])));
+        lines.add("decision",
+                  fmt::format("{}{}{}: {} {}", refused ? style.bad : style.good, word(record["decision"]),
+                              style.end, asked, name_word(record["path"])));
     }
     if (record.contains("reason")) {
         lines.add("because", fmt::format("{} (step {}, {})", word(record["reason"]), word(record["step"]),
                                          ::strerrorname_np(record["errno"].get<int>())));
     }
     if (record.contains("rule"))
-        lines.add("rule", fmt::format("{}, {}", word(record["rule"]), word(record["at"])));
+        lines.add("rule", fmt::format("{}, {}", word(record["rule"]), name_word(record["at"])));
     if (record.contains("peer")) {
         const json& peer = record["peer"];
         lines.add("peer",
                   fmt::format("{}, pid {}, uid {}, roles {}, on {}",
-                              peer["user"].is_null() ? "no name" : word(peer["user"]), word(peer["pid"]),
-                              word(peer["uid"]), joined(peer["roles"]), word(record["listener"])));
+                              peer["user"].is_null() ? "no name" : name_word(peer["user"]), word(peer["pid"]),
+                              word(peer["uid"]), joined(peer["roles"]), name_word(record["listener"])));
     }
     for (const auto& [key, value] : record.items()) {
         static constexpr std::string_view told[] = {"decision", "call",     "operation", "path",
                                                     "reason",   "step",     "errno",     "rule",
                                                     "at",       "listener", "peer"};
-        if (std::ranges::find(told, key) == std::end(told)) lines.add(key, word(value));
+        const bool is_name = key.ends_with("_path");
+        if (std::ranges::find(told, key) == std::end(told))
+            lines.add(key, is_name ? name_word(value) : word(value));
     }
     return lines.take();
 }

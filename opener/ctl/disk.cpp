@@ -95,8 +95,8 @@ DiskReport look(const policy::Policy& policy, const policy::Peer& peer, const po
                 report.verdicts.clear();
                 for (const policy::Rule* rule : one.rules())
                     report.verdicts.push_back(
-                        {rule, opener::hold_against(object, *rule, opener::demand_of(one.operations()),
-                                                    protection, peer.identity().uid)});
+                        {rule->name, opener::hold_against(object, *rule, opener::demand_of(one.operations()),
+                                                          protection, peer.identity().uid)});
             }};
     const auto done = DryRun(policy, peer, onlooker).run(grant);
     if (!done)
@@ -159,7 +159,7 @@ std::string to_text(const DiskReport& report) {
                            report.obstacle->reason, ::strerrorname_np(report.obstacle->errno_value));
     for (const DiskStep& step : report.steps) text += line(step);
     for (const RuleVerdict& verdict : report.verdicts)
-        text += fmt::format("  files of rule \"{}\": {}\n", verdict.rule->name,
+        text += fmt::format("  files of rule \"{}\": {}\n", verdict.rule,
                             verdict.obstacle ? verdict.obstacle->text : "fulfilled");
     if (!report.obstacle && !report.steps.empty() && report.steps.back().path != report.ended_at)
         text += fmt::format("  {}: is not there yet\n", report.ended_at);

@@ -13,11 +13,11 @@ using nlohmann::json;
 namespace {
 
 json step_to_json(const DiskStep& step) {
-    json one{{"path", step.path},        {"type", describe(step.type)}, {"owner", step.owner},
-             {"mode", octal(step.mode)}, {"links", step.links},         {"size", step.size}};
+    json one{{"path", printable(step.path)}, {"type", describe(step.type)}, {"owner", step.owner},
+             {"mode", octal(step.mode)},     {"links", step.links},         {"size", step.size}};
     if (step.type != policy::FileType::symlink) return one;
-    one["target"] = step.target;
-    one["leads_to"] = step.leads_to;
+    one["target"] = printable(step.target);
+    one["leads_to"] = printable(step.leads_to);
     return one;
 }
 
@@ -36,12 +36,12 @@ json to_json(const DiskReport& report) {
     json steps = json::array(), rules = json::array();
     for (const DiskStep& step : report.steps) steps.push_back(step_to_json(step));
     for (const RuleVerdict& verdict : report.verdicts)
-        rules.push_back({{"rule", verdict.rule->name}, {"obstacle", obstacle_to_json(verdict.obstacle)}});
+        rules.push_back({{"rule", verdict.rule}, {"obstacle", obstacle_to_json(verdict.obstacle)}});
     json obstacle;
     if (report.obstacle)
         obstacle = {{"errno", ::strerrorname_np(report.obstacle->errno_value)},
                     {"reason", report.obstacle->reason},
-                    {"path", report.obstacle->path}};
+                    {"path", printable(report.obstacle->path)}};
     return {{"steps", std::move(steps)}, {"rules", std::move(rules)}, {"obstacle", std::move(obstacle)}};
 }
 

@@ -9,7 +9,7 @@
 
 namespace fdbroker::ctl {
 
-// One document, indented, on standard output. Paths are bytes: what is no UTF-8 in them shows as U+FFFD.
+// One document, indented, on standard output. Paths go through printable(): they are bytes.
 void print_json(const nlohmann::json& document);
 
 using opener::to_json;

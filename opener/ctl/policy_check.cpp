@@ -57,7 +57,7 @@ nlohmann::json finding_to_json(const policy::Finding& finding) {
     return {{"finding", finding.name},
             {"rule", finding.rule->name},
             {"location", to_json(finding.rule->location)},
-            {"message", finding.text}};
+            {"message", printable(finding.text)}};
 }
 
 }  // namespace

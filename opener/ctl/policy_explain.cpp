@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "opener/base/byte_text.hpp"
 #include "opener/ctl/control_commands.hpp"
 #include "opener/ctl/disk.hpp"
 #include "opener/ctl/json.hpp"
@@ -142,7 +143,7 @@ ExitStatus answer(const policy::Policy& policy, const Question& question, const 
     if (options.json) {
         nlohmann::json whole = to_json(explanation);
         whole["operations"] = to_json(question.operations);
-        whole["path"] = question.path.text();
+        whole["path"] = printable(question.path.text());
         whole["peer"] = to_json(question.peer.identity());
         print_answer_as_json(std::move(whole), disk, allowed);
     } else {
@@ -154,21 +155,6 @@ ExitStatus answer(const policy::Policy& policy, const Question& question, const 
 
 // ---- the policy that is served -----------------------------------------------------------------------------
 
-// As audit records have it: one character for each byte.
-std::string one_character_a_byte(std::string_view bytes) {
-    std::string text;
-    for (const char byte : bytes) {
-        const auto value = static_cast<unsigned char>(byte);
-        if (value < 0x80) {
-            text += byte;
-        } else {
-            text += static_cast<char>(0xc0U | value >> 6);
-            text += static_cast<char>(0x80U | (value & 0x3fU));
-        }
-    }
-    return text;
-}
-
 nlohmann::json question_for_opener(const policy::PeerIdentity& peer, policy::OperationSet operations,
                                    policy::RequestPath path) {
     nlohmann::json question{{"uid", peer.uid},
@@ -178,7 +164,7 @@ nlohmann::json question_for_opener(const policy::PeerIdentity& peer, policy::Ope
                             {"group", peer.group},
                             {"socket", peer.listener},
                             {"operations", to_json(operations)}};
-    question["path"] = one_character_a_byte(path.text());
+    question["path"] = opener::characters_of(path.text());
     return question;
 }
 

@@ -8,6 +8,7 @@
 #include <filesystem>
 
 #include "policy/matching/request_path.hpp"
+#include "proto/printable.hpp"
 
 namespace fdbroker::opener {
 
@@ -22,17 +23,8 @@ bool follows(const policy::Grant& grant) {
 }
 
 // A reason is text for records and terminals, whatever bytes a name is made of.
-std::string as_ascii(std::string_view path) {
-    std::string text;
-    for (const char byte : path) {
-        const auto value = static_cast<unsigned char>(byte);
-        if (value < 0x20 || value >= 0x7f) {
-            text += fmt::format("\\x{:02x}", value);
-        } else {
-            text += byte;
-        }
-    }
-    return text;
+std::string printable_path(std::string_view path) {
+    return proto::printable(path, proto::LineFeeds::escaped);
 }
 
 Stop loop(std::string reason) {
@@ -76,7 +68,7 @@ std::unexpected<Stop> name_link(const FindLink& find, const policy::Grant& grant
                                 std::unexpected<Stop> stop) {
     if (!met_a_link(stop.error())) return stop;
     const auto link = find(grant);
-    return link ? std::unexpected(loop(fmt::format("\"{}\" is a symbolic link", as_ascii(link->path))))
+    return link ? std::unexpected(loop(fmt::format("\"{}\" is a symbolic link", printable_path(link->path))))
                 : stop;
 }
 
@@ -94,18 +86,20 @@ Done<Answer> with_links(const LinkWalk& walk, policy::Grant grant, const FindLin
         if (!link) return done;
         if (link->magic)
             return std::unexpected(
-                loop(fmt::format("\"{}\" is a magic link of procfs", as_ascii(link->path))));
+                loop(fmt::format("\"{}\" is a magic link of procfs", printable_path(link->path))));
         const bool is_last = link->path.size() == grant.path().text().size();
         if ((is_last && walk.last == LastLink::keep) || !follows(grant))
-            return std::unexpected(loop(fmt::format("\"{}\" is a symbolic link", as_ascii(link->path))));
+            return std::unexpected(
+                loop(fmt::format("\"{}\" is a symbolic link", printable_path(link->path))));
         if (!walk.place.may_block()) return not_here();
         if (followed == max_links) return std::unexpected(loop("more than 40 symbolic links are on the way"));
 
         text = rewritten(grant.path().text(), *link);
         const auto path = policy::RequestPath::parse(text);
         if (!path)
-            return std::unexpected(loop(fmt::format("\"{}\" is a symbolic link, where it leads {}",
-                                                    as_ascii(link->path), policy::to_string(path.error()))));
+            return std::unexpected(
+                loop(fmt::format("\"{}\" is a symbolic link, where it leads {}", printable_path(link->path),
+                                 policy::to_string(path.error()))));
         const policy::Decision decision = walk.policy.decide(walk.peer, grant.operations(), *path);
         if (!decision)
             // Where it leads is told to those who may see it: the link can be read by whoever lists the directory, what
@@ -114,7 +108,7 @@ Done<Answer> with_links(const LinkWalk& walk, policy::Grant grant, const FindLin
                 Stop{Step::decide,
                      decision.error().errno_value,
                      fmt::format("\"{}\" is a symbolic link that leads to what no rule allows",
-                                 as_ascii(link->path)),
+                                 printable_path(link->path)),
                      {std::move(text), decision.error().denied_by}});
         grant = *decision;
     }

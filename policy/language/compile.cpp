@@ -51,6 +51,7 @@ Policy compile(PolicyDraft draft) {
     MatcherBuilder builder;
     Directories directories;
     compiled->rules.reserve(draft.rules.size());
+    draft.rule_marks = {};
     for (RuleDraft& one : draft.rules) {
         const auto effect = one.rule.allows ? MatcherBuilder::Effect::allow : MatcherBuilder::Effect::deny;
         Entry entry{.rule = static_cast<std::uint32_t>(compiled->rules.size()),
@@ -71,6 +72,7 @@ Policy compile(PolicyDraft draft) {
             compiled->lint_allowed.emplace(entry.rule, std::move(one.lint_allowed));
         compiled->rule_roles.push_back(entry.roles);
         compiled->rules.push_back(std::move(one.rule));
+        one.paths = {};
     }
     compiled->pattern_texts.shrink_to_fit();
     compiled->pattern_ends.shrink_to_fit();

@@ -232,6 +232,8 @@ class TreeBuilder : public YAML::EventHandler {
     void close() {
         Node node = std::move(open_.back());
         open_.pop_back();
+        // A policy of 100,000 rules has a million nodes.
+        node.children.shrink_to_fit();
         add(std::move(node));
     }
 

@@ -64,6 +64,8 @@ class Loader {
         read_contents();
         if (!problems_.empty()) return std::unexpected(std::move(problems_).in_order());
         draft_.file_names = problems_.file_names();
+        // What was read is in the draft; what it is compiled to takes the room of what it was read from.
+        files_.clear();
         Policy policy = compile(std::move(draft_));
         if (own_tests == OwnTests::must_pass) run_tests(policy);
         if (!problems_.empty()) return std::unexpected(std::move(problems_).in_order());

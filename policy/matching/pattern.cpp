@@ -25,12 +25,37 @@ Parsed<Variable> parse_variable(std::string_view word) {
         R"(unknown variable "${{{}}}", expected ${{user}}, ${{uid}}, ${{group}} or ${{gid}})", word));
 }
 
+int hexadecimal(char digit) noexcept {
+    if (digit >= '0' && digit <= '9') return digit - '0';
+    if (digit >= 'a' && digit <= 'f') return digit - 'a' + 10;
+    if (digit >= 'A' && digit <= 'F') return digit - 'A' + 10;
+    return -1;
+}
+
+// The escape that begins at `at`: which byte it stands for, and where it ends.
+struct Escape {
+    char byte = 0;
+    std::size_t end = 0;
+    bool by_number = false;  // \xHH
+};
+Parsed<Escape> parse_escape(std::string_view text, std::size_t at) {
+    if (at + 1 == text.size()) return wrong(R"(a "\" at the end of a name, expected a byte that it escapes)");
+    if (text[at + 1] != 'x') return Escape{text[at + 1], at + 2};
+    const int high = at + 2 < text.size() ? hexadecimal(text[at + 2]) : -1;
+    const int low = at + 3 < text.size() ? hexadecimal(text[at + 3]) : -1;
+    if (high < 0 || low < 0)
+        return wrong(R"(a "\x" without two hexadecimal digits, expected one such as \xff)");
+    const auto byte = static_cast<char>(high * 16 + low);
+    if (byte == '\0' || byte == '/') return wrong(R"(a "\x00" or "\x2f", which no name holds)");
+    return Escape{byte, at + 4, true};
+}
+
 // Where the token that begins at `at` ends: an escape, a class or a variable is one token, anything else one byte.
 Parsed<std::size_t> token_end(std::string_view text, std::size_t at) {
     if (text[at] == '\\') {
-        if (at + 1 == text.size())
-            return wrong(R"(a "\" at the end of a name, expected a byte that it escapes)");
-        return at + 2;
+        const auto escape = parse_escape(text, at);
+        if (!escape) return std::unexpected(escape.error());
+        return escape->end;
     }
     if (text.substr(at).starts_with("${")) {
         const std::size_t close = text.find('}', at);
@@ -109,10 +134,17 @@ Parsed<std::vector<std::string>> expand_braces(std::string_view text) {
 // One byte of a class, and where the class goes on; `inside` is what stands between the brackets.
 Parsed<std::uint8_t> class_byte(std::string_view inside, std::size_t& at) {
     if (inside[at] == '[') return wrong(R"(a "[" inside a class, expected "\[")");
-    if (inside[at] == '\\') ++at;
-    const auto byte = static_cast<std::uint8_t>(inside[at++]);
-    if (byte >= 0x80)
-        return wrong("a class with a character of several bytes, expected single bytes (use {a,b} instead)");
+    Escape read{inside[at], at + 1};
+    if (inside[at] == '\\') {
+        const auto escape = parse_escape(inside, at);
+        if (!escape) return std::unexpected(escape.error());
+        read = *escape;
+    }
+    at = read.end;
+    const auto byte = static_cast<std::uint8_t>(read.byte);
+    if (byte >= 0x80 && !read.by_number)
+        return wrong(
+            "a class with a character of several bytes, expected single bytes (use {a,b} instead, or \\xHH)");
     return byte;
 }
 
@@ -157,7 +189,8 @@ Parsed<void> append_token(Glob& glob, std::string_view token) {
         if (!bytes) return std::unexpected(bytes.error());
         glob.append_class(*bytes);
     } else {
-        glob.append_literal(token.back());
+        // Of an escape token_end() has seen that it is one.
+        glob.append_literal(token[0] == '\\' ? parse_escape(token, 0)->byte : token.back());
     }
     return {};
 }
@@ -248,6 +281,7 @@ std::expected<std::vector<Pattern>, std::string> parse_pattern(std::string_view 
     const auto names = split(text);
     if (!names) return std::unexpected(names.error());
     std::vector<Pattern> patterns(1);
+    patterns.front().components.reserve(names->size());
     for (const std::string_view name : *names) {
         auto choices = parse_choices(name);
         if (!choices) return std::unexpected(choices.error());

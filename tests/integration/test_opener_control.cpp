@@ -402,7 +402,7 @@ TEST_CASE("control: openerctl prints what the opener answers, and explains by th
     write_file(opener.policy(), "version: 1\nrules: []\n");
     const Outcome still = explain("root");
     CHECK(still.status == 0);
-    CHECK(contains(still.out, "not looked at, since the policy's files are not what was loaded"));
+    CHECK(contains(still.out, "could not be looked at, since the policy's files are not what was loaded"));
 }
 
 TEST_CASE("control: workers are listed, and their number is changed") {
@@ -450,4 +450,40 @@ TEST_CASE("control: with none there is no socket; one that is asked for and cann
     const Outcome impossible = start(fixture.directory / "no-such-directory/control.sock").wait();
     CHECK(impossible.status == 1);
     CHECK(contains(impossible.err, "no-such-directory"));
+}
+
+TEST_CASE("control: paths are printed as UTF-8, other bytes as the escape that a pattern takes") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    const std::string data = fixture.directory / "data";
+    make_directory(data + "/b\xff_");
+    for (const char* name : {"/zo\xc3\xab", "/b\xff_/\xe9", "/not"}) write_file(data + name, "content");
+    std::filesystem::create_symlink("zo\xc3\xab", data + "/l\xc3\xabnk");
+    const std::string policy = "version: 1\nrules:\n  - {name: z, allow: [read], paths: [\"" + data +
+                               "/*\"]}\n  - {name: bytes, allow: [read], paths: ['" + data +
+                               R"(/b\xff_/\xe9']}
+tests:
+  - {as: {user: root}, read: ")" +
+                               data + "/zo\xc3\xab\", expect: allow, rule: z}\n";
+    const RunningOpener opener(fixture.directory, policy);
+    TestPeer peer(opener.socket());
+    const auto shown = [&](const std::string& path, const std::string& expected) {
+        CAPTURE(expected);
+        const auto told = peer.open(path);
+        const std::string why = openerctl(fixture, {"why", std::to_string(told.record)}).out;
+        CHECK(contains(why, " " + expected + "\n"));
+        const std::string explained =
+            openerctl(fixture, {"policy", "explain", "--as", "root", "read", path}).out;
+        CHECK(contains(explained, "read " + expected + " as "));
+        return told.status;
+    };
+    CHECK(shown(data + "/zo\xc3\xab", data + "/zo\xc3\xab") == 0);
+    CHECK(shown(data + "/b\xff_/\xe9", data + R"(/b\xff_/\xe9)") == 0);
+    CHECK(shown(data + "/b\xff_/\xe8", data + R"(/b\xff_/\xe8)") == EACCES);
+    CHECK(shown(data + "/l\xc3\xabnk", data + "/l\xc3\xabnk") == ELOOP);
+    CHECK(peer.open(data + "/l\xc3\xabnk").reason == "\"" + data + "/l\xc3\xabnk\" is a symbolic link");
+    const std::string check =
+        run({.arguments = {opener_program(), "--check", "--control", "none", "--policy", opener.policy()}})
+            .out;
+    CHECK(contains(check, "directory " + data + ": read-only"));
 }

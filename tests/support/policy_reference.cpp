@@ -26,9 +26,15 @@ Names split(std::string_view path) {
     return names;
 }
 
+// The byte that the escape at the head of the text stands for.
+char escaped(std::string_view escape) {
+    if (escape[1] != 'x') return escape[1];
+    return static_cast<char>(std::stoi(std::string(escape.substr(2, 2)), nullptr, 16));
+}
+
 // The length of the escape, class, variable or byte at the head of the pattern.
 std::size_t token(std::string_view pattern) {
-    if (pattern[0] == '\\') return 2;
+    if (pattern[0] == '\\') return pattern[1] == 'x' ? 4 : 2;
     if (pattern.starts_with("${")) return pattern.find('}') + 1;
     if (pattern[0] != '[') return 1;
     std::size_t at = 1;
@@ -40,9 +46,9 @@ bool in_class(std::string_view inside, char byte) {
     const bool negated = inside[0] == '!';
     if (negated) inside.remove_prefix(1);
     const auto take = [&] {
-        if (inside[0] == '\\') inside.remove_prefix(1);
-        const char taken = inside[0];
-        inside.remove_prefix(1);
+        const bool escape = inside[0] == '\\';
+        const char taken = escape ? escaped(inside) : inside[0];
+        inside.remove_prefix(escape ? token(inside) : 1);
         return static_cast<unsigned char>(taken);
     };
     bool found = false;
@@ -96,12 +102,14 @@ bool name_matches(const std::string& pattern, std::string_view name, const PeerV
         default:
             break;
     }
-    if (length > 2) {
+    const bool escape = pattern[0] == '\\';
+    if (length > 1 && !escape) {
         const std::string_view value = value_of(std::string_view(pattern).substr(0, length), values);
         return !value.empty() && name.starts_with(value) &&
                name_matches(rest, name.substr(value.size()), values);
     }
-    return !name.empty() && name[0] == pattern[length - 1] && name_matches(rest, name.substr(1), values);
+    return !name.empty() && name[0] == (escape ? escaped(pattern) : pattern[0]) &&
+           name_matches(rest, name.substr(1), values);
 }
 
 struct Question {

@@ -208,6 +208,21 @@ TEST_CASE("pattern: braces are alternatives, and an escape is the byte itself") 
     CHECK(matches("/$x", "/$x"));
 }
 
+TEST_CASE("pattern: an escape of two digits is any byte that a name may hold") {
+    CHECK(matches(R"(/caf\xe9)", "/caf\xe9"));
+    CHECK(matches(R"(/\xFF\x41b)",
+                  "/\xff"
+                  "Ab"));
+    CHECK(matches(R"(/{\xe9,b}*)", "/\xe9t\xe9"));
+    CHECK(matches(R"(/\x2a\x5c\x7b)", "/*\\{"));
+    CHECK_FALSE(matches(R"(/\x2a)", "/a"));
+    CHECK(matches(R"(/[\xe0-\xef])", "/\xe9"));
+    CHECK_FALSE(matches(R"(/[\xe0-\xef])", "/\xf0"));
+    CHECK(matches(R"(/[!\x5d])", "/a"));
+    CHECK_FALSE(matches(R"(/[!\x5d])", "/]"));
+    CHECK(parse_pattern(R"(/a\xff/**)")->front().directory() == "/a\xff");
+}
+
 TEST_CASE("pattern: variables stand for the peer") {
     PeerIdentity peer = alice();
     peer.group = "staff";
@@ -261,6 +276,13 @@ TEST_CASE("pattern: what cannot be meant is an error that says what was expected
     contains("/{a,*}*", "alone between slashes");
     contains("/a\\", "escapes");
     contains("/a\\/b", "escapes");
+    contains(R"(/\x)", "two hexadecimal digits");
+    contains(R"(/\xf)", "two hexadecimal digits");
+    contains(R"(/\xfg)", "two hexadecimal digits");
+    contains(R"(/[\xg0])", "two hexadecimal digits");
+    contains(R"(/a\x2fb)", "no name holds");
+    contains(R"(/a\x00)", "no name holds");
+    contains(R"(/\x2e)", "\".\"");
     contains("/[a", "without its \"]\"");
     contains("/[a/b]", "without its \"]\"");
     contains("/[]", "without a byte");

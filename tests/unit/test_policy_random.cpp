@@ -17,7 +17,7 @@ class Generator {
     std::string path() { return joined({"a", "b", "ab", "alice", "a.b", ".a"}, 4); }
     std::string pattern() {
         return joined({"a", "b", "ab", "**", "**", "*", "a*", "*b", "?", "[ab]", "[!a]*", "{a,b}", "{a,*}b",
-                       "${user}", "a${uid}", "*.b", "\\a"},
+                       "${user}", "a${uid}", "*.b", "\\a", "\\x61b", "[\\x61-b]"},
                       5);
     }
     std::vector<test::ReferenceRule> rules() {
