@@ -2,6 +2,7 @@
 #include "opener/broker/run_generation.hpp"
 
 #include <fcntl.h>
+#include <malloc.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -71,6 +72,8 @@ LoadedPolicy load(const GenerationStart& start) {
     if (read_files) {
         if (auto kept = start.kept.keep(text); !kept) fail(start.report, exit_failed, kept.error().message());
     }
+    // What the policy was read from: without this the heap keeps it for as long as the generation lives.
+    ::malloc_trim(0);
     return std::move(*loaded);
 }
 

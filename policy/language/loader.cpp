@@ -109,7 +109,10 @@ class Loader {
     void read_contents() {
         each(&File::roles, read_roles);
         each(&File::defaults, read_defaults);
-        each(&File::rules, read_rules);
+        for (File& file : files_)
+            if (file.rules != nullptr)
+                for (Node& child : file.root->children)
+                    if (&child == file.rules) read_rules(context_, child);
         each(&File::limits, read_limits);
         each(&File::audit, read_audit);
         each(&File::tests, read_tests);

@@ -14,8 +14,8 @@ struct LoadContext {
 
 void read_roles(LoadContext& context, const Node& node);
 void read_defaults(LoadContext& context, const Node& node);
-// After all roles of all files, and the defaults.
-void read_rules(LoadContext& context, const Node& node);
+// After all roles of all files, and the defaults. Gives each rule's nodes back once it is read: there may be a million.
+void read_rules(LoadContext& context, Node& node);
 void read_limits(LoadContext& context, const Node& node);
 void read_audit(LoadContext& context, const Node& node);
 // After all rules of all files.

@@ -342,8 +342,13 @@ void read_defaults(LoadContext& context, const Node& node) {
     read_mapping(context, node, "", defaults_keys, context.draft.defaults);
 }
 
-void read_rules(LoadContext& context, const Node& node) {
-    for (const Node& entry : context.reader.list(node, "rules")) read_rule(context, entry);
+void read_rules(LoadContext& context, Node& node) {
+    if (context.reader.list(node, "rules").empty()) return;
+    context.draft.rules.reserve(context.draft.rules.size() + node.children.size());
+    for (Node& entry : node.children) {
+        read_rule(context, entry);
+        entry = Node{};
+    }
 }
 
 }  // namespace fdbroker::policy
