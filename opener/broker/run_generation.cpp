@@ -47,34 +47,48 @@ void detach_standard_streams(const StartReport& report) {
     }
 }
 
-// Asked before the confinement, behind which there is no account database.
-ControlAccess control_access(const GenerationStart& start) {
-    ControlAccess access{.opener_uid = ::geteuid()};
-    if (start.options.control.group) access.group = SystemAccounts().gid_of(*start.options.control.group);
-    return access;
+// The policy, and what else comes from outside: all of it before the confinement, behind which nothing can be asked.
+struct Resolved {
+    LoadedPolicy loaded;
+    BrokerAccount account;
+    ControlAccess access;
+};
+
+template <typename Value>
+Value ok_or_fail(const StartReport& report, Result<Value> result) {
+    if (!result) fail(report, exit_failed, result.error().message());
+    return std::move(*result);
 }
 
-// From what was kept when there is something, else from the files, and then that is kept.
-LoadedPolicy load(const GenerationStart& start) {
+LoadedPolicy ok_or_fail(const StartReport& report,
+                        std::expected<LoadedPolicy, std::vector<policy::Diagnostic>> loaded) {
+    if (loaded) return std::move(*loaded);
+    for (const policy::Diagnostic& diagnostic : loaded.error()) report.log_stderr_plainly(diagnostic.what());
+    ::_exit(exit_policy);
+}
+
+// From what was kept when there is something, else from the files and the account database, and then that is kept.
+Resolved resolve(const GenerationStart& start) {
+    const StartReport& report = start.report;
+    const std::optional<std::string>& group = start.options.control.group;
+    const bool is_kept = start.policy != nullptr;
     PolicyText text;
-    const bool read_files = start.policy == nullptr;
-    if (!read_files) {
-        auto kept = start.kept.read();
-        if (!kept) fail(start.report, exit_failed, kept.error().message());
-        text = std::move(*kept);
+    if (is_kept) text = ok_or_fail(report, start.kept.read());
+    LoadedPolicy loaded =
+        ok_or_fail(report, is_kept ? load_policy(text)
+                                   : load_policy(start.options.policy, start.unknown_accounts, &text));
+    ControlAccess access{.opener_uid = ::geteuid()};
+    const SystemAccounts database;
+    if (group) access.group = AccountMemory(text.accounts, is_kept ? nullptr : &database).gid_of(*group);
+    if (!is_kept) {
+        text.broker_accounts = ok_or_fail(report, find_accounts(start.options.user));
+        if (auto kept = start.kept.keep(text); !kept) fail(report, exit_failed, kept.error().message());
     }
-    auto loaded = read_files ? load_policy(start.options.policy, &text) : load_policy(text);
-    if (!loaded) {
-        for (const policy::Diagnostic& diagnostic : loaded.error())
-            start.report.log_stderr_plainly(diagnostic.what());
-        ::_exit(exit_policy);
-    }
-    if (read_files) {
-        if (auto kept = start.kept.keep(text); !kept) fail(start.report, exit_failed, kept.error().message());
-    }
+    BrokerAccount account = ok_or_fail(report, choose_account(text.broker_accounts));
     // What the policy was read from: without this the heap keeps it for as long as the generation lives.
+    text = {};
     ::malloc_trim(0);
-    return std::move(*loaded);
+    return {std::move(loaded), std::move(account), access};
 }
 
 // Two, so that helpers can be made until the supervisor has replaced a generation that has lost one.
@@ -100,18 +114,17 @@ void run_generation(const GenerationStart& start) {
     if (auto reader = start.facts.become_reader(); !reader)
         fail(report, exit_failed, reader.error().message());
 
-    const LoadedPolicy loaded = load(start);
+    const auto [loaded, account, access] = resolve(start);
     const policy::Policy& policy = loaded.policy;
-    const auto account = choose_account(start.options.user);
-    if (!account) fail(report, exit_failed, account.error().message());
-    ConfinementPlan plan = plan_confinement(policy.directories(), *account);
-    const IdentitySource identities = IdentitySource::take(!account->changes);
+    for (const std::string& line : tolerated_lines(loaded)) report.log_stderr_plainly(line);
+    ConfinementPlan plan = plan_confinement(policy.directories(), account);
+    const IdentitySource identities = IdentitySource::take(!account.changes);
     const Inspector inspector(read_link_protection());
     // gmtime(3) reads the time zone file when it is first needed, and there will be none to read.
     ::tzset();
 
     auto loop = EventLoop::create();
-    auto control = ControlServer::create(control_access(start));
+    auto control = ControlServer::create(access);
     if (!control) fail(report, exit_failed, control.error().message());
     if (!loop) fail(report, exit_failed, loop.error().message());
     std::vector<proto::BorrowedFd> keep{proto::BorrowedFd(STDIN_FILENO),
@@ -153,8 +166,9 @@ void run_generation(const GenerationStart& start) {
                           .policy_digest = loaded.digest,
                           .start = start,
                           .confinement = std::move(confined->report),
-                          .account = *account,
+                          .account = account,
                           .capabilities = capability_names(plan.capabilities),
+                          .tolerated = tolerated_lines(loaded),
                           .started = std::chrono::system_clock::now()};
     for (const BoundDirectory& directory : resolver->directories()) {
         if (directory.errno_value != 0) facts.dormant.push_back(dormant_directory(directory));

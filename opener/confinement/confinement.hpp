@@ -22,28 +22,12 @@
 #include <string_view>
 #include <vector>
 
+#include "opener/identity/broker_account.hpp"
 #include "policy/matching/policy.hpp"
 #include "proto/error.hpp"
 #include "proto/unique_fd.hpp"
 
 namespace fdbroker::opener {
-
-// Whom the broker runs as.
-struct BrokerAccount {
-    uid_t uid = 0;
-    gid_t gid = 0;
-    std::string name{};  // empty: the uid has no account
-    // False: the process is not root's and stays what it is; uid and gid are its own.
-    bool changes = true;
-};
-
-// --user NAME (`user`), else the account `fdbroker`, else a uid from 61184 to 65519 (and the gid of the same
-// number) that no account, no group and no running process has: a process of the same uid could signal the
-// broker and set its limits. Two calls choose two uids while a process runs under the first. Not for root:
-// the caller's own. Reads the account database and /proc, so it may block.
-// system: ENOENT (no such account), EINVAL (the account is root), EPERM (not root, and `user` is someone
-// else).
-proto::Result<BrokerAccount> choose_account(const std::optional<std::string>& user);
 
 // The directories that rules name and that one above them is bound for (widen.hpp), sorted; null: rules name the bound
 // directory itself, and nothing else is bound for it.

@@ -151,6 +151,7 @@ json answer_status(const GenerationFacts& facts, const ControlHost& host) {
                                               {"levels", wide.width.levels},
                                               {"why", wide.width.text()}});
     }
+    answer["unknown_accounts"] = facts.tolerated;
     answer["audit"] = {{"destination", audit_destination(facts.start.options)},
                        {"records", host.audit_counts().written},
                        {"counted", host.audit_counts().counted},

@@ -54,6 +54,7 @@ struct GenerationFacts {
         Width width{};
     };
     std::vector<Wide> wide{};  // the directories that are bound in place of those that rules name
+    std::vector<std::string> tolerated{};  // tolerated_lines()
     std::chrono::system_clock::time_point started{};
 };
 

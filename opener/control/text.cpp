@@ -174,6 +174,8 @@ std::string status_text(const json& answer, const TextStyle& style) {
         lines.add("wider", fmt::format("{}{}: {}{}", style.bad, name_word(directory["path"]),
                                        name_word(directory["why"]), style.end));
     }
+    for (const json& line : answer["unknown_accounts"])
+        lines.add("account", fmt::format("{}{}{}", style.bad, word(line), style.end));
     return lines.take();
 }
 

@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <charconv>
 #include <cstring>
 #include <expected>
 #include <nlohmann/json.hpp>
@@ -37,33 +36,17 @@ std::vector<std::string> words_of(const std::string& list) {
     return words;
 }
 
-// (uid_t)-1 is nobody's, chown(2).
-std::optional<std::uint32_t> number(const std::string& text) {
-    std::uint32_t value = 0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    if (error != std::errc{} || end != text.data() + text.size() || value == policy::no_group)
-        return std::nullopt;
-    return value;
-}
-
 std::expected<policy::PeerIdentity, std::string> peer_of(const ExplainOptions& options) {
     const opener::SystemAccounts accounts;
-    policy::PeerDescription description{.socket = options.socket};
-    if (const auto uid = accounts.uid_of(options.user)) {
-        description.uid = *uid;
-        description.user = options.user;
-    } else if (const auto given = number(options.user)) {
-        description.uid = *given;
-    } else {
-        return Wrong(fmt::format("--as {}: there is no such user", options.user));
-    }
+    const auto user = policy::find_user(accounts, options.user);
+    if (!user) return Wrong(fmt::format("--as: {}", user.error().text));
+    policy::PeerDescription description{.uid = user->id, .socket = options.socket};
     if (options.groups) {
         description.groups.emplace();
         for (const std::string& word : words_of(*options.groups)) {
-            auto gid = accounts.gid_of(word);
-            if (!gid) gid = number(word);
-            if (!gid) return Wrong(fmt::format("--groups {}: there is no such group", word));
-            description.groups->push_back(*gid);
+            const auto group = policy::find_group(accounts, word);
+            if (!group) return Wrong(fmt::format("--groups: {}", group.error().text));
+            description.groups->push_back(group->id);
         }
     }
     return policy::complete(description, accounts);

@@ -107,7 +107,7 @@ PolicyFiles read_policy(const std::string& path, policy::OwnTests own_tests) {
                 for (const policy::Source& fragment : *fragments) texts.emplace(fragment.name, fragment.text);
             return fragments;
         };
-    auto policy = policy::load(*source, read_fragments, opener::SystemAccounts{}, own_tests);
+    auto policy = policy::load(*source, read_fragments, opener::SystemAccounts{}, {.own_tests = own_tests});
     return {.policy = std::move(policy), .texts = std::move(texts)};
 }
 

@@ -82,12 +82,7 @@ std::optional<policy::UserRecord> SystemAccounts::record_of(std::uint32_t uid) c
         },
         [](const passwd& entry) { return policy::UserRecord{.name = entry.pw_name, .gid = entry.pw_gid}; });
     if (!record) return std::nullopt;
-    const auto group = look_up<::group>(
-        [&](::group* entry, char* buffer, std::size_t size, ::group** result) {
-            return ::getgrgid_r(record->gid, entry, buffer, size, result);
-        },
-        [](const ::group& entry) { return std::string(entry.gr_name); });
-    record->group = group.value_or("");
+    record->group = group_name_of(record->gid).value_or("");
     int count = 64;
     record->groups.resize(static_cast<std::size_t>(count));
     while (::getgrouplist(record->name.c_str(), record->gid, record->groups.data(), &count) < 0) {
@@ -99,6 +94,12 @@ std::optional<policy::UserRecord> SystemAccounts::record_of(std::uint32_t uid) c
     }
     record->groups.resize(static_cast<std::size_t>(count));
     return record;
+}
+
+std::optional<std::string> SystemAccounts::group_name_of(std::uint32_t gid) const {
+    return look_up<::group>([&](::group* entry, char* buffer, std::size_t size,
+                                ::group** result) { return ::getgrgid_r(gid, entry, buffer, size, result); },
+                            [](const ::group& entry) { return std::string(entry.gr_name); });
 }
 
 AccountNames AccountNames::take() {

@@ -34,6 +34,7 @@ class SystemAccounts final : public policy::Accounts {
     std::optional<std::uint32_t> gid_of(const std::string& group) const override;
     // With the groups of getgrouplist(3).
     std::optional<policy::UserRecord> record_of(std::uint32_t uid) const override;
+    std::optional<std::string> group_name_of(std::uint32_t gid) const override;
 };
 
 // The names of all uids and gids as they were at one moment: what the confined broker knows of peers that

@@ -33,7 +33,8 @@ struct GenerationOrders {
     bool recorded;                            // false: --audit none
     std::vector<EarlierGeneration> previous;  // whose requests may be unanswered
     FactsPage& facts;
-    std::shared_ptr<PolicySnapshot> policy;  // to load; null: its files are read, and kept
+    std::shared_ptr<PolicySnapshot> policy;    // to load; null: its files are read, and kept
+    policy::UnknownAccounts unknown_accounts;  // of files that are read
 };
 
 struct GenerationStart : GenerationOrders {

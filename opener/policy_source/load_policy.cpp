@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "opener/policy_source/load_policy.hpp"
 
+#include <fmt/format.h>
 #include <sha2.h>
 
 #include <algorithm>
@@ -9,7 +10,6 @@
 #include <utility>
 
 #include "opener/base/log_stderr.hpp"
-#include "opener/identity/accounts.hpp"
 #include "opener/policy_source/policy_file.hpp"
 
 namespace fdbroker::opener {
@@ -34,7 +34,10 @@ class Digest {
 
 using Loaded = std::expected<LoadedPolicy, std::vector<policy::Diagnostic>>;
 
-Loaded load_from(const policy::Source& main, const policy::FragmentReader& read_fragments) {
+constexpr std::size_t max_tolerated_lines = 20;
+
+Loaded load_from(const policy::Source& main, const policy::FragmentReader& read_fragments,
+                 const AccountMemory& accounts, policy::LoadOptions options) {
     Digest digest;
     digest.add(main);
     const auto read = [&](const std::string& pattern) {
@@ -42,9 +45,11 @@ Loaded load_from(const policy::Source& main, const policy::FragmentReader& read_
         if (sources) std::ranges::for_each(*sources, [&](const auto& fragment) { digest.add(fragment); });
         return sources;
     };
-    auto policy = policy::load(main, read, SystemAccounts{});
+    std::vector<policy::Diagnostic> tolerated;
+    options.tolerated = &tolerated;
+    auto policy = policy::load(main, read, accounts, options);
     if (!policy) return std::unexpected(std::move(policy.error()));
-    return LoadedPolicy{std::move(*policy), digest.text()};
+    return LoadedPolicy{std::move(*policy), digest.text(), std::move(tolerated)};
 }
 
 policy::FragmentReader recording(policy::FragmentReader reader, PolicyText& text) {
@@ -60,26 +65,45 @@ policy::FragmentReader recording(policy::FragmentReader reader, PolicyText& text
 
 }  // namespace
 
-Loaded load_policy(const std::string& path, PolicyText* text) {
+Loaded load_policy(const std::string& path, policy::UnknownAccounts unknown, PolicyText* text) {
     auto source = read_policy_file(path);
     if (!source) return std::unexpected(std::vector{std::move(source.error())});
-    if (text == nullptr) return load_from(*source, fragment_reader(path));
-    text->main = *source;
-    return load_from(*source, recording(fragment_reader(path), *text));
+    PolicyText unused;
+    PolicyText& kept = text != nullptr ? *text : unused;
+    kept.main = *source;
+    const SystemAccounts database;
+    return load_from(*source, recording(fragment_reader(path), kept), AccountMemory(kept.accounts, &database),
+                     {.unknown_accounts = unknown});
 }
 
 Loaded load_policy(const PolicyText& text) {
+    AccountAnswers answers = text.accounts;
     return load_from(
         text.main,
         [&text](const std::string& pattern) -> std::expected<std::vector<policy::Source>, std::string> {
             const auto found = std::ranges::find(text.fragments, pattern, &PolicyText::Fragments::pattern);
             if (found == text.fragments.end()) return std::unexpected(pattern + ": was not kept");
             return found->sources;
-        });
+        },
+        AccountMemory(answers),
+        {.own_tests = policy::OwnTests::left_to_caller,
+         .unknown_accounts = policy::UnknownAccounts::match_nobody});
 }
 
 void print_diagnostics(const std::vector<policy::Diagnostic>& diagnostics) {
     for (const policy::Diagnostic& diagnostic : diagnostics) log_stderr_plainly(diagnostic.what());
+}
+
+std::vector<std::string> tolerated_lines(const LoadedPolicy& loaded) {
+    std::vector<std::string> lines;
+    for (const policy::Diagnostic& diagnostic : loaded.tolerated) {
+        if (lines.size() == max_tolerated_lines) {
+            lines.push_back(fmt::format("{} more of this kind", loaded.tolerated.size() - lines.size()));
+            break;
+        }
+        lines.push_back(diagnostic.what());
+    }
+    return lines;
 }
 
 }  // namespace fdbroker::opener

@@ -16,7 +16,12 @@ namespace {
 
 // A number is 8 bytes in the machine's order, a text its length and its bytes:
 //
-//   name, text of the policy; how many patterns; for each: pattern, how many files; for each: name, text
+//   name, text of the policy; how many patterns; for each: pattern, how many files; for each: name, text;
+//   how many users; for each: name, id or no_id; the same of groups;
+//   how many accounts of the broker; for each: uid, gid, name, whether it changes
+
+// Above every id: the account does not exist.
+constexpr std::uint64_t no_id = std::uint64_t{1} << 32;
 
 class PolicyWriter {
   public:
@@ -28,6 +33,13 @@ class PolicyWriter {
     void source(const policy::Source& source) {
         text(source.name);
         text(source.text);
+    }
+    void answers(const std::map<std::string, std::optional<std::uint32_t>>& answers) {
+        number(answers.size());
+        for (const auto& [name, id] : answers) {
+            text(name);
+            number(id ? *id : no_id);
+        }
     }
     const std::string& bytes() const noexcept { return bytes_; }
 
@@ -49,6 +61,22 @@ class PolicyReader {
     policy::Source source() {
         std::string name = text();
         return {.name = std::move(name), .text = text()};
+    }
+    void answers(std::map<std::string, std::optional<std::uint32_t>>& answers) {
+        for (std::uint64_t left = count(); left > 0; --left) {
+            std::string name = text();
+            const std::uint64_t id = number();
+            answers[std::move(name)] =
+                id < no_id ? std::optional(static_cast<std::uint32_t>(id)) : std::nullopt;
+        }
+    }
+    BrokerAccount account() {
+        BrokerAccount account;
+        account.uid = static_cast<uid_t>(number());
+        account.gid = static_cast<gid_t>(number());
+        account.name = text();
+        account.changes = number() != 0;
+        return account;
     }
     // So many things of a byte or more may follow; else the number is wrong.
     std::uint64_t count() {
@@ -91,6 +119,15 @@ Result<void> PolicySnapshot::keep(const PolicyText& text) {
         writer.number(fragments.sources.size());
         for (const policy::Source& source : fragments.sources) writer.source(source);
     }
+    writer.answers(text.accounts.users);
+    writer.answers(text.accounts.groups);
+    writer.number(text.broker_accounts.size());
+    for (const BrokerAccount& account : text.broker_accounts) {
+        writer.number(account.uid);
+        writer.number(account.gid);
+        writer.text(account.name);
+        writer.number(account.changes ? 1 : 0);
+    }
     if (auto written = write_all(file_.borrow(), std::as_bytes(std::span(writer.bytes()))); !written)
         return written;
     return seal(file_.borrow());
@@ -108,6 +145,10 @@ Result<PolicyText> PolicySnapshot::read() const {
         for (std::uint64_t files = reader.count(); files > 0; --files)
             fragments.sources.push_back(reader.source());
     }
+    reader.answers(text.accounts.users);
+    reader.answers(text.accounts.groups);
+    for (std::uint64_t left = reader.count(); left > 0; --left)
+        text.broker_accounts.push_back(reader.account());
     if (!reader.read_all()) return proto::system_error("the kept policy", {}, EINVAL);
     return text;
 }

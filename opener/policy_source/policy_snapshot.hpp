@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The text of the policy in force, for the generation that takes the place of one that died: else an edit that nobody
-// asked to load would come into force with a crash, or, when it is faulty, nothing would serve any more.
+// The policy in force, its text and what was looked up for it, for the generation that takes the place of one that died:
+// else an edit that nobody asked to load would come into force with a crash, or, when it is faulty or an account that it
+// names is deleted, nothing would serve any more.
 //
 // It lies in a sealed file in memory. The generation that read the policy's files writes it before it is confined, and
 // long before it has read anything from a peer; from then on nobody can change it. The supervisor holds it, and never

@@ -17,7 +17,7 @@
 namespace fdbroker::opener {
 
 ExitStatus check(const Options& options) {
-    const auto loaded = load_policy(options.policy);
+    const auto loaded = load_policy(options.policy, policy::UnknownAccounts::match_nobody);
     if (!loaded) {
         print_diagnostics(loaded.error());
         return exit_policy;
@@ -47,6 +47,7 @@ ExitStatus check(const Options& options) {
         text += fmt::format("dormant: {}: {}; its rules grant nothing until {}\n", directory.path,
                             directory.why, directory.errno_value == ELOOP ? "then" : "it is there");
     }
+    for (const std::string& line : tolerated_lines(*loaded)) text += "account: " + line + "\n";
     fmt::print("{}", proto::printable(text));
     if (options.require_confinement && !report->complete()) {
         log_stderr("--require-confinement: " + report->missing());

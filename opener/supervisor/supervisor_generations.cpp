@@ -42,7 +42,10 @@ void Supervisor::start_generation(Start why, const std::string& cause) {
                             .recorded = log_.is_kept(),
                             .previous = finishing_.predecessors(),
                             .facts = facts_,
-                            .policy = why == Start::restart || why == Start::follow ? policy_ : nullptr};
+                            .policy = why == Start::restart || why == Start::follow ? policy_ : nullptr,
+                            // Nobody may be there to mend a policy when the machine starts; who reloads is.
+                            .unknown_accounts = why == Start::first ? policy::UnknownAccounts::match_nobody
+                                                                    : policy::UnknownAccounts::are_errors};
     for (const Listener& listener : reception_.listeners())
         orders.listeners.push_back({listener.name(), listener.address(), listener.kind()});
     if (workers_)
@@ -228,6 +231,7 @@ void Supervisor::start_failed(Generation& failed, int status) {
 
 void Supervisor::replace(const std::string& cause) {
     log_stderr(fmt::format("the broker of {}; starting another", cause));
+    restart_cause_ = cause;
     if (!starting_) restart_later(cause);
 }
 

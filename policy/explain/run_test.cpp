@@ -22,7 +22,7 @@ TestResult run(const Policy& policy, const Test& test) {
     const Decision decision = policy.decide(peer, test.operations, *path);
     const bool passed =
         decision.has_value() == test.allowed && (test.rule.empty() || deciding_rule(decision) == test.rule);
-    return {.test = &test, .passed = passed, .got = to_text(decision)};
+    return {.test = &test, .passed = passed, .allowed = decision.has_value(), .got = to_text(decision)};
 }
 
 }  // namespace fdbroker::policy

@@ -12,6 +12,7 @@ namespace fdbroker::policy {
 struct TestResult {
     const Test* test = nullptr;
     bool passed = false;
+    bool allowed = false;
     std::string got{};  // "allowed by rule "site"", in the same words whether it passed or not
 };
 

@@ -39,10 +39,24 @@ enum class OwnTests : std::uint8_t {
     left_to_caller  // who runs them: see test.hpp
 };
 
+// What a user or group that a policy names and that does not exist is.
+enum class UnknownAccounts : std::uint8_t {
+    are_errors,
+    // Tolerated: no peer and no file is theirs, a rule whose `create:` names one creates nothing, and a test that names
+    // one does not run. Other tests then fail the policy only where it allows what they expect to be refused.
+    match_nobody,
+};
+
+struct LoadOptions {
+    OwnTests own_tests = OwnTests::must_pass;
+    UnknownAccounts unknown_accounts = UnknownAccounts::are_errors;
+    std::vector<Diagnostic>* tolerated = nullptr;  // gets what was tolerated, in file order
+};
+
 // All errors of all files at once, in file order. Never throws; time and memory are linear in the text.
 std::expected<Policy, std::vector<Diagnostic>> load(const Source& source,
                                                     const FragmentReader& read_fragments,
                                                     const Accounts& accounts,
-                                                    OwnTests own_tests = OwnTests::must_pass);
+                                                    const LoadOptions& options = {});
 
 }  // namespace fdbroker::policy

@@ -51,17 +51,30 @@ Mark Problems::mark(const Location& location) const {
     return {static_cast<std::uint32_t>(file - files_->begin()), location.line, location.column};
 }
 
-std::vector<Diagnostic> Problems::in_order() && {
-    std::ranges::sort(problems_, {},
+void Problems::tolerate(Mark mark, const std::string& text) {
+    if (tolerated_.size() < max_problems) tolerated_.push_back({mark, tolerated_.size(), printable(text)});
+}
+
+std::vector<Diagnostic> Problems::in_order(std::vector<Problem> problems) const {
+    std::ranges::sort(problems, {},
                       [](const Problem& problem) { return std::tuple(problem.mark, problem.number); });
     std::vector<Diagnostic> diagnostics;
-    diagnostics.reserve(problems_.size());
-    for (Problem& problem : problems_)
+    diagnostics.reserve(problems.size());
+    for (Problem& problem : problems)
         diagnostics.push_back(
             {(*files_)[problem.mark.file], problem.mark.line, problem.mark.column, std::move(problem.text)});
+    return diagnostics;
+}
+
+std::vector<Diagnostic> Problems::in_order() && {
+    std::vector<Diagnostic> diagnostics = in_order(std::move(problems_));
     if (further_ != 0)
         diagnostics.push_back({files_->front(), 0, 0, fmt::format("{} more errors", further_)});
     return diagnostics;
+}
+
+std::vector<Diagnostic> Problems::tolerated_in_order() && {
+    return in_order(std::move(tolerated_));
 }
 
 }  // namespace fdbroker::policy

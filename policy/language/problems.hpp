@@ -33,6 +33,8 @@ class Problems {
     std::uint32_t add_file(std::string name);
     // Bytes of the text that do not print are shown as \xHH.
     void add(Mark mark, const std::string& text);
+    // What is wrong and does not keep the policy from loading; printed and counted like an error.
+    void tolerate(Mark mark, const std::string& text);
 
     bool empty() const noexcept { return problems_.empty(); }
     std::size_t count() const noexcept { return problems_.size() + further_; }
@@ -41,6 +43,8 @@ class Problems {
     Location location(Mark mark) const;
     Mark mark(const Location& location) const;  // of a location that this made
     std::vector<Diagnostic> in_order() &&;
+    std::size_t tolerated() const noexcept { return tolerated_.size(); }
+    std::vector<Diagnostic> tolerated_in_order() &&;
 
   private:
     struct Problem {
@@ -49,7 +53,9 @@ class Problems {
         std::string text{};
     };
     std::shared_ptr<FileNames> files_ = std::make_shared<FileNames>();
+    std::vector<Diagnostic> in_order(std::vector<Problem> problems) const;
     std::vector<Problem> problems_{};
+    std::vector<Problem> tolerated_{};
     std::size_t further_ = 0;
 };
 

@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 
 #include <charconv>
-#include <limits>
 
 #include "policy/language/spelling.hpp"
 
@@ -12,7 +11,6 @@ namespace fdbroker::policy {
 namespace {
 
 constexpr std::size_t longest_name = 64;
-constexpr std::uint32_t no_id = std::numeric_limits<std::uint32_t>::max();  // (uid_t)-1 is nobody's, chown(2)
 constexpr std::chrono::milliseconds longest_time = std::chrono::hours(1);
 
 constexpr std::size_t max_suggestions = 200;
@@ -85,6 +83,10 @@ bool name_byte(char byte) noexcept {
 
 void Reader::wrong(Mark mark, std::string_view what) {
     problems_.add(mark, scope_.empty() ? std::string(what) : fmt::format("{}: {}", scope_, what));
+}
+
+void Reader::tolerate(Mark mark, std::string_view what) {
+    problems_.tolerate(mark, scope_.empty() ? std::string(what) : fmt::format("{}: {}", scope_, what));
 }
 
 std::string Reader::meant(std::string_view written, std::span<const std::string_view> words) const {
@@ -195,30 +197,29 @@ std::span<const Node> Reader::list(const Node& node, std::string_view what) {
     return node.children;
 }
 
-std::optional<Reader::Account> Reader::account(const Node& node, std::string_view what, Lookup lookup,
-                                               Cache& cache) {
+std::optional<AccountId> Reader::account(const Node& node, std::string_view what,
+                                         Found (*find)(const Accounts&, const std::string&), Cache& cache) {
     const auto written = text(node, what);
     if (!written) return std::nullopt;
-    if (const auto id = numeral(*written); id && id->rest.empty()) {
-        if (id->value < no_id) return Account{.id = static_cast<std::uint32_t>(id->value), .by_name = false};
-        wrong(node.mark, fmt::format("{}: {} is no id, expected at most {}", what, *written, no_id - 1));
+    auto known = cache.find(*written);
+    if (known == cache.end()) known = cache.emplace(*written, find(accounts_, *written)).first;
+    const Found& found = known->second;
+    if (found) return *found;
+    if (unknown_ == UnknownAccounts::are_errors || found.error().kind == AccountError::Kind::no_id) {
+        wrong(node.mark, fmt::format("{}: {}", what, found.error().text));
         return std::nullopt;
     }
-    const auto [known, is_new] = cache.try_emplace(*written);
-    std::optional<std::uint32_t>& id = known->second;
-    if (is_new && !written->empty()) id = (accounts_.*lookup)(*written);
-    if (id) return Account{.id = *id, .by_name = true};
-    wrong(node.mark, fmt::format("{}: \"{}\" does not exist on this machine, expected a name or a number",
-                                 what, *written));
-    return std::nullopt;
+    tolerate(node.mark, fmt::format("{}: {}; it stands for nobody until the policy is loaded again", what,
+                                    found.error().text));
+    return AccountId{.id = no_account, .by_name = true};
 }
 
-std::optional<Reader::Account> Reader::user(const Node& node, std::string_view what) {
-    return account(node, what, &Accounts::uid_of, users_);
+std::optional<AccountId> Reader::user(const Node& node, std::string_view what) {
+    return account(node, what, find_user, users_);
 }
 
-std::optional<Reader::Account> Reader::group(const Node& node, std::string_view what) {
-    return account(node, what, &Accounts::gid_of, groups_);
+std::optional<AccountId> Reader::group(const Node& node, std::string_view what) {
+    return account(node, what, find_group, groups_);
 }
 
 void Reader::missing_key(const Node& mapping, std::string_view what, std::string_view key) {

@@ -25,7 +25,8 @@ namespace fdbroker::policy {
 
 class Reader {
   public:
-    Reader(Problems& problems, const Accounts& accounts) : problems_(problems), accounts_(accounts) {}
+    Reader(Problems& problems, const Accounts& accounts, UnknownAccounts unknown)
+        : problems_(problems), accounts_(accounts), unknown_(unknown) {}
 
     // Prefix of every error until it is given back: `rule "site"`.
     class Scope {
@@ -44,6 +45,9 @@ class Reader {
     void wrong(Mark mark, std::string_view what);
     // did_you_mean(), while it is worth the time: not among thousands of words or errors.
     std::string meant(std::string_view written, std::span<const std::string_view> words) const;
+    void tolerate(Mark mark, std::string_view what);
+    // How much has been tolerated so far.
+    std::size_t tolerated() const noexcept { return problems_.tolerated(); }
     const Accounts& accounts() const noexcept { return accounts_; }
     Location location(Mark mark) const { return problems_.location(mark); }
 
@@ -63,13 +67,9 @@ class Reader {
     // The entries of a list that is not empty, or none after an error.
     std::span<const Node> list(const Node& node, std::string_view what);
 
-    // A user or group by its name or decimal number.
-    struct Account {
-        std::uint32_t id = 0;
-        bool by_name = false;
-    };
-    std::optional<Account> user(const Node& node, std::string_view what);
-    std::optional<Account> group(const Node& node, std::string_view what);
+    // A user or group by its name or decimal number. no_account: it does not exist, and that is tolerated.
+    std::optional<AccountId> user(const Node& node, std::string_view what);
+    std::optional<AccountId> group(const Node& node, std::string_view what);
 
     // The key itself, or one that was meant to be it: "alow".
     bool has_key_like(const Node& mapping, std::string_view name) const;
@@ -78,12 +78,14 @@ class Reader {
     void unknown_key(const Node& key, std::span<const std::string_view> known);
 
   private:
-    using Lookup = std::optional<std::uint32_t> (Accounts::*)(const std::string&) const;
-    using Cache = std::unordered_map<std::string, std::optional<std::uint32_t>>;
-    std::optional<Account> account(const Node& node, std::string_view what, Lookup lookup, Cache& cache);
+    using Found = std::expected<AccountId, AccountError>;
+    using Cache = std::unordered_map<std::string, Found>;
+    std::optional<AccountId> account(const Node& node, std::string_view what,
+                                     Found (*find)(const Accounts&, const std::string&), Cache& cache);
 
     Problems& problems_;
     const Accounts& accounts_;
+    UnknownAccounts unknown_;
     std::string scope_{};
     Cache users_{};
     Cache groups_{};

@@ -287,6 +287,14 @@ void check_settings(Reader& reader, const Node& node, const Rule& rule) {
         reader.wrong(mark, "deliver: snapshot and stream are of regular files, expected types: [regular]");
 }
 
+// No file can be given to an account that does not exist, and without that it would stay the broker's.
+void create_for_nobody(Reader& reader, Rule& rule, Mark mark) {
+    const bool missing = rule.create.owner == no_account || rule.create.group == no_account;
+    if (!missing || !rule.operations.intersects(creating_operations)) return;
+    rule.operations = rule.operations - creating_operations;
+    reader.tolerate(mark, "it creates nothing, since the account that would get it does not exist");
+}
+
 void read_body(LoadContext& context, const Node& node, RuleDraft& draft) {
     Reader& reader = context.reader;
     const bool allows = find_key(node, "allow") != nullptr;
@@ -305,6 +313,7 @@ void read_body(LoadContext& context, const Node& node, RuleDraft& draft) {
     if (meant_to_allow) {
         read_mapping(context, node, "", allow_keys, draft);
         if (allows) check_settings(reader, node, draft.rule);
+        if (allows) create_for_nobody(reader, draft.rule, node.mark);
     } else {
         read_mapping(context, node, "", deny_keys, draft);
     }

@@ -19,7 +19,6 @@ constexpr PeerKey peer_keys[] = {
      [](LoadContext& context, const Node& node, PeerDraft& draft) {
          if (const auto user = context.reader.user(node, "as: user")) {
              draft.peer.uid = user->id;
-             if (user->by_name) draft.peer.user = node.text;
          }
          draft.shown = node.text;
      },
@@ -28,7 +27,6 @@ constexpr PeerKey peer_keys[] = {
      [](LoadContext& context, const Node& node, PeerDraft& draft) {
          if (const auto group = context.reader.group(node, "as: group")) {
              draft.peer.gid = group->id;
-             if (group->by_name) draft.peer.group = node.text;
          }
          draft.shown += " of group " + node.text;
      }},
@@ -93,6 +91,7 @@ void read_test(LoadContext& context, const Node& node) {
     Reader& reader = context.reader;
     if (!reader.is_mapping(node, "a test")) return;
     TestDraft draft{.test = {.location = reader.location(node.mark)}};
+    const std::size_t tolerated = reader.tolerated();
     // What is left for the table of keys once the operations are taken out.
     Node rest{.kind = Node::Kind::mapping, .mark = node.mark};
     for (std::size_t index = 0; index < node.children.size(); index += 2) {
@@ -109,6 +108,8 @@ void read_test(LoadContext& context, const Node& node) {
     if (draft.test.operations.empty())
         reader.wrong(node.mark,
                      "a test without an operation and its path, expected for example read: /etc/motd");
+    // Nobody can be the peer of a test that names an account which does not exist.
+    if (reader.tolerated() != tolerated) return;
     draft.test.peer = complete(draft.peer.peer, reader.accounts());
     draft.test.text += fmt::format(" {} as {}", draft.test.path, draft.peer.shown);
     context.draft.tests.push_back(std::move(draft.test));

@@ -12,14 +12,12 @@
 
 namespace fdbroker::policy {
 
-inline constexpr std::uint32_t no_group = 0xffffffff;  // (gid_t)-1 is no group's, chown(2)
+inline constexpr std::uint32_t no_group = no_account;
 
-// What is said of a peer; the account database completes it.
+// What is said of a peer; the account database completes it, asked by number as it is of a peer that connects.
 struct PeerDescription {
     std::uint32_t uid = 0;
-    std::string user{};                                  // empty: the name of uid, if it has one
     std::optional<std::uint32_t> gid{};                  // none: the user's, else no_group
-    std::string group{};                                 // the name of gid, if gid is given
     std::optional<std::vector<std::uint32_t>> groups{};  // none: the user's
     std::string socket{};
 };

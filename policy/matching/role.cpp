@@ -3,13 +3,16 @@
 
 #include <algorithm>
 
+#include "policy/matching/accounts.hpp"
+
 namespace fdbroker::policy {
 
 bool Role::held_by(const PeerIdentity& peer) const noexcept {
     const auto is_user = [&](const RoleUser& user) {
-        return user.uid == peer.uid && !(user.by_name && peer.user.empty());
+        return user.uid == peer.uid && user.uid != no_account && !(user.by_name && peer.user.empty());
     };
     const auto in_group = [&](std::uint32_t gid) {
+        if (gid == no_account) return false;
         return gid == peer.gid || std::ranges::find(peer.groups, gid) != peer.groups.end();
     };
     const auto came_by = [&](const std::string& socket) { return socket == peer.listener; };

@@ -11,8 +11,8 @@
 namespace fdbroker::policy {
 
 struct RoleUser {
-    std::uint32_t uid = 0;
-    bool by_name = false;  // then a peer whose uid has no name is not it
+    std::uint32_t uid = 0;  // no_account is nobody's
+    bool by_name = false;   // then a peer whose uid has no name is not it
 };
 
 // A key that is left out holds for every peer; a key has at least one entry, of which one must hold.
@@ -20,7 +20,7 @@ struct Role {
     std::string name{};
     Location location{};
     std::vector<RoleUser> users{};
-    std::vector<std::uint32_t> groups{};
+    std::vector<std::uint32_t> groups{};  // no_account is nobody's
     std::vector<std::string> sockets{};
 
     bool held_by(const PeerIdentity& peer) const noexcept;

@@ -20,7 +20,7 @@
 #include <string>
 
 #include "opener/confinement/privileges.hpp"
-#include "opener/confinement/unused_uid.hpp"
+#include "opener/identity/unused_uid.hpp"
 #include "opener/identity/accounts.hpp"
 #include "tests/integration/confinement_support.hpp"
 #include "tests/support/child.hpp"

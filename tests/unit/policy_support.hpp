@@ -36,6 +36,12 @@ class FakeAccounts : public Accounts {
         return std::nullopt;
     }
 
+    std::optional<std::string> group_name_of(std::uint32_t gid) const override {
+        for (const auto& [name, number] : groups)
+            if (number == gid) return name;
+        return std::nullopt;
+    }
+
     std::map<std::string, std::uint32_t> users{{"root", 0},     {"www-data", 33}, {"backup", 34},
                                                {"alice", 1000}, {"bob", 1001},    {"nobody", 65534}};
     std::map<std::string, std::uint32_t> groups{{"root", 0},       {"adm", 4},      {"www-data", 33},

@@ -25,7 +25,9 @@ PolicyText some_text() {
             .fragments = {{.pattern = "policy.d/*.yaml",
                            .sources = {{.name = "policy.d/a.yaml", .text = ""},
                                        {.name = "policy.d/b.yaml", .text = "rules"}}},
-                          {.pattern = "none/*", .sources = {}}}};
+                          {.pattern = "none/*", .sources = {}}},
+            .accounts = {.users = {{"alice", 1000}, {"gone", std::nullopt}}, .groups = {{"adm", 4}}},
+            .broker_accounts = {{.uid = 999, .gid = 998, .name = "fdbroker", .changes = true}}};
 }
 
 std::size_t mappings_of(const std::string& name) {
@@ -55,6 +57,13 @@ TEST_CASE("kept policy: what was kept is read as it was, fragments and empty one
             CHECK(text->fragments[0].sources[1].name == "policy.d/b.yaml");
             CHECK(text->fragments[0].sources[1].text == "rules");
             CHECK(text->fragments[1].sources.empty());
+            CHECK(text->accounts.users == some_text().accounts.users);
+            CHECK(text->accounts.groups == some_text().accounts.groups);
+            REQUIRE(text->broker_accounts.size() == 1);
+            CHECK(text->broker_accounts[0].uid == 999);
+            CHECK(text->broker_accounts[0].gid == 998);
+            CHECK(text->broker_accounts[0].name == "fdbroker");
+            CHECK(text->broker_accounts[0].changes);
         }
     }
     CHECK(test::DescriptorTable::now().changes_since(before) == "");
@@ -78,6 +87,26 @@ TEST_CASE("kept policy: a pattern that was not kept does not load") {
     CHECK(refused.error().front().what().starts_with("policy.yaml:2:"));
     text.fragments.push_back({.pattern = "other.d/*", .sources = {}});
     CHECK(load_policy(text));
+}
+
+TEST_CASE("kept policy: accounts are those that were found, whatever the database says now") {
+    const PolicyText text{
+        .main = {.name = "policy.yaml",
+                 .text = "version: 1\nroles: {a: {users: [no-such-user], groups: [no-such-group]}}\nrules:\n"
+                         "  - {name: a, roles: [a], allow: [read], paths: [/a]}\n"
+                         "tests:\n  - {as: {user: root}, read: /a, expect: allow}\n"},
+        .accounts = {.users = {{"no-such-user", 4711}, {"root", 0}}, .groups = {{"no-such-group", 4712}}}};
+    const auto loaded = load_policy(text);
+    REQUIRE(loaded);
+    CHECK(loaded->tolerated.empty());
+    const auto path = policy::RequestPath::parse("/a");
+    const auto allowed = [&](policy::PeerIdentity identity) {
+        return loaded->policy
+            .decide(loaded->policy.identify(std::move(identity)), {policy::Operation::read}, *path)
+            .has_value();
+    };
+    CHECK(allowed({.uid = 4711, .gid = 4712, .user = "no-such-user"}));
+    CHECK_FALSE(allowed({.uid = 4711, .gid = 1, .user = "no-such-user"}));
 }
 
 TEST_CASE("start report: what both processes say is kept in order, up to its size, and then cannot change") {

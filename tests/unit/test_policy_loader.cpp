@@ -182,17 +182,127 @@ TEST_CASE("loader: the peers of tests have the groups and sockets that they are 
     CHECK(run(policy, tests(policy)[0]).got == "allowed by rule \"adm\"");
 }
 
+namespace {
+
+constexpr const char* with_missing_accounts =
+    "version: 1\n"
+    "roles:\n"
+    "  gone: {users: [gone]}\n"
+    "  some: {users: [gone, alice]}\n"
+    "  lost: {groups: [lost]}\n"
+    "rules:\n"
+    "  - {name: gone, roles: [gone], allow: [read], paths: [/gone]}\n"
+    "  - {name: some, roles: [some], allow: [read], paths: [/some]}\n"
+    "  - {name: lost, roles: [lost], allow: [read], paths: [/lost]}\n"
+    "  - {name: spool, allow: [modify], paths: [\"/spool/**\"], create: {owner: gone}}\n"
+    "  - {name: theirs, allow: [read], paths: [/theirs], files: {owners: [gone]}}\n"
+    "tests:\n"
+    "  - {as: {user: gone}, read: /gone, expect: allow}\n"
+    "  - {as: {user: alice}, read: /some, expect: allow}\n"
+    "  - {as: {user: alice}, create: /spool/a, expect: allow}\n"
+    "  - {as: {user: alice}, read: /gone, expect: refuse}\n";
+
+}  // namespace
+
+TEST_CASE("loader: an account that does not exist stands for nobody where that is tolerated, and is told") {
+    const Source source{"policy.yaml", with_missing_accounts};
+    const auto strict = load(source, no_fragments, FakeAccounts());
+    REQUIRE_FALSE(strict.has_value());
+    CHECK(strict.error().front().what() ==
+          "policy.yaml:3:18: role \"gone\": users: \"gone\" does not exist on this machine, expected a name "
+          "or a "
+          "number");
+
+    std::vector<Diagnostic> told;
+    const auto policy = load(source, no_fragments, FakeAccounts(),
+                             {.unknown_accounts = UnknownAccounts::match_nobody, .tolerated = &told});
+    REQUIRE(policy.has_value());
+    Errors lines;
+    for (const Diagnostic& one : told)
+        lines.push_back(one.what().substr(0, one.what().find(" does not exist")));
+    CHECK(lines ==
+          Errors{"policy.yaml:3:18: role \"gone\": users: \"gone\"",
+                 "policy.yaml:4:18: role \"some\": users: \"gone\"",
+                 "policy.yaml:5:19: role \"lost\": groups: \"lost\"",
+                 "policy.yaml:10:5: rule \"spool\": it creates nothing, since the account that would get it",
+                 "policy.yaml:10:74: rule \"spool\": create: owner: \"gone\"",
+                 "policy.yaml:11:70: rule \"theirs\": files: owners: \"gone\"",
+                 "policy.yaml:13:17: test: as: user: \"gone\"",
+                 "policy.yaml:15:5: test: create /spool/a as alice: refused: no rule allows create, "
+                 "expected allow"});
+    CHECK(tests(*policy).size() == 3);
+    const auto allowed = [&](PeerIdentity identity, Operation operation, const char* path) {
+        return policy->decide(policy->identify(std::move(identity)), {operation}, *RequestPath::parse(path))
+            .has_value();
+    };
+    const PeerIdentity alice{.uid = 1000, .gid = 1000, .groups = {}, .user = "alice"};
+    const PeerIdentity nameless{.uid = no_account, .gid = no_account, .groups = {no_account}, .user = "gone"};
+    CHECK(allowed(alice, Operation::read, "/some"));
+    CHECK(allowed(alice, Operation::write, "/spool/a"));
+    CHECK_FALSE(allowed(alice, Operation::create, "/spool/a"));
+    for (const char* path : {"/gone", "/some", "/lost"})
+        CHECK_FALSE(allowed(nameless, Operation::read, path));
+}
+
+TEST_CASE("loader: a test that expects a refusal fails the policy, whatever accounts are missing") {
+    const std::string text =
+        std::string(with_missing_accounts) + "  - {as: {user: alice}, read: /theirs, expect: refuse}\n";
+    std::vector<Diagnostic> told;
+    const auto policy = load({"policy.yaml", text}, no_fragments, FakeAccounts(),
+                             {.unknown_accounts = UnknownAccounts::match_nobody, .tolerated = &told});
+    REQUIRE_FALSE(policy.has_value());
+    CHECK(
+        policy.error().front().what().starts_with("policy.yaml:17:5: test: read /theirs as alice: allowed"));
+}
+
+TEST_CASE("loader: a number that is the name of an account with another id is an error") {
+    FakeAccounts accounts;
+    accounts.users.emplace("1002", 2002);
+    accounts.users.emplace("1003", 1003);
+    accounts.groups.emplace("1002", 2003);
+    const auto error_of = [&](const std::string& role) {
+        const auto policy =
+            load({"policy.yaml", "version: 1\nroles: {a: " + role +
+                                     "}\nrules:\n"
+                                     "  - {name: a, roles: [a], allow: [read], paths: [/a]}\n"},
+                 no_fragments, accounts);
+        return policy ? std::string() : policy.error().front().what();
+    };
+    CHECK(error_of("{users: [\"1001\", 1003]}") == "");
+    CHECK(error_of("{users: [2002]}") == "");
+    CHECK(error_of("{users: [1002]}")
+              .find("\"1002\" is a number and also the name of the user with the id 2002, "
+                    "expected 2002 for that user") != std::string::npos);
+    CHECK(error_of("{groups: [1002]}").find("the group with the id 2003") != std::string::npos);
+    CHECK(error_of("{users: [4294967295]}").find("4294967295 is no id") != std::string::npos);
+}
+
+TEST_CASE("loader: the peer of a test has the name that its uid has, as one that connects would") {
+    // Two names of one uid: the database gives the first of them for the number.
+    FakeAccounts accounts;
+    accounts.users.emplace("zoe", 1000);
+    const auto policy = load({"policy.yaml",
+                              "version: 1\nrules:\n"
+                              "  - {name: own, allow: [read], paths: [\"/h/${user}/**\"]}\n"
+                              "tests:\n"
+                              "  - {as: {user: zoe}, read: /h/alice/a, expect: allow}\n"
+                              "  - {as: {user: zoe}, read: /h/zoe/a, expect: refuse}\n"},
+                             no_fragments, accounts);
+    CHECK(policy.has_value());
+}
+
 TEST_CASE("loader: a policy whose own tests fail loads for who runs them himself, an invalid one never") {
     const Source failing{"policy.yaml",
                          "version: 1\nrules:\n  - {name: one, allow: [read], paths: [/srv/a]}\n"
                          "tests:\n  - {as: {user: \"1000\"}, read: /srv/b, expect: allow}\n"};
     const auto no_fragments = [](const std::string&) { return std::vector<Source>(); };
     CHECK_FALSE(load(failing, no_fragments, FakeAccounts()).has_value());
-    const auto policy = load(failing, no_fragments, FakeAccounts(), OwnTests::left_to_caller);
+    const auto policy = load(failing, no_fragments, FakeAccounts(), {.own_tests = OwnTests::left_to_caller});
     REQUIRE(policy.has_value());
     REQUIRE(tests(*policy).size() == 1);
     CHECK_FALSE(run(*policy, tests(*policy)[0]).passed);
-    CHECK_FALSE(load({"policy.yaml", "version: 2\n"}, no_fragments, FakeAccounts(), OwnTests::left_to_caller)
+    CHECK_FALSE(load({"policy.yaml", "version: 2\n"}, no_fragments, FakeAccounts(),
+                     {.own_tests = OwnTests::left_to_caller})
                     .has_value());
 }
 

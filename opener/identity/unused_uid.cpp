@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "opener/confinement/unused_uid.hpp"
+#include "opener/identity/unused_uid.hpp"
 
 #include <filesystem>
 #include <fstream>
