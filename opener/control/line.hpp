@@ -32,6 +32,9 @@ std::string_view control_help() noexcept;
 // Without the line feed, in bytes. `explain` needs the most: a path, each byte of it escaped, and groups.
 inline constexpr std::size_t max_control_line = 65536;
 
+// The only line that is not answered by a generation: none serves, and what follows says why.
+inline constexpr std::string_view no_generation_serves = "error: no generation serves: ";
+
 struct ControlLine {
     ControlCommand command{};
     bool json = false;

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "opener/control/answers.hpp"
 #include "opener/control/text.hpp"
 #include "opener/ctl/json.hpp"
 #include "opener/ctl/opener_connection.hpp"
@@ -47,13 +48,15 @@ std::expected<OpenerConnection, ExitStatus> ask(const ControlQuestion& question,
     return std::move(*opener);
 }
 
-// What the opener says in text whatever was asked: that nobody may, or that there are too many who do.
-bool is_refusal(std::string_view text) {
+// What the opener says in text whatever was asked: that nobody may, that there are too many who do, or that no generation
+// is there to answer.
+std::optional<json> refusal_in(std::string_view text) {
     constexpr std::string_view start = "error: ";
-    if (!text.starts_with(start)) return false;
+    if (!text.starts_with(start)) return std::nullopt;
+    const bool unserved = text.starts_with(opener::no_generation_serves);
     text.remove_prefix(start.size());
-    complain(text.substr(0, text.find('\n')));
-    return true;
+    return opener::failure(text.substr(0, text.find('\n')),
+                           unserved ? opener::exit_unreachable : opener::exit_failed);
 }
 
 opener::TextStyle style_of_output() {
@@ -91,7 +94,7 @@ ExitStatus watch(const ControlQuestion& question) {
         auto line = opener->next_line();
         if (!line) return unreachable(question, line.error().message());
         if (!*line) return unreachable(question, "it has ended the watch");
-        if (is_refusal(**line)) return opener::exit_failed;
+        if (const auto refusal = refusal_in(**line)) return say_what_failed(*refusal);
         print_raw((colour ? painted_decision(**line) : printable(**line)) + "\n");
         if (!opener->has_line() && !flush_output()) return opener::exit_failed;
     }
@@ -104,7 +107,7 @@ ExitStatus metrics(const ControlQuestion& question) {
     const auto text = opener->rest();
     if (!text) return unreachable(question, text.error().message());
     if (text->empty()) return unreachable(question, "it has ended the connection");
-    if (is_refusal(*text)) return opener::exit_failed;
+    if (const auto refusal = refusal_in(*text)) return say_what_failed(*refusal);
     print(*text);
     return opener::exit_done;
 }
@@ -116,7 +119,7 @@ std::expected<json, ExitStatus> answer_of_opener(const ControlQuestion& question
     if (!opener) return std::unexpected(opener.error());
     const auto text = opener->rest();
     if (!text) return std::unexpected(unreachable(question, text.error().message()));
-    if (is_refusal(*text)) return std::unexpected(opener::exit_failed);
+    if (auto refusal = refusal_in(*text)) return std::move(*refusal);
     json answer = json::parse(*text, nullptr, false);
     if (!answer.is_object()) return std::unexpected(unreachable(question, "it has ended the connection"));
     return answer;

@@ -101,6 +101,29 @@ void Acceptor::accept(const void* tag, Generation& generation) {
     }
 }
 
+bool Acceptor::is_control(const void* tag) const noexcept {
+    return owns(tag) && static_cast<const Listener*>(tag)->kind() == Listener::Kind::control;
+}
+
+void Acceptor::answer_controls(const void* tag, std::string_view text) {
+    for (std::size_t accepted = 0; accepted < accepts_per_turn; ++accepted) {
+        const auto socket = static_cast<const Listener*>(tag)->accept();
+        if (!socket) {
+            if (!would_block(socket.error())) pause();
+            return;
+        }
+        hang_up_with(socket->borrow(), text);
+    }
+}
+
+void hang_up_with(proto::BorrowedFd socket, std::string_view text) noexcept {
+    static_cast<void>(::send(socket.number(), text.data(), text.size(), MSG_DONTWAIT | MSG_NOSIGNAL));
+    ::shutdown(socket.number(), SHUT_RDWR);
+    // What was asked is taken off the socket: closing one with something unread makes an error of the end (ECONNRESET).
+    std::array<char, 4096> asked;
+    while (::recv(socket.number(), asked.data(), asked.size(), MSG_DONTWAIT) > 0) continue;
+}
+
 // False: the uid has as many connections as it may have, and the peer has been told.
 bool Acceptor::admit(const UniqueFd& socket, Generation& generation, Connection& connection) {
     ucred credentials{};

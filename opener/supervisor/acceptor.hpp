@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "opener/base/event_loop.hpp"
@@ -18,6 +19,9 @@
 #include "proto/error.hpp"
 
 namespace fdbroker::opener {
+
+// Says the last that a connection to the control socket hears. Never blocks.
+void hang_up_with(proto::BorrowedFd socket, std::string_view text) noexcept;
 
 class Acceptor {
   public:
@@ -37,6 +41,9 @@ class Acceptor {
     // Takes in what waits at the listener that `tag` is about, a turn's share of it, and hands it to `generation`. A user
     // who has as many connections as that allows is told so.
     void accept(const void* tag, Generation& generation);
+    bool is_control(const void* tag) const noexcept;
+    // Takes in what waits at the listener for control that `tag` is about, a turn's share of it, says `text` and hangs up.
+    void answer_controls(const void* tag, std::string_view text);
     // What comes waits in the backlog until resume().
     void pause();
     void resume() noexcept { again_at_ = Clock::now(); }

@@ -10,6 +10,7 @@
 #include <cstdlib>
 
 #include "opener/base/log_stderr.hpp"
+#include "opener/control/line.hpp"
 
 namespace fdbroker::opener {
 
@@ -84,8 +85,10 @@ void Supervisor::handle(const epoll_event& event) {
         directories_changed();
     } else if (reception_.owns(tag)) {
         // What comes before a generation serves waits in the backlog.
-        if (active_ && !handing_over_)
+        if (serves())
             reception_.accept(tag, *active_);
+        else if (reception_.is_control(tag) && answers_control())
+            reception_.answer_controls(tag, std::string(no_generation_serves) + why_unserved() + "\n");
         else
             reception_.pause();
     }
@@ -94,7 +97,7 @@ void Supervisor::handle(const epoll_event& event) {
 int Supervisor::patience() const {
     auto soonest = Clock::time_point::max();
     for (const auto& when :
-         {restart_at_, ready_by_, kill_at_, abandon_at_, ping_at_, reception_.again_at(),
+         {answer_at_, restart_at_, ready_by_, kill_at_, abandon_at_, ping_at_, reception_.again_at(),
           finishing_.again_at(), starting_ ? std::nullopt : reload_at_, starting_ ? std::nullopt : follow_at_,
           workers_ ? workers_->again_at() : std::nullopt})
         soonest = std::min(soonest, when.value_or(soonest));
@@ -108,6 +111,7 @@ int Supervisor::patience() const {
 void Supervisor::act_on_time() {
     const auto now = Clock::now();
     end_what_takes_too_long(now);
+    answer_unserved(now);
     if (!starting_ && !stopping_) {
         if (reload_at_ && now >= *reload_at_) {
             service_manager_reloading();

@@ -68,6 +68,13 @@ class Supervisor {
     void retire();
     int patience() const;
 
+    // supervisor_unserved.cpp: the control socket while no generation serves
+
+    bool serves() const noexcept { return active_ && !handing_over_; }
+    bool answers_control() const noexcept;
+    void answer_unserved(Clock::time_point now);
+    std::string why_unserved() const;
+
     // supervisor_generations.cpp: from the start of a generation to its end
 
     void start_generation(Start why, const std::string& cause);
@@ -125,6 +132,9 @@ class Supervisor {
     bool stopping_ = false;
     bool retiring_ = false;  // the generations have been told to stop; workers end before that
     ExitStatus exit_status_ = exit_done;
+
+    std::optional<Clock::time_point> unserved_since_{};
+    std::optional<Clock::time_point> answer_at_{};  // those who have asked and got no answer
 
     // As soon as no generation starts any more: one that does may have read the policy before it became what the
     // reload is about.

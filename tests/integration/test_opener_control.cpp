@@ -488,3 +488,55 @@ tests:
             .out;
     CHECK(contains(check, "directory " + data + ": read-only"));
 }
+
+// ---- no generation serves --------------------------------------------------------------------------------
+
+namespace {
+
+// As if a filesystem hung while the next generation starts.
+struct HeldStart {
+    explicit HeldStart(RunningOpener& opener)
+        : child(hold_next_child(opener.process().pid(),
+                                [&] { REQUIRE(::kill(opener.broker(), SIGKILL) == 0); })) {}
+    ~HeldStart() {
+        ::kill(child, SIGKILL);
+        reap_held(child);
+    }
+    HeldStart(const HeldStart&) = delete;
+    HeldStart& operator=(const HeldStart&) = delete;
+    pid_t child;
+};
+
+}  // namespace
+
+TEST_CASE("control: while no generation serves, whoever asks is told so and why") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    RunningOpener opener(fixture.directory, fixture.policy());
+    ControlPeer waiting(fixture.control());
+    CHECK(waiting.ask("echo 1") == "1");
+    ControlPeer idle(fixture.control());
+    CHECK(idle.ask("echo 2") == "2");
+    ControlPeer watcher(fixture.control());
+    watcher.send("watch\n");
+    while (json::parse(answer(fixture, "metrics --json"))["watchers"] != 1) {
+    }
+    {
+        const HeldStart held(opener);
+        waiting.send("status\n");
+        const std::string why = "error: no generation serves: generation 2 starts, since generation 1 ";
+        CHECK(waiting.rest().starts_with(why));
+        CHECK(answer(fixture, "status --json").starts_with(why));
+        const Outcome asked = openerctl(fixture, {"status"});
+        CHECK(asked.status == 4);
+        CHECK(contains(asked.err, "no generation serves: generation 2 starts"));
+        const Outcome in_json = openerctl(fixture, {"status", "--json"});
+        CHECK(in_json.status == 4);
+        CHECK(json::parse(in_json.out)["error"].get<std::string>().starts_with("no generation serves: "));
+        CHECK(openerctl(fixture, {"policy", "explain", "--as", "root", "read", fixture.file()}).status == 4);
+    }
+    // The next one answers those who asked for nothing meanwhile, and goes on with watches.
+    TestPeer(opener.socket()).open(fixture.file());
+    CHECK(idle.ask("echo 3") == "3");
+    CHECK(contains(watcher.line(), fixture.file()));
+}
