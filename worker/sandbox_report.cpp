@@ -45,7 +45,7 @@ constexpr std::array<Setup, 6> setups{{
     {"Landlock",
      [] {
          const auto abi = landlock_abi();
-         return abi && no_new_privs() && restrict_to_nothing(*abi);
+         return abi && no_new_privs() && restrict_by_landlock(*abi, {}, Network::none);
      }},
     {"seccomp", [] { return no_new_privs() && enter_filter(Signals::filter); }},
     {"namespaces", [] { return enter_namespaces().has_value(); }},

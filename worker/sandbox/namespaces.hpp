@@ -2,9 +2,13 @@
 // Namespaces of a confined worker's own, as far as an unprivileged process may have them.
 #pragma once
 
+#include <sys/types.h>
+
 #include <functional>
+#include <span>
 
 #include "proto/error.hpp"
+#include "proto/unique_fd.hpp"
 
 namespace fdbroker::worker {
 
@@ -31,5 +35,19 @@ proto::Result<void> try_in_forked_child(const std::function<proto::Result<void>(
 // user_namespaces(7): a new user namespace in which the caller's user and group have their numbers.
 // `flags`: further namespaces of unshare(2), made together with it and owned by it.
 proto::Result<void> enter_user_namespace(int flags);
+// The part of that which comes after a process is in its new user namespace: `uid` and `gid` keep their numbers there.
+proto::Result<void> keep_own_ids(uid_t uid, gid_t gid);
+
+// A new filesystem of that type (tmpfs, proc), attached nowhere; `options` are those of mount(8). `attributes`:
+// MOUNT_ATTR_* of mount_setattr(2). For a process with CAP_SYS_ADMIN in its user namespace.
+struct MountOption {
+    const char* name;
+    const char* value;
+};
+proto::Result<proto::UniqueFd> new_filesystem(const char* type, std::span<const MountOption> options,
+                                              unsigned attributes);
+// That filesystem becomes the root directory and the working directory, the former one goes, and mounts elsewhere do not
+// show here any more. In a mount namespace of one's own.
+proto::Result<void> enter_root(proto::BorrowedFd root);
 
 }  // namespace fdbroker::worker

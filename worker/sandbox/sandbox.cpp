@@ -35,21 +35,6 @@ Result<void> close_range(unsigned first, unsigned last) {
     return system_error("descriptors", "close_range");
 }
 
-Result<void> close_all_but(std::span<const BorrowedFd> kept) {
-    std::vector<unsigned> numbers;
-    for (const BorrowedFd descriptor : kept)
-        if (descriptor.number() > STDERR_FILENO)
-            numbers.push_back(static_cast<unsigned>(descriptor.number()));
-    std::ranges::sort(numbers);
-    unsigned next = STDERR_FILENO + 1;
-    for (const unsigned number : numbers) {
-        if (number > next)
-            if (const auto closed = close_range(next, number - 1); !closed) return closed;
-        next = number + 1;
-    }
-    return close_range(next, UINT_MAX);
-}
-
 // setrlimit(2): to 0, for good.
 Result<void> lower_limits() {
     constexpr rlimit none{.rlim_cur = 0, .rlim_max = 0};
@@ -123,7 +108,8 @@ class Confinement {
         if (!enter(Layer::no_new_privs, set_by_prctl("no_new_privs", PR_SET_NO_NEW_PRIVS, 1)))
             return failure();
         if (landlock_abi_ > 0 &&
-            !enter(Layer::landlock, restrict_to_nothing(landlock_abi_), describe_landlock(landlock_abi_)))
+            !enter(Layer::landlock, restrict_by_landlock(landlock_abi_, {}, Network::none),
+                   describe_landlock(landlock_abi_)))
             return failure();
         if (state(Layer::seccomp) != LayerState::unavailable && !enter_seccomp()) return failure();
         return std::move(report_);
@@ -190,6 +176,21 @@ const char* to_string(Layer layer) noexcept {
             return "seccomp";
     }
     return "unknown";
+}
+
+Result<void> close_all_but(std::span<const BorrowedFd> kept) {
+    std::vector<unsigned> numbers;
+    for (const BorrowedFd descriptor : kept)
+        if (descriptor.number() > STDERR_FILENO)
+            numbers.push_back(static_cast<unsigned>(descriptor.number()));
+    std::ranges::sort(numbers);
+    unsigned next = STDERR_FILENO + 1;
+    for (const unsigned number : numbers) {
+        if (number > next)
+            if (const auto closed = close_range(next, number - 1); !closed) return closed;
+        next = number + 1;
+    }
+    return close_range(next, UINT_MAX);
 }
 
 Result<SandboxReport> confine(const ConfineOptions& options) {

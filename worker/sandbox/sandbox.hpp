@@ -55,6 +55,9 @@ struct ConfineOptions {
     Fstat fstat = Fstat::served;
 };
 
+// Closes everything but the standard descriptors and these.
+proto::Result<void> close_all_but(std::span<const proto::BorrowedFd> kept);
+
 // Errors (the operation names the layer): EBUSY: there are other threads; ENOSYS, EOPNOTSUPP: this kernel lacks a layer
 // and MissingLayer::fail holds; in both cases nothing has been changed. Any other: a layer could not be entered, those
 // before it have been, and the process had better end.

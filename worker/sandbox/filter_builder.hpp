@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: MIT
+// A seccomp filter under construction: what the filters of confined workers and of programs under `worker run` share.
+#pragma once
+
+#include <seccomp.h>
+
+#include <cstdint>
+#include <initializer_list>
+#include <memory>
+#include <span>
+
+#include "proto/error.hpp"
+#include "proto/unique_fd.hpp"
+
+namespace fdbroker::worker {
+
+// The kernel looks at the low 32 bits of an int alone, so the filter does.
+scmp_arg_cmp is(unsigned argument, unsigned value);
+// None of the bits is set.
+scmp_arg_cmp has_none(unsigned argument, unsigned bits);
+
+// Calls by name, because not every architecture, nor every libseccomp, knows each of them: a name that is not known adds
+// nothing. The first error is kept, and returned at the end.
+class FilterBuilder {
+  public:
+    // What happens to calls that no rule names, and to those of a foreign architecture.
+    FilterBuilder(std::uint32_t otherwise, std::uint32_t foreign);
+
+    void allow(const char* name) { add(SCMP_ACT_ALLOW, name, {}); }
+    void allow(const char* name, std::initializer_list<scmp_arg_cmp> comparisons) {
+        add(SCMP_ACT_ALLOW, name, comparisons);
+    }
+    void allow_all(std::span<const char* const> names) {
+        for (const char* name : names) allow(name);
+    }
+    // Allowed when the argument is one of the values.
+    void allow_values(const char* name, unsigned argument, std::initializer_list<unsigned> values) {
+        for (const unsigned value : values) allow(name, {is(argument, value)});
+    }
+    void trap(const char* name, std::initializer_list<scmp_arg_cmp> comparisons) {
+        add(SCMP_ACT_TRAP, name, comparisons);
+    }
+    void refuse(const char* name, int error, std::initializer_list<scmp_arg_cmp> comparisons = {}) {
+        add(SCMP_ACT_ERRNO(static_cast<unsigned>(error)), name, comparisons);
+    }
+    void notify(const char* name, std::initializer_list<scmp_arg_cmp> comparisons = {}) {
+        add(SCMP_ACT_NOTIFY, name, comparisons);
+    }
+
+    // Enters the filter, for this thread and what it starts.
+    proto::Result<void> load();
+    // The same, and returns the descriptor on which the calls that notify() names are told (seccomp_unotify(2)). Where
+    // the kernel can (Linux 5.19), a call that has been received ends by nothing but a fatal signal.
+    proto::Result<proto::UniqueFd> load_with_listener();
+
+  private:
+    void add(std::uint32_t action, const char* name, std::span<const scmp_arg_cmp> comparisons);
+    void check(int result) {
+        if (result < 0 && error_ == 0) error_ = -result;
+    }
+
+    struct Release {
+        void operator()(scmp_filter_ctx context) const { ::seccomp_release(context); }
+    };
+
+    std::uint32_t otherwise_;
+    std::unique_ptr<void, Release> context_;
+    int error_ = 0;  // the first that occurred
+};
+
+// Calls that concern open descriptors, memory, threads, time and signals to oneself: allowed to every confined process,
+// whatever the arguments.
+std::span<const char* const> harmless_calls();
+// Threads and forks into no new namespace and under no other parent.
+void allow_clone(FilterBuilder& builder);
+
+}  // namespace fdbroker::worker
