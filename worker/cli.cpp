@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <csignal>
 #include <cstring>
 #include <expected>
@@ -20,7 +21,9 @@
 #include "worker/cat.hpp"
 #include "worker/client/c_api.hpp"
 #include "worker/client/internal.hpp"
+#include "worker/client/handle.hpp"
 #include "worker/commands.hpp"
+#include "worker/run/run.hpp"
 #include "worker/sandbox/pid_namespace.hpp"
 #include "worker/sandbox_report.hpp"
 
@@ -42,7 +45,49 @@ struct Options {
     bool null = false;
     bool only_new = false;
     bool json = false;
+    std::optional<RunOptions> run{};
 };
+
+// `worker run`: everything from the first word on that is no option of it is the program's.
+void add_run(CLI::App& app, Options& options) {
+    struct Given {
+        std::vector<std::string> runtime{};
+        std::vector<std::string> environment{};
+        bool scratch = false;
+        bool network = false;
+        RunOptions run{};
+    };
+    auto given = std::make_shared<Given>();
+    CLI::App* run = app.add_subcommand("run", "Run an unmodified program, its file calls brokered");
+    run->add_option("PROGRAM", given->run.command, "The program and its arguments")->required();
+    run->add_option("--runtime", given->runtime,
+                    "A file or directory that the program sees as the user does, read-only, besides /usr and the "
+                    "loader's; `none`: not those either; repeatable")
+        ->type_name("PATH")
+        ->allow_extra_args(false);
+    run->add_flag("--scratch", given->scratch, "A private /scratch in memory, as HOME and TMPDIR");
+    run->add_flag("--network", given->network, "Sockets of the internet families");
+    run->add_option("--env", given->environment,
+                    "A variable of the program's environment; NAME alone has this process's value; repeatable")
+        ->type_name("NAME[=VALUE]")
+        ->allow_extra_args(false);
+    run->add_flag("--trace", given->run.trace, "Print each answer of the opener");
+    run->add_flag("--explain", given->run.explain, "At the end: what was refused, and rules that would allow it");
+    run->add_option("--learn", given->run.learn, "Append what is refused as audit records")->type_name("FILE");
+    run->callback([&options, given] {
+        if (std::ranges::find(given->runtime, "none") == given->runtime.end())
+            given->run.runtime = default_runtime();
+        for (const std::string& path : given->runtime) {
+            if (path == "none") continue;
+            if (!path.starts_with('/')) throw CLI::ValidationError("--runtime", path + " is no absolute path");
+            given->run.runtime.push_back(path);
+        }
+        given->run.scratch = given->scratch ? Scratch::own : Scratch::none;
+        given->run.network = given->network ? Network::unrestricted : Network::none;
+        given->run.environment = program_environment(given->environment, given->run.scratch);
+        options.run = given->run;
+    });
+}
 
 // Adds the commands; whichever is given sets options.command.
 void add_commands(CLI::App& app, Options& options) {
@@ -79,6 +124,27 @@ void add_commands(CLI::App& app, Options& options) {
     });
     CLI::App* report = app.add_subcommand("sandbox-report", "What this kernel enforces, and the proof");
     report->add_flag("--json", options.json, "As JSON");
+    add_run(app, options);
+}
+
+// The first of the words from `from` on that is neither an option of the command nor the value of one.
+std::size_t first_word(const CLI::App& command, const std::vector<std::string>& words, std::size_t from) {
+    for (std::size_t at = from; at < words.size(); ++at) {
+        if (words[at] == "--" || !words[at].starts_with('-')) return at;
+        const CLI::Option* option = command.get_option_no_throw(words[at]);
+        if (option != nullptr && option->get_items_expected_max() > 0) ++at;
+    }
+    return words.size();
+}
+
+// What follows the program's name is the program's, whatever it looks like: "--" stands before it, given or not.
+std::vector<std::string> with_program_separated(const CLI::App& app, std::vector<std::string> words) {
+    const std::size_t command = first_word(app, words, 0);
+    if (command >= words.size() || words[command] != "run") return words;
+    const std::size_t program = first_word(*app.get_subcommand("run"), words, command + 1);
+    if (program < words.size() && words[program] != "--")
+        words.insert(words.begin() + static_cast<std::ptrdiff_t>(program), "--");
+    return words;
 }
 
 // Empty: the options are filled; else how to end.
@@ -102,7 +168,9 @@ std::optional<ExitStatus> parse(int argc, const char* const* argv, Options& opti
     app.require_subcommand(1);
     add_commands(app, options);
     try {
-        app.parse(argc, argv);
+        auto words = with_program_separated(app, {argv + 1, argv + argc});
+        std::ranges::reverse(words);  // as CLI11 takes them
+        app.parse(std::move(words));
     } catch (const CLI::Success& wish) {
         app.exit(wish);
         return ExitStatus::done;
@@ -181,7 +249,7 @@ bool enter_sandbox(const Options& options) {
 ExitStatus run(int argc, const char* const* argv) {
     Options options;
     if (const auto ending = parse(argc, argv, options)) return *ending;
-    if (!options.command) return sandbox_report(options.json ? ReportFormat::json : ReportFormat::text);
+    if (!options.command && !options.run) return sandbox_report(options.json ? ReportFormat::json : ReportFormat::text);
     if (::getuid() == 0 || ::geteuid() == 0) {
         complain(
             "it does not run as root; as another user: "
@@ -194,6 +262,8 @@ ExitStatus run(int argc, const char* const* argv) {
     // Before the namespace, in which nobody knows that the listener is root's.
     const auto broker = connect(options);
     if (!broker) return broker.error();
+    // Of any value: it is the program's status.
+    if (options.run) return static_cast<ExitStatus>(run_program(*options.run, (*broker)->connection));
     // Whoever may not have one works without, as with the other namespaces.
     static_cast<void>(go_on_in_pid_namespace());
     if (!enter_sandbox(options)) return ExitStatus::failed;

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""docs/guide-worker.md, word for word, as a new user would type it: in a mount namespace with a /run and a /srv of its own.
+"""The guides of docs/, word for word, as a new user would type it: in a mount namespace with a /run and a /srv of its own.
 
 A block after "Save as `NAME`:" becomes that file; all blocks of shell run one after the other in one shell; a block
 of text is what the shell block before it has printed.
@@ -12,15 +12,15 @@ import shutil
 import subprocess
 import unittest
 
-GUIDE = pathlib.Path(os.environ["FDBROKER_GUIDE"]).read_text(encoding="utf-8")
+GUIDES = pathlib.Path(os.environ["FDBROKER_GUIDES"])
 BLOCK = re.compile(r"^(?:Save as `([\w.]+)`:\n\n)?```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 MARK = "---- the next block ----"
 
 
-def script_and_expectations():
-    """One shell script for the whole guide, and what each of its shell blocks is to print (None: anything)."""
+def script_and_expectations(guide):
+    """One shell script for a whole guide, and what each of its shell blocks is to print (None: anything)."""
     script, expected = ["set -e", "shopt -s expand_aliases"], []
-    for name, kind, text in BLOCK.findall(GUIDE):
+    for name, kind, text in BLOCK.findall((GUIDES / guide).read_text(encoding="utf-8")):
         if name:
             script.append(f"cat > {name} <<'END OF FILE'\n{text}END OF FILE")
         elif kind == "sh":
@@ -40,12 +40,23 @@ def can_mount():
     return subprocess.run(["unshare", "--mount", "--pid", "--fork", "true"], stderr=subprocess.DEVNULL).returncode == 0
 
 
+def can_make_user_namespace():
+    return subprocess.run(["unshare", "--user", "true"], stderr=subprocess.DEVNULL).returncode == 0
+
+
 @unittest.skipUnless(os.getuid() == 0 and can_mount(), "needs root and a mount namespace")
 @unittest.skipUnless(all(map(shutil.which, ("cc", "pkg-config", "strace", "setpriv"))), "needs a compiler and strace")
 @unittest.skipIf(os.environ["FDBROKER_SANITIZER"] != "none", "the programs of the guide are built without a sanitizer")
 class Guide(unittest.TestCase):
-    def test_every_command_does_what_the_guide_says(self):
-        script, expected = script_and_expectations()
+    def test_a_service_of_ones_own(self):
+        self.try_guide("guide-worker.md")
+
+    @unittest.skipUnless(can_make_user_namespace(), "needs user namespaces")
+    def test_a_program(self):
+        self.try_guide("guide-run.md")
+
+    def try_guide(self, guide):
+        script, expected = script_and_expectations(guide)
         environment = dict(os.environ, PATH=os.environ["FDBROKER_PROGRAMS"] + ":" + os.environ["PATH"])
         prelude = "mount -t tmpfs -o mode=0755 none /srv\nmount -t tmpfs -o mode=0755 none /run\n"
         done = subprocess.run(["unshare", "--mount", "--pid", "--fork", "--kill-child", "bash", "-c", prelude + script], env=environment, stdin=subprocess.DEVNULL,

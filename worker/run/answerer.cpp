@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: MIT
+#include "worker/run/answerer.hpp"
+
+#include <cap-ng.h>
+#include <fcntl.h>
+#include <linux/mount.h>
+#include <linux/seccomp.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <memory>
+#include <unordered_map>
+
+#include "proto/channel.hpp"
+#include "proto/payload.hpp"
+#include "worker/run/call.hpp"
+#include "worker/run/program_filter.hpp"
+#include "worker/run/report.hpp"
+#include "worker/sandbox/filter_builder.hpp"
+#include "worker/sandbox/namespaces.hpp"
+
+namespace fdbroker::worker {
+namespace {
+
+using proto::BorrowedFd;
+using proto::Result;
+using proto::system_error;
+using proto::UniqueFd;
+using proto::Wait;
+
+constexpr int not_found = 127;  // as sh(1) has it
+constexpr int not_startable = 126;
+constexpr rlim_t most_processes = 4096;
+
+[[noreturn]] void give_up(const proto::Error& error) {
+    complain("run: " + error.message());
+    ::_exit(static_cast<int>(ExitStatus::failed));
+}
+
+template <typename T>
+T or_give_up(Result<T> result) {
+    if (!result) give_up(result.error());
+    if constexpr (!std::is_void_v<T>) return std::move(*result);
+}
+
+// ---- the program's side ----------------------------------------------------------------------------------
+
+Result<void> drop_all_capabilities() {
+    ::capng_clear(CAPNG_SELECT_ALL);
+    if (::capng_apply(CAPNG_SELECT_ALL) != 0) return system_error("capabilities", "drop them", EPERM);
+    return {};
+}
+
+void limit_processes() {
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_NPROC, &limit) != 0) return;
+    limit.rlim_cur = std::min(limit.rlim_cur, most_processes);
+    ::setrlimit(RLIMIT_NPROC, &limit);
+}
+
+[[noreturn]] void become_program(const Launch& launch, const View& view, int landlock_abi,
+                                 UniqueFd answerer) {
+    sigset_t none;
+    sigemptyset(&none);
+    for (const int signal : {SIGPIPE, SIGCHLD}) std::signal(signal, SIG_DFL);
+    ::sigprocmask(SIG_SETMASK, &none, nullptr);
+    limit_processes();
+    or_give_up(drop_all_capabilities());
+    if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+        give_up({.errno_value = errno, .operation = "no_new_privs"});
+    or_give_up(restrict_by_landlock(landlock_abi, view.program_rules(), launch.options.network));
+    std::vector<char*> arguments;
+    for (const std::string& argument : launch.options.command)
+        arguments.push_back(const_cast<char*>(argument.c_str()));
+    arguments.push_back(nullptr);
+    std::vector<char*> environment;
+    for (const std::string& variable : launch.options.environment)
+        environment.push_back(const_cast<char*>(variable.c_str()));
+    environment.push_back(nullptr);
+    ::clearenv();
+    for (char* variable : environment)
+        if (variable != nullptr) ::putenv(variable);
+    const auto listener = or_give_up(enter_program_filter(launch.options.network));
+    const BorrowedFd sent = listener.borrow();
+    constexpr std::array message{std::byte{'L'}};
+    or_give_up(proto::send(answerer.borrow(), message, std::span(&sent, 1), Wait::block));
+    ::execvp(arguments.front(), arguments.data());
+    const int error = errno;
+    complain(launch.options.command.front() + ": " + std::strerror(error));
+    ::_exit(error == ENOENT ? not_found : not_startable);
+}
+
+// ---- this side -------------------------------------------------------------------------------------------
+
+// Before the program is there: Landlock lets a process see into another only when its own domain is an outer one, so that
+// this one's has the rights of both. No scope, and the network as the program has it.
+Result<void> restrict_files(const Launch& launch, const View& view, BorrowedFd proc, int landlock_abi) {
+    if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return system_error("no_new_privs");
+    return restrict_by_landlock(landlock_abi, view.worker_rules(proc), launch.options.network, Scopes::none);
+}
+
+// The rest: of capabilities CAP_SYS_PTRACE, for the program's memory and descriptors (the pid namespace holds nobody else),
+// and the calls that look at the view, make stand-ins, and speak to the program, the broker and the launcher.
+Result<void> confine_answerer() {
+    ::capng_clear(CAPNG_SELECT_ALL);
+    ::capng_update(CAPNG_ADD, static_cast<capng_type_t>(CAPNG_EFFECTIVE | CAPNG_PERMITTED), CAP_SYS_PTRACE);
+    if (::capng_apply(CAPNG_SELECT_ALL) != 0) return system_error("capabilities", "drop them", EPERM);
+    ::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    constexpr std::array paths{"open",       "openat",   "readlink", "readlinkat", "stat",       "lstat",
+                               "newfstatat", "statx",    "access",   "faccessat",  "faccessat2", "mkdir",
+                               "mkdirat",    "unlink",   "unlinkat", "rmdir",      "symlink",    "symlinkat",
+                               "rename",     "renameat", "renameat2"};
+    constexpr std::array others{"process_vm_readv",
+                                "process_vm_writev",
+                                "pidfd_open",
+                                "pidfd_getfd",
+                                "kill",
+                                "sendmsg",
+                                "sendto",
+                                "fcntl"};
+    FilterBuilder builder(SCMP_ACT_ERRNO(EPERM), SCMP_ACT_KILL_PROCESS);
+    builder.allow_all(harmless_calls());
+    builder.allow_all(paths);
+    builder.allow_all(others);
+    builder.allow_values(
+        "ioctl", 1,
+        {static_cast<unsigned>(SECCOMP_IOCTL_NOTIF_RECV), static_cast<unsigned>(SECCOMP_IOCTL_NOTIF_SEND),
+         static_cast<unsigned>(SECCOMP_IOCTL_NOTIF_ID_VALID),
+         static_cast<unsigned>(SECCOMP_IOCTL_NOTIF_ADDFD)});
+    return builder.load();
+}
+
+class Answerer {
+  public:
+    Answerer(const Launch& launch, const View& view, Listener listener, BorrowedFd proc, pid_t program)
+        : launch_(launch),
+          report_({.trace = launch.options.trace, .explain = launch.options.explain, .learn = launch.learn}),
+          broker_(launch.connection,
+                  [this](const Ask& ask, const Reply& reply) { report_.note(ask, reply); }),
+          listener_(std::move(listener)),
+          identities_(launch.launcher),
+          services_{.view = view,
+                    .broker = broker_,
+                    .listener = listener_,
+                    .proc = proc,
+                    .identities = identities_,
+                    .complain = [](std::string_view text) { complain("run: " + std::string(text)); }},
+          program_(program) {}
+
+    // Until the program has ended; its status.
+    int serve(const UniqueFd& signals) {
+        enum : std::size_t { calls, broker, ends, launcher, count };
+        while (!status_) {
+            std::array<pollfd, count> waited{};
+            waited[calls] = {.fd = listener_.descriptor().number(), .events = POLLIN, .revents = 0};
+            waited[broker] = {
+                .fd = broker_.is_over() ? -1 : broker_.descriptor().number(), .events = POLLIN, .revents = 0};
+            waited[ends] = {.fd = signals.number(), .events = POLLIN, .revents = 0};
+            waited[launcher] = {.fd = launch_.launcher.number(), .events = POLLIN, .revents = 0};
+            if (::poll(waited.data(), waited.size(), -1) < 0) continue;
+            if ((waited[broker].revents) != 0) take_answers();
+            if ((waited[calls].revents & POLLIN) != 0) take_call();
+            if (waited[ends].revents != 0) reap(signals);
+            if (waited[launcher].revents != 0) pass_signal_on();
+        }
+        if (launch_.options.explain) explain();
+        return *status_;
+    }
+
+  private:
+    struct Pending {
+        Pending(const Notification& received, RunServices& services)
+            : notification(received), call(received, services) {}
+        Notification notification;
+        Call call;
+        std::optional<Task<bool>> task{};
+    };
+
+    Task<bool> answer(Pending& pending, Handler handler) {
+        const Answer answer = co_await handler(pending.call);
+        listener_.answer(pending.notification, answer);
+        finished_.push_back(pending.notification.id);
+        co_return true;
+    }
+
+    void take_call() {
+        const auto notification = listener_.receive();
+        if (!notification) return;
+        const Handler handler = handler_of(notification->number);
+        if (handler == nullptr) return listener_.answer(*notification, Answer::failure(ENOSYS));
+        auto& pending = pending_[notification->id];
+        pending = std::make_unique<Pending>(*notification, services_);
+        pending->task.emplace(answer(*pending, handler));
+        pending->task->start();
+        drop_finished();
+    }
+
+    void take_answers() {
+        broker_.serve();
+        drop_finished();
+        if (broker_.is_over() && !std::exchange(told_over_, true))
+            complain(std::string("run: the opener is gone, and files with it: ") + broker_.reason());
+    }
+
+    void drop_finished() {
+        for (const std::uint64_t id : std::exchange(finished_, {})) pending_.erase(id);
+    }
+
+    // As process 1 this one inherits the program's orphans.
+    void reap(const UniqueFd& signals) {
+        signalfd_siginfo ignored;
+        static_cast<void>(::read(signals.number(), &ignored, sizeof ignored));
+        int status = 0;
+        for (pid_t ended = 0; (ended = ::waitpid(-1, &status, WNOHANG | WUNTRACED)) > 0;) {
+            if (ended != program_) continue;
+            if (WIFSTOPPED(status)) {
+                constexpr std::array message{std::byte{program_stopped}};
+                static_cast<void>(proto::send(launch_.launcher, message, {}, Wait::never));
+            } else {
+                status_ = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+            }
+        }
+    }
+
+    void pass_signal_on() {
+        std::array<std::byte, 1> message;
+        const auto received = proto::receive(launch_.launcher, message, Wait::never);
+        if (received && received->size() == 1)
+            ::kill(program_, std::to_integer<int>(message[0]));
+        else if (!received && !proto::would_block(received.error()))
+            status_ =
+                static_cast<int>(ExitStatus::failed);  // the launcher is gone, and this process about to be
+    }
+
+    void explain() const {
+        const std::string rules = report_.explanation();
+        if (rules.empty()) return complain("run: nothing was refused");
+        fmt::print(stderr, "worker: run: these rules would have allowed what was refused:\n{}", rules);
+    }
+
+    const Launch& launch_;
+    Report report_;
+    BrokerLink broker_;
+    Listener listener_;
+    Identities identities_;
+    RunServices services_;
+    pid_t program_;
+    std::unordered_map<std::uint64_t, std::unique_ptr<Pending>> pending_{};
+    std::vector<std::uint64_t> finished_{};
+    std::optional<int> status_{};
+    bool told_over_ = false;
+};
+
+UniqueFd receive_listener(const UniqueFd& program) {
+    std::array<std::byte, 1> message;
+    proto::ReceivedDescriptors descriptors;
+    const auto received =
+        proto::receive(program.borrow(), message, descriptors, Wait::block, proto::FullTable::fail);
+    // It has complained.
+    if (!received || descriptors.count() != 1) ::_exit(static_cast<int>(ExitStatus::failed));
+    return descriptors.take(0);
+}
+
+// The program begins where it would have begun outside, when the broker lets it know of that directory.
+void enter_directory(const Launch& launch, const View& view) {
+    if (launch.directory.empty() || view.region_of(launch.directory) == Region::process) return;
+    if (view.region_of(launch.directory) == Region::brokered) {
+        std::string answer;
+        const Ask ask{
+            .call = proto::Call::stat, .path = launch.directory.c_str(), .flags = AT_SYMLINK_NOFOLLOW};
+        if (launch.connection.ask(ask, &answer) < 0) return;
+        const auto status = proto::read_status(answer);
+        if (!status || !S_ISDIR(status->mode) || !view.make_directory(launch.directory)) return;
+    }
+    static_cast<void>(::chdir(launch.directory.c_str()));
+}
+
+UniqueFd watch_children() {
+    sigset_t watched;
+    sigfillset(&watched);
+    ::sigprocmask(SIG_SETMASK, &watched, nullptr);
+    sigemptyset(&watched);
+    sigaddset(&watched, SIGCHLD);
+    return UniqueFd(::signalfd(-1, &watched, SFD_CLOEXEC | SFD_NONBLOCK));
+}
+
+}  // namespace
+
+void run_answerer(const Launch& launch) {
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    or_give_up(keep_own_ids(launch.uid, launch.gid));
+    const UniqueFd signals = watch_children();
+    const int abi = or_give_up(landlock_abi());
+    // While the old one is in sight: user_namespaces(7) permits no procfs that shows more.
+    const UniqueFd proc = or_give_up(new_filesystem(
+        "proc", {}, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC));
+    const View view = or_give_up(View::enter(launch.options.runtime, launch.options.scratch));
+    enter_directory(launch, view);
+    or_give_up(restrict_files(launch, view, proc.borrow(), abi));
+    std::array<int, 2> ends{};
+    if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0)
+        give_up({.errno_value = errno, .operation = "socketpair"});
+    UniqueFd ours(ends[0]);
+    UniqueFd programs(ends[1]);
+    const pid_t program = ::_Fork();
+    if (program < 0) give_up({.errno_value = errno, .operation = "fork"});
+    if (program == 0) become_program(launch, view, abi, std::move(programs));
+    programs.reset();
+    Listener listener(receive_listener(ours));
+    ours.reset();
+    or_give_up(confine_answerer());
+    Answerer answerer(launch, view, std::move(listener), proc.borrow(), program);
+    ::_exit(answerer.serve(signals));
+}
+
+}  // namespace fdbroker::worker

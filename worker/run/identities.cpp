@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT
+#include "worker/run/identities.hpp"
+
+#include <array>
+#include <cstddef>
+#include <cstring>
+#include <span>
+
+#include "proto/channel.hpp"
+
+namespace fdbroker::worker {
+namespace {
+
+using proto::BorrowedFd;
+using proto::UniqueFd;
+using proto::Wait;
+
+// DEFAULT_OVERFLOWUID of the kernel. /proc/sys/kernel/overflowuid may say otherwise; nobody's does.
+constexpr unsigned overflow_id = 65534;
+constexpr std::size_t most_known = 65536;
+
+}  // namespace
+
+Identities::Identities(BorrowedFd outside)
+    : outside_(outside), overflow_uid_(overflow_id), overflow_gid_(overflow_id) {}
+
+Owner Identities::owner_of(const struct stat& status, BorrowedFd file) {
+    const Owner shown{status.st_uid, status.st_gid};
+    const Key key{status.st_dev, status.st_ino, status.st_ctim.tv_sec, status.st_ctim.tv_nsec};
+    if (const auto found = known_.find(key); found != known_.end()) return found->second;
+    constexpr std::array question{std::byte{'?'}};
+    if (!proto::send(outside_, question, std::span(&file, 1), Wait::block)) return shown;
+    std::array<std::byte, sizeof(Owner)> bytes;
+    const auto answer = proto::receive(outside_, bytes, Wait::block);
+    if (!answer || answer->size() != sizeof(Owner)) return shown;
+    Owner owner;
+    std::memcpy(&owner, answer->data(), sizeof owner);
+    if (known_.size() >= most_known) known_.clear();
+    known_.emplace(key, owner);
+    return owner;
+}
+
+Served serve_identity(BorrowedFd inside, std::span<std::byte, 1> message) {
+    proto::ReceivedDescriptors files;
+    const auto received = proto::receive(inside, message, files, Wait::never, proto::FullTable::fail);
+    if (!received) return proto::would_block(received.error()) ? Served::question : Served::over;
+    if (files.count() != 1) return Served::other;
+    const UniqueFd file = files.take(0);
+    Owner owner{.uid = overflow_id, .gid = overflow_id};
+    struct stat status;
+    if (::fstat(file.number(), &status) == 0) owner = {status.st_uid, status.st_gid};
+    const auto bytes = std::as_bytes(std::span(&owner, 1));
+    return proto::send(inside, bytes, {}, Wait::block) ? Served::question : Served::over;
+}
+
+}  // namespace fdbroker::worker

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: MIT
+// Owners of files, as they are outside the user namespace of a program under `worker run`: inside, the kernel shows all
+// but the user's own as the overflow ids. A process outside looks at the file's descriptor and tells.
+#pragma once
+
+#include <sys/stat.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <span>
+#include <tuple>
+
+#include "proto/unique_fd.hpp"
+#include "worker/run/target.hpp"
+
+namespace fdbroker::worker {
+
+struct Owner {
+    uid_t uid = 0;
+    gid_t gid = 0;
+};
+
+// Inside.
+class Identities {
+  public:
+    // `outside`: a connection to the process that runs serve_identity(); -1: owners stay as they are shown.
+    explicit Identities(proto::BorrowedFd outside);
+    // Whether an id of the status may stand for another one.
+    bool is_hidden(const struct stat& status) const {
+        return status.st_uid == overflow_uid_ || status.st_gid == overflow_gid_;
+    }
+    // The true owner of the file, whose status is at hand. Asked once for each file that has not changed.
+    Owner owner_of(const struct stat& status, proto::BorrowedFd file);
+
+  private:
+    using Key = std::tuple<dev_t, ino_t, time_t, long>;
+
+    proto::BorrowedFd outside_;
+    uid_t overflow_uid_;
+    gid_t overflow_gid_;
+    std::map<Key, Owner> known_{};
+};
+
+// Outside: takes one message.
+enum class Served : std::uint8_t {
+    question,  // answered
+    other,     // a byte alone, in `message`
+    over,      // the connection is
+};
+Served serve_identity(proto::BorrowedFd inside, std::span<std::byte, 1> message);
+
+}  // namespace fdbroker::worker

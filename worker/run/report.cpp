@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: MIT
+#include "worker/run/report.hpp"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <ctime>
+#include <nlohmann/json.hpp>
+
+#include "proto/printable.hpp"
+#include "worker/ending.hpp"
+
+namespace fdbroker::worker {
+namespace {
+
+using proto::Call;
+
+constexpr std::size_t most_refused = 4096;
+
+std::set<std::string> operations_of_open(unsigned flags) {
+    std::set<std::string> operations;
+    const unsigned access = flags & O_ACCMODE;
+    if ((flags & O_DIRECTORY) != 0)
+        operations.insert("list");
+    else if (access != O_WRONLY)
+        operations.insert("read");
+    if (access != O_RDONLY) operations.insert((flags & O_APPEND) != 0 ? "append" : "write");
+    if ((flags & O_CREAT) != 0) operations.insert("create");
+    if ((flags & O_TRUNC) != 0) operations.insert("truncate");
+    return operations;
+}
+
+// A path of a policy means itself: metacharacters are escaped.
+std::string as_pattern(const std::string& path) {
+    std::string pattern;
+    for (const char character : path) {
+        if (std::strchr("*?[]{}\\$", character) != nullptr) pattern += '\\';
+        pattern += character;
+    }
+    return nlohmann::json(pattern).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+}  // namespace
+
+std::set<std::string> operations_of(const Ask& ask) {
+    switch (ask.call) {
+        case Call::open:
+            return operations_of_open(ask.flags);
+        case Call::stat:
+            return {"stat"};
+        case Call::list:
+            return {"list"};
+        case Call::readlink:
+            return {"readlink"};
+        case Call::mkdir:
+            return {"mkdir"};
+        case Call::remove:
+            return {"remove"};
+        case Call::rename:
+            return {"rename"};
+        case Call::symlink:
+            return {"symlink"};
+        case Call::setattr:
+            return {"setattr"};
+        case Call::xattr_read:
+        case Call::xattr_list:
+        case Call::xattr_write:
+        case Call::xattr_remove:
+            return {"xattr"};
+        case Call::put:
+        case Call::commit:
+        case Call::discard:
+            break;
+    }
+    return {};
+}
+
+void Report::note(const Ask& ask, const Completion& reply) {
+    if (options_.trace) {
+        const std::string result =
+            reply.result < 0 ? fmt::format("{} ({})", ::strerrorname_np(-reply.result), reply.reason) : "ok";
+        complain(fmt::format("trace: {} {} {} = {}", proto::to_string(ask.call),
+                             fmt::join(operations_of(ask), ","), ask.path, result));
+    }
+    // Files that are not there, and failures on the way, are no rule's business.
+    if (reply.result >= 0 || !reply.reason.starts_with("decide")) return;
+    const auto operations = operations_of(ask);
+    if (options_.learn) learn(operations, ask);
+    if (!options_.explain || (refused_.size() >= most_refused && !refused_.contains(ask.path))) return;
+    refused_[ask.path].insert(operations.begin(), operations.end());
+}
+
+void Report::learn(const std::set<std::string>& operations, const Ask& ask) const {
+    const nlohmann::json record{
+        {"time", std::time(nullptr)}, {"event", "request"}, {"peer", {{"uid", ::getuid()}}},
+        {"operation", operations},    {"path", ask.path},   {"decision", "refused"}};
+    const std::string line = record.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+    // The program goes on whether it is written or not.
+    static_cast<void>(::write(options_.learn.number(), line.data(), line.size()));
+}
+
+std::string Report::explanation() const {
+    // Paths that need the same operations share a rule.
+    std::map<std::set<std::string>, std::vector<std::string>> rules;
+    for (const auto& [path, operations] : refused_) rules[operations].push_back(as_pattern(path));
+    std::string text;
+    unsigned number = 0;
+    for (const auto& [operations, paths] : rules)
+        text += fmt::format("  - name: refused-{}\n    allow: [{}]\n    paths: [{}]\n", ++number,
+                            fmt::join(operations, ", "), fmt::join(paths, ", "));
+    return text;
+}
+
+}  // namespace fdbroker::worker
