@@ -10,9 +10,10 @@
 namespace fdbroker::proto {
 namespace {
 
-#ifndef SO_PASSRIGHTS
-constexpr int SO_PASSRIGHTS = 83;  // asm-generic/socket.h since 6.16
-#endif
+bool set_refusing(int socket) noexcept {
+    const int off = 0;
+    return ::setsockopt(socket, SOL_SOCKET, so_passrights, &off, sizeof off) == 0;
+}
 
 std::unexpected<Error> failed(const char* operation) {
     const bool gone = errno == EPIPE || errno == ECONNRESET;
@@ -159,8 +160,12 @@ Result<std::span<const std::byte>> receive(BorrowedFd socket, std::span<std::byt
 }
 
 void refuse_descriptors(BorrowedFd socket) noexcept {
-    const int off = 0;
-    static_cast<void>(::setsockopt(socket.number(), SOL_SOCKET, SO_PASSRIGHTS, &off, sizeof off));
+    static_cast<void>(set_refusing(socket.number()));
+}
+
+bool can_refuse_descriptors() noexcept {
+    const UniqueFd socket(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+    return socket && set_refusing(socket.number());
 }
 
 }  // namespace fdbroker::proto

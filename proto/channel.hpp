@@ -4,6 +4,8 @@
 // None of these functions raises SIGPIPE, leaks a received descriptor or leaves one without FD_CLOEXEC.
 #pragma once
 
+#include <sys/socket.h>
+
 #include <array>
 #include <cstddef>
 #include <span>
@@ -63,9 +65,18 @@ Result<std::span<const std::byte>> receive(BorrowedFd socket, std::span<std::byt
                                            ReceivedDescriptors& descriptors, Wait wait,
                                            FullTable full_table = FullTable::fail);
 
+// Of setsockopt(2), at SOL_SOCKET: whether the socket takes descriptors. Headers have the name since 6.16.
+#ifdef SO_PASSRIGHTS
+inline constexpr int so_passrights = SO_PASSRIGHTS;
+#else
+inline constexpr int so_passrights = 83;
+#endif
+
 // From now on whoever sends descriptors to this socket, or to one that this listener accepts, gets EPERM. Where the kernel
 // has no SO_PASSRIGHTS (before 6.16) nothing changes.
 void refuse_descriptors(BorrowedFd socket) noexcept;
+// Whether this kernel has it.
+bool can_refuse_descriptors() noexcept;
 
 // As above for an end that takes no descriptors: a message that brings any is a protocol error, and they
 // never enter our table.

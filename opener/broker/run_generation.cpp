@@ -92,12 +92,12 @@ Resolved resolve(const GenerationStart& start) {
 }
 
 // Two, so that helpers can be made until the supervisor has replaced a generation that has lost one.
-Result<void> start_zygotes(const HelperTools& tools, const ModifyingCalls& calls,
+Result<void> start_zygotes(const HelperTools& tools, const ZygoteConfinement& held_to,
                            std::vector<UniqueFd>& zygotes) {
     const std::array streams{proto::BorrowedFd(STDIN_FILENO), proto::BorrowedFd(STDOUT_FILENO),
                              proto::BorrowedFd(STDERR_FILENO)};
     while (zygotes.size() < 2) {
-        auto zygote = start_zygote(tools, calls, streams);
+        auto zygote = start_zygote(tools, held_to, streams);
         if (!zygote) return std::unexpected(zygote.error());
         zygotes.push_back(std::move(*zygote));
     }
@@ -147,7 +147,9 @@ void run_generation(const GenerationStart& start) {
         start.inflight.keep_from_children();
         for (const EarlierGeneration& previous : start.previous) previous.inflight->keep_from_children();
         if (start.ring != nullptr) start.ring->keep_from_children();
-        return start_zygotes({policy, *resolver, inspector, identities}, plan.calls, zygotes);
+        const UniqueFd landlock = std::move(so_far.landlock_of_children);
+        return start_zygotes({policy, *resolver, inspector, identities}, {plan.calls, landlock.borrow()},
+                             zygotes);
     });
     if (!confined) fail(report, exit_failed, "cannot confine the broker: " + confined.error().message());
     if (start.options.require_confinement && !confined->report.complete()) {

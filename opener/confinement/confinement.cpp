@@ -22,6 +22,7 @@
 #include "opener/confinement/privileges.hpp"
 #include "opener/confinement/seccomp_filter.hpp"
 #include "opener/confinement/source_directory.hpp"
+#include "proto/channel.hpp"
 
 namespace fdbroker::opener {
 
@@ -132,7 +133,6 @@ class Confining {
                  plan_.account.changes
                      ? ""
                      : "in a user namespace: peers of other users show as the overflow uid");
-        confined_.report[Layer::landlock].state = LayerState::not_needed;
         return {};
     }
 
@@ -153,23 +153,16 @@ class Confining {
         return {};
     }
 
-    Result<void> restrict_in_place() {
-        if (!root_) return {};
-        LayerReport& report = confined_.report[Layer::landlock];
+    Result<void> restrict_by_landlock() {
         const auto version = landlock_version();
-        if (!version) {
-            report.detail = version.error().message();
+        const auto permitted = version ? may_restrict_by_landlock() : Result<void>();
+        if (!version || !permitted) {
+            confined_.report[Layer::landlock].detail =
+                (version ? permitted.error() : version.error()).message() +
+                (root_ ? std::string() : why_it_matters());
             return {};
         }
-        const auto restricted = restrict_by_landlock(plan_, root_.borrow(), *version);
-        if (!restricted) return restricted;
-        root_.reset();
-        enforced(
-            Layer::landlock,
-            fmt::format("version {}, in place of the private root: stat, owners, modes and times are not "
-                        "restricted by it",
-                        *version));
-        return {};
+        return root_ ? restrict_in_place(*version) : restrict_on_top(*version);
     }
 
     Result<void> let_fork() { return before_filter_ ? before_filter_(confined_) : Result<void>(); }
@@ -192,6 +185,47 @@ class Confining {
         confined_.report[layer] = {.state = LayerState::enforced, .detail = std::move(detail)};
     }
 
+    Result<void> restrict_in_place(int version) {
+        const auto restricted = opener::restrict_by_landlock(plan_, root_.borrow(), version);
+        if (!restricted) return restricted;
+        root_.reset();
+        enforced(
+            Layer::landlock,
+            fmt::format("version {}, in place of the private root: stat, owners, modes and times are not "
+                        "restricted by it",
+                        version));
+        return {};
+    }
+
+    // The private root does not hold what is sent in. It costs the broker time with each open, so that one that cannot be
+    // sent anything goes without.
+    Result<void> restrict_on_top(int version) {
+        auto ruleset = make_ruleset(plan_.directories, confined_.directories, version);
+        if (!ruleset) return std::unexpected(ruleset.error());
+        if (refuses_descriptors_) {
+            confined_.landlock_of_children = std::move(*ruleset);
+            enforced(Layer::landlock,
+                     fmt::format("version {}, on top of the private root, for helpers; the broker's own "
+                                 "sockets refuse descriptors",
+                                 version));
+            return {};
+        }
+        if (const auto restricted = restrict_by_ruleset(ruleset->borrow()); !restricted) return restricted;
+        enforced(Layer::landlock,
+                 fmt::format("version {}, on top of the private root, for helpers and the broker, which "
+                             "peers can send descriptors (no SO_PASSRIGHTS)",
+                             version));
+        return {};
+    }
+
+    std::string why_it_matters() const {
+        return refuses_descriptors_
+                   ? "; a helper taken over together with the broker opens what lies below any directory "
+                     "that a peer sends it"
+                   : "; a broker that is taken over opens what lies below any directory that a peer sends it "
+                     "(no SO_PASSRIGHTS)";
+    }
+
     Result<void> stay_in_place() {
         root_ = UniqueFd(::open("/", O_PATH | O_DIRECTORY | O_CLOEXEC));
         if (!root_ || ::chdir("/") != 0) return proto::system_error("open", "/");
@@ -205,6 +239,7 @@ class Confining {
     const BeforeFilter& before_filter_;
     Confined confined_{};
     UniqueFd root_{};  // stands for / where there is no private root
+    const bool refuses_descriptors_ = proto::can_refuse_descriptors();
 };
 
 // What a child found out, on its way to the parent.
@@ -260,8 +295,9 @@ Result<Confined> confine(const ConfinementPlan& plan, std::span<const BorrowedFd
     if (const auto closed = close_all_but(keep); !closed) return std::unexpected(closed.error());
     Confining confining(plan, before_filter);
     using Step = Result<void> (Confining::*)();
-    for (const Step step : {&Confining::limit, &Confining::hide_the_filesystem, &Confining::restrict_in_place,
-                            &Confining::drop, &Confining::let_fork, &Confining::filter}) {
+    for (const Step step :
+         {&Confining::limit, &Confining::hide_the_filesystem, &Confining::restrict_by_landlock,
+          &Confining::drop, &Confining::let_fork, &Confining::filter}) {
         if (const auto done = (confining.*step)(); !done) return std::unexpected(done.error());
     }
     return std::move(confining).result();

@@ -92,7 +92,9 @@ enum class Layer : std::uint8_t {
     own_account,   // a uid and gid of its own, no supplementary groups
     capabilities,  // those of the plan, bounding set empty, securebits locked
     private_root,  // nothing but the planned directories is there
-    landlock,      // stands in where a private root is not to be had; the weaker of the two
+    // On top of the private root, against descriptors that are sent in: for what the process forks, and for itself where
+    // the kernel lacks SO_PASSRIGHTS. Stands in where a private root is not to be had; the weaker of the two.
+    landlock,
     seccomp,       // the allowlist of system calls
     no_new_privs,  // and not dumpable
     limits,        // RLIMIT_NOFILE high, RLIMIT_CORE 0
@@ -100,7 +102,7 @@ enum class Layer : std::uint8_t {
 inline constexpr std::size_t layer_count = 7;
 std::string_view to_string(Layer layer) noexcept;  // "own account", …
 
-enum class LayerState : std::uint8_t { missing, enforced, not_needed };
+enum class LayerState : std::uint8_t { missing, enforced };
 
 struct LayerReport {
     LayerState state = LayerState::missing;
@@ -148,6 +150,9 @@ struct BoundDirectory {
 struct Confined {
     std::vector<BoundDirectory> directories{};  // those of the plan, in its order
     ConfinementReport report{};
+    // By which each process that is forked from before_filter restricts itself (restrict_by_ruleset()). Empty: it need
+    // not, since it inherits the restriction, or cannot, as the report says.
+    proto::UniqueFd landlock_of_children{};
     std::size_t max_descriptors =
         0;  // RLIMIT_NOFILE, which the filter does not let the process ask for any more
 };
@@ -159,7 +164,8 @@ struct Confined {
 // that the kernel or the process's rights do not permit is no error but `missing` in the report.
 //
 // `before_filter` is called when all is done but the filter of system calls, which lets nothing fork any more; what it
-// forks is confined but for that. It may take the directories out of what it is given. Its error is that of confine().
+// forks is confined but for that and for landlock_of_children. It may take both out of what it is given. Its error is
+// that of confine().
 using BeforeFilter = std::function<proto::Result<void>(Confined&)>;
 proto::Result<Confined> confine(const ConfinementPlan& plan, std::span<const proto::BorrowedFd> keep,
                                 const BeforeFilter& before_filter = {});

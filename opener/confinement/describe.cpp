@@ -51,7 +51,7 @@ std::string describe_calls(const ModifyingCalls& calls) {
 }
 
 std::string describe_layer(const LayerReport& layer) {
-    static constexpr const char* states[] = {"MISSING", "enforced", "not needed"};
+    static constexpr const char* states[] = {"MISSING", "enforced"};
     const std::string state = states[static_cast<std::size_t>(layer.state)];
     return layer.detail.empty() ? state : state + ": " + layer.detail;
 }

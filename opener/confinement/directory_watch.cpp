@@ -16,6 +16,7 @@
 
 #include "opener/confinement/capability_names.hpp"
 #include "opener/confinement/close_descriptors.hpp"
+#include "opener/confinement/landlock.hpp"
 #include "opener/confinement/privileges.hpp"
 #include "opener/confinement/seccomp_filter.hpp"
 #include "proto/printable.hpp"
@@ -68,10 +69,12 @@ class Watch {
         return silent;
     }
 
-    [[noreturn]] void run(BorrowedFd tell) {
+    [[noreturn]] void run(BorrowedFd tell, pid_t parent) {
         std::chrono::nanoseconds rest = watch_interval;
         for (;;) {
             sleep_for(rest);
+            // The signal of the parent's death has moments in which it is lost.
+            if (::getppid() != parent) ::_exit(0);
             const auto began = std::chrono::steady_clock::now();
             auto seen = look(watch_patience);
             // So many directories that a look takes long are looked at less often, not all the time.
@@ -163,6 +166,13 @@ class Watch {
     if (::getppid() != parent) ::_exit(1);
     if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
         fail(log, proto::system_error("prctl", "PR_SET_NO_NEW_PRIVS").error().message());
+    // It looks at names; what they lead to is opened for nothing. A kernel without Landlock is reported by the broker.
+    if (const auto version = landlock_version(); version && may_restrict_by_landlock()) {
+        const auto ruleset = make_ruleset({}, {}, *version);
+        const auto restricted =
+            ruleset ? restrict_by_ruleset(ruleset->borrow()) : Result<void>(std::unexpected(ruleset.error()));
+        if (!restricted) fail(log, restricted.error().message());
+    }
     const auto filtered = install_seccomp_filter(FilterFor::zygote, {});
     if (!filtered && !is_missing_seccomp(filtered.error())) fail(log, filtered.error().message());
     auto silent = watch.begin();
@@ -175,7 +185,7 @@ class Watch {
         rest = rest.subspan(static_cast<std::size_t>(written));
     }
     first.reset();
-    watch.run(tell);
+    watch.run(tell, parent);
 }
 
 Result<std::vector<std::uint32_t>> read_silent(const UniqueFd& first) {

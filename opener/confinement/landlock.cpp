@@ -4,6 +4,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdint>
 
 #include "opener/confinement/source_directory.hpp"
@@ -14,6 +15,7 @@ namespace {
 
 using policy::Operation;
 using policy::OperationSet;
+using proto::UniqueFd;
 
 // linux/landlock.h of 6.12: the headers of Debian 12 end with version 3.
 constexpr std::uint64_t execute = 1U << 0, write_file = 1U << 1, read_file = 1U << 2, read_dir = 1U << 3,
@@ -75,6 +77,28 @@ std::uint64_t rights_for(OperationSet operations, bool devices) noexcept {
     return devices ? rights | ioctl_dev : rights;
 }
 
+// All that can be done on the mount, whichever of its rules it is for: were rights to differ inside, what may be renamed
+// would be EXDEV (Landlock's REFER).
+std::uint64_t rights_on_mount(const PlannedDirectory& directory) noexcept {
+    std::uint64_t rights = read_file | read_dir;
+    if (directory.writable)
+        rights |= write_file | truncate | remove_dir | remove_file | make_anything | refer;
+    if (directory.executable) rights |= execute;
+    if (directory.devices) rights |= ioctl_dev;
+    return rights;
+}
+
+proto::Result<UniqueFd> empty_ruleset(int version) {
+    const RulesetAttributes attributes{.handled_access_fs = filesystem_rights_of(version),
+                                       .handled_access_net = version >= 4 ? tcp : 0,
+                                       .scoped = version >= 6 ? scopes : 0};
+    // A kernel refuses what it does not know, but a longer structure only where the rest is not zero.
+    UniqueFd ruleset(
+        static_cast<int>(::syscall(SYS_landlock_create_ruleset, &attributes, sizeof attributes, 0)));
+    if (!ruleset) return proto::system_error("landlock_create_ruleset");
+    return ruleset;
+}
+
 proto::Result<void> allow(int ruleset, proto::BorrowedFd directory, std::uint64_t rights) {
     const PathBeneath rule{rights, directory.number()};
     if (::syscall(SYS_landlock_add_rule, ruleset, rule_path_beneath, &rule, 0) != 0) {
@@ -91,28 +115,45 @@ proto::Result<int> landlock_version() {
     return static_cast<int>(version);
 }
 
+proto::Result<void> may_restrict_by_landlock() {
+    // landlock_restrict_self(2) looks for the ruleset last.
+    if (::syscall(SYS_landlock_restrict_self, -1, 0) == 0 || errno == EBADF) return {};
+    return proto::system_error("landlock_restrict_self");
+}
+
+proto::Result<UniqueFd> make_ruleset(std::span<const PlannedDirectory> planned,
+                                     std::span<const BoundDirectory> bound, int version) {
+    auto ruleset = empty_ruleset(version);
+    if (!ruleset) return ruleset;
+    for (std::size_t i = 0; i < bound.size(); ++i) {
+        if (!bound[i].fd) continue;
+        const std::uint64_t rights = rights_on_mount(planned[i]) & filesystem_rights_of(version);
+        if (const auto allowed = allow(ruleset->number(), bound[i].fd.borrow(), rights); !allowed)
+            return std::unexpected(allowed.error());
+    }
+    return ruleset;
+}
+
+proto::Result<void> restrict_by_ruleset(proto::BorrowedFd ruleset) {
+    if (::syscall(SYS_landlock_restrict_self, ruleset.number(), 0) != 0)
+        return proto::system_error("landlock_restrict_self");
+    return {};
+}
+
 proto::Result<void> restrict_by_landlock(const ConfinementPlan& plan, proto::BorrowedFd root, int version) {
-    const RulesetAttributes attributes{.handled_access_fs = filesystem_rights_of(version),
-                                       .handled_access_net = version >= 4 ? tcp : 0,
-                                       .scoped = version >= 6 ? scopes : 0};
-    // A kernel refuses what it does not know, but a longer structure only where the rest is not zero.
-    const proto::UniqueFd ruleset(
-        static_cast<int>(::syscall(SYS_landlock_create_ruleset, &attributes, sizeof attributes, 0)));
-    if (!ruleset) return proto::system_error("landlock_create_ruleset");
+    const auto ruleset = empty_ruleset(version);
+    if (!ruleset) return std::unexpected(ruleset.error());
     for (const NamedDirectory& named : plan.named) {
         const std::uint64_t rights =
-            rights_for(named.operations, named.devices) & attributes.handled_access_fs;
+            rights_for(named.operations, named.devices) & filesystem_rights_of(version);
         if (rights == 0 || named.silent) continue;
         const auto directory = open_source_directory(root, named.path);
         if (!directory) return std::unexpected(directory.error());
         if (!directory->fd) continue;
-        if (const auto allowed = allow(ruleset.number(), directory->fd.borrow(), rights); !allowed)
+        if (const auto allowed = allow(ruleset->number(), directory->fd.borrow(), rights); !allowed)
             return allowed;
     }
-    if (::syscall(SYS_landlock_restrict_self, ruleset.number(), 0) != 0) {
-        return proto::system_error("landlock_restrict_self");
-    }
-    return {};
+    return restrict_by_ruleset(ruleset->borrow());
 }
 
 }  // namespace fdbroker::opener

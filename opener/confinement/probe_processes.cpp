@@ -171,6 +171,7 @@ Result<void> ProbeProcesses::make_looker() {
     if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
         return proto::system_error("socketpair");
     UniqueFd asking(ends[0]), looking(ends[1]);
+    for (const UniqueFd* const end : {&asking, &looking}) proto::refuse_descriptors(end->borrow());
     const pid_t self = ::getpid();
     const pid_t pid = ::fork();
     if (pid < 0) return proto::system_error("fork");

@@ -20,6 +20,7 @@
 #include <span>
 
 #include "opener/confinement/kernel_calls.hpp"
+#include "proto/channel.hpp"
 
 namespace fdbroker::opener {
 
@@ -213,6 +214,7 @@ constexpr std::uint64_t fork_flags = CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID |
 void allow_making_helpers(Filter& filter) {
     filter.allow(SCMP_SYS(clone), {bits_clear(0, ~fork_flags & low_32_bits)});
     filter.allow(SCMP_SYS(socketpair), {int_is(0, AF_UNIX)});
+    filter.allow(SCMP_SYS(setsockopt), {int_is(1, SOL_SOCKET), int_is(2, proto::so_passrights)});
     filter.allow({SCMP_SYS(seccomp), SCMP_SYS(set_robust_list), SCMP_SYS(rseq), SCMP_SYS(close_range)});
     for (const int option : {PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS, PR_GET_SECCOMP, PR_SET_SECCOMP}) {
         filter.allow(SCMP_SYS(prctl), {int_is(0, option)});

@@ -63,7 +63,7 @@ std::string audit_destination(const Options& options) {
 }
 
 json confinement_to_json(const GenerationFacts& facts) {
-    static constexpr const char* states[] = {"missing", "enforced", "not needed"};
+    static constexpr const char* states[] = {"missing", "enforced"};
     json layers = json::array();
     for (std::size_t i = 0; i < layer_count; ++i) {
         const LayerReport& layer = facts.confinement.layers[i];

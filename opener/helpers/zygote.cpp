@@ -15,6 +15,7 @@
 #include "opener/base/log_stderr.hpp"
 #include "opener/config/options.hpp"
 #include "opener/confinement/close_descriptors.hpp"
+#include "opener/confinement/landlock.hpp"
 #include "opener/confinement/seccomp_filter.hpp"
 #include "proto/channel.hpp"
 
@@ -49,6 +50,13 @@ void die_with(pid_t parent) {
     ::_exit(exit_failed);
 }
 
+// As far as the kernel has it, which the broker has found out and reported.
+void restrict_by_landlock(BorrowedFd ruleset) {
+    if (!ruleset) return;
+    if (const auto restricted = restrict_by_ruleset(ruleset); !restricted)
+        fail("Landlock", restricted.error());
+}
+
 // A kernel without filters is reported by the broker, which has found out the same.
 void filter_calls(FilterFor whom, const ModifyingCalls& calls) {
     const auto installed = install_seccomp_filter(whom, calls);
@@ -72,6 +80,8 @@ class Zygote {
     Result<UniqueFd> make_helper() {
         auto channel = make_channel();
         if (!channel) return std::unexpected(channel.error());
+        // The helper's end has to take its peers' connections.
+        proto::refuse_descriptors(channel->maker.borrow());
         const pid_t zygote = ::getpid();
         const pid_t pid = ::fork();
         if (pid < 0) return proto::system_error("fork");
@@ -100,7 +110,7 @@ class Zygote {
 
 }  // namespace
 
-Result<UniqueFd> start_zygote(const HelperTools& tools, const ModifyingCalls& calls,
+Result<UniqueFd> start_zygote(const HelperTools& tools, const ZygoteConfinement& held_to,
                               std::span<const BorrowedFd> keep) {
     auto channel = make_channel();
     if (!channel) return std::unexpected(channel.error());
@@ -113,14 +123,15 @@ Result<UniqueFd> start_zygote(const HelperTools& tools, const ModifyingCalls& ca
     if (pid > 0) return std::move(channel->maker);
 
     die_with(broker);
+    restrict_by_landlock(held_to.landlock);
     std::vector<BorrowedFd> kept(keep.begin(), keep.end());
     kept.push_back(channel->made.borrow());
     for (const BoundDirectory& directory : tools.resolver.directories())
         for (const UniqueFd* const fd : {&directory.fd, &directory.without_devices, &directory.read_only})
             if (*fd) kept.push_back(fd->borrow());
     if (const auto closed = close_all_but(kept); !closed) fail("close", closed.error());
-    filter_calls(FilterFor::zygote, calls);
-    Zygote(tools, calls, std::move(channel->made)).run();
+    filter_calls(FilterFor::zygote, held_to.calls);
+    Zygote(tools, held_to.calls, std::move(channel->made)).run();
 }
 
 }  // namespace fdbroker::opener

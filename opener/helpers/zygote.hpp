@@ -15,11 +15,17 @@
 
 namespace fdbroker::opener {
 
-// Forks one. `keep`: descriptors that helpers need besides those of the resolver's directories. `calls`: as the broker's
-// own filter has them. The result is the broker's end of the channel to it: one byte asks for a helper, and the answer is
-// an int, 0 with the broker's end of a channel to the new helper attached, or the errno that it could not be made with.
-// To be called before the broker's own filter, which lets nothing fork.
-proto::Result<proto::UniqueFd> start_zygote(const HelperTools& tools, const ModifyingCalls& calls,
+// What a zygote and its helpers are held to besides what they inherit.
+struct ZygoteConfinement {
+    const ModifyingCalls& calls;   // as the broker's own filter has them
+    proto::BorrowedFd landlock{};  // Confined::landlock_of_children
+};
+
+// Forks one. `keep`: descriptors that helpers need besides those of the resolver's directories. The result is the broker's
+// end of the channel to it: one byte asks for a helper, and the answer is an int, 0 with the broker's end of a channel to
+// the new helper attached, or the errno that it could not be made with. To be called before the broker's own filter, which
+// lets nothing fork.
+proto::Result<proto::UniqueFd> start_zygote(const HelperTools& tools, const ZygoteConfinement& held_to,
                                             std::span<const proto::BorrowedFd> keep);
 
 }  // namespace fdbroker::opener
