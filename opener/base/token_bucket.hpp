@@ -28,6 +28,11 @@ class TokenBucket {
         const std::chrono::duration<double> wait((used_ - burst_ + 1) / rate_);
         return settled_ + std::chrono::ceil<Clock::duration>(wait);
     }
+    // What has been used and has not come back.
+    std::uint64_t used(Clock::time_point now) noexcept {
+        settle(now);
+        return static_cast<std::uint64_t>(used_);
+    }
     // As if it had never been used.
     bool is_full(Clock::time_point now) noexcept {
         settle(now);

@@ -4,9 +4,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 
-#include "opener/base/log_stderr.hpp"
 #include "opener/base/wait_status.hpp"
 #include "opener/control/server.hpp"
 #include "opener/quota/user_quota.hpp"
@@ -182,6 +182,9 @@ Result<bool> Broker::serve_link() {
                                                    : std::strerror(static_cast<int>(message.value)),
                                       .count = message.total});
                 break;
+            case LinkType::make_room:
+                make_room_for_newcomer();
+                break;
             case LinkType::ping:
                 static_cast<void>(start_.link.send({.type = LinkType::pong, .token = message.token}));
                 break;
@@ -288,21 +291,6 @@ void Broker::follow(Session& session, Session::State before, Session::State afte
     }
 }
 
-// Every session being served needs a journal entry; one whose replies are parked keeps its own. When there are as many
-// of those as may be, a peer that does not read has to go: of those of its user, the one that waits longest.
-void Broker::make_room_for_waiting() {
-    // More than one, where answers of helpers have joined those that wait.
-    while (waiting_.size() >= InflightLog::max_parked) {
-        // Of the user who has the most of them: else one user's peers could drive out another's.
-        std::unordered_map<const UserQuota*, std::size_t> of_user;
-        for (const Session* session : waiting_) ++of_user[&session->share()];
-        Session& longest = **std::ranges::max_element(
-            waiting_, {}, [&](const Session* session) { return of_user[&session->share()]; });
-        longest.end(ETIMEDOUT, "the peer does not read its replies, and others need their place");
-        end_session(longest);
-    }
-}
-
 // What epoll cannot tell: that a user's other sessions have been read, that the kernel takes descriptors again, that a
 // peer has at last read what its ended session had sent.
 void Broker::look_again() {
@@ -342,29 +330,6 @@ void Broker::look_again() {
 void Broker::look_again_soon() {
     look_again_after_ = first_look;
     look_again_at_ = Clock::now() + look_again_after_;
-}
-
-std::vector<SlowedUser> Broker::slowed_users() const {
-    std::vector<SlowedUser> slowed;
-    const auto now = Clock::now();
-    for (const auto& [token, session] : sessions_) {
-        if (!session->share().is_slowed(now)) continue;
-        const policy::PeerIdentity& peer = *session->facts().identity;
-        slowed.push_back({peer.uid, peer.user, session->share().slowed_since()});
-    }
-    std::ranges::sort(slowed, {}, &SlowedUser::uid);
-    const auto repeated = std::ranges::unique(slowed, {}, &SlowedUser::uid);
-    slowed.erase(repeated.begin(), repeated.end());
-    return slowed;
-}
-
-void Broker::tell_slowed(const Session& session) {
-    const auto now = Clock::now();
-    if (!session.share().is_slowed(now)) return;
-    const policy::PeerIdentity& peer = *session.facts().identity;
-    if (!slowed_told_.stands_alone(peer.uid, now, [](const RepeatedUid&, std::uint64_t) {})) return;
-    log_stderr(fmt::format("uid {} ({}) is slowed: its audit records exceed limits: record_bytes_per_second",
-                           peer.uid, peer.user.empty() ? "no name" : peer.user));
 }
 
 void Broker::resume_paused(Clock::time_point now) {
@@ -433,13 +398,24 @@ void Broker::record_for(std::uint32_t uid, const EventRecord& record) {
     service_.audit.event_of(service_.shares.of(uid), record, Clock::now());
 }
 
+namespace {
+
+const char* explain_end(int errno_value) {
+    if (errno_value == ECANCELED) return "it rested, and another user needs the place";
+    if (errno_value == ETIME)
+        return "it was neither read nor written for as long as limits: stream_idle allows";
+    return std::strerror(errno_value);
+}
+
+}  // namespace
+
 void Broker::ended(const HeldUp& request, int errno_value) {
     if (errno_value == 0) return;
     record_for(request.uid, {.event = "transfer-failed",
                              .path = request.path,
                              .rule = request.rule,
                              .cause = fmt::format("a stream, a put or a reply for uid {} ended early: {}",
-                                                  request.uid, std::strerror(errno_value))});
+                                                  request.uid, explain_end(errno_value))});
 }
 
 void Broker::left_behind(const HeldUp& request, std::size_t stuck) {

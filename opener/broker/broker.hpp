@@ -80,6 +80,7 @@ class Broker final : public ControlHost, HelperPool::Owner {
     void follow(Session& session, Session::State before, Session::State after);
     void tell_slowed(const Session& session);
     void make_room_for_waiting();
+    void make_room_for_newcomer();
     void look_again();
     void look_again_soon();
     void resume_paused(Clock::time_point now);

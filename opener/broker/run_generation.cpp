@@ -180,7 +180,9 @@ void run_generation(const GenerationStart& start) {
     auto helpers = HelperPool::create(std::move(zygotes));
     if (!helpers) fail(report, exit_failed, helpers.error().message());
     Metrics metrics(policy.rules());
-    UserQuotas shares(policy.limits(), confined->max_descriptors);
+    // Users share half of what the kernel lets be on its way. The other half is for those who find nothing left of that:
+    // each may be sent one message, of as many descriptors as it can carry.
+    UserQuotas shares(policy.limits(), confined->max_descriptors / 2);
     OrphanedRequests predecessors(start.previous);
     Service service{{policy, *resolver, inspector, metrics},
                     audit,

@@ -73,6 +73,10 @@ class Session {
     UserQuota& share() const noexcept { return share_; }
     proto::BorrowedFd descriptor() const noexcept { return socket_.borrow(); }
     SessionFacts facts() const;
+    // When it last asked for something, or connected.
+    std::chrono::steady_clock::time_point last_used() const noexcept {
+        return use_.last().value_or(use_.since());
+    }
 
     // What is known of it from earlier generations, and what the next one is to know.
     void carry_on(const SessionUse::Earlier& earlier) noexcept { use_.carry_on(earlier); }

@@ -105,7 +105,7 @@ std::vector<Ruling> Session::task_reported(HelperTask& task, const Report& repor
     for (const ReportedOutcome& reported : report.outcomes) copied += reported.copied;
     // For all or none of them: there are several only in a batch of all or nothing.
     const bool within_budget =
-        copied == 0 || share_.use_copied_bytes(copied, std::chrono::steady_clock::now());
+        copied == 0 || service_.shares.use_copied_bytes(share_, copied, std::chrono::steady_clock::now());
     const auto now = std::chrono::steady_clock::now();
     std::vector<Outcome> outcomes;
     std::vector<DecisionRecord> records;

@@ -11,7 +11,7 @@
 namespace fdbroker::opener {
 
 // Descriptors that a broker may hold, and have in flight (they are counted per uid of the sender).
-inline constexpr std::uint64_t wanted_descriptors = 65536;
+inline constexpr std::uint64_t wanted_descriptors = std::uint64_t{1} << 18;
 
 // RLIMIT_NOFILE as high as wanted_descriptors where that is permitted, else as the hard limit is; RLIMIT_CORE 0:
 // a core would hold what peers' files do. Returns what falls short, in words; empty: nothing.

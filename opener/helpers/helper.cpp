@@ -5,8 +5,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
+#include <cerrno>
 #include <chrono>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <utility>
@@ -43,6 +46,8 @@ std::uint64_t copied_bytes(const Outcome& outcome) {
 
 class Helper {
   public:
+    using Clock = std::chrono::steady_clock;
+
     Helper(const HelperTools& tools, UniqueFd channel)
         : tools_(tools), channel_(std::move(channel)), metrics_(tools.policy.rules()) {}
 
@@ -52,8 +57,8 @@ class Helper {
             connection_.reset();
             say_to_broker(write_idle());
         }
-        stay_with_work();
-        say_to_broker(write_ended(work_->errno_value()));
+        const int cause = stay_with_work();
+        say_to_broker(write_ended(work_->errno_value() != 0 ? work_->errno_value() : cause));
         end(exit_done);
     }
 
@@ -69,17 +74,40 @@ class Helper {
     }
 
     // The connection tells when the session has ended, in whichever generation that happens, and the channel when the
-    // broker has.
-    void stay_with_work() {
+    // broker has. ETIME: nothing went through the stream for as long as the policy allows; else 0.
+    int stay_with_work() {
         while (!work_->done()) {
             std::array events{pollfd{channel_.number(), POLLIN | POLLRDHUP, 0},
                               pollfd{connection_.number(), 0, 0}, work_->awaited()};
-            if (::poll(events.data(), events.size(), -1) < 0) continue;
+            const int count = ::poll(events.data(), events.size(), patience());
+            if (count < 0) continue;
             const int ends = POLLHUP | POLLERR | POLLRDHUP;
-            if (((events[0].revents | events[1].revents) & ends) != 0) return work_->end();
+            const bool has_ended = ((events[0].revents | events[1].revents) & ends) != 0;
+            if (has_ended || (count == 0 && patience() == 0)) {
+                work_->end();
+                return has_ended ? 0 : ETIME;
+            }
             if (events[2].revents != 0) work_->go_on();
+            tell_moved();
             if (events[0].revents != 0) serve();
         }
+        return 0;
+    }
+
+    // Milliseconds until the work has rested for too long; -1: it may rest.
+    int patience() const {
+        const auto moved_at = work_->moved_at();
+        if (!moved_at) return -1;
+        const auto left = *moved_at + tools_.policy.limits().stream_idle - Clock::now();
+        return static_cast<int>(
+            std::max<std::int64_t>(std::chrono::ceil<std::chrono::milliseconds>(left).count(), 0));
+    }
+
+    void tell_moved() {
+        const auto moved_at = work_->moved_at();
+        if (!moved_at || *moved_at < told_moved_at_ + helper_moved_interval) return;
+        told_moved_at_ = *moved_at;
+        say_to_broker(write_moved());
     }
 
     [[noreturn]] static void end(ExitStatus status) { ::_exit(status); }
@@ -210,6 +238,7 @@ class Helper {
     std::vector<Outcome> outcomes_{};
     Delivery delivery_{};
     std::unique_ptr<BackgroundWork> work_{};  // that an earlier job has left going on
+    Clock::time_point told_moved_at_ = Clock::now();
 };
 
 }  // namespace

@@ -122,10 +122,14 @@ bool HelperPool::take(Helper& helper, const FromHelper& message) {
             if (helper.state != Helper::State::closing || helper.lasting != 0) return false;
             become_idle(helper);
             return true;
+        case FromHelper::Type::moved:
+            helper.moved_at = Clock::now();
+            return helper.lasting != 0;
         case FromHelper::Type::ended:
             // Its channel is closed next.
             if (helper.lasting == 0 || helper.state == Helper::State::delivering) return false;
-            helper.errno_value = message.errno_value;
+            helper.errno_value =
+                message.errno_value == 0 && helper.gives_way ? ECANCELED : message.errno_value;
             // What it was given meanwhile it has not taken: it would have reported.
             if (helper.task) helper.further.push_front(std::move(helper.task));
             helper.state = Helper::State::closing;
@@ -170,6 +174,7 @@ bool HelperPool::take_sent(Helper& helper, const Sent& sent) {
     }
     if (sent.lasts) {
         if (helper.lasting == 0) begin_to_last(helper, sent.job);
+        helper.moved_at = Clock::now();
         helper.state = Helper::State::lasting;
         come_back(helper);
         if (helper.ends) helper.due = Clock::now() + helper_close_timeout;
@@ -186,10 +191,12 @@ bool HelperPool::take_sent(Helper& helper, const Sent& sent) {
 void HelperPool::begin_to_last(Helper& helper, std::uint64_t number) {
     User& user = users_[helper.uid];
     --user.helpers;
+    --at_work_;
     ++user.lasting;
     ++lasting_;
     ++counters_.lasting;
     helper.lasting = number;
+    if (lasting_ - giving_way_ > max_lasting_helpers) end_resting();
 }
 
 void HelperPool::become_idle(Helper& helper) {
@@ -204,12 +211,18 @@ void HelperPool::come_back(Helper& helper) {
 }
 
 void HelperPool::free_user_of(Helper& helper) {
+    if (helper.lasting != 0) --lasting_;
+    if (std::exchange(helper.gives_way, false)) {
+        // It counts for its user no more.
+        --giving_way_;
+        return;
+    }
     const auto user = users_.find(helper.uid);
     if (helper.lasting != 0) {
         --user->second.lasting;
-        --lasting_;
     } else {
         --user->second.helpers;
+        --at_work_;
     }
     if (user->second.is_idle()) users_.erase(user);
 }
@@ -244,6 +257,8 @@ void HelperPool::lose(Helper& helper) {
 
 void HelperPool::act_on_time(Clock::time_point now) {
     if (!due_ || now < *due_) return;
+    while (requests_ > max_helper_requests && give_way()) {
+    }
     while (!waiting_.empty() && waiting_.begin()->first <= now) time_out_waiting(*waiting_.begin()->second);
     for (const auto& helper : helpers_) {
         if (is_awaited(*helper) && helper->due <= now) time_out(*helper);
@@ -285,6 +300,12 @@ void HelperPool::leave_behind(Helper& helper) {
     if (std::exchange(helper.stuck, true)) return;
     ++counters_.stuck;
     owner_->left_behind(helper.last, ++stuck_);
+}
+
+bool HelperPool::works_for(ConnectionId session) const noexcept {
+    return std::ranges::any_of(helpers_, [session](const auto& helper) {
+        return helper->state != Helper::State::idle && helper->session == session;
+    });
 }
 
 std::vector<HeldUp> HelperPool::held_up() const {

@@ -67,7 +67,8 @@ class HelperPool {
         virtual void delivered(HelperTask& task, const Sent& sent) = 0;
         // The end of a task whose helper does not answer or has died, or that was given to none. `reason` is a literal.
         virtual void failed(HelperTask& task, int errno_value, const char* reason) = 0;
-        // What a request has left going on. errno_value 0: it is done; else why not, EIO when the helper died, also when it
+        // What a request has left going on. errno_value 0: it is done; else why not, ECANCELED when it gave way to another
+        // user, ETIME when nothing went through it for as long as the policy allows, EIO when the helper died, also when it
         // did before it told whether the reply of what was granted had left.
         virtual void ended(const HeldUp& request, int errno_value) = 0;
         // A helper was left behind, or one that was has come back or ended. `stuck`: how many there are now.
@@ -89,7 +90,8 @@ class HelperPool {
     // Readable when serve() has something to do.
     proto::BorrowedFd descriptor() const noexcept { return loop_.descriptor(); }
 
-    // Whether a task with so many requests may be submitted; if not, it counts as refused.
+    // Whether a task with so many requests may be submitted; if not, it counts as refused. For a user who has none,
+    // act_on_time() makes room.
     bool has_room(std::uint32_t uid, std::size_t requests);
     // Takes a task for which there is room; act_on_time() gives it to a helper as soon as one is free.
     // One that continues another must be able to.
@@ -120,6 +122,8 @@ class HelperPool {
     bool end_lasting();
     // Tasks of which no end has been told.
     std::size_t unfinished() const noexcept { return unfinished_; }
+    // Whether a helper does something for this session, or stays with what it has left going on.
+    bool works_for(ConnectionId session) const noexcept;
     // Whether a task has not ended, or has left something going on.
     bool has_work() const noexcept { return unfinished_ != 0 || lasting_ != 0; }
     // How many records can come of what is begun, if nothing more is: an end for each request; for each task, and for each
@@ -151,6 +155,8 @@ class HelperPool {
         bool puts = false;          // what goes on is a file that is being put
         int errno_value = EIO;      // how that ended
         bool told_to_end = false;
+        bool gives_way = false;              // what goes on with it has been ended for another user
+        Clock::time_point moved_at{};        // when something last went through what lasts
         bool ends = false;                   // its session has ended
         ConnectionId session = 0;            // it works for, or worked for when it began to last
         std::uint32_t uid = 0;               // whom it works for
@@ -163,7 +169,7 @@ class HelperPool {
         std::deque<std::unique_ptr<HelperTask>> waiting{};
         std::size_t requests = 0;  // waiting or with a helper, not ended
         std::size_t helpers = 0;   // at work for it, or stuck
-        std::size_t lasting = 0;   // that are, or may come to be
+        std::size_t lasting = 0;   // that are, or may come to be, without those that give way
 
         bool is_idle() const noexcept { return requests == 0 && helpers == 0 && lasting == 0; }
     };
@@ -193,6 +199,10 @@ class HelperPool {
     void leave_behind(Helper& helper);
     void free_user_of(Helper& helper);
 
+    bool may_have_helper(const User& user) const noexcept;
+    bool has_room_to_last(const User& user) const noexcept;
+    void end_resting();
+    bool give_way();
     Users::iterator next_user();
     void dispatch();
     void assign(Helper& helper, User& user);
@@ -218,7 +228,9 @@ class HelperPool {
     std::size_t unfinished_ = 0;
     std::size_t stuck_ = 0;
     std::size_t lasting_ = 0;
-    std::size_t may_last_ = 0;  // tasks for which a place is kept
+    std::size_t giving_way_ = 0;  // of these
+    std::size_t at_work_ = 0;     // of all users
+    std::size_t may_last_ = 0;    // tasks for which a place is kept
     bool puts_end_ = false;
     std::uint64_t last_number_ = 0;
     std::optional<Clock::time_point> due_{};

@@ -26,8 +26,12 @@ constexpr const char* no_room_on_channel = "too many descriptors are on their wa
 bool HelperPool::has_room(std::uint32_t uid, std::size_t requests) {
     const auto user = users_.find(uid);
     const std::size_t of_user = user == users_.end() ? 0 : user->second.requests;
-    if (requests_ + requests <= max_helper_requests && of_user + requests <= max_helper_requests_of_user)
-        return true;
+    const std::size_t wanted = of_user + requests;
+    const bool has_share =
+        wanted <= max_helper_requests_of_user && may_take(wanted - 1, requests_, max_helper_requests);
+    const bool is_newcomer =
+        of_user == 0 && requests_ + requests <= max_helper_requests + max_requests_of_newcomers;
+    if (has_share || is_newcomer) return true;
     ++counters_.refused;
     return false;
 }
@@ -46,6 +50,22 @@ void HelperPool::submit(std::unique_ptr<HelperTask> task) {
     user.waiting.push_back(std::move(task));
 }
 
+// Of the user who has most requests, the task that came last and was not begun.
+bool HelperPool::give_way() {
+    Users::iterator most = users_.end();
+    for (auto user = users_.begin(); user != users_.end(); ++user) {
+        const bool is_more = most == users_.end() || user->second.requests > most->second.requests;
+        if (!user->second.waiting.empty() && is_more) most = user;
+    }
+    if (most == users_.end()) return false;
+    auto task = std::move(most->second.waiting.back());
+    most->second.waiting.pop_back();
+    waiting_.erase({task->deadline, task.get()});
+    ++counters_.refused;
+    end_task(std::move(task), EAGAIN, "others need the place; it was not begun");
+    return true;
+}
+
 HelperPool::Helper* HelperPool::helper_with(std::uint64_t number) const noexcept {
     const auto has_it = [number](const auto& helper) {
         // A peer that has its reply may be faster than the helper, which tells that it has sent it.
@@ -59,7 +79,8 @@ HelperPool::Helper* HelperPool::helper_with(std::uint64_t number) const noexcept
 
 bool HelperPool::can_continue(std::uint64_t number, ConnectionId session) const noexcept {
     const Helper* const helper = helper_with(number);
-    return helper != nullptr && helper->session == session && helper->state != Helper::State::closing;
+    return helper != nullptr && helper->session == session && helper->state != Helper::State::closing &&
+           !helper->gives_way;
 }
 
 // The end of a task, whatever it was, as far as the pool's own counts go.
@@ -146,11 +167,14 @@ bool HelperPool::end_lasting() {
 
 // ---- who is next ---------------------------------------------------------------------------------------
 
+bool HelperPool::may_have_helper(const User& user) const noexcept {
+    return !user.waiting.empty() && user.helpers < max_helpers_of_user &&
+           may_take(user.helpers, at_work_, max_helpers);
+}
+
 // Users take turns, so that one who has a thousand tasks delays another's by one of each helper.
 HelperPool::Users::iterator HelperPool::next_user() {
-    const auto may = [](const auto& entry) {
-        return !entry.second.waiting.empty() && entry.second.helpers < max_helpers_of_user;
-    };
+    const auto may = [this](const auto& entry) { return may_have_helper(entry.second); };
     const auto after = users_.upper_bound(last_served_);
     const auto found = std::ranges::find_if(after, users_.end(), may);
     return found != users_.end() ? found : std::ranges::find_if(users_, may);
@@ -169,11 +193,38 @@ void HelperPool::dispatch() {
     }
 }
 
+// A user who has none may always have one: begin_to_last() makes room, since few tasks last.
+bool HelperPool::has_room_to_last(const User& user) const noexcept {
+    const std::size_t taken = lasting_ - giving_way_ + may_last_;
+    return user.lasting == 0 ||
+           (user.lasting < max_lasting_helpers_of_user && may_take(user.lasting, taken, max_lasting_helpers));
+}
+
+// Of the user who has most streams and puts, the one that has rested for longest is ended.
+void HelperPool::end_resting() {
+    const auto rank = [this](const Helper& helper) {
+        return std::pair(users_.at(helper.uid).lasting, -helper.moved_at.time_since_epoch());
+    };
+    Helper* resting = nullptr;
+    for (const auto& helper : helpers_) {
+        const bool rests = helper->state == Helper::State::lasting && helper->further.empty();
+        if (!rests || helper->stuck || helper->ends || helper->told_to_end) continue;
+        if (resting == nullptr || rank(*helper) > rank(*resting)) resting = helper.get();
+    }
+    if (resting == nullptr) return;
+    ::shutdown(resting->channel.number(), SHUT_WR);
+    resting->told_to_end = resting->gives_way = resting->ends = true;
+    resting->due = Clock::now() + helper_close_timeout;
+    ++giving_way_;
+    const auto user = users_.find(resting->uid);
+    --user->second.lasting;
+    if (user->second.is_idle()) users_.erase(user);
+}
+
 void HelperPool::assign(Helper& helper, User& user) {
     HelperTask& task = *user.waiting.front();
     // Every task keeps a place: which will last is known only where its links have been followed.
-    const bool may_last =
-        user.lasting < max_lasting_helpers_of_user && lasting_ + may_last_ < max_lasting_helpers;
+    const bool may_last = has_room_to_last(user);
     set_may_last(task.message, may_last);
     const auto sent = send(helper, task);
     // The task waits for the next one.
@@ -189,6 +240,7 @@ void HelperPool::assign(Helper& helper, User& user) {
     helper.puts = task.parts.front().request.call == proto::Call::put;
     helper.task = std::move(owned);
     ++user.helpers;
+    ++at_work_;
     if (!may_last) return;
     task.may_last = true;
     ++user.lasting;
@@ -245,7 +297,7 @@ void HelperPool::order_helpers() {
     order_again_at_.reset();
     std::size_t wanted = 0;
     for (const auto& [uid, user] : users_) {
-        if (user.helpers < max_helpers_of_user)
+        if (may_have_helper(user))
             wanted += std::min(user.waiting.size(), max_helpers_of_user - user.helpers);
     }
     wanted = std::min(wanted, max_helpers - helpers());

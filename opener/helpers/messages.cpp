@@ -179,6 +179,12 @@ std::vector<std::byte> write_idle() {
     return std::move(writer).take();
 }
 
+std::vector<std::byte> write_moved() {
+    FieldWriter writer;
+    writer.number(number_of(FromHelper::Type::moved));
+    return std::move(writer).take();
+}
+
 std::vector<std::byte> write_ended(std::int32_t errno_value) {
     FieldWriter writer;
     writer.number(number_of(FromHelper::Type::ended));
@@ -206,6 +212,7 @@ std::optional<FromHelper> read_from_helper(std::span<const std::byte> message) {
             if (result.sent.descriptors > proto::max_requests) reader.fail();
             break;
         case FromHelper::Type::idle:
+        case FromHelper::Type::moved:
             break;
         case FromHelper::Type::ended:
             result.errno_value = reader.number<std::int32_t>();

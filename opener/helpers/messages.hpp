@@ -8,7 +8,8 @@
 //   helper → broker   idle     the connection and what was opened for it are closed
 //
 // One whose job has left something going on says so in `sent`, and then is not idle any more: it takes further jobs, which
-// are about that alone, each with its report, verdict and `sent`, and when it is done says `ended` and is no more.
+// are about that alone, each with its report, verdict and `sent`, and when it is done says `ended` and is no more. While
+// something goes through a stream its helper says `moved`, once a second at most.
 //
 // Both ends are the same program, so numbers travel as they lie in memory. A helper may have been taken over by what a
 // hostile filesystem did to the kernel's answers: what it sends is checked like a peer's message.
@@ -82,12 +83,13 @@ struct Sent {
 };
 std::vector<std::byte> write_sent(const Sent& sent);
 std::vector<std::byte> write_idle();
+std::vector<std::byte> write_moved();
 // 0: what had been left going on is done.
 std::vector<std::byte> write_ended(std::int32_t errno_value);
 
 // A message of a helper's; nullopt: not one that a helper sends.
 struct FromHelper {
-    enum class Type : std::uint32_t { report = 1, sent = 2, idle = 3, ended = 4 };
+    enum class Type : std::uint32_t { report = 1, sent = 2, idle = 3, ended = 4, moved = 5 };
     Type type{};
     Report report{};  // its texts point into the message
     Sent sent{};

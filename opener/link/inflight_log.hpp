@@ -53,7 +53,7 @@ class InflightLog {
     // descriptors. Behind them a message of the same session may wait, and one session is being served.
     static constexpr std::size_t max_parked = 64;
     static constexpr std::size_t entry_count = 2 * max_parked + 1;
-    static constexpr std::size_t slot_count = max_helper_requests;
+    static constexpr std::size_t slot_count = max_helper_requests + max_requests_of_newcomers;
 
     static proto::Result<InflightLog> create();
     InflightLog(InflightLog&& other) noexcept : shared_(std::exchange(other.shared_, nullptr)) {}

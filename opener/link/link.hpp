@@ -46,6 +46,7 @@ enum class LinkType : std::uint32_t {
     turned_away = 13,
     // For the record: connections wait in the backlog. value: why, an errno; 0: there are as many as may be in all
     waiting = 14,
+    make_room = 15,  // a newcomer follows, and there are as many connections as may be: end one
 
     // generation → supervisor
 

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <csignal>
 #include <memory>
 #include <span>
@@ -24,10 +25,13 @@ constexpr std::size_t max_moved_at_once = std::size_t{1} << 20;
 
 class Stream : public BackgroundWork {
   public:
+    using Clock = std::chrono::steady_clock;
+
     Stream(DeliverableFile file, UniqueFd pipe) : file_(std::move(file)), pipe_(std::move(pipe)) {}
 
     bool done() const noexcept override { return done_; }
     int errno_value() const noexcept override { return errno_value_; }
+    std::optional<Clock::time_point> moved_at() const noexcept override { return moved_at_; }
     Outcome carry_out(const RequestServices&, const policy::Peer&, const GrantedRequest&,
                       const ExecutionContext&) override {
         return refused(Step::parse, EINVAL, "no request is about a stream");
@@ -37,6 +41,8 @@ class Stream : public BackgroundWork {
     int file() const noexcept { return file_.descriptor().number(); }
     int pipe() const noexcept { return pipe_.number(); }
     std::byte* buffer() noexcept { return buffer_.get(); }
+    // The peer has read or written something.
+    void moved() noexcept { moved_at_ = Clock::now(); }
     void finish(int errno_value) noexcept {
         done_ = true;
         errno_value_ = errno_value;
@@ -47,6 +53,7 @@ class Stream : public BackgroundWork {
     UniqueFd pipe_;
     // Not cleared: what is never used takes no memory.
     std::unique_ptr<std::byte[]> buffer_ = std::make_unique_for_overwrite<std::byte[]>(max_moved_at_once);
+    Clock::time_point moved_at_ = Clock::now();
     bool done_ = false;
     int errno_value_ = 0;
 };
@@ -64,6 +71,7 @@ class FromFile final : public Stream {
         }
         const ssize_t written = ::write(pipe(), left_.data(), left_.size());
         if (written >= 0) {
+            moved();
             left_ = left_.subspan(static_cast<std::size_t>(written));
         } else if (errno != EAGAIN) {
             finish(errno == EPIPE ? 0 : errno);
@@ -101,6 +109,7 @@ class ToFile final : public Stream {
             finish(size == 0 ? 0 : errno);
             return 0;
         }
+        moved();
         const auto all = std::span(buffer(), static_cast<std::size_t>(size));
         for (auto left = all; !left.empty();) {
             const ssize_t written = ::write(file(), left.data(), left.size());

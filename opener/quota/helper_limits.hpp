@@ -1,26 +1,33 @@
 // SPDX-License-Identifier: MIT
-// How much of everything helpers may take.
+// How much of everything helpers may take. Users share each number by one rule (fair_share.hpp).
 #pragma once
 
 #include <chrono>
 #include <cstddef>
 
+#include "opener/quota/fair_share.hpp"
+
 namespace fdbroker::opener {
 
-// Processes. What is above these waits for one to come back.
-inline constexpr std::size_t max_helpers = 64;
+// Processes. What is above these waits for one to come back. A helper that hangs cannot be made to give way, since the
+// kernel holds it: there are as many as 256 users can hang.
+inline constexpr std::size_t max_helpers = 1024;
 inline constexpr std::size_t max_helpers_of_user = 4;
 // That have nothing to do and are kept for whoever comes next.
 inline constexpr std::size_t max_idle_helpers = 4;
 
 // Processes that stay with what a request has left going on: a stream, a put. They count with the others until its reply
-// has left, and then only here. What is above these is answered EAGAIN.
-inline constexpr std::size_t max_lasting_helpers = 64;
+// has left, and then only here. What is above these is answered EAGAIN; for a user who has none, the stream or put that has
+// rested for longest gives way, of the user who has most.
 inline constexpr std::size_t max_lasting_helpers_of_user = 16;
+inline constexpr std::size_t max_lasting_helpers = total_for(max_lasting_helpers_of_user);
 
-// Requests that wait for a helper or are with one. What is above these is answered EAGAIN at once.
-inline constexpr std::size_t max_helper_requests = 4096;
+// Requests that wait for a helper or are with one. What is above these is answered EAGAIN at once; for a user who has
+// none, some that were not begun give way, of the user who has most.
 inline constexpr std::size_t max_helper_requests_of_user = 1024;
+inline constexpr std::size_t max_helper_requests = total_for(max_helper_requests_of_user);
+// Requests of such users, until others have given way.
+inline constexpr std::size_t max_requests_of_newcomers = 1024;
 
 // How long a helper tries to get a reply into a connection whose peer does not read. After that the session ends.
 inline constexpr std::chrono::milliseconds helper_delivery_timeout{1000};
@@ -28,5 +35,7 @@ inline constexpr std::chrono::milliseconds helper_delivery_timeout{1000};
 inline constexpr std::chrono::milliseconds helper_order_interval{100};
 // How long closing what was delivered may take before the helper counts as stuck.
 inline constexpr std::chrono::milliseconds helper_close_timeout{1000};
+// How often a helper tells that something goes through its stream.
+inline constexpr std::chrono::milliseconds helper_moved_interval{1000};
 
 }  // namespace fdbroker::opener

@@ -14,6 +14,7 @@
 #include <unordered_map>
 
 #include "opener/base/token_bucket.hpp"
+#include "opener/quota/fair_share.hpp"
 #include "policy/matching/policy.hpp"
 
 namespace fdbroker::opener {
@@ -54,12 +55,6 @@ class UserQuota {
         return slowed_until_ > now - std::chrono::seconds(1);
     }
     Clock::time_point slowed_since() const noexcept { return slowed_since_; }
-    // Of snapshots. False: there are none for it now. The last one may be larger than what is left.
-    bool use_copied_bytes(std::uint64_t count, Clock::time_point now) noexcept {
-        if (copied_bytes_.usable_at() > now) return false;
-        copied_bytes_.use(count, now);
-        return true;
-    }
     // Its sessions are not read before; in the past as a rule, and cheap to ask for.
     Clock::time_point paused_until() const noexcept { return paused_until_; }
 
@@ -81,10 +76,11 @@ class UserQuota {
     }
 
   private:
+    friend class UserQuotas;
     void wait_for(Clock::time_point when) noexcept { paused_until_ = std::max(paused_until_, when); }
 
     std::optional<TokenBucket> requests_{};
-    TokenBucket copied_bytes_;
+    TokenBucket copied_bytes_;  // UserQuotas's
     TokenBucket record_bytes_;
     Clock::time_point slowed_since_{};
     Clock::time_point slowed_until_ = Clock::time_point::min();
@@ -95,18 +91,20 @@ class UserQuotas {
   public:
     // `max_unread`: descriptors that may be on their way to all users together.
     UserQuotas(const policy::Limits& limits, std::size_t max_unread)
-        : limits_(limits), max_unread_(max_unread) {}
+        : limits_(limits),
+          max_unread_(max_unread),
+          copied_bytes_(total_for(limits.snapshot_bytes_per_second.rate),
+                        total_for(limits.snapshot_bytes_per_second.burst)) {}
 
     // Of this user; valid as long as it counts a session, or something of it is used up.
     UserQuota& of(std::uint32_t uid);
     // What a user who is not there any more had used up is kept until it would be there again.
     void forget_idle(UserQuota::Clock::time_point now);
 
-    // Descriptors on their way count against one limit of the broker's, whoever they are for (unix(7), ETOOMANYREFS). A
-    // user may have as many as an eighth of what nobody has: so each further one who leaves his unread finds less, and
-    // however many they are, something is left.
+    // Descriptors on their way count against one limit of the broker's, whoever they are for (unix(7), ETOOMANYREFS). No
+    // user can be made to give way, since the kernel holds them: a user who has none unread may always be sent some.
     bool may_send_more(const UserQuota& share) const noexcept {
-        return share.unread <= (max_unread_ - std::min(max_unread_, unread_)) / 8;
+        return share.unread == 0 || may_take(share.unread, unread_, max_unread_);
     }
     void sent(UserQuota& share, std::size_t descriptors) noexcept {
         share.unread += descriptors;
@@ -115,6 +113,17 @@ class UserQuotas {
     void taken(UserQuota& share, std::size_t descriptors) noexcept {
         share.unread -= descriptors;
         unread_ -= descriptors;
+    }
+    // Of snapshots. False: there are none for the user now. The last one may be larger than what is left: a user who has had
+    // none lately gets one.
+    bool use_copied_bytes(UserQuota& share, std::uint64_t count, UserQuota::Clock::time_point now) noexcept {
+        const std::uint64_t own = share.copied_bytes_.used(now), all = copied_bytes_.used(now);
+        const bool has_share =
+            own == 0 || may_take(own, all, total_for(limits_.snapshot_bytes_per_second.burst));
+        if (share.copied_bytes_.usable_at() > now || !has_share) return false;
+        share.copied_bytes_.use(count, now);
+        copied_bytes_.use(count, now);
+        return true;
     }
     // Of all users together.
     std::size_t unread() const noexcept { return unread_; }
@@ -133,6 +142,7 @@ class UserQuotas {
   private:
     policy::Limits limits_;
     std::size_t max_unread_;
+    TokenBucket copied_bytes_;
     std::size_t unread_ = 0;
     std::size_t sessions_ = 0;
     std::unordered_map<std::uint32_t, std::unique_ptr<UserQuota>> shares_{};

@@ -5,6 +5,9 @@
 
 #include <poll.h>
 
+#include <chrono>
+#include <optional>
+
 namespace fdbroker::policy {
 class Peer;
 }
@@ -29,6 +32,10 @@ class BackgroundWork {
     virtual bool done() const noexcept = 0;
     // Why it could not be done as it should have been, in the end; 0: it was, or the peer did not want more.
     virtual int errno_value() const noexcept = 0;
+    // When something last went through it; nullopt: it may rest for as long as its session lives.
+    virtual std::optional<std::chrono::steady_clock::time_point> moved_at() const noexcept {
+        return std::nullopt;
+    }
     // The session or the broker has ended, and with it this: what the peer has finished until now is still done.
     virtual void end() = 0;
     // A further request of the same session that is about this.

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <utility>
 
+#include "opener/quota/fair_share.hpp"
 #include "opener/quota/user_quota.hpp"
 #include "proto/channel.hpp"
 #include "proto/message.hpp"
@@ -27,8 +28,10 @@ constexpr std::chrono::milliseconds pause_length{100};
 constexpr std::size_t accepts_per_turn = 64;
 // Connections to the control socket, half of which are for root.
 constexpr std::size_t max_control_connections = 64;
+// Connections that newcomers may have in a full table until others have given way to them.
+constexpr std::size_t max_newcomers = 64;
 // Descriptors kept for everything but connections for requests.
-constexpr rlim_t reserved_descriptors = 64 + max_control_connections;
+constexpr rlim_t reserved_descriptors = 64 + max_control_connections + max_newcomers;
 
 std::size_t max_connections(const Generation::Limits& limits) {
     rlimit limit{};
@@ -82,7 +85,7 @@ void Acceptor::accept(const void* tag, Generation& generation) {
     const Generation::Limits& limits = generation.limits();
     for (std::size_t accepted = 0; accepted < accepts_per_turn; ++accepted) {
         const bool controls = listeners_[index].kind() == Listener::Kind::control;
-        if (!controls && connections_.requests() >= max_connections(limits))
+        if (!controls && connections_.requests() >= max_connections(limits) + max_newcomers)
             return wait_for_room(generation, 0);
         auto socket = listeners_[index].accept();
         if (!socket) {
@@ -124,14 +127,21 @@ void hang_up_with(proto::BorrowedFd socket, std::string_view text) noexcept {
     while (::recv(socket.number(), asked.data(), asked.size(), MSG_DONTWAIT) > 0) continue;
 }
 
-// False: the uid has as many connections as it may have, and the peer has been told.
+// False: the uid has as many connections as it may have, and the peer has been told. In a full table somebody gives way to
+// a newcomer.
 bool Acceptor::admit(const UniqueFd& socket, Generation& generation, Connection& connection) {
     ucred credentials{};
     socklen_t size = sizeof credentials;
     if (::getsockopt(socket.number(), SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0) return false;
     connection.uid = credentials.uid;
     if (connection.purpose == Connection::Purpose::control) return admit_control(socket, connection.uid);
-    if (connections_.of_uid(credentials.uid) < generation.limits().connections_per_uid) return true;
+    const unsigned own = connections_.of_uid(credentials.uid);
+    const std::size_t taken = connections_.requests(), max = max_connections(generation.limits());
+    if (own == 0 && taken >= max) {
+        generation.post({.type = LinkType::make_room});
+        return true;
+    }
+    if (own < generation.limits().connections_per_uid && may_take(own, taken, max)) return true;
     turn_away(socket, generation,
               {.listener = connection.listener,
                .uid = credentials.uid,

@@ -10,6 +10,7 @@
 #include <cstdlib>
 
 #include "opener/base/log_stderr.hpp"
+#include "opener/confinement/privileges.hpp"
 #include "opener/control/line.hpp"
 
 namespace fdbroker::opener {
@@ -238,8 +239,10 @@ namespace {
 rlimit raise_descriptor_limit() {
     rlimit before{};
     if (::getrlimit(RLIMIT_NOFILE, &before) != 0) return {.rlim_cur = 1024, .rlim_max = 1024};
-    const rlimit raised{.rlim_cur = before.rlim_max, .rlim_max = before.rlim_max};
-    ::setrlimit(RLIMIT_NOFILE, &raised);
+    const rlim_t wanted = std::max<rlim_t>(before.rlim_max, wanted_descriptors);
+    const rlimit raised{.rlim_cur = wanted, .rlim_max = wanted};
+    const rlimit permitted{.rlim_cur = before.rlim_max, .rlim_max = before.rlim_max};
+    if (::setrlimit(RLIMIT_NOFILE, &raised) != 0) ::setrlimit(RLIMIT_NOFILE, &permitted);
     return before;
 }
 

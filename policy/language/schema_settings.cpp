@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
 // `limits:` and `audit:`.
+#include <algorithm>
 #include <limits>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "policy/language/schema.hpp"
 
@@ -76,6 +78,10 @@ constexpr Key<LoadContext, Limits> limits_keys[] = {
          read_mapping(context, node, "record_bytes_per_second", byte_rate_keys,
                       limits.record_bytes_per_second);
      }},
+    {"stream_idle",
+     [](LoadContext& context, const Node& node, Limits& limits) {
+         if (const auto time = context.reader.time(node, "stream_idle")) limits.stream_idle = *time;
+     }},
     {"reply_timeout",
      [](LoadContext& context, const Node& node, Limits& limits) {
          if (const auto time = context.reader.time(node, "reply_timeout")) limits.reply_timeout = *time;
@@ -116,7 +122,11 @@ constexpr Key<LoadContext, AuditSettings> audit_keys[] = {
 
 void read_limits(LoadContext& context, const Node& node) {
     const Reader::Scope scope(context.reader, "limits");
-    read_mapping(context, node, "", limits_keys, context.draft.limits);
+    Limits& limits = context.draft.limits;
+    const unsigned total = std::exchange(limits.connections_total, 0);
+    read_mapping(context, node, "", limits_keys, limits);
+    // A user who is alone may have all of `connections`: an eighth of what nobody has.
+    if (limits.connections_total == 0) limits.connections_total = std::max(total, 9 * limits.connections);
 }
 
 void read_audit(LoadContext& context, const Node& node) {

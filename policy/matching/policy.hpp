@@ -172,10 +172,11 @@ struct Limits {
     std::optional<Rate> requests_per_second;  // per uid; none: unlimited
     // Per uid: bytes of snapshots, which are memory of the peers' that nobody can count once it is theirs.
     Rate snapshot_bytes_per_second{.rate = std::uint64_t{32} << 20, .burst = std::uint64_t{256} << 20};
-    // Per uid: bytes of audit records, above which it is not read for a while.
+    // Per uid: bytes of audit records. A uid above that is not read for a while.
     Rate record_bytes_per_second{.rate = std::uint64_t{16} << 20, .burst = std::uint64_t{256} << 20};
     std::chrono::milliseconds reply_timeout{
         60'000};  // how long replies that keep others waiting may be left unread
+    std::chrono::milliseconds stream_idle{60'000};  // how long a stream may be neither read nor written
 };
 
 struct AuditSettings {

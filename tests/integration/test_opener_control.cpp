@@ -218,7 +218,7 @@ TEST_CASE("control: hundreds of connections take no worker's place, and root's a
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;
     RunningOpener opener(fixture.directory,
-                         fixture.policy() + "limits: {connections: 2, connections_total: 2}\n",
+                         fixture.policy() + "limits: {connections: 2, connections_total: 18}\n",
                          {"--control-group", "daemon"});
     TestPeer worker(opener.socket());
     std::vector<ControlPeer> peers;

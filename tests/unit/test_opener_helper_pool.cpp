@@ -81,14 +81,6 @@ TEST_CASE("helper pool: a task that may yet last has its place kept, and only as
     fixture.begin(1);
 }
 
-TEST_CASE("helper pool: all users together have a limit of lasting helpers") {
-    PoolFixture fixture;
-    for (std::size_t i = 0; i < max_lasting_helpers; ++i)
-        fixture.begin(static_cast<std::uint32_t>(i / max_lasting_helpers_of_user));
-    CHECK(fixture.pool->lasting() == max_lasting_helpers);
-    CHECK_FALSE(fixture.given(fixture.submit(99)).may_last);
-}
-
 TEST_CASE("helper pool: a helper that lasts without leave, or delivers what nobody granted, is let go") {
     PoolFixture fixture;
     const auto check_let_go = [&](FakeHelper& helper, std::uint64_t number) {

@@ -117,13 +117,13 @@ TEST_CASE("user share: who has had his bytes of snapshots gets none until there 
     UserQuotas shares({.requests_per_second = {}, .snapshot_bytes_per_second = {.rate = 1000, .burst = 5000}},
                       8000);
     UserQuota& share = shares.of(1);
-    CHECK(share.use_copied_bytes(4000, start));
-    CHECK(share.use_copied_bytes(4000, start));
-    CHECK_FALSE(share.use_copied_bytes(1, start));
-    CHECK_FALSE(share.use_copied_bytes(1, start + seconds(3)));
+    CHECK(shares.use_copied_bytes(share, 4000, start));
+    CHECK(shares.use_copied_bytes(share, 4000, start));
+    CHECK_FALSE(shares.use_copied_bytes(share, 1, start));
+    CHECK_FALSE(shares.use_copied_bytes(share, 1, start + seconds(3)));
     CHECK_FALSE(share.is_idle(start + seconds(3)));
-    CHECK(share.use_copied_bytes(1, start + seconds(4)));
-    CHECK(shares.of(2).use_copied_bytes(1, start));
+    CHECK(shares.use_copied_bytes(share, 1, start + seconds(4)));
+    CHECK(shares.use_copied_bytes(shares.of(2), 1, start));
     // It is nothing that a session waits for.
     CHECK(share.paused_until() < start);
 }

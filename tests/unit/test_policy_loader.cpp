@@ -95,6 +95,11 @@ TEST_CASE("loader: limits and audit") {
         load_text("version: 1\nlimits: {snapshot_bytes_per_second: {rate: 1MiB, burst: 4MiB}}\n");
     CHECK(snapshots.limits().snapshot_bytes_per_second.rate == 1U << 20);
     CHECK(snapshots.limits().snapshot_bytes_per_second.burst == 4U << 20);
+    CHECK(load_text("version: 1\nlimits: {connections: 400}\n").limits().connections_total == 4096);
+    CHECK(load_text("version: 1\nlimits: {connections: 4000}\n").limits().connections_total == 36000);
+    CHECK(policy.limits().stream_idle == std::chrono::seconds(60));
+    CHECK(load_text("version: 1\nlimits: {stream_idle: 5s}\n").limits().stream_idle ==
+          std::chrono::seconds(5));
     CHECK(policy.limits().record_bytes_per_second.rate == 16U << 20);
     const auto records =
         load_text("version: 1\nlimits: {record_bytes_per_second: {rate: 64KiB, burst: 8MiB}}\n");
