@@ -131,7 +131,7 @@ class Widening {
 };
 
 // The nearest of these, which are sorted by path, that is `path` or above it; null: none.
-NamedDirectory* enclosing(std::vector<NamedDirectory>& directories, std::string_view path) {
+NamedDirectory* nearest_bound(std::vector<NamedDirectory>& directories, std::string_view path) {
     for (;; path = parent_of(path)) {
         const auto found = std::ranges::lower_bound(directories, path, {}, &NamedDirectory::path);
         if (found != directories.end() && found->path == path) return &*found;
@@ -149,7 +149,7 @@ void widen(ConfinementPlan& plan, std::size_t most) {
     std::vector<NamedDirectory> bound;
     for (const PlannedDirectory& directory : plan.directories) bound.push_back({.path = directory.path});
     for (const NamedDirectory& named : plan.named) {
-        NamedDirectory* const around = enclosing(bound, named.path);
+        NamedDirectory* const around = nearest_bound(bound, named.path);
         if (around == nullptr) continue;
         around->operations = around->operations | named.operations;
         around->devices = around->devices || named.devices;

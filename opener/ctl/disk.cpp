@@ -38,7 +38,7 @@ class Steps {
 
     void walk(std::string_view path) {
         at_ = UniqueFd(::open("/", O_PATH | O_DIRECTORY | O_CLOEXEC));
-        bool goes_on = note("/");
+        bool goes_on = at_ && note("/");
         for (std::size_t begin = 1; goes_on && begin < path.size();) {
             const std::size_t end = std::min(path.find('/', begin), path.size());
             goes_on = step(std::string(path.substr(begin, end - begin)), std::string(path.substr(0, end)));

@@ -8,6 +8,7 @@
 #include <string>
 #include <utility>
 
+#include "opener/confinement/probe_processes.hpp"
 #include "opener/confinement/source_directory.hpp"
 #include "opener/operations/links.hpp"
 #include "opener/operations/names.hpp"
@@ -52,7 +53,8 @@ std::uint32_t flags_for(OperationSet operations) {
     constexpr OperationSet writing{Operation::write, Operation::append, Operation::truncate};
     const bool writes = operations.intersects(writing);
     const bool reads = operations.intersects({Operation::read, Operation::execute}) || !writes;
-    std::uint32_t flags = writes ? (reads ? O_RDWR : O_WRONLY) : O_RDONLY;
+    std::uint32_t flags = O_RDONLY;
+    if (writes) flags = reads ? O_RDWR : O_WRONLY;
     if (operations.contains(Operation::append)) flags |= O_APPEND;
     if (operations.contains(Operation::create)) flags |= O_CREAT;
     if (operations.contains(Operation::truncate)) flags |= O_TRUNC;
@@ -250,8 +252,7 @@ std::vector<opener::BoundDirectory> DryRun::directories_above(std::string_view p
     std::vector<opener::BoundDirectory> directories;
     for (const opener::PlannedDirectory& planned : plan_.directories) {
         const std::string& above = planned.path;
-        if (above != "/" && above != path && !(path.starts_with(above) && path[above.size()] == '/'))
-            continue;
+        if (above != path && !opener::is_below(path, above)) continue;
         opener::BoundDirectory bound;
         bound.path = above;
         bound.opens_devices = planned.devices;
