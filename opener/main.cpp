@@ -7,12 +7,14 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <optional>
 #include <string>
 
 #include "opener/base/build_config.hpp"
 #include "opener/base/log_stderr.hpp"
 #include "opener/config/options.hpp"
 #include "opener/supervisor/check.hpp"
+#include "opener/supervisor/legacy.hpp"
 #include "opener/supervisor/listener.hpp"
 #include "opener/supervisor/supervisor.hpp"
 #include "proto/unique_fd.hpp"
@@ -57,11 +59,33 @@ bool serves_workers(const Listener& listener) {
     return listener.kind() == Listener::Kind::workers;
 }
 
+// The listener that an opener before this one has left for the same, or a new one.
+proto::Result<Listener> listen(const ListenOption& option, mode_t mode,
+                               const std::optional<std::string>& group, Listener::Kind kind,
+                               Inheritance& inheritance) {
+    if (inheritance.legacy) {
+        for (const LeftListener& left : inheritance.legacy->listeners) {
+            if (left.name != option.name || left.address != option.address.text() || left.kind != kind)
+                continue;
+            if (auto socket = inheritance.take(left.socket))
+                return Listener::inherit(left, std::move(*socket));
+        }
+    }
+    return Listener::open(option, mode, group, kind);
+}
+
+// Those that the command line no longer names: a path that nobody listens on is removed.
+void close_other_listeners(Inheritance& inheritance) {
+    if (!inheritance.legacy) return;
+    for (const LeftListener& left : inheritance.legacy->listeners)
+        if (auto socket = inheritance.take(left.socket)) Listener::inherit(left, std::move(*socket));
+}
+
 // What systemd passes stands back behind what the command line says.
-proto::Result<std::vector<Listener>> open_listeners(const Options& options) {
+proto::Result<std::vector<Listener>> open_listeners(const Options& options, Inheritance& inheritance) {
     std::vector<ListenOption> wanted = options.listen;
     std::vector<Listener> listeners;
-    auto passed = Listener::from_systemd();
+    auto passed = Listener::from_systemd(std::move(inheritance.sockets));
     if (!passed) return std::unexpected(passed.error());
     for (Listener& listener : *passed) {
         const bool is_wanted =
@@ -75,8 +99,9 @@ proto::Result<std::vector<Listener>> open_listeners(const Options& options) {
     for (const ListenOption& option : wanted) {
         const ListenMode* mode = setting_for(options.listen_modes, option.name);
         const ListenGroup* group = setting_for(options.listen_groups, option.name);
-        auto listener = Listener::open(option, mode != nullptr ? mode->mode : ListenMode{}.mode,
-                                       group != nullptr ? std::optional(group->group) : std::nullopt);
+        auto listener = listen(option, mode != nullptr ? mode->mode : ListenMode{}.mode,
+                               group != nullptr ? std::optional(group->group) : std::nullopt,
+                               Listener::Kind::workers, inheritance);
         if (!listener) return std::unexpected(listener.error());
         listeners.push_back(std::move(*listener));
     }
@@ -84,11 +109,11 @@ proto::Result<std::vector<Listener>> open_listeners(const Options& options) {
 }
 
 // False: there is none, and the opener was told to have one.
-bool open_control(const ControlOptions& control, std::vector<Listener>& listeners) {
+bool open_control(const ControlOptions& control, std::vector<Listener>& listeners, Inheritance& inheritance) {
     if (!control.address || !std::ranges::all_of(listeners, serves_workers)) return true;
     if (control.by_default) make_socket_directory();
-    auto listener = Listener::open({std::string(Listener::control_name), *control.address}, 0660,
-                                   control.group, Listener::Kind::control);
+    auto listener = listen({std::string(Listener::control_name), *control.address}, 0660, control.group,
+                           Listener::Kind::control, inheritance);
     if (listener) {
         listeners.push_back(std::move(*listener));
         return true;
@@ -117,14 +142,21 @@ int main(int argc, char** argv) {
     const auto parsed = parse_options(argc, argv);
     if (const auto* status = std::get_if<ExitStatus>(&parsed)) return *status;
     const auto& options = std::get<Options>(parsed);
-    if (!has_policy(options.policy)) return exit_policy;
+    auto inheritance = take_inheritance();
+    if (!inheritance) {
+        log_stderr(inheritance.error().message());
+        return exit_failed;
+    }
+    // Another opener may have left its own.
+    if (!inheritance->policy && !has_policy(options.policy)) return exit_policy;
     if (options.check) return check(options);
-    auto listeners = open_listeners(options);
+    auto listeners = open_listeners(options, *inheritance);
     if (!listeners) {
         log_stderr(listeners.error().message());
         return exit_failed;
     }
-    if (!open_control(options.control, *listeners)) return exit_failed;
+    if (!open_control(options.control, *listeners, *inheritance)) return exit_failed;
+    close_other_listeners(*inheritance);
     make_log_directory(options);
-    return supervise(options, std::move(*listeners));
+    return supervise(options, std::move(*listeners), std::move(*inheritance));
 }

@@ -46,6 +46,13 @@ Result<AuditLog> AuditLog::open(const Options& options) {
     return log;
 }
 
+void AuditLog::continue_from(const Position& position) {
+    if (!is_kept()) return;
+    next_ = position.next;
+    generation_ = position.generation;
+    pending_ = position.unwritten;
+}
+
 // ---- generations ---------------------------------------------------------------------------------------
 
 void AuditLog::begin(std::uint32_t generation, AuditRing* ring) {

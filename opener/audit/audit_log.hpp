@@ -30,6 +30,17 @@ class AuditLog {
     // False for --audit none: there are no rings, and nothing here does anything.
     bool is_kept() const noexcept { return sink_ != nullptr; }
 
+    // For the log of an opener that takes the place of this one, once no generation is alive: the number that comes next,
+    // which generation was the last, and lines that could not be written yet.
+    struct Position {
+        std::uint64_t next = 1;
+        std::uint32_t generation = 0;
+        std::string unwritten{};
+    };
+    Position position() const { return {.next = next_, .generation = generation_, .unwritten = pending_}; }
+    // At the beginning.
+    void continue_from(const Position& position);
+
     // From now on this generation serves, and none else. The ring must be there until its end() is told.
     void begin(std::uint32_t generation, AuditRing* ring);
     // The generation that serves does so no more, and makes at most this many more records. Returns how many it may make:

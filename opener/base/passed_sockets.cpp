@@ -20,9 +20,9 @@ using proto::Result;
 
 namespace {
 
-// SD_LISTEN_FDS_START, and more than any service has.
+// SD_LISTEN_FDS_START, and more than any process has (fs.nr_open).
 constexpr int first_passed = 3;
-constexpr int max_passed = 1024;
+constexpr int max_passed = 1 << 20;
 
 // What the environment says, read once and removed.
 struct Passed {

@@ -3,6 +3,7 @@
 
 #include <sys/mman.h>
 
+#include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -17,6 +18,17 @@ proto::Result<InflightLog> InflightLog::create() {
 
 InflightLog::~InflightLog() {
     if (shared_ != nullptr) ::munmap(shared_, sizeof(Shared));
+}
+
+std::string InflightLog::bytes() const {
+    return {reinterpret_cast<const char*>(shared_), sizeof(Shared)};
+}
+
+proto::Result<InflightLog> InflightLog::restore(std::string_view bytes) {
+    if (bytes.size() != sizeof(Shared)) return proto::system_error("the journal", "of another form", EINVAL);
+    auto log = create();
+    if (log) std::memcpy(static_cast<void*>(log->shared_), bytes.data(), bytes.size());
+    return log;
 }
 
 void InflightLog::keep_from_children() noexcept {

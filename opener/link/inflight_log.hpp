@@ -18,6 +18,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
+#include <string_view>
 #include <utility>
 
 #include "opener/link/link.hpp"
@@ -59,6 +61,10 @@ class InflightLog {
     InflightLog(InflightLog&& other) noexcept : shared_(std::exchange(other.shared_, nullptr)) {}
     InflightLog& operator=(InflightLog&&) = delete;
     ~InflightLog();
+
+    // What is in it, and one with that in it again, in another process. EINVAL: it is of another form.
+    std::string bytes() const;
+    static proto::Result<InflightLog> restore(std::string_view bytes);
 
     // A process that is forked from now on does not have it.
     void keep_from_children() noexcept;

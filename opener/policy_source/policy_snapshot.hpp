@@ -17,6 +17,9 @@ namespace fdbroker::opener {
 class PolicySnapshot {
   public:
     static proto::Result<PolicySnapshot> create();
+    // One that another process has kept.
+    static PolicySnapshot of(proto::UniqueFd file) { return PolicySnapshot(std::move(file)); }
+    proto::BorrowedFd file() const noexcept { return file_.borrow(); }
 
     // Once.
     proto::Result<void> keep(const PolicyText& text);

@@ -217,6 +217,17 @@ void Acceptor::set_paused(bool paused) {
     }
 }
 
+void Acceptor::leave() {
+    for (const Listener& listener : listeners_) loop_.remove(listener.descriptor());
+    again_at_.reset();
+    report_at_.reset();
+    paused_ = false;
+}
+
+void Acceptor::leave_paths() noexcept {
+    for (Listener& listener : listeners_) listener.leave_path();
+}
+
 void Acceptor::close() {
     for (Listener& listener : listeners_) {
         loop_.remove(listener.descriptor());

@@ -56,6 +56,10 @@ class Acceptor {
     void act_on_time(Clock::time_point now, Generation* generation);
 
     void close();
+    // The loop tells of no connections any more; they wait for whoever gets the listeners. watch() takes that back.
+    void leave();
+    // Of the listeners that are paths: see Listener::leave_path().
+    void leave_paths() noexcept;
 
   private:
     bool admit(const proto::UniqueFd& socket, Generation& generation, Connection& connection);

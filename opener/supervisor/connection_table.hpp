@@ -27,12 +27,15 @@ class ConnectionTable {
   public:
     // Takes the connection in under a token of its own.
     ConnectionId add(Connection connection) {
-        ++counts(connection)[connection.uid];
-        ++(connection.purpose == Purpose::control ? controls_ : requests_);
         const ConnectionId token = next_++;
-        connections_.emplace(token, std::move(connection));
+        insert(token, std::move(connection));
         return token;
     }
+
+    // Takes in what another opener has left, under the token that it had there; next() of that comes after all of them.
+    void inherit(ConnectionId token, Connection connection) { insert(token, std::move(connection)); }
+    void continue_at(ConnectionId next) noexcept { next_ = next; }
+    ConnectionId next() const noexcept { return next_; }
 
     // Closes this process's duplicate. A token that is not there is ignored: it comes from the broker.
     void release(ConnectionId token) {
@@ -81,6 +84,11 @@ class ConnectionTable {
   private:
     using Purpose = Connection::Purpose;
     using Counts = std::unordered_map<std::uint32_t, unsigned>;
+    void insert(ConnectionId token, Connection connection) {
+        ++counts(connection)[connection.uid];
+        ++(connection.purpose == Purpose::control ? controls_ : requests_);
+        connections_.emplace(token, std::move(connection));
+    }
     Counts& counts(const Connection& connection) noexcept {
         return connection.purpose == Purpose::control ? controls_per_uid_ : requests_per_uid_;
     }

@@ -157,17 +157,32 @@ Result<void> Listener::bind_path(const proto::Address::SocketName& name, const s
     return {};
 }
 
-Result<std::vector<Listener>> Listener::from_systemd() {
+Result<std::vector<Listener>> Listener::from_systemd(std::vector<PassedSocket> passed) {
     std::vector<Listener> listeners;
-    auto passed = take_passed_sockets();
-    if (!passed) return std::unexpected(passed.error());
-    for (PassedSocket& socket : *passed) {
+    for (PassedSocket& socket : passed) {
         const Kind kind = socket.name == control_name ? Kind::control : Kind::workers;
-        auto listener = adopt(socket.name, "systemd:" + socket.name, kind, std::move(socket.socket));
+        auto listener =
+            adopt(socket.name, std::string(passed_prefix) + socket.name, kind, std::move(socket.socket));
         if (!listener) return std::unexpected(listener.error());
         listeners.push_back(std::move(*listener));
     }
     return listeners;
+}
+
+Result<Listener> Listener::inherit(const LeftListener& left, UniqueFd socket) {
+    auto listener = adopt(left.name, left.address, left.kind, std::move(socket));
+    if (listener && !left.path.empty()) listener->bound_ = BoundPath{left.path, left.device, left.inode};
+    return listener;
+}
+
+LeftListener Listener::left() const {
+    LeftListener left{.socket = inode_of(descriptor()), .name = name_, .address = address_, .kind = kind_};
+    if (bound_) {
+        left.path = bound_->path;
+        left.device = bound_->device;
+        left.inode = bound_->inode;
+    }
+    return left;
 }
 
 Result<UniqueFd> Listener::accept() const {

@@ -10,7 +10,9 @@
 #include <utility>
 #include <vector>
 
+#include "opener/base/passed_sockets.hpp"
 #include "opener/config/options.hpp"
+#include "opener/supervisor/legacy.hpp"
 #include "proto/error.hpp"
 #include "proto/unique_fd.hpp"
 
@@ -28,10 +30,11 @@ class Listener {
     // Needs the process to have one thread (it sets the umask for a moment).
     static proto::Result<Listener> open(const ListenOption& option, mode_t mode,
                                         const std::optional<std::string>& group, Kind kind = Kind::workers);
-    // The sockets that systemd passed (take_passed_sockets()), by their names; none: empty. The one that is called
-    // control_name is for control.
+    // The sockets that systemd passed, by their names. The one that is called control_name is for control.
     static constexpr std::string_view control_name = "control";
-    static proto::Result<std::vector<Listener>> from_systemd();
+    static proto::Result<std::vector<Listener>> from_systemd(std::vector<PassedSocket> passed);
+    // One that another opener has left, whose path is this one's from now on.
+    static proto::Result<Listener> inherit(const LeftListener& left, proto::UniqueFd socket);
 
     Listener(Listener&& other) noexcept
         : name_(std::move(other.name_)),
@@ -46,6 +49,12 @@ class Listener {
     const std::string& address() const noexcept { return address_; }  // for people
     Kind kind() const noexcept { return kind_; }
     proto::BorrowedFd descriptor() const noexcept { return socket_.borrow(); }
+    // A service manager passes it, now and when the opener is started again.
+    bool is_passed() const noexcept { return address_.starts_with(passed_prefix); }
+
+    LeftListener left() const;
+    // Its path stays when this object ends: another opener has it.
+    void leave_path() noexcept { bound_.reset(); }
 
     // A connection that waits, non-blocking. system: EAGAIN (none), EMFILE and its like.
     proto::Result<proto::UniqueFd> accept() const;
@@ -54,6 +63,7 @@ class Listener {
     void close() noexcept;
 
   private:
+    static constexpr std::string_view passed_prefix = "systemd:";
     Listener(std::string name, std::string address, Kind kind, proto::UniqueFd socket)
         : name_(std::move(name)), address_(std::move(address)), kind_(kind), socket_(std::move(socket)) {}
     static proto::Result<Listener> adopt(std::string name, std::string address, Kind kind,

@@ -55,7 +55,9 @@ ExitStatus Supervisor::run() {
         return exit_failed;
     }
     facts_.facts().started_at = Clock::now().time_since_epoch().count();
-    start_generation(Start::first, "the opener starts");
+    const bool succeeds = inheritance_.legacy.has_value();
+    inherit();
+    start_generation(Start::first, succeeds ? "the opener takes the place of another" : "the opener starts");
     while (!stopped()) {
         for (const epoll_event& event : loop_.wait(patience())) handle(event);
         act_on_time();
@@ -63,11 +65,14 @@ ExitStatus Supervisor::run() {
         facts_.facts().finishing = static_cast<std::uint32_t>(finishing_.size());
         facts_.facts().connections = static_cast<std::uint32_t>(connections_.all().size());
     }
+    const bool leaves = heir_ == Heir::service_manager;
     if (log_.is_kept() && policy_) {
-        log_.record("stop", "the opener was told to stop");
-        if (auto finished = log_.finish(); !finished)
+        log_.record("stop", leaves ? "the opener was told to stop, and leaves its connections to the next one"
+                                   : "the opener was told to stop");
+        if (auto finished = log_.finish(); !finished && !leaves)
             log_stderr(finished.error().message() + "; records are lost");
     }
+    if (leaves) leave_to_service_manager();
     return exit_status_;
 }
 
@@ -200,17 +205,24 @@ void Supervisor::handle_signals() {
                 if (auto reopened = log_.reopen(); !reopened)
                     log_stderr(reopened.error().message() + "; the old file stays in use");
                 break;
+            case SIGTERM:
+                stop(heir_of_end());
+                break;
             default:
-                stop();
-                break;  // SIGTERM, SIGINT
+                stop(Heir::none);
+                break;  // SIGINT
         }
     }
 }
 
-void Supervisor::stop() {
+void Supervisor::stop(Heir heir) {
     if (std::exchange(stopping_, true)) return;
+    heir_ = heir;
     service_manager_stopping();
-    reception_.close();
+    if (heir == Heir::none)
+        reception_.close();
+    else
+        reception_.leave();
     restart_at_.reset();
     reload_at_.reset();
     // Those who are asked for files last are the last to end.
@@ -227,9 +239,13 @@ void Supervisor::retire() {
         starting_->kill();
         ready_by_ = Clock::now() + generation_abandoned_after;
     }
-    if (active_) {
-        kill_at_ = Clock::now() + generation_killed_after;
+    if (!active_) return;
+    kill_at_ = Clock::now() + generation_killed_after;
+    if (heir_ == Heir::none) {
         active_->post({.type = LinkType::retire, .value = static_cast<std::uint32_t>(end_timeout.count())});
+    } else {
+        handing_over_ = true;
+        active_->post({.type = LinkType::hand_over});
     }
 }
 
@@ -248,7 +264,7 @@ rlimit raise_descriptor_limit() {
 
 }  // namespace
 
-ExitStatus supervise(const Options& options, std::vector<Listener> listeners) {
+ExitStatus supervise(const Options& options, std::vector<Listener> listeners, Inheritance inheritance) {
     const rlimit files = raise_descriptor_limit();
     sigset_t handled;
     ::sigemptyset(&handled);
@@ -268,10 +284,11 @@ ExitStatus supervise(const Options& options, std::vector<Listener> listeners) {
     if (!loop) return fail(loop.error());
     auto log = AuditLog::open(options);
     if (!log) return fail(log.error());
+    if (inheritance.legacy) log->continue_from(inheritance.legacy->records);
     auto facts = FactsPage::create();
     if (!facts) return fail(facts.error());
     return Supervisor(options, std::move(listeners), std::move(*log), std::move(*loop), std::move(signals),
-                      std::move(*facts), files)
+                      std::move(*facts), files, std::move(inheritance))
         .run();
 }
 

@@ -25,6 +25,7 @@
 #include "opener/supervisor/connection_table.hpp"
 #include "opener/supervisor/draining_generations.hpp"
 #include "opener/supervisor/generation.hpp"
+#include "opener/supervisor/legacy.hpp"
 #include "opener/supervisor/listener.hpp"
 #include "opener/supervisor/worker_pool.hpp"
 #include "proto/error.hpp"
@@ -35,8 +36,9 @@ namespace fdbroker::opener {
 class Supervisor {
   public:
     Supervisor(const Options& options, std::vector<Listener> listeners, AuditLog log, EventLoop loop,
-               proto::UniqueFd signals, FactsPage facts, const rlimit& files)
+               proto::UniqueFd signals, FactsPage facts, const rlimit& files, Inheritance inheritance)
         : options_(options),
+          inheritance_(std::move(inheritance)),
           worker_files_(files),
           log_(std::move(log)),
           loop_(std::move(loop)),
@@ -64,7 +66,12 @@ class Supervisor {
     void drain_audit();
     void act_on_time();
     void end_what_takes_too_long(Clock::time_point now);
-    void stop();
+    // Who gets the connections when this opener ends.
+    enum class Heir : std::uint8_t {
+        none,             // they end
+        service_manager,  // keeps them for the next opener
+    };
+    void stop(Heir heir);
     void retire();
     int patience() const;
 
@@ -74,6 +81,16 @@ class Supervisor {
     bool answers_control() const noexcept;
     void answer_unserved(Clock::time_point now);
     std::string why_unserved() const;
+
+    // supervisor_succession.cpp: taking the place of another opener, and leaving one's own
+
+    void inherit();
+    std::optional<std::uint32_t> listener_called(const std::string& name, bool controls) const;
+    static Heir heir_of_end();
+    Legacy legacy() const;
+    bool is_left(const Connection& connection) const;
+    void leave_to_service_manager();
+    static void forget_stored();
 
     // supervisor_generations.cpp: from the start of a generation to its end
 
@@ -105,6 +122,7 @@ class Supervisor {
     }
 
     const Options& options_;
+    Inheritance inheritance_;  // until inherit()
     rlimit worker_files_;
     AuditLog log_;
     EventLoop loop_;
@@ -129,8 +147,10 @@ class Supervisor {
     std::shared_ptr<PolicySnapshot> policy_{};  // in force; null: nothing ever served
     std::uint32_t last_number_ = 0;
     bool handing_over_ = false;
+    bool has_served_ = false;
     bool stopping_ = false;
-    bool retiring_ = false;  // the generations have been told to stop; workers end before that
+    Heir heir_ = Heir::none;  // once it stops
+    bool retiring_ = false;   // the generations have been told to stop; workers end before that
     ExitStatus exit_status_ = exit_done;
 
     std::optional<Clock::time_point> unserved_since_{};
@@ -167,6 +187,6 @@ class Supervisor {
 
 // Serves until SIGTERM or SIGINT. The result is the process's exit status: exit_policy when the first generation
 // could not load its policy. Blocks the signals that it handles and leaves them blocked.
-ExitStatus supervise(const Options& options, std::vector<Listener> listeners);
+ExitStatus supervise(const Options& options, std::vector<Listener> listeners, Inheritance inheritance);
 
 }  // namespace fdbroker::opener

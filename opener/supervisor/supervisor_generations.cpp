@@ -64,7 +64,7 @@ void Supervisor::start_generation(Start why, const std::string& cause) {
         if (active_) return;
         if (policy_) return restart_later(cause);
         exit_status_ = exit_failed;
-        stop();
+        stop(heir_of_end());
         return;
     }
     starting_ = std::move(*started);
@@ -80,7 +80,7 @@ void Supervisor::generation_ready() {
 }
 
 void Supervisor::activate() {
-    const bool first = policy_ == nullptr;
+    const bool first = !std::exchange(has_served_, true);
     active_ = std::move(starting_);
     active_->activated(&active_, &follow_at_, &log_);
     follow_at_.reset();
@@ -114,6 +114,7 @@ void Supervisor::activate() {
                                    listener.address(), listener.name()));
     }
     if (first && workers_) workers_->start();
+    if (first) forget_stored();
     service_manager_ready();
     if (watchdog_) ping_at_ = Clock::now();
     if (stopping_) {
@@ -205,11 +206,14 @@ void Supervisor::answered(std::uint64_t ping) {
 void Supervisor::start_failed(Generation& failed, int status) {
     ready_by_.reset();
     if (stopping_) return;
-    if (!policy_) {
+    // A policy that an opener before this one has left is tried after the files.
+    if (!policy_ || (!has_served_ && starting_for_ == Start::restart)) {
         exit_status_ = WIFEXITED(status) && WEXITSTATUS(status) == exit_policy ? exit_policy : exit_failed;
         if (WIFSIGNALED(status)) log_stderr("the broker was " + describe_end(status) + " while it started");
-        return stop();
+        return stop(heir_of_end());
     }
+    if (starting_for_ == Start::first)
+        log_stderr("the policy was not loaded; the one that was in force before the restart stays so");
     if (starting_for_ == Start::reload) {
         ++facts_.facts().failed_reloads;
         log_stderr("the policy was not reloaded; the one before stays in force");

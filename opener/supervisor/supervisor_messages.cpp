@@ -69,7 +69,7 @@ void Supervisor::serve_message(const LinkMessage& message) {
             if (connections_.is_control(message.token)) set_workers(message);
             break;
         case LinkType::shutdown:
-            if (connections_.is_control(message.token)) stop();
+            if (connections_.is_control(message.token)) stop(Heir::none);
             break;
         case LinkType::renew:
             // More and more slowly, as after crashes: one that was taken over may ask without end.

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: MIT
+// How an opener takes the place of another, and how it leaves its own.
+#include <fmt/format.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <array>
+#include <span>
+#include <utility>
+
+#include "opener/base/log_stderr.hpp"
+#include "opener/base/memory_file.hpp"
+#include "opener/base/sd_notify.hpp"
+#include "opener/supervisor/supervisor.hpp"
+#include "proto/channel.hpp"
+#include "proto/message.hpp"
+
+namespace fdbroker::opener {
+
+using proto::BorrowedFd;
+using proto::Result;
+using proto::UniqueFd;
+
+namespace {
+
+// How long the service manager may take to see to what it was sent.
+constexpr std::chrono::milliseconds store_timeout{5'000};
+
+std::optional<std::uint32_t> uid_of(BorrowedFd socket) {
+    ucred credentials{};
+    socklen_t size = sizeof credentials;
+    if (::getsockopt(socket.number(), SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0) return std::nullopt;
+    return credentials.uid;
+}
+
+// Says why, to a client that waits for replies.
+void end_connection(const Connection& connection) {
+    if (connection.purpose == Connection::Purpose::requests) {
+        std::array<std::byte, 256> message;
+        const std::size_t length =
+            proto::write_end(message, ECONNRESET, "the opener stops, and has no room to keep the connection");
+        static_cast<void>(proto::send(connection.socket.borrow(), std::span(message).first(length), {},
+                                      proto::Wait::never));
+    }
+    ::shutdown(connection.socket.number(), SHUT_RDWR);
+}
+
+Result<UniqueFd> sealed_file(const Legacy& legacy) {
+    auto file = make_memory_file("legacy");
+    if (!file) return file;
+    const std::string bytes = legacy.packed();
+    if (auto written = write_all(file->borrow(), std::as_bytes(std::span(bytes))); !written)
+        return std::unexpected(written.error());
+    if (auto sealed = seal(file->borrow()); !sealed) return std::unexpected(sealed.error());
+    return file;
+}
+
+}  // namespace
+
+// ---- taking a place ------------------------------------------------------------------------------------
+
+// By the listener's name: the command line may have changed.
+std::optional<std::uint32_t> Supervisor::listener_called(const std::string& name, bool controls) const {
+    const auto kind = controls ? Listener::Kind::control : Listener::Kind::workers;
+    const auto& listeners = reception_.listeners();
+    const auto found = std::ranges::find_if(listeners, [&](const Listener& listener) {
+        return listener.kind() == kind && (controls || listener.name() == name);
+    });
+    if (found == listeners.end()) return std::nullopt;
+    return static_cast<std::uint32_t>(found - listeners.begin());
+}
+
+void Supervisor::inherit() {
+    Inheritance inheritance = std::exchange(inheritance_, {});
+    if (!inheritance.legacy) return;
+    const Legacy& legacy = *inheritance.legacy;
+    last_number_ = legacy.last_generation;
+    connections_.continue_at(legacy.next_connection);
+    for (const LeftConnection& left : legacy.connections) {
+        auto socket = inheritance.take(left.socket);
+        // Its client has hung up since.
+        if (!socket) continue;
+        const auto listener = listener_called(left.listener, left.controls);
+        const auto uid = uid_of(socket->borrow());
+        if (!listener || !uid) {
+            ::shutdown(socket->number(), SHUT_RDWR);
+            continue;
+        }
+        Connection connection{.socket = std::move(*socket),
+                              .uid = *uid,
+                              .listener = *listener,
+                              .since = left.since,
+                              .note = left.note,
+                              .refused = left.refused};
+        if (left.controls) connection.purpose = Connection::Purpose::control;
+        connections_.inherit(left.token, std::move(connection));
+    }
+    for (const LeftJournal& left : legacy.journals) {
+        auto journal = InflightLog::restore(left.bytes);
+        if (!journal) continue;
+        lost_.push_back(
+            {.number = left.generation, .inflight = std::make_unique<InflightLog>(std::move(*journal))});
+    }
+    if (inheritance.policy)
+        policy_ = std::make_shared<PolicySnapshot>(PolicySnapshot::of(std::move(inheritance.policy)));
+    for (const ConnectionId asker : legacy.askers) answer(asker, CommandResult::done);
+    log_stderr(fmt::format("takes the place of another opener, with {} of its {} connections",
+                           connections_.all().size(), legacy.connections.size()));
+}
+
+// ---- leaving one's own ---------------------------------------------------------------------------------
+
+// Only a service manager that keeps descriptors: if it starts no other opener, it closes them, and they end.
+Supervisor::Heir Supervisor::heir_of_end() {
+    return descriptor_store_size() > 0 ? Heir::service_manager : Heir::none;
+}
+
+// Workers that the opener has started end with it.
+bool Supervisor::is_left(const Connection& connection) const {
+    return connection.purpose == Connection::Purpose::control ||
+           connection.listener < reception_.listeners().size();
+}
+
+Legacy Supervisor::legacy() const {
+    Legacy legacy{
+        .last_generation = last_number_, .records = log_.position(), .next_connection = connections_.next()};
+    const auto& listeners = reception_.listeners();
+    for (const Listener& listener : listeners)
+        if (!listener.is_passed()) legacy.listeners.push_back(listener.left());
+    for (const auto& [token, connection] : connections_.all()) {
+        if (!is_left(connection)) continue;
+        legacy.connections.push_back({.socket = inode_of(connection.socket.borrow()),
+                                      .token = token,
+                                      .listener = listeners[connection.listener].name(),
+                                      .controls = connection.purpose == Connection::Purpose::control,
+                                      .since = connection.since,
+                                      .note = connection.note,
+                                      .refused = connection.refused});
+    }
+    for (const Lost& lost : lost_) legacy.journals.push_back({lost.number, lost.inflight->bytes()});
+    return legacy;
+}
+
+void Supervisor::leave_to_service_manager() {
+    std::vector<BorrowedFd> listening, connected;
+    for (const Listener& listener : reception_.listeners())
+        if (!listener.is_passed()) listening.push_back(listener.descriptor());
+    // Besides these, the legacy itself and the policy.
+    const std::size_t room =
+        descriptor_store_size() - std::min(descriptor_store_size(), listening.size() + 2);
+    for (const auto& [token, connection] : connections_.all()) {
+        if (!is_left(connection) || connected.size() == room)
+            end_connection(connection);
+        else
+            connected.push_back(connection.socket.borrow());
+    }
+    const auto file = sealed_file(legacy());
+    if (!file) {
+        log_stderr("what the next opener needs cannot be left, and all connections end: " +
+                   file.error().message());
+        return;
+    }
+    forget_stored();
+    bool left = store_descriptors(connection_name, connected) && store_descriptors(listener_name, listening);
+    if (policy_) {
+        const BorrowedFd policy = policy_->file();
+        left = store_descriptors(policy_name, std::span(&policy, 1)) && left;
+    }
+    const BorrowedFd legacy_file = file->borrow();
+    left = store_descriptors(legacy_name, std::span(&legacy_file, 1)) && left;
+    if (!left || !await_service_manager(store_timeout))
+        log_stderr("the service manager has not taken the connections, which may end");
+    reception_.leave_paths();
+}
+
+void Supervisor::forget_stored() {
+    if (descriptor_store_size() == 0) return;
+    for (const std::string_view name : {legacy_name, policy_name, listener_name, connection_name})
+        opener::forget_stored(name);
+}
+
+}  // namespace fdbroker::opener
