@@ -15,6 +15,9 @@ trap 'rm -rf "$directory"' EXIT
 sed "s|^ExecStart=[^ ]*|ExecStart=/bin/true|" "$service" >"$directory/fdbroker.service"
 cp "$@" "$directory"
 
+# Started before its sockets, the opener would bind its own, and systemd's would fail.
+grep -q '^Requires=fdbroker.socket fdbroker-control.socket$' "$service" || { echo "$service does not require its sockets"; exit 1; }
+
 status=0
 output=$(systemd-analyze verify --man=no "$directory"/* 2>&1) || status=$?
 if [ "$status" -ne 0 ] || [ -n "$output" ]; then
