@@ -152,6 +152,9 @@ std::optional<ExitStatus> parse(int argc, const char* const* argv, Options& opti
     CLI::App app("Opens files through fdbroker's opener, itself shut off from the filesystem",
                  FDBROKER_WORKER);
     app.set_version_flag("--version", FDBROKER_WORKER " " FDBROKER_VERSION);
+    // The commands take the formatter over: help shows no C++ type.
+    app.get_formatter()->label("TEXT", "");
+    app.get_formatter()->label("REQUIRED", "");
     app.add_option("--socket", options.socket,
                    "Where the opener listens: a path, @NAME, or fd:N for an inherited socket. Default: "
                    "FDBROKER_SOCKET, "
@@ -162,9 +165,9 @@ std::optional<ExitStatus> parse(int argc, const char* const* argv, Options& opti
     app.add_option("--sandbox", options.sandbox,
                    "What to do where this kernel lacks a layer of the sandbox: `require` all of them, or go "
                    "on with a "
-                   "`best-effort`")
-        ->check(CLI::IsMember({"require", "best-effort"}))
-        ->capture_default_str();
+                   "`best-effort`. Default: require")
+        ->check(CLI::IsMember({"require", "best-effort"}).description(""))
+        ->type_name("MODE");
     app.require_subcommand(1);
     add_commands(app, options);
     try {

@@ -9,6 +9,7 @@
 #include <cstdio>
 
 #include "opener/base/build_config.hpp"
+#include "opener/config/command_line.hpp"
 
 namespace fdbroker::opener {
 
@@ -128,7 +129,7 @@ std::variant<Options, ExitStatus> parse_options(int argc, char** argv) {
     CLI::App app(
         "Checks requested paths against an allowlist and passes open descriptors to sandboxed workers.",
         FDBROKER_OPENER);
-    app.set_version_flag("--version", FDBROKER_VERSION);
+    prepare_command_line(app);
     app.add_option("--policy", options.policy, "the allowlist (/etc/fdbroker/policy.yaml)")
         ->type_name("FILE");
     app.add_option(
@@ -153,18 +154,19 @@ std::variant<Options, ExitStatus> parse_options(int argc, char** argv) {
         ->type_name("NAME");
     auto start_timeout = static_cast<unsigned>(options.start_timeout.count());
     app.add_option("--start-timeout", start_timeout,
-                   "how long a broker may take to load the policy and be confined (60)")
+                   "how long a broker may take to load the policy and be confined, 1 to 86400 (60)")
         ->type_name("SECONDS")
         ->check(CLI::Range(1U, 86400U));
     std::string workers, worker_user;
     std::vector<std::string> worker_env;
     unsigned worker_watchdog = 0;
     std::vector<std::string> command;
-    auto* const workers_option =
-        app.add_option("--workers", workers,
-                       "how many workers to start and look after, and their name (workers)")
-            ->type_name("[NAME=]N");
-    app.add_option("--worker-user", worker_user, "whom the workers run as; needed when the opener is root's")
+    auto* const workers_option = app.add_option("--workers", workers,
+                                                "how many workers to start and look after, and their name "
+                                                "(workers); COMMAND is what each runs")
+                                     ->type_name("[NAME=]N");
+    app.add_option("--worker-user", worker_user,
+                   "whom the workers of --workers run as; needed when the opener is root's")
         ->type_name("USER")
         ->needs(workers_option);
     app.add_option(
@@ -176,7 +178,7 @@ std::variant<Options, ExitStatus> parse_options(int argc, char** argv) {
         ->needs(workers_option);
     app.add_option("--worker-watchdog", worker_watchdog,
                    "workers are asked on FDBROKER_WATCHDOG_FD whether they live, and killed when they do not "
-                   "answer for so long (they are not asked)")
+                   "answer for so long, 1 to 86400 (they are not asked)")
         ->type_name("SECONDS")
         ->check(CLI::Range(1U, 86400U))
         ->needs(workers_option);
@@ -209,7 +211,9 @@ std::variant<Options, ExitStatus> parse_options(int argc, char** argv) {
         app.exit(success);
         return exit_done;
     } catch (const CLI::ParseError& error) {
-        fmt::print(stderr, "{0}: {1}\nTry '{0} --help'.\n", FDBROKER_OPENER, error.what());
+        const std::string misspelt = misspelt_word(app, argc, argv);
+        fmt::print(stderr, "{0}: {1}\nTry '{0} --help'.\n", FDBROKER_OPENER,
+                   misspelt.empty() ? error.what() : misspelt);
         return exit_usage;
     }
     return options;

@@ -7,8 +7,10 @@
 #include <cerrno>
 #include <cstring>
 #include <functional>
+#include <nlohmann/json.hpp>
 
 #include "opener/base/build_config.hpp"
+#include "opener/config/command_line.hpp"
 #include "opener/ctl/control_commands.hpp"
 #include "opener/ctl/policy_commands.hpp"
 #include "opener/ctl/terminal.hpp"
@@ -18,38 +20,57 @@ namespace fdbroker::ctl {
 
 namespace {
 
-// What the chosen command does; set while the arguments are read.
-using Action = std::function<ExitStatus()>;
 using opener::ControlCommand;
 
-void add_json(CLI::App& command, bool& json) {
-    command.add_flag("--json", json, "write JSON to standard output");
+// What all commands take, and what the chosen one does; set while the arguments are read.
+struct CommandLine {
+    std::string control{proto::default_control_socket};
+    bool json = false;
+    std::function<Done()> action{};
+};
+
+CLI::App& add_command(CLI::App& group, CommandLine& line, const std::string& name, const char* description) {
+    CLI::App* const command = group.add_subcommand(name, description);
+    command->fallthrough();
+    command->add_flag("--json", line.json, "write JSON to standard output");
+    return *command;
 }
 
-void add_check(CLI::App& group, Action& action) {
-    CLI::App* const command = group.add_subcommand("check", "is a policy valid, and do its own tests pass");
+void add_check(CLI::App& group, CommandLine& line) {
+    CLI::App* const command =
+        &add_command(group, line, "check", "is a policy valid, and do its own tests pass");
     const auto options = std::make_shared<CheckOptions>();
     command->add_option("FILE", options->file, "the policy")->required();
     command->add_flag("--lint", options->lint, "tell what is legal but unwise, too");
-    add_json(*command, options->json);
-    command->callback([&action, options] { action = [options] { return policy_check(*options); }; });
+    command->callback([&line, options] {
+        line.action = [&line, options] {
+            options->json = line.json;
+            return policy_check(*options);
+        };
+    });
 }
 
-void add_test(CLI::App& group, Action& action) {
-    CLI::App* const command = group.add_subcommand("test", "run the tests that a policy carries along");
+void add_test(CLI::App& group, CommandLine& line) {
+    CLI::App* const command = &add_command(group, line, "test", "run the tests that a policy carries along");
     const auto options = std::make_shared<TestOptions>();
     command->add_option("FILE", options->file, "the policy")->required();
-    add_json(*command, options->json);
-    command->callback([&action, options] { action = [options] { return policy_test(*options); }; });
+    command->callback([&line, options] {
+        line.action = [&line, options] {
+            options->json = line.json;
+            return policy_test(*options);
+        };
+    });
 }
 
-void add_explain(CLI::App& group, const std::string& control, Action& action) {
-    CLI::App* const command =
-        group.add_subcommand("explain", "is a request allowed, by which rule, and what else was looked at");
+void add_explain(CLI::App& group, CommandLine& line) {
+    CLI::App* const command = &add_command(
+        group, line, "explain", "is a request allowed, by which rule, and what else was looked at");
     const auto options = std::make_shared<ExplainOptions>();
     command->add_option("--policy", options->policy, "the policy (the one that the running opener serves)")
         ->type_name("FILE");
-    command->add_option("--as", options->user, "who asks: a name or a uid")->type_name("USER")->required();
+    command->add_option("--as", options->user, "who asks: a name or a uid; required")
+        ->type_name("USER")
+        ->required();
     CLI::Option* const groups =
         command
             ->add_option_function<std::string>(
@@ -63,39 +84,35 @@ void add_explain(CLI::App& group, const std::string& control, Action& action) {
                       "what is on disk decides the status, too (root alone sees it)");
     command->add_option("OP", options->operations, "what is asked for: operations, with commas between them")
         ->required();
-    command->fallthrough();
-    group.fallthrough();
     command->add_option("PATH", options->path, "an absolute path")->required();
-    add_json(*command, options->json);
-    command->callback([&action, &control, options] {
-        action = [&control, options] {
-            options->control = control;
+    command->callback([&line, options] {
+        line.action = [&line, options] {
+            options->control = line.control;
+            options->json = line.json;
             return policy_explain(*options);
         };
     });
 }
 
 // A command that asks the running opener. Returns it for what is its own.
-CLI::App& add_question(CLI::App& app, const std::string& control, ControlCommand command,
-                       const char* description, const std::shared_ptr<ControlQuestion>& question,
-                       Action& action) {
-    CLI::App* const added = app.add_subcommand(std::string(to_string(command)), description);
+CLI::App& add_question(CLI::App& app, CommandLine& line, ControlCommand command, const char* description,
+                       const std::shared_ptr<ControlQuestion>& question) {
+    CLI::App& added = add_command(app, line, std::string(to_string(command)), description);
     question->command = command;
-    added->fallthrough();
-    add_json(*added, question->json);
-    added->callback([&action, &control, question] {
-        action = [&control, question] {
-            question->control = control;
+    added.callback([&line, question] {
+        line.action = [&line, question] {
+            question->control = line.control;
+            question->json = line.json;
             return ask_opener(*question);
         };
     });
-    return *added;
+    return added;
 }
 
-void add_questions(CLI::App& app, const std::string& control, Action& action) {
+void add_questions(CLI::App& app, CommandLine& line) {
     const auto add = [&](ControlCommand command, const char* description) {
         auto question = std::make_shared<ControlQuestion>();
-        CLI::App& added = add_question(app, control, command, description, question, action);
+        CLI::App& added = add_question(app, line, command, description, question);
         return std::pair<CLI::App&, std::shared_ptr<ControlQuestion>>(added, question);
     };
     add(ControlCommand::status, "what the opener is, serves and is confined to");
@@ -122,33 +139,58 @@ void add_questions(CLI::App& app, const std::string& control, Action& action) {
     how_many->needs(pool);
 }
 
-}  // namespace
+// Whether the failure of reading the arguments is to be told as JSON, too.
+bool wants_json(int argc, const char* const* argv) {
+    for (int i = 1; i < argc && std::string_view(argv[i]) != "--"; ++i)
+        if (std::string_view(argv[i]) == "--json") return true;
+    return false;
+}
 
-opener::ExitStatus run(int argc, const char* const* argv) {
-    Action action;
-    std::string control(proto::default_control_socket);
-    CLI::App app("Asks and controls fdbroker's opener, and tells what a policy means.", FDBROKER_OPENERCTL);
-    app.add_option("--control", control, "where the opener is controlled")
-        ->type_name("ADDRESS")
-        ->capture_default_str();
-    app.set_version_flag("--version", FDBROKER_VERSION);
-    app.require_subcommand(1);
-    add_questions(app, control, action);
-    CLI::App* const policy = app.add_subcommand("policy", "check, explain and test policies");
-    policy->require_subcommand(1);
-    add_check(*policy, action);
-    add_explain(*policy, control, action);
-    add_test(*policy, action);
+Done parse_and_act(CLI::App& app, CommandLine& line, int argc, const char* const* argv) {
     try {
         app.parse(argc, argv);
     } catch (const CLI::Success& wish) {
         app.exit(wish);
         return opener::exit_done;
     } catch (const CLI::ParseError& error) {
-        complain(fmt::format("{} (" FDBROKER_OPENERCTL " --help tells what there is)", error.what()));
-        return opener::exit_usage;
+        const std::string misspelt = opener::misspelt_word(app, argc, argv);
+        return failed(opener::exit_usage,
+                      fmt::format("{} (" FDBROKER_OPENERCTL " --help tells what there is)",
+                                  misspelt.empty() ? error.what() : misspelt));
     }
-    const ExitStatus status = action();
+    return line.action();
+}
+
+ExitStatus tell(const Failure& failure, bool as_json) {
+    if (as_json) {
+        const nlohmann::json error{{"error", failure.what}, {"status", static_cast<int>(failure.status)}};
+        print_raw(error.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace) + "\n");
+    } else {
+        complain(failure.what);
+    }
+    return failure.status;
+}
+
+}  // namespace
+
+ExitStatus run(int argc, const char* const* argv) {
+    CommandLine line;
+    CLI::App app("Asks and controls fdbroker's opener, and tells what a policy means.", FDBROKER_OPENERCTL);
+    opener::prepare_command_line(app);
+    app.add_option("--control", line.control,
+                   fmt::format("where the opener is controlled ({})", proto::default_control_socket))
+        ->type_name("ADDRESS");
+    app.add_flag("--json", line.json, "write JSON to standard output, errors too");
+    app.require_subcommand(1);
+    add_questions(app, line);
+    CLI::App* const policy = app.add_subcommand("policy", "check, explain and test policies");
+    policy->require_subcommand(1);
+    policy->fallthrough();
+    add_check(*policy, line);
+    add_explain(*policy, line);
+    add_test(*policy, line);
+    const Done done = parse_and_act(app, line, argc, argv);
+    const ExitStatus status = done ? *done : tell(done.error(), wants_json(argc, argv));
     if (flush_output()) return status;
     complain(fmt::format("standard output: {}", std::strerror(errno)));
     return opener::exit_failed;

@@ -17,13 +17,12 @@ namespace fdbroker::ctl {
 
 using nlohmann::json;
 using opener::ControlCommand;
-using opener::ExitStatus;
 
 namespace {
 
-ExitStatus unreachable(const ControlQuestion& question, std::string_view why) {
-    complain(fmt::format("the opener at {} cannot be reached: {}", question.control, why));
-    return opener::exit_unreachable;
+std::unexpected<Failure> unreachable(const ControlQuestion& question, std::string_view why) {
+    return failed(opener::exit_unreachable,
+                  fmt::format("the opener at {} cannot be reached: {}", question.control, why));
 }
 
 std::string line_of(const ControlQuestion& question, bool as_json) {
@@ -35,42 +34,30 @@ std::string line_of(const ControlQuestion& question, bool as_json) {
 }
 
 // Sends the question off.
-std::expected<OpenerConnection, ExitStatus> ask(const ControlQuestion& question, bool as_json) {
+std::expected<OpenerConnection, Failure> ask(const ControlQuestion& question, bool as_json) {
     const std::string line = line_of(question, as_json);
-    if (line.find('\n') != std::string::npos || line.size() > opener::max_control_line) {
-        complain("what the opener is asked must be one line of at most 65536 bytes");
-        return std::unexpected(opener::exit_usage);
-    }
+    if (line.find('\n') != std::string::npos || line.size() > opener::max_control_line)
+        return failed(opener::exit_usage, "what the opener is asked must be one line of at most 65536 bytes");
     auto opener = OpenerConnection::connect(question.control);
-    if (!opener) return std::unexpected(unreachable(question, opener.error().message()));
-    if (auto asked = opener->ask(line); !asked)
-        return std::unexpected(unreachable(question, asked.error().message()));
+    if (!opener) return unreachable(question, opener.error().message());
+    if (auto asked = opener->ask(line); !asked) return unreachable(question, asked.error().message());
     return std::move(*opener);
 }
 
 // What the opener says in text whatever was asked: that nobody may, that there are too many who do, or that no generation
 // is there to answer.
-std::optional<json> refusal_in(std::string_view text) {
+std::optional<Failure> refusal(std::string_view text) {
     constexpr std::string_view start = "error: ";
     if (!text.starts_with(start)) return std::nullopt;
     const bool unserved = text.starts_with(opener::no_generation_serves);
     text.remove_prefix(start.size());
-    return opener::failure(text.substr(0, text.find('\n')),
-                           unserved ? opener::exit_unreachable : opener::exit_failed);
+    return Failure{unserved ? opener::exit_unreachable : opener::exit_failed,
+                   std::string(text.substr(0, text.find('\n')))};
 }
 
 opener::TextStyle style_of_output() {
     if (!takes_colour(STDOUT_FILENO)) return {};
     return {.strong = "\x1b[1m", .good = "\x1b[32m", .bad = "\x1b[31m", .end = "\x1b[0m"};
-}
-
-ExitStatus say_what_failed(const json& answer) {
-    complain(answer["error"].get<std::string>());
-    const auto diagnostics = answer.find("diagnostics");
-    if (diagnostics != answer.end()) {
-        for (const json& one : *diagnostics) fmt::print(stderr, "{}\n", opener::diagnostic_text(one));
-    }
-    return static_cast<ExitStatus>(answer.value("status", static_cast<int>(opener::exit_failed)));
 }
 
 // The second word of a decision is what an eye looks for.
@@ -86,55 +73,70 @@ std::string painted_decision(const std::string& line) {
     return printable(line);
 }
 
-ExitStatus watch(const ControlQuestion& question) {
+Done watch(const ControlQuestion& question) {
     auto opener = ask(question, question.json);
-    if (!opener) return opener.error();
+    if (!opener) return std::unexpected(opener.error());
     const bool colour = !question.json && takes_colour(STDOUT_FILENO);
     for (;;) {
         auto line = opener->next_line();
         if (!line) return unreachable(question, line.error().message());
         if (!*line) return unreachable(question, "it has ended the watch");
-        if (const auto refusal = refusal_in(**line)) return say_what_failed(*refusal);
+        if (auto refused = refusal(**line)) return std::unexpected(std::move(*refused));
         print_raw((colour ? painted_decision(**line) : printable(**line)) + "\n");
         if (!opener->has_line() && !flush_output()) return opener::exit_failed;
     }
 }
 
 // Prometheus's text has no answer in JSON that it is made from.
-ExitStatus metrics(const ControlQuestion& question) {
+Done metrics(const ControlQuestion& question) {
     auto opener = ask(question, false);
-    if (!opener) return opener.error();
+    if (!opener) return std::unexpected(opener.error());
     const auto text = opener->rest();
     if (!text) return unreachable(question, text.error().message());
     if (text->empty()) return unreachable(question, "it has ended the connection");
-    if (const auto refusal = refusal_in(*text)) return say_what_failed(*refusal);
+    if (auto refused = refusal(*text)) return std::unexpected(std::move(*refused));
     print(*text);
     return opener::exit_done;
 }
 
 }  // namespace
 
-std::expected<json, ExitStatus> answer_of_opener(const ControlQuestion& question) {
+std::expected<json, Failure> answer_of_opener(const ControlQuestion& question) {
     auto opener = ask(question, true);
     if (!opener) return std::unexpected(opener.error());
     const auto text = opener->rest();
-    if (!text) return std::unexpected(unreachable(question, text.error().message()));
-    if (auto refusal = refusal_in(*text)) return std::move(*refusal);
+    if (!text) return unreachable(question, text.error().message());
+    if (auto refused = refusal(*text)) return std::unexpected(std::move(*refused));
     json answer = json::parse(*text, nullptr, false);
-    if (!answer.is_object()) return std::unexpected(unreachable(question, "it has ended the connection"));
+    if (!answer.is_object()) return unreachable(question, "it has ended the connection");
     return answer;
 }
 
-ExitStatus ask_opener(const ControlQuestion& question) {
+ExitStatus print_error(const json& answer, bool as_json) {
+    const auto status =
+        static_cast<ExitStatus>(answer.value("status", static_cast<int>(opener::exit_failed)));
+    if (as_json) {
+        print_json(answer);
+        return status;
+    }
+    complain(answer["error"].get<std::string>());
+    const auto diagnostics = answer.find("diagnostics");
+    if (diagnostics != answer.end()) {
+        for (const json& one : *diagnostics) fmt::print(stderr, "{}\n", opener::diagnostic_text(one));
+    }
+    return status;
+}
+
+Done ask_opener(const ControlQuestion& question) {
     if (question.command == ControlCommand::watch) return watch(question);
     if (question.command == ControlCommand::metrics && !question.json) return metrics(question);
     const auto answer = answer_of_opener(question);
-    if (!answer) return answer.error();
+    if (!answer) return std::unexpected(answer.error());
+    if (answer->contains("error")) return print_error(*answer, question.json);
     if (question.json) {
         print_json(*answer);
-        return static_cast<ExitStatus>(answer->value("status", static_cast<int>(opener::exit_done)));
+        return opener::exit_done;
     }
-    if (answer->contains("error")) return say_what_failed(*answer);
     const opener::TextStyle style = style_of_output();
     print_raw(opener::to_text(question.command, *answer, style));
     return opener::exit_done;

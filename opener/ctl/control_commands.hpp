@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "opener/config/options.hpp"
 #include "opener/control/line.hpp"
+#include "opener/ctl/failure.hpp"
 
 namespace fdbroker::ctl {
 
@@ -20,11 +20,13 @@ struct ControlQuestion {
     bool json = false;
 };
 
-// Asks, prints the answer, and says on standard error what went wrong. exit_done; exit_failed: the opener refused, or could
-// not; exit_policy: it has not reloaded because the policy is invalid; exit_unreachable.
-opener::ExitStatus ask_opener(const ControlQuestion& question);
+// Asks and prints the answer. exit_done; exit_failed: the opener refused, or could not; exit_policy: it has not reloaded
+// because the policy is invalid; exit_unreachable.
+Done ask_opener(const ControlQuestion& question);
 
-// The answer alone; else the status to exit with, after what went wrong was said.
-std::expected<nlohmann::json, opener::ExitStatus> answer_of_opener(const ControlQuestion& question);
+// The answer alone, as the opener gave it: it may be an error of its own ("error", "status").
+std::expected<nlohmann::json, Failure> answer_of_opener(const ControlQuestion& question);
+// As JSON on standard output, or on standard error in text; the status that it bears.
+ExitStatus print_error(const nlohmann::json& answer, bool as_json);
 
 }  // namespace fdbroker::ctl

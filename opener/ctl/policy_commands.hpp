@@ -6,11 +6,9 @@
 #include <string>
 #include <vector>
 
-#include "opener/config/options.hpp"
+#include "opener/ctl/failure.hpp"
 
 namespace fdbroker::ctl {
-
-using opener::ExitStatus;
 
 struct CheckOptions {
     std::string file{};
@@ -41,6 +39,6 @@ struct ExplainOptions {
 };
 // exit_done: the policy allows it, and with `on_disk` nothing on disk is in the way; exit_failed: refused, or the disk counts
 // and cannot be looked at; exit_usage: an argument means nothing; exit_policy: the policy is invalid.
-ExitStatus policy_explain(const ExplainOptions& options);
+Done policy_explain(const ExplainOptions& options);
 
 }  // namespace fdbroker::ctl

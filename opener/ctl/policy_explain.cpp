@@ -23,7 +23,7 @@ namespace fdbroker::ctl {
 
 namespace {
 
-using Wrong = std::unexpected<std::string>;  // "what: why", for complain()
+using Wrong = std::unexpected<std::string>;  // "what: why"
 
 std::vector<std::string> words_of(const std::string& list) {
     std::vector<std::string> words;
@@ -160,16 +160,13 @@ std::expected<policy::Policy, std::string_view> served_policy(const nlohmann::js
     return std::move(loaded->policy);
 }
 
-ExitStatus explain_running(const ExplainOptions& options, const policy::PeerIdentity& peer,
-                           policy::OperationSet operations, policy::RequestPath path) {
+Done explain_running(const ExplainOptions& options, const policy::PeerIdentity& peer,
+                     policy::OperationSet operations, policy::RequestPath path) {
     auto answer = answer_of_opener({.control = options.control,
                                     .command = opener::ControlCommand::explain,
                                     .arguments = {question_for_opener(peer, operations, path).dump()}});
-    if (!answer) return answer.error();
-    if (answer->contains("error")) {
-        complain((*answer)["error"].get<std::string>());
-        return static_cast<ExitStatus>(answer->value("status", static_cast<int>(opener::exit_failed)));
-    }
+    if (!answer) return std::unexpected(answer.error());
+    if (answer->contains("error")) return print_error(*answer, options.json);
     const bool decided = (*answer)["allowed"] == true;
     std::optional<Looked> disk;
     if (decided) {
@@ -187,20 +184,16 @@ ExitStatus explain_running(const ExplainOptions& options, const policy::PeerIden
     return status_of(allowed, disk, options);
 }
 
-ExitStatus misused(const std::string& what_and_why) {
-    complain(what_and_why);
-    return opener::exit_usage;
-}
-
 }  // namespace
 
-ExitStatus policy_explain(const ExplainOptions& options) {
+Done policy_explain(const ExplainOptions& options) {
     const auto operations = operations_of(options.operations);
-    if (!operations) return misused(operations.error());
+    if (!operations) return failed(opener::exit_usage, operations.error());
     const auto path = policy::RequestPath::parse(options.path);
-    if (!path) return misused(fmt::format("{}: {}", options.path, to_string(path.error())));
+    if (!path)
+        return failed(opener::exit_usage, fmt::format("{}: {}", options.path, to_string(path.error())));
     auto identity = peer_of(options);
-    if (!identity) return misused(identity.error());
+    if (!identity) return failed(opener::exit_usage, identity.error());
     if (options.policy.empty()) return explain_running(options, *identity, *operations, *path);
     const PolicyFiles files = read_policy(options.policy, policy::OwnTests::must_pass);
     if (!files.policy) {

@@ -36,7 +36,48 @@ bool contains(const std::string& text, const std::string& part) {
     return text.find(part) != std::string::npos;
 }
 
+std::string output_of(std::vector<std::string> command) {
+    const Outcome outcome = run({.arguments = std::move(command)});
+    CHECK(outcome.status == 0);
+    CHECK(outcome.err.empty());
+    return outcome.out;
+}
+
 }  // namespace
+
+TEST_CASE("programs: --version prints the name and one version, the same of all") {
+    const std::string opener = output_of({opener_program(), "--version"});
+    REQUIRE(opener.starts_with("opener "));
+    const std::string version = opener.substr(opener.find(' '));
+    CHECK(output_of({openerctl_program(), "--version"}) == "openerctl" + version);
+    CHECK(output_of({worker_program(), "--version"}) == "worker" + version);
+}
+
+TEST_CASE("programs: --help shows no C++ type and no range of one") {
+    const std::vector<std::vector<std::string>> commands{
+        {opener_program()},
+        {openerctl_program()},
+        {openerctl_program(), "policy", "check"},
+        {openerctl_program(), "policy", "explain"},
+        {openerctl_program(), "workers"},
+        {worker_program()},
+        {worker_program(), "cat"},
+        {worker_program(), "put"},
+    };
+    for (auto command : commands) {
+        command.emplace_back("--help");
+        const std::string help = output_of(std::move(command));
+        CAPTURE(help);
+        for (const char* type : {" TEXT ", "TEXT:", "UINT", " INT", "REQUIRED"})
+            CHECK_FALSE(contains(help, type));
+    }
+}
+
+TEST_CASE("programs: opener tells which option a misspelt one was meant to be") {
+    const Outcome outcome = run({.arguments = {opener_program(), "--polcy", "/x", "--check"}});
+    CHECK(outcome.status == 2);
+    CHECK(contains(outcome.err, "opener: --polcy: there is no such option (did you mean \"--policy\"?)"));
+}
 
 TEST_CASE("programs: what is thrown and caught nowhere is said before the end") {
     FDBROKER_SKIP_UNLESS(sanitizer() == "none", "a sanitizer's shadow needs more memory than that");
