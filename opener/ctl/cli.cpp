@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstring>
 #include <functional>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "opener/base/build_config.hpp"
@@ -36,16 +37,36 @@ CLI::App& add_command(CLI::App& group, CommandLine& line, const std::string& nam
     return *command;
 }
 
+const std::map<std::string, CheckFormat> check_formats{{"text", CheckFormat::text},
+                                                       {"json", CheckFormat::json},
+                                                       {"sarif", CheckFormat::sarif},
+                                                       {"github", CheckFormat::github}};
+
 void add_check(CLI::App& group, CommandLine& line) {
-    CLI::App* const command =
-        &add_command(group, line, "check", "is a policy valid, and do its own tests pass");
+    CLI::App& command = add_command(group, line, "check", "are policies valid, and do their own tests pass");
     const auto options = std::make_shared<CheckOptions>();
-    command->add_option("FILE", options->file, "the policy")->required();
-    command->add_flag("--lint", options->lint, "tell what is legal but unwise, too");
-    command->callback([&line, options] {
-        line.action = [&line, options] {
-            options->json = line.json;
+    command.add_option("FILE", options->files, "the policies; - is standard input")->required();
+    command.add_flag("--lint", options->lint, "tell what is legal but unwise, too");
+    const auto format = std::make_shared<std::string>();
+    command.add_option("--format", *format, "text, json, sarif or github (text)")
+        ->check(CLI::IsMember({"text", "json", "sarif", "github"}).description(""))
+        ->type_name("FORMAT");
+    command.callback([&line, options, format] {
+        line.action = [&line, options, format] {
+            options->format = line.json ? CheckFormat::json : CheckFormat::text;
+            if (!format->empty()) options->format = check_formats.at(*format);
             return policy_check(*options);
+        };
+    });
+}
+
+void add_schema(CLI::App& group, CommandLine& line) {
+    CLI::App& command = add_command(group, line, "schema", "the form of a policy, as a JSON Schema");
+    const auto fragment = std::make_shared<bool>(false);
+    command.add_flag("--fragment", *fragment, "of a fragment, which `include` names");
+    command.callback([&line, fragment] {
+        line.action = [fragment] {
+            return policy_schema(*fragment ? policy::Document::fragment : policy::Document::policy);
         };
     });
 }
@@ -183,11 +204,12 @@ ExitStatus run(int argc, const char* const* argv) {
     app.add_flag("--json", line.json, "write JSON to standard output, errors too");
     app.require_subcommand(1);
     add_questions(app, line);
-    CLI::App* const policy = app.add_subcommand("policy", "check, explain and test policies");
+    CLI::App* const policy = app.add_subcommand("policy", "check, explain and test policies, and their form");
     policy->require_subcommand(1);
     policy->fallthrough();
     add_check(*policy, line);
     add_explain(*policy, line);
+    add_schema(*policy, line);
     add_test(*policy, line);
     const Done done = parse_and_act(app, line, argc, argv);
     const ExitStatus status = done ? *done : tell(done.error(), wants_json(argc, argv));

@@ -3,15 +3,15 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
-#include <nlohmann/json.hpp>
 #include <vector>
 
 #include "opener/confinement/source_directory.hpp"
 #include "opener/confinement/widen.hpp"
-#include "opener/ctl/json.hpp"
+#include "opener/ctl/check_report.hpp"
 #include "opener/ctl/policy_commands.hpp"
 #include "opener/ctl/read_policy.hpp"
 #include "opener/ctl/terminal.hpp"
@@ -53,41 +53,75 @@ std::vector<policy::WideDirectory> wide_directories(const policy::Policy& policy
     return wide;
 }
 
-nlohmann::json finding_to_json(const policy::Finding& finding) {
-    return {{"finding", finding.name},
-            {"rule", finding.rule->name},
-            {"location", to_json(finding.rule->location)},
-            {"message", printable(finding.text)}};
+unsigned character_of(const PolicyFiles& files, const std::string& file, unsigned line, unsigned column) {
+    const auto text = files.texts.find(file);
+    return text == files.texts.end() ? column : character_column(text->second, line, column);
 }
 
-}  // namespace
+CheckFinding finding_of(const policy::Diagnostic& diagnostic, const PolicyFiles& files) {
+    return {.code = to_string(diagnostic.code),
+            .severity = Severity::error,
+            .file = diagnostic.file,
+            .line = diagnostic.line,
+            .column = diagnostic.column,
+            .character = character_of(files, diagnostic.file, diagnostic.line, diagnostic.column),
+            .message = printable(diagnostic.text)};
+}
 
-ExitStatus policy_check(const CheckOptions& options) {
-    const PolicyFiles files = read_policy(options.file, policy::OwnTests::must_pass);
+CheckFinding finding_of(const policy::Finding& finding, const PolicyFiles& files) {
+    const policy::Location& place = finding.rule->location;
+    const std::string file(place.file);
+    return {.code = finding.name,
+            .severity = Severity::warning,
+            .file = file,
+            .line = place.line,
+            .column = place.column,
+            .character = character_of(files, file, place.line, place.column),
+            .rule = finding.rule->name,
+            .message = printable(finding.text)};
+}
+
+void print_valid(const CheckedFile& file, const std::vector<policy::Finding>& findings) {
+    for (const policy::Finding& finding : findings) fmt::print(stderr, "{}\n", printable(finding.what()));
+    const auto [rules, tests] = *file.valid;
+    print(fmt::format("{}: valid, {} rule{}, {} test{} passed\n", file.file, rules, rules == 1 ? "" : "s",
+                      tests, tests == 1 ? "" : "s"));
+}
+
+// In the format of text also tells what it finds.
+CheckedFile check_file(const std::string& name, const CheckOptions& options, ExitStatus& status) {
+    CheckedFile checked{.file = name};
+    const PolicyFiles files = read_policy(name, policy::OwnTests::must_pass);
     if (!files.policy) {
-        report_diagnostics(files, options.json);
-        return opener::exit_policy;
+        if (options.format == CheckFormat::text) print_diagnostics(files);
+        for (const policy::Diagnostic& diagnostic : files.policy.error())
+            checked.findings.push_back(finding_of(diagnostic, files));
+        status = std::max(status, status_of(files));
+        return checked;
     }
-    const std::size_t rules = files.policy->rules().size();
-    const std::size_t tests = policy::tests(*files.policy).size();
+    checked.valid = {files.policy->rules().size(), policy::tests(*files.policy).size()};
     std::vector<policy::Finding> findings;
     if (options.lint) {
         const SystemDisk disk;
         findings =
             policy::lint(*files.policy, opener::SystemAccounts{}, &disk, wide_directories(*files.policy));
     }
-    if (options.json) {
-        nlohmann::json answer{{"valid", true}, {"rules", rules}, {"tests", tests}};
-        if (options.lint) answer["findings"] = nlohmann::json::array();
-        for (const policy::Finding& finding : findings)
-            answer["findings"].push_back(finding_to_json(finding));
-        print_json(answer);
-    } else {
-        for (const policy::Finding& finding : findings) fmt::print(stderr, "{}\n", printable(finding.what()));
-        print(fmt::format("{}: valid, {} rule{}, {} test{} passed\n", options.file, rules,
-                          rules == 1 ? "" : "s", tests, tests == 1 ? "" : "s"));
-    }
-    return findings.empty() ? opener::exit_done : opener::exit_failed;
+    for (const policy::Finding& finding : findings) checked.findings.push_back(finding_of(finding, files));
+    if (!findings.empty()) status = std::max(status, opener::exit_failed);
+    if (options.format == CheckFormat::text) print_valid(checked, findings);
+    return checked;
+}
+
+}  // namespace
+
+Done policy_check(const CheckOptions& options) {
+    if (std::ranges::count(options.files, "-") > 1)
+        return failed(opener::exit_usage, "-: standard input can be read once");
+    ExitStatus status = opener::exit_done;
+    std::vector<CheckedFile> files;
+    for (const std::string& name : options.files) files.push_back(check_file(name, options, status));
+    print_report(files, options.format, options.lint);
+    return status;
 }
 
 }  // namespace fdbroker::ctl

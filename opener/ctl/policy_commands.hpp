@@ -7,17 +7,22 @@
 #include <vector>
 
 #include "opener/ctl/failure.hpp"
+#include "policy/language/shape.hpp"
 
 namespace fdbroker::ctl {
 
+enum class CheckFormat { text, json, sarif, github };
+
 struct CheckOptions {
-    std::string file{};
-    bool lint = false;  // tell what is legal but unwise, too
-    bool json = false;
+    std::vector<std::string> files{};  // "-": standard input
+    bool lint = false;                 // tell what is legal but unwise, too
+    CheckFormat format = CheckFormat::text;
 };
-// exit_done: valid, its own tests pass; exit_failed: and unwise in something (lint); exit_policy: invalid, and every error
-// has been told.
-ExitStatus policy_check(const CheckOptions& options);
+// exit_done: all are valid, their own tests pass; exit_failed: one is not there or cannot be read, or is unwise in something
+// (lint); exit_policy: one is invalid. Every error of all has been told.
+Done policy_check(const CheckOptions& options);
+
+ExitStatus policy_schema(policy::Document document);
 
 struct TestOptions {
     std::string file{};

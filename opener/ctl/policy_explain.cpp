@@ -197,8 +197,7 @@ Done policy_explain(const ExplainOptions& options) {
     if (options.policy.empty()) return explain_running(options, *identity, *operations, *path);
     const PolicyFiles files = read_policy(options.policy, policy::OwnTests::must_pass);
     if (!files.policy) {
-        report_diagnostics(files, options.json);
-        return opener::exit_policy;
+        return report_diagnostics(files, options.json);
     }
     const Question question{files.policy->identify(std::move(*identity)), *operations, *path};
     return answer(*files.policy, question, options);

@@ -79,8 +79,7 @@ nlohmann::json result_to_json(const Policy& policy, const TestResult& result) {
 ExitStatus policy_test(const TestOptions& options) {
     const PolicyFiles files = read_policy(options.file, policy::OwnTests::left_to_caller);
     if (!files.policy) {
-        report_diagnostics(files, options.json);
-        return opener::exit_policy;
+        return report_diagnostics(files, options.json);
     }
     std::vector<TestResult> results;
     for (const policy::Test& test : policy::tests(*files.policy))

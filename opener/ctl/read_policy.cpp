@@ -67,13 +67,14 @@ std::string_view line_of(std::string_view text, unsigned number) {
 
 void print_diagnostic(const policy::Diagnostic& diagnostic, const PolicyFiles& files) {
     if (!is_terminal(STDERR_FILENO)) {
-        fmt::print(stderr, "{}\n", printable(diagnostic.what()));
+        fmt::print(stderr, "{} [{}]\n", printable(diagnostic.what()), to_string(diagnostic.code));
         return;
     }
     const bool colour = takes_colour(STDERR_FILENO);
     const std::string what = printable(diagnostic.what());
     const std::size_t place = what.size() - std::min(what.size(), printable(diagnostic.text).size());
-    fmt::print(stderr, "{}{}\n", painted(what.substr(0, place), Colour::bold, colour), what.substr(place));
+    fmt::print(stderr, "{}{} [{}]\n", painted(what.substr(0, place), Colour::bold, colour),
+               what.substr(place), to_string(diagnostic.code));
     const auto text = files.texts.find(diagnostic.file);
     if (text == files.texts.end() || diagnostic.line == 0) return;
     const std::string excerpt = source_excerpt(text->second, diagnostic.line, diagnostic.column);
@@ -111,18 +112,32 @@ PolicyFiles read_policy(const std::string& path, policy::OwnTests own_tests) {
     return {.policy = std::move(policy), .texts = std::move(texts)};
 }
 
-void report_diagnostics(const PolicyFiles& files, bool as_json) {
+opener::ExitStatus status_of(const PolicyFiles& files) {
+    const auto unreadable = [](const policy::Diagnostic& diagnostic) {
+        return diagnostic.code == policy::DiagnosticCode::unreadable_file;
+    };
+    return std::ranges::all_of(files.policy.error(), unreadable) ? opener::exit_failed : opener::exit_policy;
+}
+
+void print_diagnostics(const PolicyFiles& files) {
+    for (const policy::Diagnostic& diagnostic : files.policy.error()) print_diagnostic(diagnostic, files);
+}
+
+opener::ExitStatus report_diagnostics(const PolicyFiles& files, bool as_json) {
     if (!as_json) {
-        for (const policy::Diagnostic& diagnostic : files.policy.error()) print_diagnostic(diagnostic, files);
-        return;
+        print_diagnostics(files);
+        return status_of(files);
     }
     nlohmann::json diagnostics = nlohmann::json::array();
     for (const policy::Diagnostic& diagnostic : files.policy.error()) {
         nlohmann::json one = to_json(policy::Location{diagnostic.file, diagnostic.line, diagnostic.column});
+        one["code"] = to_string(diagnostic.code);
+        one["severity"] = "error";
         one["message"] = diagnostic.text;
         diagnostics.push_back(std::move(one));
     }
     print_json({{"valid", false}, {"diagnostics", std::move(diagnostics)}});
+    return status_of(files);
 }
 
 std::string source_excerpt(const std::string& text, unsigned line, unsigned column) {
@@ -140,6 +155,13 @@ std::string source_excerpt(const std::string& text, unsigned line, unsigned colu
         if (index < caret) width += all[index].width;
     }
     return fmt::format("{}\n{}{}^", shown, indent, std::string(width, ' '));
+}
+
+unsigned character_column(const std::string& text, unsigned line, unsigned column) {
+    if (column == 0) return 0;
+    const std::string_view before = line_of(text, line).substr(0, column - 1);
+    const auto continues = [](char byte) { return (static_cast<unsigned char>(byte) & 0xc0U) == 0x80; };
+    return column - static_cast<unsigned>(std::ranges::count_if(before, continues));
 }
 
 }  // namespace fdbroker::ctl

@@ -63,6 +63,14 @@ Text read_trusted(const std::string& path, std::size_t limit, NullDevice null_de
     return read_all(file->borrow(), limit);
 }
 
+// A file that could be read but is not taken is one that somebody else could change.
+policy::DiagnosticCode code_of_unread(const std::string& path) {
+    struct stat status{};
+    const bool readable = ::faccessat(AT_FDCWD, path.c_str(), R_OK, AT_EACCESS) == 0 &&
+                          ::stat(path.c_str(), &status) == 0 && S_ISREG(status.st_mode);
+    return readable ? policy::DiagnosticCode::untrusted_file : policy::DiagnosticCode::unreadable_file;
+}
+
 bool has_wildcards(std::string_view text) noexcept {
     return text.find_first_of("*?[\\") != std::string_view::npos;
 }
@@ -125,7 +133,9 @@ std::expected<std::vector<policy::Source>, std::string> read_fragments(const std
 }
 
 std::expected<policy::Source, policy::Diagnostic> source_of(const std::string& name, Text text) {
-    if (!text) return std::unexpected(policy::Diagnostic{.file = name, .text = std::move(text.error())});
+    if (!text)
+        return std::unexpected(
+            policy::Diagnostic{.file = name, .text = std::move(text.error()), .code = code_of_unread(name)});
     return policy::Source{.name = name, .text = std::move(*text)};
 }
 

@@ -51,14 +51,14 @@ bool check_bytes(std::string_view text, std::uint32_t file, Problems& problems) 
         const auto byte = static_cast<std::uint8_t>(text[at]);
         const bool control = (byte < 0x20 && byte != '\n' && byte != '\r' && byte != '\t') || byte == 0x7f;
         if (control) {
-            problems.add(mark, byte == 0
-                                   ? "a NUL byte, expected text"
+            problems.add(mark, DiagnosticCode::syntax,
+                         byte == 0 ? "a NUL byte, expected text"
                                    : fmt::format("a control character (0x{:02x}), expected text", byte));
             return false;
         }
         const std::size_t length = sequence_length(text.substr(at));
         if (length == 0) {
-            problems.add(mark, "bytes that are not valid UTF-8, expected text");
+            problems.add(mark, DiagnosticCode::syntax, "bytes that are not valid UTF-8, expected text");
             return false;
         }
         at += length;
@@ -77,7 +77,7 @@ bool check_directives(std::string_view text, std::uint32_t file, Problems& probl
         const std::size_t end = std::min(text.find('\n'), text.size());
         const std::size_t word = std::min(text.find_first_not_of(" \t\r"), end);
         if (word != end && text[word] == '%') {
-            problems.add({file, line, static_cast<std::uint32_t>(word + 1)},
+            problems.add({file, line, static_cast<std::uint32_t>(word + 1)}, DiagnosticCode::syntax,
                          "a YAML directive, expected none");
             return false;
         }
@@ -130,7 +130,7 @@ class TreeBuilder : public YAML::EventHandler {
     }
 
     void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override {
-        problems_.add(place(mark),
+        problems_.add(place(mark), DiagnosticCode::syntax,
                       "an alias (*name), expected the value itself (\"*...\" for a text that begins so)");
         add({.kind = Node::Kind::broken, .mark = place(mark)});
     }
@@ -176,7 +176,8 @@ class TreeBuilder : public YAML::EventHandler {
     }
 
     void refuse_anchor(const YAML::Mark& mark, YAML::anchor_t anchor) {
-        if (anchor != 0) problems_.add(place(mark), "an anchor (&name), expected none");
+        if (anchor != 0)
+            problems_.add(place(mark), DiagnosticCode::syntax, "an anchor (&name), expected none");
     }
 
     // A `!` alone looks to the handler like quotes, so the text is asked as well.
@@ -184,7 +185,8 @@ class TreeBuilder : public YAML::EventHandler {
         const auto at = static_cast<std::size_t>(mark.pos);
         const bool written = at < text_.size() && text_[at] == '!';
         if (written || (tag != "?" && tag != "!" && !tag.empty()))
-            problems_.add(place(mark), "a tag (!name), expected none (\"!...\" for a text that begins so)");
+            problems_.add(place(mark), DiagnosticCode::syntax,
+                          "a tag (!name), expected none (\"!...\" for a text that begins so)");
     }
 
     // In a plain text that begins with one, or whose key it was to end.
@@ -198,7 +200,7 @@ class TreeBuilder : public YAML::EventHandler {
         if (at == std::string_view::npos) return;
         Mark told = place(mark);
         told.column += static_cast<std::uint32_t>(at);
-        problems_.add(told, std::string(no_break_space_found));
+        problems_.add(told, DiagnosticCode::syntax, std::string(no_break_space_found));
     }
 
     // yaml-cpp closes a quote at the end of the file when white space comes last: a file cut short would load.
@@ -216,14 +218,15 @@ class TreeBuilder : public YAML::EventHandler {
                 return;
             }
         }
-        problems_.add(place(mark), "a quote that is not closed");
+        problems_.add(place(mark), DiagnosticCode::syntax, "a quote that is not closed");
     }
 
     void open(Node::Kind kind, const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor) {
         refuse_anchor(mark, anchor);
         refuse_tag(mark, tag);
         if (open_.size() == max_document_depth) {
-            problems_.add(place(mark), fmt::format("nested more than {} deep", max_document_depth));
+            problems_.add(place(mark), DiagnosticCode::syntax,
+                          fmt::format("nested more than {} deep", max_document_depth));
             throw Abandoned();
         }
         open_.push_back({.kind = kind, .mark = place(mark)});
@@ -249,11 +252,12 @@ class TreeBuilder : public YAML::EventHandler {
         for (std::size_t index = 0; index < mapping.children.size(); index += 2) {
             const Node& key = mapping.children[index];
             if (key.kind != Node::Kind::scalar && key.kind != Node::Kind::broken)
-                problems_.add(key.mark, "a key that is not a word");
+                problems_.add(key.mark, DiagnosticCode::syntax, "a key that is not a word");
         }
         find_repeated(mapping.children, 2, [this](const Node& key, const Node& first) {
-            problems_.add(key.mark, fmt::format("duplicate key \"{}\", the first is at line {}", key.text,
-                                                first.mark.line));
+            problems_.add(
+                key.mark, DiagnosticCode::duplicate,
+                fmt::format("duplicate key \"{}\", the first is at line {}", key.text, first.mark.line));
         });
     }
 
@@ -268,7 +272,7 @@ class NothingMore : public TreeBuilder {
   public:
     using TreeBuilder::TreeBuilder;
     void OnDocumentStart(const YAML::Mark& mark) override {
-        problems_.add(place(mark),
+        problems_.add(place(mark), DiagnosticCode::syntax,
                       "a second document, or text that does not belong to the first, expected nothing more");
         throw Abandoned();
     }
@@ -299,7 +303,7 @@ void find_repeated(std::span<const Node> nodes, std::size_t step,
 
 std::optional<Node> parse_document(std::string_view text, std::uint32_t file, Problems& problems) {
     if (text.size() > max_document_bytes) {
-        problems.add({file}, "more than 32 MiB");
+        problems.add({file}, DiagnosticCode::syntax, "more than 32 MiB");
         return std::nullopt;
     }
     if (text.starts_with(byte_order_mark)) text.remove_prefix(byte_order_mark.size());
@@ -321,8 +325,8 @@ std::optional<Node> parse_document(std::string_view text, std::uint32_t file, Pr
             mark = {file, static_cast<std::uint32_t>(error.mark.line + 1),
                     static_cast<std::uint32_t>(error.mark.column + 1)};
         if (const auto space = find_misplaced(text, file, mark.line))
-            problems.add(*space, std::string(no_break_space_found));
-        problems.add(mark, fmt::format("not valid YAML: {}", error.msg));
+            problems.add(*space, DiagnosticCode::syntax, std::string(no_break_space_found));
+        problems.add(mark, DiagnosticCode::syntax, fmt::format("not valid YAML: {}", error.msg));
         return std::nullopt;
     }
     return std::move(tree).take();

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <deque>
 
 #include "policy/explain/run_test.hpp"
@@ -31,7 +32,8 @@ using FileKey = Key<LoadContext, File>;
 void read_version(LoadContext& context, const Node& node, File&) {
     if (node.kind == Node::Kind::broken) return;
     if (node.kind != Node::Kind::scalar || node.quoted || node.text != "1")
-        context.reader.wrong(node.mark, "version: expected 1, the only version of the language");
+        context.reader.wrong(node.mark, "version: expected 1, the only version of the language",
+                             DiagnosticCode::wrong_type);
 }
 
 constexpr FileKey policy_keys[] = {
@@ -51,6 +53,47 @@ constexpr FileKey fragment_keys[] = {
     {"tests", [](LoadContext&, const Node& node, File& file) { file.tests = &node; }},
 };
 
+// The form of the value of each top-level key; those of `policy_keys`.
+struct ValueShape {
+    std::string_view name;
+    void (*describe)(LoadContext& context, ShapeReader& shapes);
+};
+constexpr ValueShape value_shapes[] = {
+    {"version", [](LoadContext&, ShapeReader& shapes) { shapes.number({}, "version", 1, 1); }},
+    {"include",
+     [](LoadContext&, ShapeReader& shapes) {
+         for (const Node& entry : shapes.list({}, "include")) shapes.text(entry, "include", {});
+     }},
+    {"roles", describe_roles},
+    {"defaults", [](LoadContext& context, ShapeReader&) { read_defaults(context, {}); }},
+    {"rules", describe_rules},
+    {"limits", [](LoadContext& context, ShapeReader&) { read_limits(context, {}); }},
+    {"audit", [](LoadContext& context, ShapeReader&) { read_audit(context, {}); }},
+    {"tests", describe_tests},
+};
+
+class NoAccounts final : public Accounts {
+  public:
+    std::optional<std::uint32_t> uid_of(const std::string&) const override { return std::nullopt; }
+    std::optional<std::uint32_t> gid_of(const std::string&) const override { return std::nullopt; }
+    std::optional<UserRecord> record_of(std::uint32_t) const override { return std::nullopt; }
+};
+
+Shape describe_file(std::span<const FileKey> keys) {
+    Problems problems;
+    const NoAccounts accounts;
+    ShapeReader shapes(problems, accounts);
+    PolicyDraft draft;
+    LoadContext context{shapes, draft};
+    shapes.begin_mapping();
+    for (const FileKey& key : keys) {
+        shapes.begin_key(key.name, key.required ? Outline::Presence::required : Outline::Presence::optional);
+        std::ranges::find(value_shapes, key.name, &ValueShape::name)->describe(context, shapes);
+    }
+    shapes.end_mapping();
+    return shapes.take();
+}
+
 class Loader {
   public:
     Loader(const FragmentReader& read_fragments, const Accounts& accounts, const LoadOptions& options)
@@ -61,7 +104,8 @@ class Loader {
     std::expected<Policy, std::vector<Diagnostic>> load(const Source& source) {
         read_file(source, policy_keys, "a policy");
         if (!files_.front().root && problems_.empty())
-            problems_.add({files_.front().index}, "a policy without anything in it");
+            problems_.add({files_.front().index}, DiagnosticCode::wrong_type,
+                          "a policy without anything in it");
         if (const Node* const include = files_.front().include) read_includes(*include);
         read_contents();
         if (!problems_.empty()) return std::unexpected(std::move(problems_).in_order());
@@ -83,7 +127,7 @@ class Loader {
         file.index = problems_.add_file(source.name);
         bytes_ += source.text.size();
         if (bytes_ > max_document_bytes) {
-            problems_.add({file.index}, "more than 32 MiB, with the files before it");
+            problems_.add({file.index}, DiagnosticCode::syntax, "more than 32 MiB, with the files before it");
             return;
         }
         file.root = parse_document(source.text, file.index, problems_);
@@ -97,7 +141,8 @@ class Loader {
             if (!pattern) continue;
             const auto fragments = read_fragments_(*pattern);
             if (!fragments) {
-                reader_.wrong(entry.mark, fmt::format("include: {}", fragments.error()));
+                reader_.wrong(entry.mark, fmt::format("include: {}", fragments.error()),
+                              DiagnosticCode::include);
                 continue;
             }
             for (const Source& fragment : *fragments) read_file(fragment, fragment_keys, "a fragment");
@@ -131,9 +176,9 @@ class Loader {
             // A test may fail because an account is missing; what it expects to be refused stays refused.
             const bool opens = result.allowed && !test.allowed;
             if (problems_.tolerated() != 0 && !opens) {
-                problems_.tolerate(problems_.mark(test.location), what);
+                problems_.tolerate(problems_.mark(test.location), DiagnosticCode::test_failed, what);
             } else {
-                problems_.add(problems_.mark(test.location), what);
+                problems_.add(problems_.mark(test.location), DiagnosticCode::test_failed, what);
             }
         }
     }
@@ -149,6 +194,10 @@ class Loader {
 };
 
 }  // namespace
+
+Shape describe_language(Document document) {
+    return document == Document::policy ? describe_file(policy_keys) : describe_file(fragment_keys);
+}
 
 std::expected<Policy, std::vector<Diagnostic>> load(const Source& source,
                                                     const FragmentReader& read_fragments,

@@ -14,12 +14,33 @@
 
 namespace fdbroker::policy {
 
+// The kind of an error. Its word is stable: programs that read `openerctl policy check` rely on it.
+enum class DiagnosticCode : std::uint8_t {
+    unreadable_file,  // the policy file is not there, or is no regular file, or may not be read
+    untrusted_file,   // somebody else could change it
+    syntax,           // not the YAML that the language takes
+    include,
+    unknown_key,
+    missing_key,
+    wrong_type,  // a value that is not of the form that its key takes
+    unknown_word,
+    unknown_name,  // a role, rule or account that does not exist
+    name_taken,
+    duplicate,  // a key or an entry that stands there twice
+    invalid_value,
+    contradiction,  // settings that exclude each other, or have no effect
+    test_failed,
+    further,  // more errors than are told
+};
+std::string_view to_string(DiagnosticCode code) noexcept;  // "unknown-key"
+
 // One thing wrong with a policy. what() is "file:line:column: what is wrong, what was expected".
 struct Diagnostic {
     std::string file;
     unsigned line = 0;    // from 1; 0: about the file as a whole
     unsigned column = 0;  // from 1, in bytes
     std::string text;
+    DiagnosticCode code = DiagnosticCode::invalid_value;
     std::string what() const;
 };
 

@@ -32,9 +32,9 @@ class Problems {
     // The files in the order in which their errors are told.
     std::uint32_t add_file(std::string name);
     // Bytes of the text that do not print are shown as \xHH.
-    void add(Mark mark, const std::string& text);
+    void add(Mark mark, DiagnosticCode code, const std::string& text);
     // What is wrong and does not keep the policy from loading; printed and counted like an error.
-    void tolerate(Mark mark, const std::string& text);
+    void tolerate(Mark mark, DiagnosticCode code, const std::string& text);
 
     bool empty() const noexcept { return problems_.empty(); }
     std::size_t count() const noexcept { return problems_.size() + further_; }
@@ -51,6 +51,7 @@ class Problems {
         Mark mark{};
         std::size_t number = 0;  // in the order found, for those of one place
         std::string text{};
+        DiagnosticCode code{};
     };
     std::shared_ptr<FileNames> files_ = std::make_shared<FileNames>();
     std::vector<Diagnostic> in_order(std::vector<Problem> problems) const;

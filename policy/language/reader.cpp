@@ -81,12 +81,13 @@ bool name_byte(char byte) noexcept {
 
 }  // namespace
 
-void Reader::wrong(Mark mark, std::string_view what) {
-    problems_.add(mark, scope_.empty() ? std::string(what) : fmt::format("{}: {}", scope_, what));
+void Reader::wrong(Mark mark, std::string_view what, DiagnosticCode code) {
+    problems_.add(mark, code, scope_.empty() ? std::string(what) : fmt::format("{}: {}", scope_, what));
 }
 
 void Reader::tolerate(Mark mark, std::string_view what) {
-    problems_.tolerate(mark, scope_.empty() ? std::string(what) : fmt::format("{}: {}", scope_, what));
+    problems_.tolerate(mark, DiagnosticCode::unknown_name,
+                       scope_.empty() ? std::string(what) : fmt::format("{}: {}", scope_, what));
 }
 
 std::string Reader::meant(std::string_view written, std::span<const std::string_view> words) const {
@@ -94,10 +95,16 @@ std::string Reader::meant(std::string_view written, std::span<const std::string_
     return did_you_mean(written, words);
 }
 
-std::optional<std::string> Reader::text(const Node& node, std::string_view what) {
+bool Reader::is_word(const Node& node, std::string_view word) {
+    return node.kind == Node::Kind::scalar && node.text == word;
+}
+
+std::optional<std::string> Reader::text(const Node& node, std::string_view what,
+                                        std::span<const std::string_view>) {
     if (node.kind == Node::Kind::broken) return std::nullopt;
     if (node.kind != Node::Kind::scalar) {
-        wrong(node.mark, fmt::format("{}: {}, expected a text", what, kind_words(node)));
+        wrong(node.mark, fmt::format("{}: {}, expected a text", what, kind_words(node)),
+              DiagnosticCode::wrong_type);
         return std::nullopt;
     }
     return node.text;
@@ -109,7 +116,7 @@ std::optional<bool> Reader::truth(const Node& node, std::string_view what) {
         if (node.text == "true") return true;
         if (node.text == "false") return false;
     }
-    wrong(node.mark, fmt::format("{}: expected true or false", what));
+    wrong(node.mark, fmt::format("{}: expected true or false", what), DiagnosticCode::wrong_type);
     return std::nullopt;
 }
 
@@ -121,7 +128,8 @@ std::optional<std::uint64_t> Reader::number(const Node& node, std::string_view w
         if (found && found->rest.empty() && found->value >= least && found->value <= most)
             return found->value;
     }
-    wrong(node.mark, fmt::format("{}: expected a number from {} to {}", what, least, most));
+    wrong(node.mark, fmt::format("{}: expected a number from {} to {}", what, least, most),
+          DiagnosticCode::wrong_type);
     return std::nullopt;
 }
 
@@ -129,7 +137,10 @@ std::optional<std::uint64_t> Reader::size(const Node& node, std::string_view wha
     if (node.kind == Node::Kind::broken) return std::nullopt;
     if (node.kind == Node::Kind::scalar)
         if (const auto bytes = with_unit(node.text, sizes)) return bytes;
-    wrong(node.mark, fmt::format("{}: expected a size such as 4096, 64KiB, 10MiB or 2GiB", what));
+    const bool is_number = node.kind == Node::Kind::scalar && !node.text.empty() &&
+                           node.text.front() >= '0' && node.text.front() <= '9';
+    wrong(node.mark, fmt::format("{}: expected a size such as 4096, 64KiB, 10MiB or 2GiB", what),
+          is_number ? DiagnosticCode::invalid_value : DiagnosticCode::wrong_type);
     return std::nullopt;
 }
 
@@ -140,7 +151,8 @@ std::optional<std::chrono::milliseconds> Reader::time(const Node& node, std::str
         if (found && *found >= 1 && *found <= static_cast<std::uint64_t>(longest_time.count()))
             return std::chrono::milliseconds(*found);
     }
-    wrong(node.mark, fmt::format("{}: expected a time such as 500ms, 2s or 1min, from 1ms to 60min", what));
+    wrong(node.mark, fmt::format("{}: expected a time such as 500ms, 2s or 1min, from 1ms to 60min", what),
+          DiagnosticCode::wrong_type);
     return std::nullopt;
 }
 
@@ -154,7 +166,8 @@ std::optional<std::uint32_t> Reader::mode(const Node& node, std::string_view wha
             return bits;
     }
     wrong(node.mark,
-          fmt::format(R"({}: expected a mode in octal without set-id bits, from "0000" to "0777")", what));
+          fmt::format(R"({}: expected a mode in octal without set-id bits, from "0000" to "0777")", what),
+          DiagnosticCode::wrong_type);
     return std::nullopt;
 }
 
@@ -163,13 +176,16 @@ std::optional<std::size_t> Reader::word(const Node& node, std::string_view what,
     if (node.kind == Node::Kind::broken) return std::nullopt;
     if (node.kind != Node::Kind::scalar) {
         wrong(node.mark,
-              fmt::format("{}: {}, expected one of {}", what, kind_words(node), fmt::join(words, ", ")));
+              fmt::format("{}: {}, expected one of {}", what, kind_words(node), fmt::join(words, ", ")),
+              DiagnosticCode::wrong_type);
         return std::nullopt;
     }
     const auto found = std::ranges::find(words, node.text);
     if (found != words.end()) return static_cast<std::size_t>(found - words.begin());
-    wrong(node.mark, fmt::format("{}: unknown word \"{}\"{}, expected one of {}", what, node.text,
-                                 meant(node.text, words), fmt::join(words, ", ")));
+    wrong(node.mark,
+          fmt::format("{}: unknown word \"{}\"{}, expected one of {}", what, node.text,
+                      meant(node.text, words), fmt::join(words, ", ")),
+          DiagnosticCode::unknown_word);
     return std::nullopt;
 }
 
@@ -179,20 +195,23 @@ std::optional<std::string> Reader::name(const Node& node, std::string_view what)
     if (!found->empty() && found->size() <= longest_name && std::ranges::all_of(*found, name_byte))
         return found;
     wrong(node.mark,
-          fmt::format(R"({}: expected 1 to {} letters, digits, ".", "_" and "-")", what, longest_name));
+          fmt::format(R"({}: expected 1 to {} letters, digits, ".", "_" and "-")", what, longest_name),
+          DiagnosticCode::wrong_type);
     return std::nullopt;
 }
 
 std::span<const Node> Reader::list(const Node& node, std::string_view what) {
     if (node.kind == Node::Kind::broken) return {};
     if (node.kind != Node::Kind::sequence) {
-        wrong(node.mark, fmt::format("{}: {}, expected a list: [...]", what, kind_words(node)));
+        wrong(node.mark, fmt::format("{}: {}, expected a list: [...]", what, kind_words(node)),
+              DiagnosticCode::wrong_type);
         return {};
     }
     if (node.children.empty())
-        wrong(node.mark, fmt::format("{}: an empty list, expected at least one entry", what));
+        wrong(node.mark, fmt::format("{}: an empty list, expected at least one entry", what),
+              DiagnosticCode::wrong_type);
     find_repeated(node.children, 1, [&](const Node& entry, const Node&) {
-        wrong(entry.mark, fmt::format("{}: \"{}\" twice", what, entry.text));
+        wrong(entry.mark, fmt::format("{}: \"{}\" twice", what, entry.text), DiagnosticCode::duplicate);
     });
     return node.children;
 }
@@ -206,7 +225,9 @@ std::optional<AccountId> Reader::account(const Node& node, std::string_view what
     const Found& found = known->second;
     if (found) return *found;
     if (unknown_ == UnknownAccounts::are_errors || found.error().kind == AccountError::Kind::no_id) {
-        wrong(node.mark, fmt::format("{}: {}", what, found.error().text));
+        const bool no_id = found.error().kind == AccountError::Kind::no_id;
+        wrong(node.mark, fmt::format("{}: {}", what, found.error().text),
+              no_id ? DiagnosticCode::invalid_value : DiagnosticCode::unknown_name);
         return std::nullopt;
     }
     tolerate(node.mark, fmt::format("{}: {}; it stands for nobody until the policy is loaded again", what,
@@ -223,14 +244,16 @@ std::optional<AccountId> Reader::group(const Node& node, std::string_view what) 
 }
 
 void Reader::missing_key(const Node& mapping, std::string_view what, std::string_view key) {
-    wrong(mapping.mark, fmt::format("{}the key \"{}\" is missing", prefix(what), key));
+    wrong(mapping.mark, fmt::format("{}the key \"{}\" is missing", prefix(what), key),
+          DiagnosticCode::missing_key);
 }
 
 bool Reader::is_mapping(const Node& node, std::string_view what) {
     if (node.kind == Node::Kind::broken) return false;
     if (node.kind == Node::Kind::mapping && !node.children.empty()) return true;
     const std::string_view got = node.kind == Node::Kind::mapping ? "an empty mapping" : kind_words(node);
-    wrong(node.mark, fmt::format("{}{}, expected keys with values", prefix(what), got));
+    wrong(node.mark, fmt::format("{}{}, expected keys with values", prefix(what), got),
+          DiagnosticCode::wrong_type);
     return false;
 }
 
@@ -244,8 +267,10 @@ bool Reader::has_key_like(const Node& mapping, std::string_view name) const {
 }
 
 void Reader::unknown_key(const Node& key, std::span<const std::string_view> known) {
-    wrong(key.mark, fmt::format("unknown key \"{}\"{}, expected {}{}", key.text, meant(key.text, known),
-                                known.size() > 1 ? "one of " : "", fmt::join(known, ", ")));
+    wrong(key.mark,
+          fmt::format("unknown key \"{}\"{}, expected {}{}", key.text, meant(key.text, known),
+                      known.size() > 1 ? "one of " : "", fmt::join(known, ", ")),
+          DiagnosticCode::unknown_key);
 }
 
 }  // namespace fdbroker::policy

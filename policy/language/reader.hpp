@@ -23,8 +23,23 @@
 
 namespace fdbroker::policy {
 
+// Takes note of the form of values where they are described instead of read (shape.hpp).
+class Outline {
+  public:
+    enum class Presence : std::uint8_t { optional, required };
+    virtual ~Outline() = default;
+    virtual void begin_mapping() = 0;
+    // What is asked of the reader from now on is asked of the value of this key.
+    virtual void begin_key(std::string_view name, Presence presence) = 0;
+    virtual void end_mapping() = 0;
+};
+
 class Reader {
   public:
+    virtual ~Reader() = default;
+    // nullptr: values are read.
+    virtual Outline* outline() { return nullptr; }
+
     Reader(Problems& problems, const Accounts& accounts, UnknownAccounts unknown)
         : problems_(problems), accounts_(accounts), unknown_(unknown) {}
 
@@ -42,7 +57,7 @@ class Reader {
         std::string outer_;
     };
 
-    void wrong(Mark mark, std::string_view what);
+    virtual void wrong(Mark mark, std::string_view what, DiagnosticCode code = DiagnosticCode::invalid_value);
     // did_you_mean(), while it is worth the time: not among thousands of words or errors.
     std::string meant(std::string_view written, std::span<const std::string_view> words) const;
     void tolerate(Mark mark, std::string_view what);
@@ -51,25 +66,29 @@ class Reader {
     const Accounts& accounts() const noexcept { return accounts_; }
     Location location(Mark mark) const { return problems_.location(mark); }
 
-    // `what` names the value in errors: "deadline: expected a time such as 2s or 500ms".
-    std::optional<std::string> text(const Node& node, std::string_view what);
-    std::optional<bool> truth(const Node& node, std::string_view what);
-    std::optional<std::uint64_t> number(const Node& node, std::string_view what, std::uint64_t least,
-                                        std::uint64_t most);
-    std::optional<std::uint64_t> size(const Node& node, std::string_view what);
-    std::optional<std::chrono::milliseconds> time(const Node& node, std::string_view what);
-    std::optional<std::uint32_t> mode(const Node& node, std::string_view what);
+    // Whether the value is this word, where it may be another value, too.
+    virtual bool is_word(const Node& node, std::string_view word);
+    // `what` names the value in errors: "deadline: expected a time such as 2s or 500ms". `words`: those that the caller
+    // takes; none: all.
+    virtual std::optional<std::string> text(const Node& node, std::string_view what,
+                                            std::span<const std::string_view> words = {});
+    virtual std::optional<bool> truth(const Node& node, std::string_view what);
+    virtual std::optional<std::uint64_t> number(const Node& node, std::string_view what, std::uint64_t least,
+                                                std::uint64_t most);
+    virtual std::optional<std::uint64_t> size(const Node& node, std::string_view what);
+    virtual std::optional<std::chrono::milliseconds> time(const Node& node, std::string_view what);
+    virtual std::optional<std::uint32_t> mode(const Node& node, std::string_view what);
     // The place of the word among `words`.
-    std::optional<std::size_t> word(const Node& node, std::string_view what,
-                                    std::span<const std::string_view> words);
+    virtual std::optional<std::size_t> word(const Node& node, std::string_view what,
+                                            std::span<const std::string_view> words);
     // A name of a role, rule or socket: 1 to 64 of letters, digits and ._-
-    std::optional<std::string> name(const Node& node, std::string_view what);
+    virtual std::optional<std::string> name(const Node& node, std::string_view what);
     // The entries of a list that is not empty, or none after an error.
-    std::span<const Node> list(const Node& node, std::string_view what);
+    virtual std::span<const Node> list(const Node& node, std::string_view what);
 
     // A user or group by its name or decimal number. no_account: it does not exist, and that is tolerated.
-    std::optional<AccountId> user(const Node& node, std::string_view what);
-    std::optional<AccountId> group(const Node& node, std::string_view what);
+    virtual std::optional<AccountId> user(const Node& node, std::string_view what);
+    virtual std::optional<AccountId> group(const Node& node, std::string_view what);
 
     // The key itself, or one that was meant to be it: "alow".
     bool has_key_like(const Node& mapping, std::string_view name) const;
@@ -99,12 +118,27 @@ struct Key {
     bool required = false;
 };
 
+template <class Context, class Target, std::size_t count>
+void describe_keys(Outline& outline, Context& context, const Node& node,
+                   const Key<Context, Target> (&keys)[count], Target& target) {
+    for (const Key<Context, Target>& key : keys) {
+        outline.begin_key(key.name, key.required ? Outline::Presence::required : Outline::Presence::optional);
+        key.read(context, node, target);
+    }
+}
+
 // Reads each key that the mapping has, in the order of the table. `what` names the mapping in errors, unless the
 // scope does.
 template <class Context, class Target, std::size_t count>
 void read_mapping(Context& context, const Node& node, std::string_view what,
                   const Key<Context, Target> (&keys)[count], std::type_identity_t<Target>& target) {
     Reader& reader = context.reader;
+    if (Outline* const outline = reader.outline()) {
+        outline->begin_mapping();
+        describe_keys(*outline, context, node, keys, target);
+        outline->end_mapping();
+        return;
+    }
     if (!reader.is_mapping(node, what)) return;
     const Node* values[count] = {};
     for (std::size_t index = 0; index < node.children.size(); index += 2) {

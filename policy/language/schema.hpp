@@ -4,6 +4,7 @@
 
 #include "policy/language/draft.hpp"
 #include "policy/language/reader.hpp"
+#include "policy/language/shape_reader.hpp"
 
 namespace fdbroker::policy {
 
@@ -20,5 +21,10 @@ void read_limits(LoadContext& context, const Node& node);
 void read_audit(LoadContext& context, const Node& node);
 // After all rules of all files.
 void read_tests(LoadContext& context, const Node& node);
+
+// For the keys whose values are more than a table: the form of one, noted in `shapes`, which is the context's reader.
+void describe_roles(LoadContext& context, ShapeReader& shapes);
+void describe_rules(LoadContext& context, ShapeReader& shapes);
+void describe_tests(LoadContext& context, ShapeReader& shapes);
 
 }  // namespace fdbroker::policy

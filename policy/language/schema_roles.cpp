@@ -27,6 +27,13 @@ constexpr Key<LoadContext, Role> role_keys[] = {
 
 }  // namespace
 
+void describe_roles(LoadContext& context, ShapeReader& shapes) {
+    Role role;
+    shapes.begin_named();
+    read_mapping(context, {}, "", role_keys, role);
+    shapes.end_named();
+}
+
 void read_roles(LoadContext& context, const Node& node) {
     Reader& reader = context.reader;
     if (!reader.is_mapping(node, "roles")) return;
@@ -44,8 +51,10 @@ void read_roles(LoadContext& context, const Node& node) {
             const Location& first = draft.roles[known->second].location;
             // Twice in one file is a duplicate key and has been told.
             if (first.file != role.location.file)
-                reader.wrong(key.mark, fmt::format("role \"{}\" is already defined at {}:{}", role.name,
-                                                   first.file, first.line));
+                reader.wrong(
+                    key.mark,
+                    fmt::format("role \"{}\" is already defined at {}:{}", role.name, first.file, first.line),
+                    DiagnosticCode::name_taken);
             continue;
         }
         draft.roles.push_back(std::move(role));

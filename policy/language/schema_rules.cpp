@@ -24,19 +24,21 @@ constexpr std::string_view type_words[] = {"regular",          "directory",    "
 OperationSet read_operations(Reader& reader, const Node& node, std::string_view what) {
     OperationSet operations;
     for (const Node& entry : reader.list(node, what)) {
-        const auto word = reader.text(entry, what);
+        const auto word = reader.text(entry, what, operation_words());
         if (!word) continue;
         const OperationSet found = operations_from_word(*word);
         operations = operations | found;
         if (!found.empty()) continue;
         if (*word == "all") {
             reader.wrong(entry.mark,
-                         fmt::format("{}: \"all\" in a list, expected operations, or deny: all", what));
+                         fmt::format("{}: \"all\" in a list, expected operations, or deny: all", what),
+                         DiagnosticCode::unknown_word);
             continue;
         }
         reader.wrong(entry.mark,
                      fmt::format("{}: unknown operation \"{}\"{}, expected {}", what, *word,
-                                 reader.meant(*word, operation_words()), fmt::join(operation_words(), ", ")));
+                                 reader.meant(*word, operation_words()), fmt::join(operation_words(), ", ")),
+                     DiagnosticCode::unknown_word);
     }
     return operations;
 }
@@ -50,8 +52,10 @@ void read_roles_of_rule(LoadContext& context, const Node& node, RuleDraft& draft
             draft.roles.push_back(found->second);
             continue;
         }
-        context.reader.wrong(entry.mark, fmt::format("roles: there is no role \"{}\"{}", *name,
-                                                     context.reader.meant(*name, context.draft.role_names)));
+        context.reader.wrong(entry.mark,
+                             fmt::format("roles: there is no role \"{}\"{}", *name,
+                                         context.reader.meant(*name, context.draft.role_names)),
+                             DiagnosticCode::unknown_name);
     }
 }
 
@@ -114,7 +118,7 @@ constexpr RuleKey files_keys[] = {
      }},
     {"max_links",
      [](LoadContext& context, const Node& node, RuleDraft& draft) {
-         if (node.kind == Node::Kind::scalar && node.text == "any") {
+         if (context.reader.is_word(node, "any")) {
              draft.rule.files.max_links = any_links;
              return;
          }
@@ -175,7 +179,8 @@ void read_deliver(LoadContext& context, const Node& node, RuleDraft& draft) {
         context.reader.wrong(node.mark,
                              "deliver: directory is no longer in the language: a directory's descriptor "
                              "reaches what other rules deny, expected allow: [list], and each file opened by "
-                             "its own path");
+                             "its own path",
+                             DiagnosticCode::unknown_word);
         return;
     }
     if (const auto word = context.reader.word(node, "deliver", words))
@@ -215,13 +220,14 @@ void read_allow(LoadContext& context, const Node& node, RuleDraft& draft) {
 }
 
 void read_deny(LoadContext& context, const Node& node, RuleDraft& draft) {
+    if (context.reader.is_word(node, "all")) {
+        draft.rule.operations = OperationSet::all();
+        return;
+    }
     if (node.kind == Node::Kind::scalar) {
-        if (node.text == "all") {
-            draft.rule.operations = OperationSet::all();
-        } else {
-            context.reader.wrong(node.mark,
-                                 fmt::format("deny: \"{}\", expected all or a list: [read, ...]", node.text));
-        }
+        context.reader.wrong(node.mark,
+                             fmt::format("deny: \"{}\", expected all or a list: [read, ...]", node.text),
+                             DiagnosticCode::unknown_word);
         return;
     }
     draft.rule.operations = read_operations(context.reader, node, "deny");
@@ -230,7 +236,9 @@ void read_deny(LoadContext& context, const Node& node, RuleDraft& draft) {
 }
 
 // The name is read before the rest, so that every error can tell it.
-void read_nothing(LoadContext&, const Node&, RuleDraft&) {}
+void read_nothing(LoadContext& context, const Node& node, RuleDraft&) {
+    if (context.reader.outline() != nullptr) context.reader.name(node, "name of a rule");
+}
 
 constexpr RuleKey defaults_keys[] = {
     {"create", read_create}, {"deliver", read_deliver}, {"deadline", read_deadline},
@@ -238,14 +246,14 @@ constexpr RuleKey defaults_keys[] = {
 };
 
 constexpr RuleKey allow_keys[] = {
-    {"name", read_nothing, true}, {"roles", read_roles_of_rule}, {"allow", read_allow},
+    {"name", read_nothing, true}, {"roles", read_roles_of_rule}, {"allow", read_allow, true},
     {"paths", read_paths, true},  {"create", read_create},       {"deliver", read_deliver},
     {"deadline", read_deadline},  {"files", read_files},         {"rename", read_rename},
     {"symlinks", read_symlinks},  {"lint", read_lint},
 };
 
 constexpr RuleKey deny_keys[] = {
-    {"name", read_nothing, true}, {"roles", read_roles_of_rule}, {"deny", read_deny},
+    {"name", read_nothing, true}, {"roles", read_roles_of_rule}, {"deny", read_deny, true},
     {"paths", read_paths, true},  {"reveal", read_reveal},       {"lint", read_lint},
 };
 
@@ -261,10 +269,12 @@ void check_settings(Reader& reader, const Node& node, const Rule& rule) {
     const OperationSet operations = rule.operations;
     if (const Node* const create = find_key(node, "create");
         create != nullptr && !operations.intersects(creating_operations))
-        reader.wrong(create->mark, "create: in a rule that allows none of create, mkdir and symlink");
+        reader.wrong(create->mark, "create: in a rule that allows none of create, mkdir and symlink",
+                     DiagnosticCode::contradiction);
     if (const Node* const rename = find_key(node, "rename");
         rename != nullptr && !operations.contains(Operation::rename))
-        reader.wrong(rename->mark, "rename: in a rule that does not allow rename");
+        reader.wrong(rename->mark, "rename: in a rule that does not allow rename",
+                     DiagnosticCode::contradiction);
 
     const Node* const written = find_key(node, "deliver");
     const Mark mark = written != nullptr ? written->mark : node.mark;
@@ -275,16 +285,18 @@ void check_settings(Reader& reader, const Node& node, const Rule& rule) {
          !(changing | (operations & OperationSet{Operation::append})).empty()))
         reader.wrong(mark,
                      "deliver: snapshot in a rule that allows more than reading files, expected read without "
-                     "write, append, create and truncate");
+                     "write, append, create and truncate",
+                     DiagnosticCode::contradiction);
     if (rule.delivery == Delivery::stream && (!operations.intersects({Operation::read, Operation::append}) ||
                                               operations.intersects({Operation::write, Operation::truncate})))
         reader.wrong(
-            mark,
-            "deliver: stream expects a rule that allows read or append, and neither write nor truncate");
+            mark, "deliver: stream expects a rule that allows read or append, and neither write nor truncate",
+            DiagnosticCode::contradiction);
     constexpr std::uint8_t only_regular = 1U << static_cast<unsigned>(FileType::regular);
     if ((rule.delivery == Delivery::snapshot || rule.delivery == Delivery::stream) &&
         (rule.files.types & ~only_regular) != 0)
-        reader.wrong(mark, "deliver: snapshot and stream are of regular files, expected types: [regular]");
+        reader.wrong(mark, "deliver: snapshot and stream are of regular files, expected types: [regular]",
+                     DiagnosticCode::contradiction);
 }
 
 // No file can be given to an account that does not exist, and without that it would stay the broker's.
@@ -300,13 +312,13 @@ void read_body(LoadContext& context, const Node& node, RuleDraft& draft) {
     const bool allows = find_key(node, "allow") != nullptr;
     const bool denies = find_key(node, "deny") != nullptr;
     if (allows && denies) {
-        reader.wrong(node.mark, "both allow and deny, expected two rules");
+        reader.wrong(node.mark, "both allow and deny, expected two rules", DiagnosticCode::contradiction);
         return;
     }
     const bool meant_to_deny = denies || (!allows && reader.has_key_like(node, "deny"));
     const bool meant_to_allow = allows || (!denies && reader.has_key_like(node, "allow"));
     if (!meant_to_allow && !meant_to_deny) {
-        reader.wrong(node.mark, "neither allow nor deny");
+        reader.wrong(node.mark, "neither allow nor deny", DiagnosticCode::missing_key);
         return;
     }
     draft.rule.allows = allows;
@@ -336,8 +348,9 @@ void read_rule(LoadContext& context, const Node& node) {
         const auto [first, is_new] = context.draft.rule_marks.try_emplace(*name, node.mark);
         if (!is_new) {
             const Location location = reader.location(first->second);
-            reader.wrong(name_node->mark, fmt::format("this name is taken by the rule at {}:{}",
-                                                      location.file, location.line));
+            reader.wrong(name_node->mark,
+                         fmt::format("this name is taken by the rule at {}:{}", location.file, location.line),
+                         DiagnosticCode::name_taken);
         }
     }
     read_body(context, node, draft);
@@ -345,6 +358,14 @@ void read_rule(LoadContext& context, const Node& node) {
 }
 
 }  // namespace
+
+void describe_rules(LoadContext& context, ShapeReader& shapes) {
+    RuleDraft draft;
+    for (const Node& entry : shapes.list({}, "rules")) {
+        read_mapping(context, entry, "", allow_keys, draft);
+        read_mapping(context, entry, "", deny_keys, draft);
+    }
+}
 
 void read_defaults(LoadContext& context, const Node& node) {
     const Reader::Scope scope(context.reader, "defaults");

@@ -69,7 +69,8 @@ constexpr TestKey test_keys[] = {
          auto name = context.reader.text(node, "rule");
          if (!name) return;
          if (!context.draft.rule_marks.contains(*name))
-             context.reader.wrong(node.mark, fmt::format("there is no rule \"{}\"", *name));
+             context.reader.wrong(node.mark, fmt::format("there is no rule \"{}\"", *name),
+                                  DiagnosticCode::unknown_name);
          draft.test.rule = std::move(*name);
      }},
 };
@@ -81,7 +82,8 @@ void read_operation(LoadContext& context, const Node& key, const Node& value, Te
     if (const auto parsed = RequestPath::parse(*path); !parsed)
         context.reader.wrong(value.mark, fmt::format("{}: {}", key.text, to_string(parsed.error())));
     if (!test.operations.empty() && test.path != *path)
-        context.reader.wrong(value.mark, "another path, expected one path for all operations of a test");
+        context.reader.wrong(value.mark, "another path, expected one path for all operations of a test",
+                             DiagnosticCode::contradiction);
     test.text += fmt::format("{}{}", test.text.empty() ? "" : ", ", key.text);
     test.operations = test.operations | operations_from_word(key.text);
     test.path = std::move(*path);
@@ -107,7 +109,8 @@ void read_test(LoadContext& context, const Node& node) {
     read_mapping(context, rest, "", test_keys, draft);
     if (draft.test.operations.empty())
         reader.wrong(node.mark,
-                     "a test without an operation and its path, expected for example read: /etc/motd");
+                     "a test without an operation and its path, expected for example read: /etc/motd",
+                     DiagnosticCode::missing_key);
     // Nobody can be the peer of a test that names an account which does not exist.
     if (reader.tolerated() != tolerated) return;
     draft.test.peer = complete(draft.peer.peer, reader.accounts());
@@ -116,6 +119,20 @@ void read_test(LoadContext& context, const Node& node) {
 }
 
 }  // namespace
+
+void describe_tests(LoadContext& context, ShapeReader& shapes) {
+    TestDraft draft;
+    for (const Node& entry : shapes.list({}, "tests")) {
+        shapes.begin_mapping();
+        shapes.expect_one_more();
+        for (const std::string_view word : operation_words()) {
+            shapes.begin_key(word, Outline::Presence::optional);
+            shapes.text(entry, word, {});
+        }
+        describe_keys(shapes, context, entry, test_keys, draft);
+        shapes.end_mapping();
+    }
+}
 
 void read_tests(LoadContext& context, const Node& node) {
     const Reader::Scope scope(context.reader, "test");

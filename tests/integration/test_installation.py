@@ -175,6 +175,11 @@ class Installation(unittest.TestCase):
         self.assertEqual(told.split(), [VERSION, str(target / "fdbroker/__init__.py")])
         self.assertTrue((target / "fdbroker/py.typed").is_file())
 
+    def test_the_schemas_of_the_policy_language_are_what_openerctl_prints(self):
+        for name, arguments in ("policy", []), ("policy-fragment", ["--fragment"]):
+            printed = run(self.one("bin/openerctl"), "policy", "schema", *arguments)
+            self.assertEqual(self.one(f"share/fdbroker/{name}.schema.json").read_text(encoding="utf-8"), printed)
+
     def test_the_service_starts_the_installed_opener(self):
         opener = "/" + str(self.one("sbin/opener").relative_to(self.root))
         for service in self.root.glob("**/fdbroker.service"):

@@ -94,7 +94,9 @@ TEST_CASE("openerctl: wrong usage is status 2, and says what is wrong") {
         {{"policy"}, "subcommand"},
         {{"policy", "check"}, "FILE"},
         {{"policy", "test"}, "FILE"},
-        {{"policy", "check", "/a", "/b"}, "/b"},
+        {{"policy", "test", "/a", "/b"}, "/b"},
+        {{"policy", "check", "-", "-"}, "standard input"},
+        {{"policy", "check", "--format", "xml", "/a"}, "xml"},
         {{"policy", "test", "--no-such-option", "/a"}, "--no-such-option"},
         {{"no-such-command"}, "openerctl: no-such-command: there is no such command ("},
         {{"stauts"}, "openerctl: stauts: there is no such command (did you mean \"status\"?)"},
@@ -146,7 +148,7 @@ TEST_CASE("openerctl: --json is taken before, between and after the words, and h
 }
 
 TEST_CASE("openerctl: --help and --version succeed on standard output") {
-    for (const auto& command : {"check", "explain", "test"}) {
+    for (const auto& command : {"check", "explain", "schema", "test"}) {
         const Outcome help = openerctl({"policy", command, "--help"});
         CHECK(help.status == 0);
         CHECK(contains(help.out, "--json"));
@@ -199,20 +201,97 @@ TEST_CASE("policy check: every error is told at its place, and the status is 3")
     CHECK(answer["diagnostics"].back()["file"] == file);
     CHECK(answer["diagnostics"].back()["line"] == 6);
     CHECK(answer["diagnostics"].back()["column"] == 25);
+    CHECK(answer["diagnostics"].back()["code"] == "unknown-word");
+    CHECK(answer["diagnostics"].back()["severity"] == "error");
+    CHECK(answer["diagnostics"].front()["code"] == "unknown-key");
+    CHECK(contains(text.err, " [unknown-key]\n"));
     CHECK(contains(answer["diagnostics"].back()["message"], "reed"));
 }
 
-TEST_CASE("policy check: a file that is not there, or that others may write, is status 3 and named") {
+TEST_CASE(
+    "policy check: a file that is not there is status 1, one that others may write status 3, both named") {
     const Outcome missing = openerctl({"policy", "check", "/nonexistent/policy.yaml"});
-    CHECK(missing.status == 3);
+    CHECK(missing.status == 1);
     CHECK(contains(missing.err, "/nonexistent"));
+    CHECK(contains(missing.err, "[unreadable-file]"));
+    CHECK(openerctl({"policy", "test", "/nonexistent/policy.yaml"}).status == 1);
     const TempDir directory;
+    CHECK(openerctl({"policy", "check", directory.path()}).status == 1);
     write_file(directory / "policy.yaml", tested_policy, {.mode = 0666});
     const Outcome writable = openerctl({"policy", "check", directory / "policy.yaml", "--json"});
     CHECK(writable.status == 3);
     const auto answer = nlohmann::json::parse(writable.out);
     CHECK(answer["diagnostics"][0]["line"].is_null());
     CHECK(contains(answer["diagnostics"][0]["message"], "chmod"));
+    CHECK(answer["diagnostics"][0]["code"] == "untrusted-file");
+}
+
+TEST_CASE(
+    "policy check: several files and standard input are checked at once; the worst decides the status") {
+    const TempDir directory;
+    const std::string good = directory / "good.yaml", wrong = directory / "wrong.yaml";
+    write_file(good, tested_policy);
+    write_file(wrong, wrong_policy);
+    CHECK(openerctl({"policy", "check", good, good}).status == 0);
+    CHECK(openerctl({"policy", "check", good, "/nonexistent"}).status == 1);
+    const Outcome all = openerctl({"policy", "check", "/nonexistent", wrong, good});
+    CHECK(all.status == 3);
+    CHECK(contains(all.out, "good.yaml: valid"));
+    CHECK(contains(all.err, "/nonexistent"));
+    CHECK(contains(all.err, "wrong.yaml:5:5: "));
+
+    const auto answer = nlohmann::json::parse(openerctl({"policy", "check", "--json", good, wrong}).out);
+    CHECK(answer["valid"] == false);
+    CHECK(answer["files"][0]["file"] == good);
+    CHECK(answer["files"][0]["valid"] == true);
+    CHECK(answer["files"][1]["diagnostics"][0]["code"] == "unknown-key");
+
+    const std::string check = openerctl_program() + " policy check - < ";
+    const Outcome valid = run({.arguments = {"sh", "-c", check + good}});
+    CHECK(valid.status == 0);
+    CHECK(valid.out == "-: valid, 1 rule, 2 tests passed\n");
+    const Outcome invalid = run({.arguments = {"sh", "-c", check + wrong}});
+    CHECK(invalid.status == 3);
+    CHECK(contains(invalid.err, "<stdin>:5:5: "));
+}
+
+TEST_CASE("policy check: --format sarif and github tell code, severity, place and message") {
+    const TempDir directory;
+    const std::string file = directory / "a b.yaml";
+    write_file(
+        file,
+        "version: 1\nrules:\n  - {name: gone, allow: [read], paths: [/nonexistent/x], \"\u00e9:\": 1}\n");
+    const Outcome github = openerctl({"policy", "check", "--format", "github", file});
+    CHECK(github.status == 3);
+    CHECK(github.err.empty());
+    CHECK(
+        github.out.starts_with("::error file=" + file + ",line=3,col=58,title=unknown-key::rule \"gone\": "));
+
+    const Outcome sarif = openerctl({"policy", "check", "--format", "sarif", file});
+    CHECK(sarif.status == 3);
+    const auto log = nlohmann::json::parse(sarif.out);
+    CHECK(log["version"] == "2.1.0");
+    const auto result = log["runs"][0]["results"][0];
+    CHECK(result["ruleId"] == "unknown-key");
+    CHECK(result["level"] == "error");
+    const auto place = result["locations"][0]["physicalLocation"];
+    CHECK(place["region"]["startLine"] == 3);
+    CHECK(place["artifactLocation"]["uri"] == "file://" + (directory / "a%20b.yaml").string());
+
+    write_file(file, "version: 1\nrules:\n  - {name: gone, allow: [read], paths: [/nonexistent/x/y]}\n");
+    const Outcome unwise = openerctl({"policy", "check", "--lint", "--format", "github", file});
+    CHECK(unwise.status == 1);
+    CHECK(contains(unwise.out, "::warning file="));
+    CHECK(contains(unwise.out, ",title=missing-directory::"));
+    CHECK(openerctl({"policy", "check", "--format", "sarif", file}).status == 0);
+}
+
+TEST_CASE("policy schema: prints a JSON Schema of a policy, and of a fragment") {
+    const auto policy = nlohmann::json::parse(openerctl({"policy", "schema"}).out);
+    CHECK(policy["$schema"] == "http://json-schema.org/draft-07/schema#");
+    CHECK(policy["required"][0] == "version");
+    const auto fragment = nlohmann::json::parse(openerctl({"policy", "schema", "--fragment"}).out);
+    CHECK_FALSE(fragment["properties"].contains("version"));
 }
 
 TEST_CASE("policy check: a policy whose own test fails is status 3") {
@@ -279,6 +358,8 @@ TEST_CASE("policy check: --lint tells what is unwise, with the name of each find
     const auto answer = nlohmann::json::parse(openerctl({"policy", "check", "--lint", "--json", file}).out);
     REQUIRE(answer["findings"].size() == 1);
     CHECK(answer["findings"][0]["finding"] == "missing-directory");
+    CHECK(answer["findings"][0]["code"] == "missing-directory");
+    CHECK(answer["findings"][0]["severity"] == "warning");
     CHECK(answer["findings"][0]["rule"] == "gone");
     CHECK(answer["findings"][0]["location"]["line"] == 3);
 
@@ -350,7 +431,7 @@ TEST_CASE("policy test: whoever is not root checks and tests a policy of his own
     });
     run_as(other_user, [&] {
         const Outcome outcome = openerctl({"policy", "check", directory / "policy.yaml"});
-        CHECK(outcome.status == 3);
+        CHECK(outcome.status == 1);
         CHECK(contains(outcome.err, "policy.yaml"));
     });
 }

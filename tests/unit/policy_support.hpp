@@ -12,6 +12,7 @@
 #include "policy/language/loader.hpp"
 #include "policy/matching/accounts.hpp"
 #include "policy/matching/policy.hpp"
+#include "tests/unit/schema_check.hpp"
 
 template <>
 struct doctest::StringMaker<std::vector<std::string>> {
@@ -62,8 +63,24 @@ inline std::expected<std::vector<Source>, std::string> no_fragments(const std::s
 
 using Errors = std::vector<std::string>;
 
+// load(), and the JSON Schema agrees.
+inline std::expected<Policy, std::vector<Diagnostic>> load_checked(const std::string& text,
+                                                                   const FragmentReader& fragments) {
+    const Source source{"policy.yaml", text};
+    std::vector<Source> read;
+    const auto noted = [&](const std::string& pattern) {
+        auto found = fragments(pattern);
+        if (found) read.insert(read.end(), found->begin(), found->end());
+        return found;
+    };
+    auto policy = load(source, noted, FakeAccounts());
+    check_schema(source, Document::policy, policy);
+    for (const Source& fragment : read) check_schema(fragment, Document::fragment, policy);
+    return policy;
+}
+
 inline Errors errors_of(const std::string& text, const FragmentReader& fragments = no_fragments) {
-    const auto policy = load({"policy.yaml", text}, fragments, FakeAccounts());
+    const auto policy = load_checked(text, fragments);
     Errors errors;
     if (!policy)
         for (const Diagnostic& diagnostic : policy.error()) errors.push_back(diagnostic.what());
@@ -71,7 +88,7 @@ inline Errors errors_of(const std::string& text, const FragmentReader& fragments
 }
 
 inline Policy load_text(const std::string& text, const FragmentReader& fragments = no_fragments) {
-    auto policy = load({"policy.yaml", text}, fragments, FakeAccounts());
+    auto policy = load_checked(text, fragments);
     if (!policy)
         for (const Diagnostic& diagnostic : policy.error()) MESSAGE(diagnostic.what());
     REQUIRE(policy.has_value());
