@@ -216,9 +216,12 @@ json answer_why(const GenerationFacts& facts, std::string_view text) {
     const std::string_view line = find_record(records, *sequence);
     json record = json::parse(line, nullptr, false);
     if (record.is_object()) return record;
-    return failure(
-        fmt::format("why: record {} is no longer in the opener's memory; it is in the audit log ({})",
-                    *sequence, audit_destination(facts.start.options)));
+    json answer =
+        failure(fmt::format("why: record {} is no longer in the opener's memory; it is in the audit log ({})",
+                            *sequence, audit_destination(facts.start.options)));
+    if (facts.start.options.audit == AuditDestination::file)
+        answer["audit_file"] = facts.start.options.audit_file;
+    return answer;
 }
 
 // ---- explain -------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@
 #include "opener/base/build_config.hpp"
 #include "opener/config/command_line.hpp"
 #include "opener/ctl/control_commands.hpp"
+#include "opener/ctl/log.hpp"
 #include "opener/ctl/policy_commands.hpp"
 #include "opener/ctl/terminal.hpp"
 #include "proto/address.hpp"
@@ -160,6 +161,26 @@ void add_questions(CLI::App& app, CommandLine& line) {
     how_many->needs(pool);
 }
 
+void add_log(CLI::App& app, CommandLine& line) {
+    CLI::App& command = add_command(app, line, "log", "records of the audit log, rotated files included");
+    const auto options = std::make_shared<LogOptions>();
+    command.add_option("--user", options->user, "of this user: a name or a uid")->type_name("USER");
+    command.add_option("--path", options->path, "about paths that this glob matches")->type_name("GLOB");
+    command.add_flag("--refused", options->refused, "what was refused");
+    command
+        .add_option("--since", options->since,
+                    "2026-11-22, 2026-11-22T18:00 (UTC), or how long ago: 90s, 30min, 2h, 7d")
+        ->type_name("TIME");
+    command.add_option("--file", options->file, "the log (that of the running opener)")->type_name("FILE");
+    command.callback([&line, options] {
+        line.action = [&line, options] {
+            options->control = line.control;
+            options->json = line.json;
+            return print_log(*options);
+        };
+    });
+}
+
 // Whether the failure of reading the arguments is to be told as JSON, too.
 bool wants_json(int argc, const char* const* argv) {
     for (int i = 1; i < argc && std::string_view(argv[i]) != "--"; ++i)
@@ -204,6 +225,7 @@ ExitStatus run(int argc, const char* const* argv) {
     app.add_flag("--json", line.json, "write JSON to standard output, errors too");
     app.require_subcommand(1);
     add_questions(app, line);
+    add_log(app, line);
     CLI::App* const policy = app.add_subcommand("policy", "check, explain and test policies, and their form");
     policy->require_subcommand(1);
     policy->fallthrough();

@@ -4,12 +4,14 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <charconv>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "opener/control/answers.hpp"
 #include "opener/control/text.hpp"
 #include "opener/ctl/json.hpp"
+#include "opener/ctl/log.hpp"
 #include "opener/ctl/opener_connection.hpp"
 #include "opener/ctl/terminal.hpp"
 
@@ -127,10 +129,27 @@ ExitStatus print_error(const json& answer, bool as_json) {
     return status;
 }
 
+// What the opener no longer remembers is read from its log.
+std::expected<json, Failure> from_log(json answer, const ControlQuestion& question) {
+    const auto file = answer.find("audit_file");
+    if (question.command != ControlCommand::why || file == answer.end()) return answer;
+    std::uint64_t sequence = 0;
+    const std::string& number = question.arguments.front();
+    std::from_chars(number.data(), number.data() + number.size(), sequence);
+    auto record = recorded(file->get<std::string>(), sequence);
+    if (!record) return std::unexpected(std::move(record.error()));
+    if (*record) return std::move(**record);
+    return failed(opener::exit_failed,
+                  fmt::format("why: record {} is neither in the opener's memory nor in {} and what that was "
+                              "rotated to",
+                              sequence, file->get<std::string>()));
+}
+
 Done ask_opener(const ControlQuestion& question) {
     if (question.command == ControlCommand::watch) return watch(question);
     if (question.command == ControlCommand::metrics && !question.json) return metrics(question);
-    const auto answer = answer_of_opener(question);
+    auto answer = answer_of_opener(question);
+    if (answer) answer = from_log(std::move(*answer), question);
     if (!answer) return std::unexpected(answer.error());
     if (answer->contains("error")) return print_error(*answer, question.json);
     if (question.json) {
