@@ -118,7 +118,7 @@ bool open_control(const ControlOptions& control, std::vector<Listener>& listener
         listeners.push_back(std::move(*listener));
         return true;
     }
-    log_stderr(listener.error().message());
+    log_error(listener.error().message());
     if (control.by_default)
         log_stderr(FDBROKER_OPENERCTL " will not reach this opener; --control names another socket");
     return control.by_default;
@@ -152,7 +152,7 @@ int main(int argc, char** argv) {
     if (options.check) return check(options);
     auto listeners = open_listeners(options, *inheritance);
     if (!listeners) {
-        log_stderr(listeners.error().message());
+        log_error(listeners.error().message());
         return exit_failed;
     }
     if (!open_control(options.control, *listeners, *inheritance)) return exit_failed;

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: MIT
 #include <sys/socket.h>
-#include <sys/un.h>
 
 #include <array>
 #include <cerrno>
+#include <charconv>
+#include <string>
 #include <utility>
 
 #include "opener/audit/audit_record.hpp"
 #include "opener/audit/audit_sink.hpp"
-#include "opener/base/build_config.hpp"
+#include "opener/base/journal.hpp"
 
 namespace fdbroker::opener {
 
@@ -16,10 +17,6 @@ using proto::Result;
 using proto::UniqueFd;
 
 namespace {
-
-// systemd's "Native InflightLog Protocol": a datagram of KEY=VALUE lines is an entry. Not by sd_journal_sendv(3), which waits
-// while the journal's socket is full.
-constexpr sockaddr_un journal_address{AF_UNIX, "/run/systemd/journal/socket"};
 
 // The value of a key as it stands in the line, without its quotes; empty: the line has none. `"key":` cannot stand in a
 // string, where a quote is escaped, so what a peer wrote is never taken for a key.
@@ -34,18 +31,46 @@ std::string_view value_of(std::string_view line, std::string_view key) {
     return value.substr(0, end);
 }
 
+// What a value of the line stands for: JSON's escapes are undone, each character of which is one byte.
+std::string unescaped(std::string_view value) {
+    std::string bytes;
+    for (std::size_t i = 0; i < value.size(); ++i) {
+        if (value[i] != '\\' || i + 1 == value.size()) {
+            bytes += value[i];
+            continue;
+        }
+        switch (const char escape = value[++i]) {
+            case 'n':
+                bytes += '\n';
+                break;
+            case 'u': {
+                unsigned byte = 0;
+                const std::string_view digits = value.substr(i + 1, 4);
+                std::from_chars(digits.data(), digits.data() + digits.size(), byte, 16);
+                bytes += static_cast<char>(byte);
+                i += digits.size();
+                break;
+            }
+            default:
+                bytes += escape;
+        }
+    }
+    return bytes;
+}
+
 constexpr std::array<std::pair<std::string_view, std::string_view>, 9> fields{{
-    {"FDBROKER_SEQ=", "\"seq\":"},
-    {"FDBROKER_GENERATION=", "\"generation\":"},
-    {"FDBROKER_EVENT=", "\"event\":"},
-    {"FDBROKER_DECISION=", "\"decision\":"},
-    {"FDBROKER_SESSION=", "\"session\":"},
-    {"FDBROKER_UID=", "\"uid\":"},
-    {"FDBROKER_PATH=", "\"path\":"},
-    {"FDBROKER_RULE=", "\"rule\":"},
-    {"FDBROKER_ERRNO=", "\"errno\":"},
+    {"FDBROKER_SEQ", "\"seq\":"},
+    {"FDBROKER_GENERATION", "\"generation\":"},
+    {"FDBROKER_EVENT", "\"event\":"},
+    {"FDBROKER_DECISION", "\"decision\":"},
+    {"FDBROKER_SESSION", "\"session\":"},
+    {"FDBROKER_UID", "\"uid\":"},
+    {"FDBROKER_PATH", "\"path\":"},
+    {"FDBROKER_RULE", "\"rule\":"},
+    {"FDBROKER_ERRNO", "\"errno\":"},
 }};
 
+// Not by sd_journal_sendv(3), which waits while the journal's socket is full.
 class AuditJournal final : public AuditSink {
   public:
     explicit AuditJournal(UniqueFd socket) : socket_(std::move(socket)) {}
@@ -65,19 +90,20 @@ class AuditJournal final : public AuditSink {
 
   private:
     bool send(std::string_view line) {
-        entry_ = "SYSLOG_IDENTIFIER=" FDBROKER_OPENER "\nPRIORITY=6\nMESSAGE=";
-        entry_.append(line).push_back('\n');
+        const JournalEvent* event = find_journal_event(value_of(line, "\"event\":"));
+        static constexpr JournalEvent unknown{};
+        if (event == nullptr) event = &unknown;
+        const bool refused = value_of(line, "\"decision\":") == "refused";
+        JournalEntry entry(refused ? Priority::notice : event->priority, event->message_id);
+        entry.add("MESSAGE", line);
         for (const auto& [name, key] : fields) {
             const std::string_view value = value_of(line, key);
-            if (!value.empty()) entry_.append(name).append(value).push_back('\n');
+            if (!value.empty()) entry.add(name, unescaped(value));
         }
-        // Addressed each time, so that a journal that was started again gets the next one.
-        return ::sendto(socket_.number(), entry_.data(), entry_.size(), MSG_DONTWAIT | MSG_NOSIGNAL,
-                        reinterpret_cast<const sockaddr*>(&journal_address), sizeof journal_address) >= 0;
+        return entry.send(socket_.borrow());
     }
 
     UniqueFd socket_;
-    std::string entry_{};
 };
 
 }  // namespace

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
 #include "opener/base/log_stderr.hpp"
 
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <string>
 
 #include "opener/base/build_config.hpp"
+#include "opener/base/journal.hpp"
 #include "opener/base/nonblocking_write.hpp"
 #include "proto/printable.hpp"
 
@@ -13,11 +15,24 @@ namespace fdbroker::opener {
 
 namespace {
 
+// sd-daemon(3): the journal takes it off each line.
+std::string with_priority(Priority priority, std::string_view lines) {
+    const char number[] = {'<', static_cast<char>('0' + static_cast<int>(priority)), '>', '\0'};
+    std::string marked;
+    while (!lines.empty()) {
+        const std::size_t length = lines.find('\n') + 1;
+        marked.append(number).append(lines.substr(0, length));
+        lines.remove_prefix(length);
+    }
+    return marked;
+}
+
 // In one call, so that lines of the supervisor and of a generation do not mingle. Not by stdio or fmt, whose
 // failures are exceptions or stay in a buffer.
-void write_line(std::string_view prefix, std::string_view text) {
+void write_line(Priority priority, std::string_view prefix, std::string_view text) {
     std::string line(prefix);
     line.append(proto::printable(text)).push_back('\n');
+    if (standard_error_is_journal()) line = with_priority(priority, line);
     const proto::BorrowedFd standard_error(STDERR_FILENO);
     const auto own = open_without_waiting(standard_error);
     static_cast<void>(write_without_waiting(own ? own->borrow() : standard_error, line));
@@ -26,11 +41,31 @@ void write_line(std::string_view prefix, std::string_view text) {
 }  // namespace
 
 void log_stderr_plainly(std::string_view text) noexcept {
-    write_line("", text);
+    write_line(Priority::error, "", text);
 }
 
 void log_stderr(std::string_view text) noexcept {
-    write_line(FDBROKER_OPENER ": ", text);
+    write_line(Priority::warning, FDBROKER_OPENER ": ", text);
+}
+
+void log_note(std::string_view text) noexcept {
+    write_line(Priority::informational, FDBROKER_OPENER ": ", text);
+}
+
+void log_error(std::string_view text) noexcept {
+    write_line(Priority::error, FDBROKER_OPENER ": ", text);
+}
+
+void log_event(std::string_view event, std::string_view text) noexcept {
+    const JournalEvent* const known = find_journal_event(event);
+    if (known == nullptr) return log_stderr(text);
+    if (standard_error_is_journal()) {
+        const proto::UniqueFd socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+        JournalEntry entry(known->priority, known->message_id);
+        entry.add("FDBROKER_EVENT", event).add("MESSAGE", proto::printable(text));
+        if (socket && entry.send(socket.borrow())) return;
+    }
+    write_line(known->priority, FDBROKER_OPENER ": ", text);
 }
 
 }  // namespace fdbroker::opener

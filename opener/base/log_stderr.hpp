@@ -8,8 +8,17 @@ namespace fdbroker::opener {
 
 // Writes the text, a line or several without the last newline, as a terminal may have it (proto/printable.hpp). Where standard error is closed, full or a pipe that
 // nobody reads any more, nothing is said: that is no reason to serve nobody.
+//
+// Where standard error is the journal (journal.hpp) each line has a priority before it: an error, but for log_stderr(),
+// which warns,
+// and log_note(), which does neither.
 void log_stderr_plainly(std::string_view text) noexcept;
 // The same with "opener: " in front.
 void log_stderr(std::string_view text) noexcept;
+void log_note(std::string_view text) noexcept;
+void log_error(std::string_view text) noexcept;
+// The same, about an event of fdbroker-audit(5); in the journal with its MESSAGE_ID. Only where the journal's socket can be
+// reached, which a confined broker cannot.
+void log_event(std::string_view event, std::string_view text) noexcept;
 
 }  // namespace fdbroker::opener

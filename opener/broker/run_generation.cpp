@@ -34,7 +34,7 @@ using proto::UniqueFd;
 namespace {
 
 [[noreturn]] void fail(const StartReport& report, ExitStatus status, const std::string& what) {
-    report.log_stderr(what);
+    report.log_error(what);
     ::_exit(status);
 }
 
@@ -195,7 +195,7 @@ void run_generation(const GenerationStart& start) {
     control->begin(facts, broker);
     const auto ended = broker.run();
     if (!ended && ended.error().kind != proto::ErrorKind::disconnected) {
-        log_stderr(ended.error().message());
+        log_error(ended.error().message());
         ::_exit(exit_failed);
     }
     ::_exit(exit_done);

@@ -24,6 +24,11 @@ void StartReport::log_stderr(std::string_view text) const {
     keep(text);
 }
 
+void StartReport::log_error(std::string_view text) const {
+    opener::log_error(text);
+    keep(text);
+}
+
 void StartReport::log_stderr_plainly(std::string_view text) const {
     opener::log_stderr_plainly(text);
     keep(text);

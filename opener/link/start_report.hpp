@@ -20,7 +20,8 @@ class StartReport {
 
     static proto::Result<StartReport> create();
 
-    // As opener::log_stderr and opener::log_stderr_plainly (opener/base/log_stderr.hpp).
+    // As those of opener/base/log_stderr.hpp.
+    void log_error(std::string_view text) const;
     void log_stderr(std::string_view text) const;
     void log_stderr_plainly(std::string_view text) const;
 

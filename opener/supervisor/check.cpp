@@ -25,19 +25,19 @@ ExitStatus check(const Options& options) {
     const policy::Policy& policy = loaded->policy;
     const auto account = choose_account(options.user);
     if (!account) {
-        log_stderr(account.error().message());
+        log_error(account.error().message());
         return exit_failed;
     }
     ConfinementPlan plan = plan_confinement(policy.directories(), *account);
     // Nobody is told of changes: the process ends with this one, which does not serve.
     if (const auto looked = start_directory_watch(plan, {}, log_stderr); !looked) {
-        log_stderr(looked.error().message());
+        log_error(looked.error().message());
         return exit_failed;
     }
     std::vector<DormantDirectory> dormant;
     const auto report = probe_confinement(plan, &dormant);
     if (!report) {
-        log_stderr("the broker cannot be confined here: " + report.error().message());
+        log_error("the broker cannot be confined here: " + report.error().message());
         return exit_failed;
     }
     const std::size_t rules = policy.rules().size();
@@ -50,7 +50,7 @@ ExitStatus check(const Options& options) {
     for (const std::string& line : tolerated_lines(*loaded)) text += "account: " + line + "\n";
     fmt::print("{}", proto::printable(text));
     if (options.require_confinement && !report->complete()) {
-        log_stderr("--require-confinement: " + report->missing());
+        log_error("--require-confinement: " + report->missing());
         return exit_failed;
     }
     return exit_done;

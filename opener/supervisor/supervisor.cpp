@@ -70,7 +70,7 @@ ExitStatus Supervisor::run() {
         log_.record("stop", leaves ? "the opener was told to stop, and leaves its connections to the next one"
                                    : "the opener was told to stop");
         if (auto finished = log_.finish(); !finished && !leaves)
-            log_stderr(finished.error().message() + "; records are lost");
+            log_event("audit-failed", finished.error().message() + "; records are lost");
     }
     if (leaves) leave_to_service_manager();
     return exit_status_;
@@ -161,8 +161,8 @@ void Supervisor::end_what_takes_too_long(Clock::time_point now) {
 
 void Supervisor::drain_audit() {
     if (auto drained = log_.drain(); !drained) {
-        log_stderr(drained.error().message() +
-                   "; requests are refused until it can be written (audit: on_failure)");
+        log_event("audit-failed", drained.error().message() +
+                                      "; requests are refused until it can be written (audit: on_failure)");
     }
     if (active_ && log_.is_foul(active_->number())) active_->kill();
     finishing_.kill_foul(log_);
@@ -275,7 +275,7 @@ ExitStatus supervise(const Options& options, std::vector<Listener> listeners, In
     ::sigdelset(&handled, SIGPIPE);
     ::sigdelset(&handled, SIGXFSZ);
     const auto fail = [](const proto::Error& error) {
-        log_stderr(error.message());
+        log_error(error.message());
         return exit_failed;
     };
     UniqueFd signals(::signalfd(-1, &handled, SFD_CLOEXEC | SFD_NONBLOCK));

@@ -57,7 +57,7 @@ void Supervisor::start_generation(Start why, const std::string& cause) {
     starting_for_ = why;
     if (!started) {
         const bool table_is_full = started.error().errno_value == EMFILE;
-        log_stderr(fmt::format(
+        log_error(fmt::format(
             "cannot start a broker: {}{}", started.error().message(),
             table_is_full ? "; the limit of descriptors (ulimit -n, LimitNOFILE=) is too low" : ""));
         if (why == Start::reload) answer_reload(CommandResult::failed);
@@ -109,9 +109,9 @@ void Supervisor::activate() {
     active_->send_queued();
     if (first) {
         for (const Listener& listener : reception_.listeners())
-            log_stderr(fmt::format("{} {} ({})",
-                                   listener.kind() == Listener::Kind::control ? "controlled at" : "serving",
-                                   listener.address(), listener.name()));
+            log_note(fmt::format("{} {} ({})",
+                                 listener.kind() == Listener::Kind::control ? "controlled at" : "serving",
+                                 listener.address(), listener.name()));
     }
     if (first && workers_) workers_->start();
     if (first) forget_stored();
@@ -209,14 +209,14 @@ void Supervisor::start_failed(Generation& failed, int status) {
     // A policy that an opener before this one has left is tried after the files.
     if (!policy_ || (!has_served_ && starting_for_ == Start::restart)) {
         exit_status_ = WIFEXITED(status) && WEXITSTATUS(status) == exit_policy ? exit_policy : exit_failed;
-        if (WIFSIGNALED(status)) log_stderr("the broker was " + describe_end(status) + " while it started");
+        if (WIFSIGNALED(status)) log_error("the broker was " + describe_end(status) + " while it started");
         return stop(heir_of_end());
     }
     if (starting_for_ == Start::first)
-        log_stderr("the policy was not loaded; the one that was in force before the restart stays so");
+        log_event("reload-failed", "the policy was not loaded; the one that was in force before the restart stays so");
     if (starting_for_ == Start::reload) {
         ++facts_.facts().failed_reloads;
-        log_stderr("the policy was not reloaded; the one before stays in force");
+        log_event("reload-failed", "the policy was not reloaded; the one before stays in force");
         const bool invalid = WIFEXITED(status) && WEXITSTATUS(status) == exit_policy;
         answer_reload(invalid ? CommandResult::invalid : CommandResult::failed,
                       std::make_shared<const UniqueFd>(failed.report().take()));
@@ -234,7 +234,7 @@ void Supervisor::start_failed(Generation& failed, int status) {
 }
 
 void Supervisor::replace(const std::string& cause) {
-    log_stderr(fmt::format("the broker of {}; starting another", cause));
+    log_event("crash", fmt::format("the broker of {}; starting another", cause));
     restart_cause_ = cause;
     if (!starting_) restart_later(cause);
 }

@@ -373,14 +373,29 @@ TEST_CASE(
             entry.resize(static_cast<std::size_t>(size));
             std::map<std::string, std::string> fields;
             std::istringstream lines(entry);
-            for (std::string line; std::getline(lines, line);)
-                fields[line.substr(0, line.find('='))] = line.substr(line.find('=') + 1);
+            for (std::string line; std::getline(lines, line);) {
+                const std::size_t end = line.find('=');
+                std::string& value = fields[line.substr(0, end)];
+                if (end != std::string::npos) {
+                    value = line.substr(end + 1);
+                    continue;
+                }
+                // A value with a line feed: its size in eight bytes, and the value.
+                std::uint64_t length = 0;
+                lines.read(reinterpret_cast<char*>(&length), sizeof length);
+                value.resize(length);
+                lines.read(value.data(), static_cast<std::streamsize>(length));
+                lines.get();
+            }
             return fields;
         };
         proto::UniqueFd socket = journal();
         Process opener = fixture.start("journal");
         TestPeer peer(fixture.socket());
-        CHECK(receive(socket)["FDBROKER_EVENT"] == "start");
+        auto start = receive(socket);
+        CHECK(start["FDBROKER_EVENT"] == "start");
+        CHECK(start["MESSAGE_ID"] == "ccadb719ca9644569f5061953e4eeb61");
+        CHECK(start["PRIORITY"] == "5");
         CHECK(receive(socket)["FDBROKER_EVENT"] == "session-start");
         // A path that looks like a key, and the longest record there is.
         CHECK(peer.open("/\",\"rule\":\"x").status == EACCES);
@@ -390,17 +405,23 @@ TEST_CASE(
         CHECK(fields["FDBROKER_DECISION"] == "refused");
         CHECK(fields["FDBROKER_UID"] == "0");
         CHECK(fields["FDBROKER_ERRNO"] == std::to_string(EACCES));
-        CHECK(fields["FDBROKER_PATH"] == R"(/\",\"rule\":\"x)");
+        CHECK(fields["FDBROKER_PATH"] == "/\",\"rule\":\"x");
+        CHECK(fields["MESSAGE_ID"] == "59476fa7d95940db91cd5c3105f13142");
+        CHECK(fields["PRIORITY"] == "5");
         CHECK(fields.count("FDBROKER_RULE") == 0);
         CHECK(json::parse(fields["MESSAGE"])["path"] == "/\",\"rule\":\"x");
         CHECK(peer.open("/" + std::string(4000, '\x01')).status == EINVAL);
-        CHECK(receive(socket)["FDBROKER_PATH"].size() == 1 + 6 * 4000);
+        CHECK(receive(socket)["FDBROKER_PATH"] == "/" + std::string(4000, '\x01'));
+        CHECK(peer.open("/two\nlines/\xc3\xa9\\").status == EACCES);
+        CHECK(receive(socket)["FDBROKER_PATH"] == "/two\nlines/\xc3\xa9\\");
         CHECK(peer.open(fixture.file).status == 0);
-        CHECK(receive(socket)["FDBROKER_RULE"] == "file");
+        auto granted = receive(socket);
+        CHECK(granted["FDBROKER_RULE"] == "file");
+        CHECK(granted["PRIORITY"] == "6");
         socket.reset();
         ask_until(peer, fixture.file, EIO);
         socket = journal();
-        CHECK(receive(socket)["FDBROKER_SEQ"] == "6");
+        CHECK(receive(socket)["FDBROKER_SEQ"] == "7");
         ask_until(peer, fixture.file, 0);
         CHECK(end(opener) == 0);
     });

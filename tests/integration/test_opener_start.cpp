@@ -295,3 +295,22 @@ TEST_CASE("opener: one who is not root serves with that user's rights") {
         CHECK(opener.stop() == 0);
     });
 }
+
+TEST_CASE("start: where standard error is the journal, each line begins with its priority") {
+    const TempDir directory;
+    write_file(directory / "policy.yaml", "version: 1\nrools: 1\nlimit: 2\n");
+    const auto said = [&](const std::string& journal_stream) {
+        const std::string command =
+            "exec 2>" + (directory / "said").string() + "; JOURNAL_STREAM=" + journal_stream + " exec " +
+            opener_program() + " --listen @" + (directory / "s").string() +
+            " --control none --audit none --policy " + (directory / "policy.yaml").string();
+        CHECK(run({.arguments = {"sh", "-c", command}}).status == 3);
+        return read_file(directory / "said");
+    };
+    const std::string marked = said("$(stat -Lc %d:%i /dev/fd/2)");
+    CAPTURE(marked);
+    CHECK(marked.starts_with("<3>" + (directory / "policy.yaml").string() + ":2:1: "));
+    CHECK(marked.find("\n<3>" + (directory / "policy.yaml").string() + ":3:1: ") != std::string::npos);
+    for (const char* other : {"1:1", "$(stat -Lc %d:%i /dev/fd/2)0", "x", "''"})
+        CHECK(said(other).starts_with((directory / "policy.yaml").string()));
+}
