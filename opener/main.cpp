@@ -13,6 +13,7 @@
 #include "opener/base/build_config.hpp"
 #include "opener/base/log_stderr.hpp"
 #include "opener/config/options.hpp"
+#include "opener/identity/accounts.hpp"
 #include "opener/supervisor/check.hpp"
 #include "opener/supervisor/legacy.hpp"
 #include "opener/supervisor/listener.hpp"
@@ -112,8 +113,10 @@ proto::Result<std::vector<Listener>> open_listeners(const Options& options, Inhe
 bool open_control(const ControlOptions& control, std::vector<Listener>& listeners, Inheritance& inheritance) {
     if (!control.address || !std::ranges::all_of(listeners, serves_workers)) return true;
     if (control.by_default) make_socket_directory();
-    auto listener = listen({std::string(Listener::control_name), *control.address}, 0660, control.group,
-                           Listener::Kind::control, inheritance);
+    std::optional<std::string> group = control.group;
+    if (!group && SystemAccounts().gid_of(metrics_group)) group = metrics_group;
+    auto listener =
+        listen({std::string(Listener::control_name), *control.address}, 0660, group, Listener::Kind::control, inheritance);
     if (listener) {
         listeners.push_back(std::move(*listener));
         return true;

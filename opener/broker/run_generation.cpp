@@ -79,7 +79,9 @@ Resolved resolve(const GenerationStart& start) {
                                    : load_policy(start.options.policy, start.unknown_accounts, &text));
     ControlAccess access{.opener_uid = ::geteuid()};
     const SystemAccounts database;
-    if (group) access.group = AccountMemory(text.accounts, is_kept ? nullptr : &database).gid_of(*group);
+    const AccountMemory accounts(text.accounts, is_kept ? nullptr : &database);
+    if (group) access.group = accounts.gid_of(*group);
+    access.metrics_group = accounts.gid_of(metrics_group);
     if (!is_kept) {
         text.broker_accounts = ok_or_fail(report, find_accounts(start.options.user));
         if (auto kept = start.kept.keep(text); !kept) fail(report, exit_failed, kept.error().message());

@@ -61,6 +61,9 @@ struct WorkerOptions {
 
 enum class AuditDestination { file, standard_output, journal, none };
 
+// The group whose members may ask the control socket for metrics, and for nothing else; where there is one.
+inline constexpr const char* metrics_group = "fdbroker-metrics";
+
 inline constexpr const char* default_audit_file = "/var/log/fdbroker/audit.jsonl";
 
 struct Options {

@@ -62,8 +62,9 @@ std::string audit_destination(const Options& options) {
     return "none";
 }
 
+constexpr const char* states[] = {"missing", "enforced"};  // of LayerReport
+
 json confinement_to_json(const GenerationFacts& facts) {
-    static constexpr const char* states[] = {"missing", "enforced"};
     json layers = json::array();
     for (std::size_t i = 0; i < layer_count; ++i) {
         const LayerReport& layer = facts.confinement.layers[i];
@@ -364,26 +365,49 @@ json answer_not_reloaded(CommandResult result, std::string_view said) {
     return answer;
 }
 
+namespace {
+
+// What there is to say of the supervisor's last looks.
+void add_supervisor_facts(Gauges& gauges, const SupervisorFacts& facts) {
+    if (const std::int64_t at = facts.last_reload.load(); at != 0)
+        gauges.last_reload = time_of_day(SessionUse::Clock::time_point(std::chrono::nanoseconds(at)));
+    gauges.last_reload_failed = facts.last_reload_failed;
+    const auto add = [&](std::string_view process, const UsageFacts& usage) {
+        gauges.usage.push_back({process, usage.processes, usage.resident, usage.descriptors});
+    };
+    add("supervisor", facts.supervisor_usage);
+    add("broker", facts.broker_usage);
+    add("helpers", facts.helpers_usage);
+}
+
+}  // namespace
+
 Gauges gauges_of(const GenerationFacts& facts, const ControlHost& host) {
-    return {.generation = facts.start.number,
-            .opener_started = opener_started(facts),
-            .generation_started = facts.started,
-            .sessions = host.session_count(),
-            .descriptors_in_flight = host.descriptors_in_flight(),
-            .slowed_users = host.slowed_users().size(),
-            .generations_started = facts.start.facts.facts().generations.load(),
-            .crashes = facts.start.facts.facts().crashes.load(),
-            .reloads = facts.start.facts.facts().reloads.load(),
-            .failed_reloads = facts.start.facts.facts().failed_reloads.load(),
-            .connections_refused = facts.start.facts.facts().turned_away.load(),
-            .connection_waits = facts.start.facts.facts().waits.load(),
-            .helpers = host.helpers().helpers(),
-            .stuck_helpers = host.helpers().stuck(),
-            .lasting_helpers = host.helpers().lasting(),
-            .waiting_tasks = host.helpers().waiting(),
-            .helper_counts = host.helpers().counters(),
-            .audit_counts = host.audit_counts(),
-            .next_record = facts.start.ring != nullptr ? facts.start.ring->next_sequence() : 0};
+    Gauges gauges{.generation = facts.start.number,
+                  .opener_started = opener_started(facts),
+                  .generation_started = facts.started,
+                  .sessions = host.session_count(),
+                  .descriptors_in_flight = host.descriptors_in_flight(),
+                  .slowed_users = host.slowed_users().size(),
+                  .generations_started = facts.start.facts.facts().generations.load(),
+                  .crashes = facts.start.facts.facts().crashes.load(),
+                  .reloads = facts.start.facts.facts().reloads.load(),
+                  .failed_reloads = facts.start.facts.facts().failed_reloads.load(),
+                  .connections_refused = facts.start.facts.facts().turned_away.load(),
+                  .connection_waits = facts.start.facts.facts().waits.load(),
+                  .helpers = host.helpers().helpers(),
+                  .stuck_helpers = host.helpers().stuck(),
+                  .lasting_helpers = host.helpers().lasting(),
+                  .waiting_tasks = host.helpers().waiting(),
+                  .helper_counts = host.helpers().counters(),
+                  .audit_counts = host.audit_counts(),
+                  .next_record = facts.start.ring != nullptr ? facts.start.ring->next_sequence() : 0};
+    gauges.policy_digest = facts.policy_digest;
+    for (std::size_t i = 0; i < layer_count; ++i)
+        gauges.layers.push_back({to_string(static_cast<Layer>(i)),
+                                 states[static_cast<std::size_t>(facts.confinement.layers[i].state)]});
+    add_supervisor_facts(gauges, facts.start.facts.facts());
+    return gauges;
 }
 
 }  // namespace fdbroker::opener

@@ -43,8 +43,13 @@ class ControlClient {
     // What is kept for one that does not read: the answer to one line, and of a watch this much.
     static constexpr std::size_t max_backlog = std::size_t{256} << 10;  // bytes
 
-    ControlClient(ConnectionId token, proto::UniqueFd socket, ControlNote note)
-        : token_(token), socket_(std::move(socket)), note_(note) {}
+    // What its peer may ask for.
+    enum class Rights : std::uint8_t { none, metrics, all };
+
+    ControlClient(ConnectionId token, proto::UniqueFd socket, ControlNote note, Rights rights)
+        : token_(token), socket_(std::move(socket)), note_(note), rights_(rights) {}
+
+    Rights rights() const noexcept { return rights_; }
 
     ConnectionId token() const noexcept { return token_; }
     proto::BorrowedFd descriptor() const noexcept { return socket_.borrow(); }
@@ -79,6 +84,7 @@ class ControlClient {
     ConnectionId token_;
     proto::UniqueFd socket_;
     ControlNote note_;
+    Rights rights_;
     std::string out_{};
     bool over_ = false;  // ends when `out_` has left
     bool gone_ = false;

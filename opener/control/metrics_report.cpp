@@ -165,6 +165,44 @@ void add_rules(Exposition& out, const Metrics& metrics) {
         out.sample(fmt::format("{:.3f}", seconds(time_of_day(metrics.use_of(rule).last_use))), labels(rule));
 }
 
+// When a policy was last asked for, and whether it came into force; the first is that of the start.
+void add_reloads(Exposition& out, const Gauges& gauges) {
+    out.family("reloads_total", "counter", "Reloads of the policy since the opener started.");
+    out.sample(gauges.reloads, "result=\"served\"");
+    out.sample(gauges.failed_reloads, "result=\"refused\"");
+    out.one("last_reload_timestamp_seconds", "gauge",
+            "When a policy was last loaded, or could not be; at first, when the opener started.",
+            fmt::format("{:.3f}", seconds(gauges.last_reload.value_or(gauges.opener_started))));
+    out.one("last_reload_successful", "gauge", "Whether the last reload came into force: 1, or 0.",
+            gauges.last_reload_failed ? 0 : 1);
+}
+
+void add_confinement(Exposition& out, const Gauges& gauges) {
+    out.family("policy_info", "gauge", "The SHA-256 of the policy that is served, with its fragments.");
+    out.sample(1, fmt::format("sha256=\"{}\"", gauges.policy_digest));
+    out.family("confinement_layer", "gauge",
+               "What holds the broker, layer by layer: state is enforced, missing or not needed.");
+    for (const Gauges::ConfinementLayer& layer : gauges.layers)
+        out.sample(1, fmt::format("layer=\"{}\",state=\"{}\"", escaped(layer.layer), layer.state));
+}
+
+void add_usage(Exposition& out, const Gauges& gauges) {
+    const auto add = [&](std::string_view name, std::string_view help, auto value) {
+        out.family(name, "gauge", help);
+        for (const Gauges::Usage& usage : gauges.usage) {
+            if (usage.processes != 0 && value(usage) != 0)
+                out.sample(value(usage), fmt::format("process=\"{}\"", usage.process));
+        }
+    };
+    add("processes", "Processes, when they were last looked at: at the scrape before.",
+        [](const Gauges::Usage& usage) { return usage.processes; });
+    add("process_resident_memory_bytes", "Resident memory of processes; of several, added up.",
+        [](const Gauges::Usage& usage) { return usage.resident; });
+    add("process_open_fds",
+        "Open descriptors of processes, where the kernel tells (6.2); of several, added up.",
+        [](const Gauges::Usage& usage) { return usage.descriptors; });
+}
+
 }  // namespace
 
 std::string to_prometheus(const Metrics& metrics, const Gauges& gauges) {
@@ -182,9 +220,9 @@ std::string to_prometheus(const Metrics& metrics, const Gauges& gauges) {
     out.one("generations_total", "counter", "Generations started since the opener did.",
             gauges.generations_started);
     out.one("crashes_total", "counter", "Of these, those that served and died.", gauges.crashes);
-    out.family("reloads_total", "counter", "Reloads of the policy since the opener started.");
-    out.sample(gauges.reloads, "result=\"served\"");
-    out.sample(gauges.failed_reloads, "result=\"refused\"");
+    add_reloads(out, gauges);
+    add_confinement(out, gauges);
+    add_usage(out, gauges);
     out.one("policy_rules", "gauge", "Rules of the policy that is served.", metrics.rules().size());
     out.one("sessions", "gauge", "Connections of workers.", gauges.sessions);
     out.one("sessions_begun_total", "counter",
@@ -282,6 +320,14 @@ json latencies_to_json(const Latencies& latencies) {
 }  // namespace
 
 json to_json(const Metrics& metrics, const Gauges& gauges) {
+    json layers = json::array(), usage = json::array();
+    for (const Gauges::ConfinementLayer& layer : gauges.layers)
+        layers.push_back({{"layer", layer.layer}, {"state", layer.state}});
+    for (const Gauges::Usage& one : gauges.usage)
+        usage.push_back({{"process", one.process},
+                         {"processes", one.processes},
+                         {"resident_bytes", one.resident},
+                         {"descriptors", one.descriptors}});
     json steps = json::object();
     for (const Step step : measured_steps)
         steps[std::string(proto::to_string(step))] = latencies_to_json(metrics.step(step));
@@ -297,6 +343,11 @@ json to_json(const Metrics& metrics, const Gauges& gauges) {
             {"crashes", gauges.crashes},
             {"reloads", gauges.reloads},
             {"failed_reloads", gauges.failed_reloads},
+            {"last_reload", seconds(gauges.last_reload.value_or(gauges.opener_started))},
+            {"last_reload_successful", !gauges.last_reload_failed},
+            {"policy_sha256", gauges.policy_digest},
+            {"confinement", std::move(layers)},
+            {"processes", std::move(usage)},
             {"policy_rules", metrics.rules().size()},
             {"sessions", gauges.sessions},
             {"sessions_begun", metrics.sessions_begun()},

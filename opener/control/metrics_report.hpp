@@ -5,7 +5,10 @@
 #include <chrono>
 #include <cstdint>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "opener/audit/audit_trail.hpp"
 #include "opener/helpers/helper_pool.hpp"
@@ -25,6 +28,21 @@ struct Gauges {
     std::uint64_t crashes = 0;
     std::uint64_t reloads = 0;
     std::uint64_t failed_reloads = 0;
+    std::optional<std::chrono::system_clock::time_point> last_reload{};  // none: there was none
+    bool last_reload_failed = false;
+    std::string policy_digest{};
+    struct ConfinementLayer {
+        std::string_view layer{}, state{};
+    };
+    std::vector<ConfinementLayer> layers{};
+    // What processes took when they were last looked at.
+    struct Usage {
+        std::string_view process{};
+        std::uint32_t processes = 0;  // 0: they have not been looked at
+        std::uint64_t resident = 0;
+        std::uint64_t descriptors = 0;  // 0: not known
+    };
+    std::vector<Usage> usage{};
     std::uint64_t connections_refused = 0;  // their users had as many as they may have
     std::uint64_t connection_waits = 0;     // times that there was no room for another
     std::size_t helpers = 0;

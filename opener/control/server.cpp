@@ -86,21 +86,26 @@ void ControlServer::begin(const GenerationFacts& facts, ControlHost& host) noexc
     host_ = &host;
 }
 
-bool ControlServer::may_control(BorrowedFd socket) const {
+ControlClient::Rights ControlServer::rights_of(BorrowedFd socket) const {
+    using Rights = ControlClient::Rights;
     const auto peer = identify(socket, {}, {});
-    if (!peer) return false;
+    if (!peer) return Rights::none;
     const policy::PeerIdentity& who = peer->identity;
-    if (who.uid == 0 || who.uid == access_.opener_uid) return true;
-    return access_.group &&
-           (who.gid == *access_.group || std::ranges::find(who.groups, *access_.group) != who.groups.end());
+    if (who.uid == 0 || who.uid == access_.opener_uid) return Rights::all;
+    const auto is_member = [&](const std::optional<gid_t>& group) {
+        return group && (who.gid == *group || std::ranges::find(who.groups, *group) != who.groups.end());
+    };
+    if (is_member(access_.group)) return Rights::all;
+    return is_member(access_.metrics_group) ? Rights::metrics : Rights::none;
 }
 
 void ControlServer::adopt(ConnectionId token, UniqueFd socket, std::uint64_t packed) {
     const ControlNote note = ControlNote::from(packed);
-    auto client = std::make_unique<ControlClient>(token, std::move(socket), note);
+    const auto rights = rights_of(socket.borrow());
+    auto client = std::make_unique<ControlClient>(token, std::move(socket), note, rights);
     ControlClient& added = *client;
     clients_.push_back(std::move(client));
-    if (!may_control(added.descriptor())) {
+    if (rights == ControlClient::Rights::none) {
         added.answer("error: only root and the members of the control group control the opener\n");
         added.end();
     } else if (!loop_->add(added.descriptor(), all_events, &added)) {
@@ -140,6 +145,11 @@ void ControlServer::obey(ControlClient& client, std::string_view text) {
     const auto line = parse_control_line(text);
     if (!line) {
         client.answer("error: " + line.error() + "\n");
+        return;
+    }
+    if (client.rights() == ControlClient::Rights::metrics && line->command != ControlCommand::metrics) {
+        client.answer(
+            fmt::format("error: members of the group {} may ask for metrics alone\n", metrics_group));
         return;
     }
     const auto answer = [&](const json& what) { client.answer(in_words(line->command, what, line->json)); };
@@ -183,6 +193,8 @@ void ControlServer::set_workers(ControlClient& client, const ControlLine& line) 
 }
 
 void ControlServer::answer_metrics(ControlClient& client, bool as_json) {
+    // For the next time: the supervisor looks at the processes, which this one cannot see.
+    host_->tell({.type = LinkType::measure});
     Gauges gauges = gauges_of(*facts_, *host_);
     gauges.control_clients = clients_.size();
     gauges.watchers = watchers_;

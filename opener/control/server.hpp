@@ -24,6 +24,7 @@ namespace fdbroker::opener {
 struct ControlAccess {
     uid_t opener_uid = 0;
     std::optional<gid_t> group{};
+    std::optional<gid_t> metrics_group{};  // whose members may ask for metrics, and nothing else
 };
 
 // A decision as a watcher sees it.
@@ -68,7 +69,7 @@ class ControlServer {
     explicit ControlServer(ControlAccess access, EventLoop loop)
         : access_(access), loop_(std::make_unique<EventLoop>(std::move(loop))) {}
 
-    bool may_control(proto::BorrowedFd socket) const;
+    ControlClient::Rights rights_of(proto::BorrowedFd socket) const;
     void obey(ControlClient& client, std::string_view line);
     void set_workers(ControlClient& client, const ControlLine& line);
     void answer_metrics(ControlClient& client, bool as_json);

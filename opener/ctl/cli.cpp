@@ -141,7 +141,11 @@ void add_questions(CLI::App& app, CommandLine& line) {
     add(ControlCommand::uptime, "how long it has been running");
     const auto [echo, text] = add(ControlCommand::echo, "have it say something");
     echo.add_option("TEXT", text->arguments, "what it shall say")->required();
-    add(ControlCommand::metrics, "its counters, as Prometheus reads them");
+    const auto [metrics, counters] = add(ControlCommand::metrics, "its counters, as Prometheus reads them");
+    metrics
+        .add_option("--listen", counters->listen,
+                    "serve them by HTTP at ADDRESS:PORT, or on the inherited socket fd:N")
+        ->type_name("ADDRESS");
     add(ControlCommand::watch, "every decision from now on, as it is made");
     add(ControlCommand::reload, "load the policy again, and wait until it is served");
     add(ControlCommand::shutdown, "finish what is in flight, and stop");

@@ -12,6 +12,7 @@
 #include "opener/control/text.hpp"
 #include "opener/ctl/json.hpp"
 #include "opener/ctl/log.hpp"
+#include "opener/ctl/metrics_server.hpp"
 #include "opener/ctl/opener_connection.hpp"
 #include "opener/ctl/terminal.hpp"
 
@@ -147,6 +148,7 @@ std::expected<json, Failure> from_log(json answer, const ControlQuestion& questi
 
 Done ask_opener(const ControlQuestion& question) {
     if (question.command == ControlCommand::watch) return watch(question);
+    if (!question.listen.empty()) return serve_metrics(question.control, question.listen);
     if (question.command == ControlCommand::metrics && !question.json) return metrics(question);
     auto answer = answer_of_opener(question);
     if (answer) answer = from_log(std::move(*answer), question);

@@ -17,6 +17,7 @@ struct ControlQuestion {
     opener::ControlCommand command{};
     std::vector<std::string> arguments{};
     bool grants = false;
+    std::string listen{};  // metrics: serve them there, metrics_server.hpp
     bool json = false;
 };
 

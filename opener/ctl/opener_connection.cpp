@@ -2,6 +2,7 @@
 #include "opener/ctl/opener_connection.hpp"
 
 #include <sys/socket.h>
+#include <sys/time.h>
 
 #include <array>
 #include <cerrno>
@@ -25,6 +26,12 @@ Result<OpenerConnection> OpenerConnection::connect(const std::string& text) {
     if (::connect(socket.number(), reinterpret_cast<const sockaddr*>(&name.address), name.size) != 0)
         return proto::system_error("connect", text);
     return OpenerConnection(std::move(socket));
+}
+
+void OpenerConnection::wait_at_most(std::chrono::seconds time) {
+    const timeval most{.tv_sec = time.count(), .tv_usec = 0};
+    for (const int direction : {SO_RCVTIMEO, SO_SNDTIMEO})
+        ::setsockopt(socket_.number(), SOL_SOCKET, direction, &most, sizeof most);
 }
 
 Result<void> OpenerConnection::ask(std::string_view line) {

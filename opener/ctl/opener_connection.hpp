@@ -2,6 +2,7 @@
 // openerctl's side of the control socket.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <optional>
 #include <string>
@@ -17,6 +18,8 @@ class OpenerConnection {
     // `address` as opener's --control takes it. Every error means that the opener cannot be reached.
     static proto::Result<OpenerConnection> connect(const std::string& address);
 
+    // From now on nothing takes longer than this; what does is an error.
+    void wait_at_most(std::chrono::seconds time);
     // The one line that this connection is for, without a line feed.
     proto::Result<void> ask(std::string_view line);
     // The next line of the answer, without its line feed, as soon as it is there; nullopt: it has ended.

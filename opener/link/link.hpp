@@ -71,6 +71,7 @@ enum class LinkType : std::uint32_t {
     // It does no more but what helpers have begun, for which it lives on. value: records that may come of that. None is
     // made between this and `finish`.
     handed_over = 24,
+    measure = 25,  // look at what the processes take (SupervisorFacts); at most once a second that is done
 };
 
 enum class CommandResult : std::uint32_t {

@@ -23,12 +23,24 @@ struct WorkerFacts {
     std::atomic<std::int32_t> last_end{0};  // how the one before ended, as waitpid(2) tells
 };
 
+// What processes took when they were last looked at; all 0: they have not been.
+struct UsageFacts {
+    std::atomic<std::uint32_t> processes{0};
+    std::atomic<std::uint64_t> resident{0};     // bytes
+    std::atomic<std::uint64_t> descriptors{0};  // 0: not known
+};
+
 struct SupervisorFacts {
     std::atomic<std::int64_t> started_at{0};    // std::chrono::steady_clock, nanoseconds
     std::atomic<std::uint32_t> generations{0};  // started, the one that reads this included
     std::atomic<std::uint32_t> crashes{0};      // of those that served
     std::atomic<std::uint32_t> reloads{0};      // that came into force
     std::atomic<std::uint32_t> failed_reloads{0};
+    std::atomic<std::int64_t> last_reload{0};  // steady_clock, nanoseconds; 0: there was none
+    std::atomic<bool> last_reload_failed{false};
+    UsageFacts supervisor_usage{};
+    UsageFacts broker_usage{};
+    UsageFacts helpers_usage{};                 // with the zygotes that make them
     std::atomic<std::uint32_t> followed{0};     // generations started since a rule's directory became another
     std::atomic<std::uint32_t> finishing{0};    // that have handed over, and whose helpers are at work
     std::atomic<std::uint32_t> connections{0};  // that the supervisor holds

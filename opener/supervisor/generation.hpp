@@ -46,6 +46,7 @@ class Generation {
 
     std::uint32_t number() const noexcept { return number_; }
     bool is(pid_t pid) const noexcept { return pid == pid_; }
+    pid_t pid() const noexcept { return pid_; }  // 0: it has been reaped
     void kill() const noexcept;
     // It has been reaped, so that its pid may be another's, or nobody waits for that any more.
     void reaped() noexcept { pid_ = 0; }

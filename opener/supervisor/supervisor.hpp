@@ -104,6 +104,7 @@ class Supervisor {
     void start_failed(Generation& failed, int status);
     void replace(const std::string& cause);
     void restart_later(const std::string& cause);
+    void note_reload(CommandResult result);
     void tell_lost();
     void answered(std::uint64_t ping);
 
@@ -111,6 +112,7 @@ class Supervisor {
 
     void serve(Slot slot, std::size_t most);
     void serve_message(const LinkMessage& message);
+    void measure_processes();
     void set_workers(const LinkMessage& message);
     void ask_for_reload(Clock::time_point when);
     void answer(ConnectionId asker, CommandResult result, SharedFile text = {});
@@ -160,6 +162,7 @@ class Supervisor {
     // reload is about.
     std::optional<Clock::time_point> reload_at_{};
     Clock::time_point last_reload_{};
+    Clock::time_point measured_at_{};
     std::vector<ConnectionId> reload_askers_{};        // of the next one
     std::vector<ConnectionId> starting_for_askers_{};  // of the one that starts
     struct Answer {

@@ -103,6 +103,7 @@ void Supervisor::activate() {
     active_->queue({.type = LinkType::ping, .token = last_ping_});
     if (starting_for_ == Start::reload) {
         ++facts_.facts().reloads;
+        note_reload(CommandResult::done);
         answer_reload(CommandResult::done);
     }
     for (Answer& answer : std::exchange(answers_, {})) active_->queue(answer.message, std::move(answer.text));
@@ -216,6 +217,7 @@ void Supervisor::start_failed(Generation& failed, int status) {
         log_event("reload-failed", "the policy was not loaded; the one that was in force before the restart stays so");
     if (starting_for_ == Start::reload) {
         ++facts_.facts().failed_reloads;
+        note_reload(CommandResult::failed);
         log_event("reload-failed", "the policy was not reloaded; the one before stays in force");
         const bool invalid = WIFEXITED(status) && WEXITSTATUS(status) == exit_policy;
         answer_reload(invalid ? CommandResult::invalid : CommandResult::failed,
@@ -231,6 +233,11 @@ void Supervisor::start_failed(Generation& failed, int status) {
     const std::string cause = fmt::format("generation {} {}", failed.number(), describe_end(status));
     log_.record("start-failed", cause);
     replace(cause);
+}
+
+void Supervisor::note_reload(CommandResult result) {
+    facts_.facts().last_reload = std::chrono::nanoseconds(Clock::now().time_since_epoch()).count();
+    facts_.facts().last_reload_failed = result != CommandResult::done;
 }
 
 void Supervisor::replace(const std::string& cause) {

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
 // What generations say to the supervisor, and what somebody asks for at the control socket by way of them.
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <utility>
 
+#include "opener/supervisor/process_usage.hpp"
 #include "opener/supervisor/supervisor.hpp"
 
 namespace fdbroker::opener {
@@ -15,6 +17,8 @@ namespace {
 constexpr std::size_t max_unread_messages = 1024;
 // Between two reloads that brokers ask for: one that was taken over cannot keep everybody loading policies.
 constexpr std::chrono::seconds reload_interval{1};
+// Between two looks at processes, which take hundreds of system calls.
+constexpr std::chrono::seconds measure_interval{1};
 
 }  // namespace
 
@@ -71,6 +75,9 @@ void Supervisor::serve_message(const LinkMessage& message) {
         case LinkType::shutdown:
             if (connections_.is_control(message.token)) stop(Heir::none);
             break;
+        case LinkType::measure:
+            measure_processes();
+            break;
         case LinkType::renew:
             // More and more slowly, as after crashes: one that was taken over may ask without end.
             if (!stopping_ && !starting_ && !restart_at_)
@@ -80,6 +87,20 @@ void Supervisor::serve_message(const LinkMessage& message) {
         default:
             break;
     }
+}
+
+void Supervisor::measure_processes() {
+    if (Clock::now() < measured_at_ + measure_interval) return;
+    measured_at_ = Clock::now();
+    const auto store = [](UsageFacts& facts, const ProcessUsage& usage) {
+        facts.processes = usage.processes;
+        facts.resident = usage.resident;
+        facts.descriptors = usage.descriptors;
+    };
+    SupervisorFacts& facts = facts_.facts();
+    store(facts.supervisor_usage, usage_of(::getpid()));
+    store(facts.broker_usage, usage_of(active_->pid()));
+    store(facts.helpers_usage, usage_below(active_->pid()));
 }
 
 void Supervisor::set_workers(const LinkMessage& message) {

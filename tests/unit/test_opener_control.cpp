@@ -190,6 +190,30 @@ TEST_CASE("metrics: the text is what Prometheus takes, whatever a rule is called
     CHECK(values.at("fdbroker_sessions") == "2");
 }
 
+TEST_CASE("metrics: reloads, policy, confinement and processes are told as far as they are known") {
+    const auto all = rules({"site"});
+    const Metrics metrics(all);
+    Gauges gauges{.opener_started = std::chrono::system_clock::from_time_t(100)};
+    const auto before = scrape(to_prometheus(metrics, gauges));
+    CHECK(before.at("fdbroker_last_reload_successful") == "1");
+    CHECK(before.at("fdbroker_last_reload_timestamp_seconds") == "100.000");
+    CHECK(!before.contains("fdbroker_processes{process=\"broker\"}"));
+    gauges.last_reload = std::chrono::system_clock::from_time_t(200);
+    gauges.last_reload_failed = true;
+    gauges.policy_digest = "abc";
+    gauges.layers = {{"private root", "missing"}};
+    gauges.usage = {{"broker", 1, 4096, 0}, {"helpers", 0, 0, 0}};
+    const auto values = scrape(to_prometheus(metrics, gauges));
+    CHECK(values.at("fdbroker_last_reload_successful") == "0");
+    CHECK(values.at("fdbroker_last_reload_timestamp_seconds") == "200.000");
+    CHECK(values.at("fdbroker_policy_info{sha256=\"abc\"}") == "1");
+    CHECK(values.at("fdbroker_confinement_layer{layer=\"private root\",state=\"missing\"}") == "1");
+    CHECK(values.at("fdbroker_process_resident_memory_bytes{process=\"broker\"}") == "4096");
+    CHECK(!values.contains("fdbroker_process_open_fds{process=\"broker\"}"));
+    CHECK(!values.contains("fdbroker_processes{process=\"helpers\"}"));
+    CHECK(to_json(metrics, gauges)["last_reload_successful"] == false);
+}
+
 TEST_CASE("metrics: a histogram's buckets add up, and what is slower than all of them is in +Inf") {
     const auto all = rules({"site"});
     Metrics metrics(all);
