@@ -51,7 +51,7 @@ void check_conventions(const std::map<std::string, std::string>& types) {
 std::map<std::string, std::string> scrape(const std::string& text) {
     static const std::regex comment(R"(# (HELP|TYPE) ([a-z_]+) (.+))");
     static const std::regex sample(
-        R"re(([a-z_]+)(\{([a-z]+="([^"\\]|\\["\\n])*")(,[a-z]+="([^"\\]|\\["\\n])*")*\})? ([-+0-9.eInf]+))re");
+        R"re(([a-z_]+)(\{([a-z][a-z0-9]*="([^"\\]|\\["\\n])*")(,[a-z][a-z0-9]*="([^"\\]|\\["\\n])*")*\})? ([-+0-9.eInf]+))re");
     std::map<std::string, std::string> values;
     std::map<std::string, std::string> types;
     std::set<std::string> ended;
@@ -297,7 +297,8 @@ TEST_CASE("control: what a watcher has no room for is lost in whole lines, and i
     int ends[2];
     REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) == 0);
     const proto::UniqueFd reader(ends[1]);
-    ControlClient client(1, proto::UniqueFd(ends[0]), {.waits = ControlNote::Waits::watching});
+    ControlClient client(1, proto::UniqueFd(ends[0]), {.waits = ControlNote::Waits::watching},
+                         ControlClient::Rights::all);
     const std::string line = std::string(999, 'x') + "\n";
     std::size_t published = 0;
     for (; client.lost() < 10; ++published) {
