@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include "opener/base/log_stderr.hpp"
 
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <string>
 
 #include "opener/base/build_config.hpp"
@@ -27,15 +29,38 @@ std::string with_priority(Priority priority, std::string_view lines) {
     return marked;
 }
 
-// In one call, so that lines of the supervisor and of a generation do not mingle. Not by stdio or fmt, whose
-// failures are exceptions or stay in a buffer.
+std::chrono::milliseconds patience_for_room{0};
+
+bool has_room(proto::BorrowedFd stream) noexcept {
+    pollfd event{stream.number(), POLLOUT, 0};
+    return patience_for_room.count() > 0 &&
+           ::poll(&event, 1, static_cast<int>(patience_for_room.count())) > 0;
+}
+
+// In one call, so that lines of several processes do not mingle. Not by stdio or fmt, whose failures are exceptions or stay
+// in a buffer.
+void write_whole(std::string_view lines) {
+    const proto::BorrowedFd standard_error(STDERR_FILENO);
+    const auto own = open_without_waiting(standard_error);
+    const proto::BorrowedFd stream = own ? own->borrow() : standard_error;
+    while (!lines.empty()) {
+        const ssize_t written = write_without_waiting(stream, lines);
+        if (written >= 0)
+            lines.remove_prefix(static_cast<std::size_t>(written));
+        else if (errno != EAGAIN || !has_room(stream))
+            return;
+    }
+}
+
 void write_line(Priority priority, std::string_view prefix, std::string_view text) {
     std::string line(prefix);
     line.append(proto::printable(text)).push_back('\n');
     if (standard_error_is_journal()) line = with_priority(priority, line);
-    const proto::BorrowedFd standard_error(STDERR_FILENO);
-    const auto own = open_without_waiting(standard_error);
-    static_cast<void>(write_without_waiting(own ? own->borrow() : standard_error, line));
+    write_whole(line);
+}
+
+bool has_priority(std::string_view line) noexcept {
+    return line.size() > 2 && line[0] == '<' && line[1] >= '3' && line[1] <= '6' && line[2] == '>';
 }
 
 }  // namespace
@@ -66,6 +91,16 @@ void log_event(std::string_view event, std::string_view text) noexcept {
         if (socket && entry.send(socket.borrow())) return;
     }
     write_line(known->priority, FDBROKER_OPENER ": ", text);
+}
+
+void copy_to_stderr(std::string_view line) noexcept {
+    std::string copy = proto::printable(line, proto::LineFeeds::escaped) + '\n';
+    if (standard_error_is_journal() && !has_priority(copy)) copy = with_priority(Priority::warning, copy);
+    write_whole(copy);
+}
+
+void wait_for_room_on_stderr(std::chrono::milliseconds patience) noexcept {
+    patience_for_room = patience;
 }
 
 }  // namespace fdbroker::opener

@@ -2,6 +2,7 @@
 // What the opener has to say to whoever runs it, on standard error.
 #pragma once
 
+#include <chrono>
 #include <string_view>
 
 namespace fdbroker::opener {
@@ -20,5 +21,11 @@ void log_error(std::string_view text) noexcept;
 // The same, about an event of fdbroker-audit(5); in the journal with its MESSAGE_ID. Only where the journal's socket can be
 // reached, which a confined broker cannot.
 void log_event(std::string_view event, std::string_view text) noexcept;
+
+// A line of another process of the opener, which has its prefix and, where standard error is the journal, its priority.
+void copy_to_stderr(std::string_view line) noexcept;
+
+// How long a line may wait for room in this process and what it forks; at first not at all.
+void wait_for_room_on_stderr(std::chrono::milliseconds patience) noexcept;
 
 }  // namespace fdbroker::opener

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <csignal>
 #include <ctime>
 #include <iterator>
@@ -33,18 +34,24 @@ using proto::UniqueFd;
 
 namespace {
 
+// How long a line waits for the supervisor while all that is wrong with a policy is said: more than a pipe may hold.
+constexpr std::chrono::milliseconds supervisor_patience{5'000};
+
 [[noreturn]] void fail(const StartReport& report, ExitStatus status, const std::string& what) {
     report.log_error(what);
     ::_exit(status);
 }
 
-// Standard input and output become /dev/null: a broker that was taken over shall not type into a terminal. Their
-// numbers stay in use, so that no connection ever bears one.
-void detach_standard_streams(const StartReport& report) {
+// Standard error becomes the supervisor's to copy, the others become /dev/null: a broker that was taken over shall neither
+// type into a terminal nor seek in a file that others write to. The numbers stay in use, so that no connection ever bears
+// one.
+void detach_standard_streams(const GenerationStart& start) {
     const UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
-    if (!null || ::dup2(null.number(), STDIN_FILENO) < 0 || ::dup2(null.number(), STDOUT_FILENO) < 0) {
-        fail(report, exit_failed, proto::system_error("/dev/null").error().message());
+    if (!null || ::dup2(start.output.number(), STDERR_FILENO) < 0 ||
+        ::dup2(null.number(), STDIN_FILENO) < 0 || ::dup2(null.number(), STDOUT_FILENO) < 0) {
+        fail(start.report, exit_failed, proto::system_error("/dev/null").error().message());
     }
+    wait_for_room_on_stderr(supervisor_patience);
 }
 
 // The policy, and what else comes from outside: all of it before the confinement, behind which nothing can be asked.
@@ -112,7 +119,7 @@ void run_generation(const GenerationStart& start) {
     // A generation without its supervisor gets no connections and writes no records.
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     const StartReport& report = start.report;
-    detach_standard_streams(report);
+    detach_standard_streams(start);
     if (auto reader = start.facts.become_reader(); !reader)
         fail(report, exit_failed, reader.error().message());
 
@@ -162,6 +169,7 @@ void run_generation(const GenerationStart& start) {
         report.log_stderr("the broker is confined less than it could be: " + confined->report.missing());
     }
 
+    wait_for_room_on_stderr(std::chrono::milliseconds(0));
     // Before anything a peer sent is read.
     start.report.give_up();
     AuditTrail audit(start.ring, start.number, loaded.digest);

@@ -44,6 +44,7 @@ struct GenerationStart : GenerationOrders {
     StartReport& report;
     PolicySnapshot& kept;       // what is loaded, or where what is read from the files is kept
     proto::BorrowedFd changes;  // a byte written here: a directory that rules name has become another
+    proto::BorrowedFd output;   // standard error of its processes, which the supervisor copies to its own
 };
 
 }  // namespace fdbroker::opener

@@ -38,6 +38,7 @@ bool DrainingGenerations::serve(const void* tag, std::uint32_t events, std::size
     const auto found =
         std::ranges::find_if(all_, [tag](const Finishing& one) { return one.generation.get() == tag; });
     if (found == all_.end()) return false;
+    found->generation->copy_output();
     if ((events & EPOLLOUT) != 0) found->generation->send_queued();
     while (max_messages > 0 && found->generation->receive()) --max_messages;
     return true;

@@ -17,11 +17,19 @@ using proto::BorrowedFd;
 using proto::Result;
 using proto::UniqueFd;
 
+namespace {
+
+// As much as the pipe holds: the loop has other things to do.
+constexpr std::size_t max_output_per_turn = std::size_t{64} << 10;
+
+}  // namespace
+
 Generation::Generation(std::uint32_t number, Parts parts, ConnectionTable& connections, EventLoop& loop,
                        void* tag)
     : number_(number),
       link_(std::move(parts.link)),
       changes_(std::move(parts.changes)),
+      output_(std::move(parts.output)),
       inflight_(std::make_unique<InflightLog>(std::move(parts.inflight))),
       ring_(std::move(parts.ring)),
       report_(std::move(parts.report)),
@@ -30,8 +38,8 @@ Generation::Generation(std::uint32_t number, Parts parts, ConnectionTable& conne
       loop_(loop),
       tag_(tag) {}
 
-Result<Generation::Parts> Generation::make_parts(const GenerationOrders& orders, Link link,
-                                                 UniqueFd changes) {
+Result<Generation::Parts> Generation::make_parts(const GenerationOrders& orders, Link link, UniqueFd changes,
+                                                 GenerationOutput output) {
     auto inflight = InflightLog::create();
     if (!inflight) return std::unexpected(inflight.error());
     std::optional<AuditRing> ring;
@@ -48,7 +56,7 @@ Result<Generation::Parts> Generation::make_parts(const GenerationOrders& orders,
         if (!empty) return std::unexpected(empty.error());
         policy = std::make_shared<PolicySnapshot>(std::move(*empty));
     }
-    return Parts{std::move(link), std::move(changes), std::move(*inflight),
+    return Parts{std::move(link), std::move(changes), std::move(output), std::move(*inflight),
                  std::move(ring), std::move(*report), std::move(policy)};
 }
 
@@ -60,18 +68,24 @@ Result<std::unique_ptr<Generation>> Generation::start(GenerationOrders orders, C
     if (::pipe2(changes, O_CLOEXEC | O_NONBLOCK) != 0) return proto::system_error("pipe2");
     UniqueFd changes_read(changes[0]);
     const UniqueFd changes_write(changes[1]);
-    auto parts = make_parts(orders, std::move(pair->supervisor), std::move(changes_read));
+    auto output = GenerationOutput::make();
+    if (!output) return std::unexpected(output.error());
+    auto parts =
+        make_parts(orders, std::move(pair->supervisor), std::move(changes_read), std::move(output->output));
     if (!parts) return std::unexpected(parts.error());
     std::unique_ptr<Generation> generation(
         new Generation(orders.number, std::move(*parts), connections, loop, tag));
     if (auto added = loop.add(generation->link_.descriptor(), EPOLLIN, tag); !added)
+        return std::unexpected(added.error());
+    if (auto added = loop.add(generation->output_.descriptor(), EPOLLIN, tag); !added)
         return std::unexpected(added.error());
     std::fflush(nullptr);
     generation->pid_ = ::fork();
     if (generation->pid_ < 0) return proto::system_error("fork");
     if (generation->pid_ == 0) {
         run_generation({std::move(orders), pair->generation, *generation->inflight_, generation->ring(),
-                        generation->report_, *generation->policy_, changes_write.borrow()});
+                        generation->report_, *generation->policy_, changes_write.borrow(),
+                        output->writing.borrow()});
     }
     // No later generation can touch what this one records.
     if (generation->ring_) generation->ring_->keep_from_children();
@@ -83,6 +97,7 @@ void Generation::kill() const noexcept {
 }
 
 Generation::~Generation() {
+    finish_output();
     loop_.remove(link_.descriptor());
     if (changes_) loop_.remove(changes_.borrow());
     if (ring_) loop_.remove(ring_->wakeup());
@@ -92,6 +107,9 @@ void Generation::activated(void* tag, void* changes_tag, void* audit_tag) {
     tag_ = tag;
     if (ring_) static_cast<void>(loop_.add(ring_->wakeup(), EPOLLIN, audit_tag));
     since_ = std::chrono::steady_clock::now();
+    // What peers send it may take it over from now on.
+    output_.bound();
+    watch_output();
     static_cast<void>(loop_.change(link_.descriptor(), EPOLLIN, tag_));
     static_cast<void>(loop_.add(changes_.borrow(), EPOLLIN, changes_tag));
 }
@@ -100,6 +118,7 @@ void Generation::handed_over(void* tag) {
     tag_ = tag;
     const std::uint32_t events = link_is_full_ ? EPOLLIN | EPOLLOUT : std::uint32_t{EPOLLIN};
     static_cast<void>(loop_.change(link_.descriptor(), events, tag_));
+    watch_output();
     if (!changes_) return;
     loop_.remove(changes_.borrow());
     changes_.reset();
@@ -115,6 +134,20 @@ Generation::Directories Generation::directories() {
     loop_.remove(changes_.borrow());
     changes_.reset();
     return Directories::unknown;
+}
+
+void Generation::watch_output() {
+    if (output_.descriptor()) static_cast<void>(loop_.change(output_.descriptor(), EPOLLIN, tag_));
+}
+
+void Generation::copy_output() {
+    if (output_.descriptor() && !output_.copy(max_output_per_turn)) finish_output();
+}
+
+void Generation::finish_output() {
+    if (!output_.descriptor()) return;
+    loop_.remove(output_.descriptor());
+    output_.finish();
 }
 
 void Generation::post(const LinkMessage& message, SharedFile file) {

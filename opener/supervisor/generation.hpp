@@ -20,6 +20,7 @@
 #include "opener/link/start_report.hpp"
 #include "opener/policy_source/policy_snapshot.hpp"
 #include "opener/supervisor/connection_table.hpp"
+#include "opener/supervisor/generation_output.hpp"
 #include "proto/error.hpp"
 
 namespace fdbroker::opener {
@@ -49,7 +50,10 @@ class Generation {
     pid_t pid() const noexcept { return pid_; }  // 0: it has been reaped
     void kill() const noexcept;
     // It has been reaped, so that its pid may be another's, or nobody waits for that any more.
-    void reaped() noexcept { pid_ = 0; }
+    void reaped() {
+        finish_output();
+        pid_ = 0;
+    }
     bool is_there() const noexcept { return pid_ != 0; }
     std::chrono::steady_clock::duration age() const noexcept {
         return std::chrono::steady_clock::now() - since_;
@@ -62,6 +66,9 @@ class Generation {
     // Whether a directory that its rules name has become another. `unknown`: nobody looks any more.
     enum class Directories : std::uint8_t { same, changed, unknown };
     Directories directories();
+
+    // Copies what its processes have written to their standard error by now.
+    void copy_output();
 
     // Queues a message, with a file where one goes with it, and sends what the link has room for. Never waits: what is
     // left goes when epoll tells of room.
@@ -98,13 +105,16 @@ class Generation {
     struct Parts {
         Link link;
         proto::UniqueFd changes;
+        GenerationOutput output;
         InflightLog inflight;
         std::optional<AuditRing> ring;
         StartReport report;
         std::shared_ptr<PolicySnapshot> policy;
     };
-    static proto::Result<Parts> make_parts(const GenerationOrders& orders, Link link,
-                                           proto::UniqueFd changes);
+    static proto::Result<Parts> make_parts(const GenerationOrders& orders, Link link, proto::UniqueFd changes,
+                                           GenerationOutput output);
+    void watch_output();
+    void finish_output();
     Generation(std::uint32_t number, Parts parts, ConnectionTable& connections, EventLoop& loop, void* tag);
 
     struct Queued {
@@ -116,6 +126,7 @@ class Generation {
     pid_t pid_ = 0;  // 0: not running
     Link link_;
     proto::UniqueFd changes_;  // readable: see Directories
+    GenerationOutput output_;
     std::unique_ptr<InflightLog> inflight_;
     std::optional<AuditRing> ring_;
     StartReport report_;

@@ -24,6 +24,8 @@ constexpr std::chrono::seconds measure_interval{1};
 
 // Takes at most `most` messages; epoll tells of those that are left.
 void Supervisor::serve(Slot slot, std::size_t most) {
+    // What it has written comes before what is said about it.
+    if (this->*slot) (this->*slot)->copy_output();
     for (; most > 0; --most) {
         std::unique_ptr<Generation>& generation = this->*slot;
         if (!generation) return;

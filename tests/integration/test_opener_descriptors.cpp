@@ -333,3 +333,47 @@ TEST_CASE("descriptors: the process that watches directories ends with a broker 
     ::kill(opener.broker(), SIGKILL);
     wait_readable(end.borrow());
 }
+
+TEST_CASE(
+    "descriptors: what confined processes write goes through the supervisor, and nothing else leads out") {
+    FDBROKER_SKIP_UNLESS(can_take_over(), needs_take_over);
+    const Tree tree;
+    write_file(tree.directory / "policy.yaml", tree.policy);
+    const std::string log = tree.directory / "log";
+    // The log is the audit's and the messages', as of an opener in a terminal or started by a script.
+    std::vector<std::string> arguments = RunningOpener::arguments(tree.directory, {});
+    arguments.back() = "-";
+    arguments.insert(arguments.begin(),
+                     {"/bin/sh", "-c", "log=$1; shift; exec \"$@\" > \"$log\" 2>&1", "sh", log});
+    Process opener = Process::start({.arguments = arguments});
+    wait_for_text(log, "serving");
+    TestPeer peer(tree.directory / "opener.sock");
+    CHECK(peer.call({.call = proto::Call::list, .path = tree.data, .payload = from_beginning}).status == 0);
+    const pid_t broker = newest_child(opener.pid());
+    std::vector<pid_t> confined{broker};
+    for (std::size_t i = 0; i < confined.size(); ++i)
+        for (const pid_t child : children_of(confined[i])) confined.push_back(child);
+    CHECK(confined.size() >= 6);
+    for (const pid_t pid : confined) {
+        const DescriptorTable table = DescriptorTable::of(pid);
+        for (const auto& [number, what] : table.entries()) {
+            CHECK(what != log);
+            if (number == STDIN_FILENO || number == STDOUT_FILENO)
+                CHECK((what == "/dev/null" || what.starts_with("socket:") || what == "/"));
+            if (number == STDERR_FILENO) CHECK(what.starts_with("pipe:"));
+        }
+    }
+    {
+        SyscallInjector taken(broker);
+        CHECK(taken.call(SYS_lseek, {STDERR_FILENO, 0, SEEK_SET}) == -ESPIPE);
+        CHECK(taken.call(SYS_ftruncate, {STDERR_FILENO, 0}) < 0);
+        CHECK(taken.call(SYS_write, {STDERR_FILENO, "last\x1bwords", 10}) == 10);
+    }
+    ::kill(broker, SIGKILL);
+    const std::string text = wait_for_text(log, "starting another");
+    const std::size_t words = text.find("\nlast\\x1bwords\n");
+    REQUIRE(words != std::string::npos);
+    CHECK(words < text.find("the broker of generation 1"));
+    opener.signal(SIGTERM);
+    CHECK(opener.wait().status == 0);
+}
