@@ -28,6 +28,10 @@ constexpr milliseconds end_timeout{2'000};
 constexpr milliseconds first_follow_delay{1'000};
 constexpr milliseconds longest_follow_delay{30'000};
 constexpr std::chrono::seconds follow_calm{60};
+// A broker that has answered nothing for so long is replaced: whoever has its uid can stop it.
+constexpr std::chrono::seconds broker_silent_for{5};
+// It is asked this often, and more often where the service manager wants to hear of it.
+constexpr std::chrono::microseconds longest_ping_interval{1'000'000};
 // What is taken at once from a generation's link: a broker that was taken over does not keep the loop from signals and
 // from the audit.
 constexpr std::size_t messages_per_turn = 64;
@@ -131,11 +135,7 @@ void Supervisor::act_on_time() {
             start_generation(Start::follow, "a directory that rules name is another now");
         }
     }
-    if (ping_at_ && now >= *ping_at_) {
-        ping_at_ = now + *watchdog_;
-        // One that does not even read is not asked again and again.
-        if (active_ && active_->queued() == 0) active_->post({.type = LinkType::ping, .token = ++last_ping_});
-    }
+    if (ping_at_ && now >= *ping_at_) ask_whether_it_lives(now);
     reception_.act_on_time(now, handing_over_ ? nullptr : active_.get());
     if (workers_) workers_->act_on_time(now);
     if (stopping_ && !retiring_ && workers_ended()) retire();
@@ -157,6 +157,33 @@ void Supervisor::end_what_takes_too_long(Clock::time_point now) {
     }
     if (abandon_at_ && now >= *abandon_at_ && active_) generation_ended(&Supervisor::active_, SIGKILL);
     while (const auto abandoned = finishing_.act_on_time(now)) finishing_ended(*abandoned, SIGKILL);
+}
+
+std::chrono::microseconds Supervisor::ping_interval() const {
+    return std::min(watchdog_.value_or(longest_ping_interval), longest_ping_interval);
+}
+
+// Intervals are counted, since time also passes while the supervisor itself is stopped and asks nobody.
+void Supervisor::ask_whether_it_lives(Clock::time_point now) {
+    ping_at_ = now + ping_interval();
+    // One that hands over or ends has another deadline.
+    if (!active_ || kill_at_ || abandon_at_) return;
+    if (unanswered_++ * ping_interval() >= broker_silent_for) {
+        log_stderr(fmt::format("generation {} has not answered for {} seconds: it is killed",
+                               active_->number(), broker_silent_for.count()));
+        kill_at_ = now;
+        return;
+    }
+    // One that does not even read is not asked again and again.
+    if (active_->queued() == 0) active_->post({.type = LinkType::ping, .token = ++last_ping_});
+}
+
+void Supervisor::it_lives() {
+    unanswered_ = 0;
+    const auto now = Clock::now();
+    if (!watchdog_ || now < tell_service_manager_at_) return;
+    service_manager_alive();
+    tell_service_manager_at_ = now + *watchdog_ - ping_interval();
 }
 
 void Supervisor::drain_audit() {

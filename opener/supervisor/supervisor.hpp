@@ -66,6 +66,9 @@ class Supervisor {
     void drain_audit();
     void act_on_time();
     void end_what_takes_too_long(Clock::time_point now);
+    std::chrono::microseconds ping_interval() const;
+    void ask_whether_it_lives(Clock::time_point now);
+    void it_lives();
     // Who gets the connections when this opener ends.
     enum class Heir : std::uint8_t {
         none,             // they end
@@ -186,6 +189,8 @@ class Supervisor {
     // The service manager hears that all is well when the broker's own loop has said so.
     const std::optional<std::chrono::microseconds> watchdog_ = watchdog_interval();
     std::optional<Clock::time_point> ping_at_{};
+    Clock::time_point tell_service_manager_at_{};
+    unsigned unanswered_ = 0;  // intervals in a row in which the active one has answered nothing
 };
 
 // Serves until SIGTERM or SIGINT. The result is the process's exit status: exit_policy when the first generation

@@ -117,7 +117,8 @@ void Supervisor::activate() {
     if (first && workers_) workers_->start();
     if (first) forget_stored();
     service_manager_ready();
-    if (watchdog_) ping_at_ = Clock::now();
+    unanswered_ = 0;
+    ping_at_ = Clock::now() + ping_interval();
     if (stopping_) {
         if (retiring_) retire();
         return;

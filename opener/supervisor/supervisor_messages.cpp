@@ -54,7 +54,7 @@ void Supervisor::serve_message(const LinkMessage& message) {
             if (workers_) workers_->connection_ended(message.token);
             break;
         case LinkType::pong:
-            if (watchdog_) service_manager_alive();
+            it_lives();
             answered(message.token);
             break;
         case LinkType::handed_over:

@@ -406,6 +406,23 @@ TEST_CASE("generations: SIGTERM answers what was sent before, removes the socket
     for (std::size_t i = 0; i < records.size(); ++i) CHECK(records[i]["seq"] == i + 1);
 }
 
+TEST_CASE("generations: a broker that stands still for five seconds is replaced without a service manager") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    RunningOpener opener(fixture.directory, fixture.policy("a"));
+    TestPeer peer(opener.socket());
+    CHECK(peer.open(fixture.path("a")).status == 0);
+    const pid_t broker = opener.broker();
+    ::kill(broker, SIGSTOP);
+    wait_until_stopped(broker);
+    peer.ask({fixture.path("a")});
+    CHECK(peer.answers().front().content() == "data/a");
+    CHECK(opener.broker() != broker);
+    opener.process().wait_for_error("generation 1 has not answered for 5 seconds: it is killed");
+    CHECK(opener.wait_for_event("start", 2).size() > 2);
+    CHECK(opener.stop() == 0);
+}
+
 TEST_CASE("generations: SIGUSR1 goes on in a new audit file and loses no record") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;
