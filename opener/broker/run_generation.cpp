@@ -20,12 +20,14 @@
 #include "opener/confinement/capability_names.hpp"
 #include "opener/confinement/confinement.hpp"
 #include "opener/confinement/directory_watch.hpp"
+#include "opener/confinement/known_mounts.hpp"
 #include "opener/confinement/widen.hpp"
 #include "opener/control/server.hpp"
 #include "opener/helpers/zygote.hpp"
 #include "opener/identity/accounts.hpp"
 #include "opener/policy_source/load_policy.hpp"
 #include "opener/quota/user_quota.hpp"
+#include "policy/matching/denied.hpp"
 
 namespace fdbroker::opener {
 
@@ -101,12 +103,13 @@ Resolved resolve(const GenerationStart& start) {
 }
 
 // Two, so that helpers can be made until the supervisor has replaced a generation that has lost one.
-Result<void> start_zygotes(const HelperTools& tools, const ZygoteConfinement& held_to,
+Result<void> start_zygotes(const HelperTools& tools, const ZygoteConfinement& held_to, const KnownMounts& mounts,
                            std::vector<UniqueFd>& zygotes) {
-    const std::array streams{proto::BorrowedFd(STDIN_FILENO), proto::BorrowedFd(STDOUT_FILENO),
-                             proto::BorrowedFd(STDERR_FILENO)};
+    std::vector<proto::BorrowedFd> kept{proto::BorrowedFd(STDIN_FILENO), proto::BorrowedFd(STDOUT_FILENO),
+                                        proto::BorrowedFd(STDERR_FILENO)};
+    if (mounts.descriptor()) kept.push_back(mounts.descriptor());
     while (zygotes.size() < 2) {
-        auto zygote = start_zygote(tools, held_to, streams);
+        auto zygote = start_zygote(tools, held_to, kept);
         if (!zygote) return std::unexpected(zygote.error());
         zygotes.push_back(std::move(*zygote));
     }
@@ -127,6 +130,8 @@ void run_generation(const GenerationStart& start) {
     const policy::Policy& policy = loaded.policy;
     for (const std::string& line : tolerated_lines(loaded)) report.log_stderr_plainly(line);
     ConfinementPlan plan = plan_confinement(policy.directories(), account);
+    // For the names that directories list (name_check.hpp).
+    plan.calls.list = plan.calls.list || policy::has_deny_rules(policy);
     const IdentitySource identities = IdentitySource::take(!account.changes);
     const Inspector inspector(read_link_protection());
     // gmtime(3) reads the time zone file when it is first needed, and there will be none to read.
@@ -148,16 +153,20 @@ void run_generation(const GenerationStart& start) {
     if (auto watching = start_directory_watch(plan, start.changes, log_stderr); !watching)
         fail(report, exit_failed, watching.error().message());
     for (const std::string& line : describe_silent(plan)) report.log_stderr(line);
+    // What changes from here on is seen by the watch.
+    const KnownMounts mounts;
+    if (mounts.descriptor()) keep.push_back(mounts.descriptor());
     std::optional<Resolver> resolver;
     std::vector<UniqueFd> zygotes;
     auto confined = confine(plan, keep, [&](Confined& so_far) -> Result<void> {
-        resolver.emplace(std::move(so_far.directories));
+        const bool copies = so_far.report[Layer::private_root].state == LayerState::enforced;
+        resolver.emplace(std::move(so_far.directories), policy, copies ? &mounts : nullptr);
         // A helper that was taken over shall neither forge records nor answer for the broker.
         start.inflight.keep_from_children();
         for (const EarlierGeneration& previous : start.previous) previous.inflight->keep_from_children();
         if (start.ring != nullptr) start.ring->keep_from_children();
         const UniqueFd landlock = std::move(so_far.landlock_of_children);
-        return start_zygotes({policy, *resolver, inspector, identities}, {plan.calls, landlock.borrow()},
+        return start_zygotes({policy, *resolver, inspector, identities}, {plan.calls, landlock.borrow()}, mounts,
                              zygotes);
     });
     if (!confined) fail(report, exit_failed, "cannot confine the broker: " + confined.error().message());

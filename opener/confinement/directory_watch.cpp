@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/capability.h>
+#include <poll.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -16,6 +17,7 @@
 
 #include "opener/confinement/capability_names.hpp"
 #include "opener/confinement/close_descriptors.hpp"
+#include "opener/confinement/known_mounts.hpp"
 #include "opener/confinement/landlock.hpp"
 #include "opener/confinement/privileges.hpp"
 #include "opener/confinement/seccomp_filter.hpp"
@@ -33,17 +35,6 @@ using Answers = ProbeProcesses::Answers;
 // Closes the list of directories that do not answer, which would else be taken for a whole one when who writes it dies.
 constexpr std::uint32_t end_of_list = ~std::uint32_t{0};
 
-std::string read_from_start(BorrowedFd file) {
-    std::string text;
-    std::array<char, 4096> block;
-    for (;;) {
-        const ssize_t size =
-            ::pread(file.number(), block.data(), block.size(), static_cast<off_t>(text.size()));
-        if (size <= 0) return text;
-        text.append(block.data(), static_cast<std::size_t>(size));
-    }
-}
-
 void sleep_for(std::chrono::nanoseconds time) {
     const timespec interval{.tv_sec = time.count() / 1'000'000'000, .tv_nsec = time.count() % 1'000'000'000};
     ::clock_nanosleep(CLOCK_MONOTONIC, 0, &interval, nullptr);
@@ -60,7 +51,7 @@ class Watch {
         auto seen = look(first_patience);
         if (!seen) return std::unexpected(seen.error());
         last_ = std::move(seen->answers);
-        mounts_below_ = std::move(seen->mounts_below);
+        mounts_about_ = std::move(seen->mounts_about);
         std::vector<std::uint32_t> silent;
         for (std::uint32_t i = 0; i < last_.size(); ++i)
             if (!last_[i]) silent.push_back(i);
@@ -71,12 +62,14 @@ class Watch {
 
     [[noreturn]] void run(BorrowedFd tell, pid_t parent) {
         std::chrono::nanoseconds rest = watch_interval;
+        std::chrono::nanoseconds pause{};
         for (;;) {
-            sleep_for(rest);
+            wait_for_mounts(pause, rest);
             // The signal of the parent's death has moments in which it is lost.
             if (::getppid() != parent) ::_exit(0);
             const auto began = std::chrono::steady_clock::now();
             auto seen = look(watch_patience);
+            pause = 4 * (std::chrono::steady_clock::now() - began);
             // So many directories that a look takes long are looked at less often, not all the time.
             rest = watch_interval;
             if (!seen) continue;
@@ -90,21 +83,30 @@ class Watch {
     }
 
   private:
+    // For `rest`, or until a mount changes (proc(5), mountinfo), but for no less than `pause`: where mounts come and go all
+    // the time, most of it is spent with other things than this.
+    void wait_for_mounts(std::chrono::nanoseconds pause, std::chrono::nanoseconds rest) const {
+        sleep_for(std::min(pause, rest));
+        pollfd changed{mounts_ ? mounts_.number() : -1, POLLPRI, 0};
+        const auto left = std::chrono::ceil<std::chrono::milliseconds>(rest - std::min(pause, rest));
+        ::poll(&changed, 1, static_cast<int>(left.count()));
+    }
+
     struct Seen {
         Answers answers;
-        std::vector<std::string> mounts_below;
+        std::vector<std::string> mounts_about;
     };
     Result<Seen> look(std::chrono::milliseconds patience) {
         const std::string table = mounts_ ? read_from_start(mounts_.borrow()) : std::string();
         const auto mounts = listed_mounts(table);
         auto answers = lookers_.look(patience, mounts);
         if (!answers) return std::unexpected(answers.error());
-        return Seen{std::move(*answers), mounts_below(mounts, lookers_.paths())};
+        return Seen{std::move(*answers), mounts_about(mounts, lookers_.paths())};
     }
 
     // Whether something is another than when it was last seen. One that does not answer is taken for what it was.
     bool take(Seen& seen) {
-        bool changed = std::exchange(mounts_below_, std::move(seen.mounts_below)) != mounts_below_;
+        bool changed = std::exchange(mounts_about_, std::move(seen.mounts_about)) != mounts_about_;
         for (std::size_t i = 0; i < last_.size(); ++i) {
             if (!seen.answers[i] || seen.answers[i] == last_[i]) continue;
             last_[i] = seen.answers[i];
@@ -139,7 +141,7 @@ class Watch {
     const std::function<void(std::string_view)>& log_;
     Answers last_{};
     std::vector<bool> is_silent_{};
-    std::vector<std::string> mounts_below_{};
+    std::vector<std::string> mounts_about_{};
 };
 
 [[noreturn]] void fail(const std::function<void(std::string_view)>& log, const std::string& why) {
@@ -209,16 +211,6 @@ Result<std::vector<std::uint32_t>> read_silent(const UniqueFd& first) {
 }
 
 }  // namespace
-
-std::vector<std::string> mounts_below(std::span<const ListedMount> mounts,
-                                      const std::vector<std::string>& paths) {
-    std::vector<std::string> found;
-    for (const ListedMount& mount : mounts) {
-        const auto is_above = [&](const std::string& path) { return is_below(mount.point, path); };
-        if (std::ranges::any_of(paths, is_above)) found.push_back(std::string(mount.id) + " " + mount.point);
-    }
-    return found;
-}
 
 Result<void> start_directory_watch(ConfinementPlan& plan, BorrowedFd tell,
                                    const std::function<void(std::string_view)>& log) {

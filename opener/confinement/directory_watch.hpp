@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Notices when a directory that rules name becomes another: it appears, vanishes, is moved away and replaced, is mounted
-// over or unmounted, or something is mounted below it. A private root keeps showing what was there when it was made, so
+// over or unmounted, or something is mounted below it, or its mount gets other flags. A private root keeps showing what was there when it was made, so
 // a new generation has to follow.
 //
 // That is looked for where it can be seen, outside every private root, by a process of its own: a directory on a
-// filesystem that hangs would hold the supervisor up. It compares what the names lead to, a few times a second; there
-// is no kind of change that this misses, as there is with inotify(7) (mounts, network filesystems, parents that are
-// replaced themselves).
+// filesystem that hangs would hold the supervisor up. It compares what the names lead to, a few times a second, and at once
+// when a mount changes; there is no kind of change that this misses, as there is with inotify(7) (mounts, network
+// filesystems, parents that are replaced themselves).
 //
 // A directory that does not answer (directory_lookers.hpp) keeps nobody from noticing what becomes of the others. One that
 // does not when a generation starts is left out of it, and another generation follows when it does.
@@ -29,10 +29,6 @@ inline constexpr std::chrono::milliseconds watch_interval{400};
 // How long an answer is waited for: of each mount that hangs when a generation starts, and of one that begins to hang.
 inline constexpr std::chrono::milliseconds first_patience{2'000};
 inline constexpr std::chrono::milliseconds watch_patience{400};
-
-// The mounts that lie below one of `paths`, each with its identifier.
-std::vector<std::string> mounts_below(std::span<const ListedMount> mounts,
-                                      const std::vector<std::string>& paths);
 
 // Starts the process, which has nothing but the right to look, writes a byte to `tell` for each change since this call,
 // and ends with the caller. Returns when it has looked once, and marks in `plan` the directories that did not answer.

@@ -90,7 +90,7 @@ std::vector<ListedMount> listed_mounts(std::string_view mountinfo) {
         const std::string_view line = mountinfo.substr(0, mountinfo.find('\n'));
         mountinfo.remove_prefix(std::min(mountinfo.size(), line.size() + 1));
         std::string point = unescaped(field(line, 4));
-        if (point.starts_with('/')) mounts.push_back({field(line, 0), std::move(point)});
+        if (point.starts_with('/')) mounts.push_back({field(line, 0), std::move(point), field(line, 5)});
     }
     return mounts;
 }

@@ -26,10 +26,11 @@ struct SeenDirectory {
     bool operator==(const SeenDirectory&) const = default;
 };
 
-// Of a mountinfo file (proc(5)): the identifier and the mount point of each line.
+// Of a mountinfo file (proc(5)): the identifier, the mount point and the mount's own options of each line.
 struct ListedMount {
     std::string_view id;
     std::string point;
+    std::string_view options;
 };
 std::vector<ListedMount> listed_mounts(std::string_view mountinfo);
 

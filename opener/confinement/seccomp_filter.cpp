@@ -2,6 +2,7 @@
 #include "opener/confinement/seccomp_filter.hpp"
 
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <linux/seccomp.h>
 #include <linux/sockios.h>
 #include <sched.h>
@@ -186,7 +187,10 @@ void allow_modifying(Filter& filter, const ModifyingCalls& calls) {
         filter.allow(SCMP_SYS(fchmod), {bits_clear(1, S_ISUID | S_ISGID)});
         filter.allow(SCMP_SYS(utimensat), {is_null(1)});  // futimens(3)
     }
-    if (calls.list) filter.allow({SCMP_SYS(getdents64)});
+    if (calls.list) {
+        filter.allow({SCMP_SYS(getdents64)});
+        filter.allow(SCMP_SYS(ioctl), {int_is(1, static_cast<int>(FS_IOC_GETFLAGS))});  // name_matching.hpp
+    }
     if (calls.snapshot) {
         filter.allow({SCMP_SYS(memfd_create)});
         for (const int command : {F_ADD_SEALS, F_GETLEASE})

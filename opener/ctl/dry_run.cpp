@@ -276,7 +276,7 @@ Done<Answer> DryRun::run(const Grant& grant) {
     const auto place = ExecutionContext::helper(std::chrono::steady_clock::now(), true);
 
     const auto with_resolver = [&](const Grant& one, const auto& use) {
-        const opener::Resolver resolver(directories_above(one.path().text()));
+        const opener::Resolver resolver(directories_above(one.path().text()), policy_);
         const opener::RequestServices tools{policy_, resolver, inspector_, metrics_};
         return use(OperationContext{tools, peer_, granted, place});
     };

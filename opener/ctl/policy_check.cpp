@@ -9,6 +9,7 @@
 #include <cstring>
 #include <vector>
 
+#include "opener/confinement/name_matching.hpp"
 #include "opener/confinement/source_directory.hpp"
 #include "opener/confinement/widen.hpp"
 #include "opener/ctl/check_report.hpp"
@@ -37,7 +38,10 @@ class SystemDisk final : public policy::Disk {
         if (found->errno_value == ENOENT) return std::unexpected(Missing{});
         if (found->errno_value != 0)
             return std::unexpected(Missing{.other = std::strerror(found->errno_value)});
-        return Facts{.uid = status.st_uid, .mode = status.st_mode & 07777U};
+        const opener::NameMatching names = opener::name_matching_of(found->fd.borrow());
+        return Facts{.uid = status.st_uid,
+                     .mode = status.st_mode & 07777U,
+                     .folds = names == opener::NameMatching::exact ? "" : opener::describe(names)};
     }
 
   private:

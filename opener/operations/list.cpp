@@ -7,7 +7,7 @@
 #include <algorithm>
 #include <array>
 
-#include "opener/operations/directory_reader.hpp"
+#include "opener/base/directory_reader.hpp"
 #include "policy/matching/request_path.hpp"
 #include "proto/payload.hpp"
 

@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "opener/confinement/kernel_calls.hpp"
-#include "opener/operations/directory_reader.hpp"
+#include "opener/base/directory_reader.hpp"
 
 namespace fdbroker::opener {
 

@@ -102,9 +102,9 @@ struct Walk {
 };
 
 // `on` is the bound directory, on the mount that the walk is to be on.
-Attempt<Walk> begin_walk(const DirectoryTable::Found& found, BorrowedFd on, bool may_block) {
+Attempt<Walk> begin_walk(const DirectoryTable::Found& found, NameCheck check, BorrowedFd on, bool may_block) {
     const BoundDirectory& bound = *found.directory;
-    if (found.inner.empty()) return Walk{on, found.relative, {bound.owner, bound.device}};
+    if (found.inner.empty()) return Walk{on, found.relative, {bound.owner, bound.device, check}, {}};
     const std::string inner(found.inner);
     constexpr std::uint64_t flags = O_PATH | O_DIRECTORY;
     bool crossed_mount = false;  // the rule's directory may well be a mount itself
@@ -114,7 +114,8 @@ Attempt<Walk> begin_walk(const DirectoryTable::Found& found, BorrowedFd on, bool
     struct stat status;
     if (!fd || ::syscall(SYS_fstat, fd.number(), &status) != 0) return open_failed(errno);
     const BorrowedFd from = fd.borrow();
-    return Walk{from, found.relative_to_inner, {status.st_uid, status.st_dev}, std::move(fd)};
+    if (asks_for_names(check, crossed_mount)) check = NameCheck::always;
+    return Walk{from, found.relative_to_inner, {status.st_uid, status.st_dev, check}, std::move(fd)};
 }
 
 bool is_link(const UniqueFd& fd) {
@@ -128,6 +129,20 @@ bool is_in_procfs(const UniqueFd& fd) {
 }
 
 }  // namespace
+
+Resolver::Resolver(std::vector<BoundDirectory> directories, const policy::Policy& policy,
+                   const KnownMounts* mounts)
+    : table_(std::move(directories)),
+      name_checks_(name_checks_of(table_.directories(), policy)),
+      mounts_(mounts) {}
+
+// Else something would be made in a directory that is mounted over, or written to where writing is forbidden by now.
+std::optional<Obstacle> Resolver::refuse_other_mounts(const policy::Grant& grant) const {
+    if (mounts_ == nullptr || !grant.operations().intersects(policy::changing_operations) ||
+        mounts_->hold_on_way_to(grant.path().text()))
+        return std::nullopt;
+    return Obstacle{EAGAIN, "a mount on its way has changed, and the opener is about to follow: ask again"};
+}
 
 Attempt<DirectoryTable::Found> Resolver::start_of(const policy::Grant& grant) const {
     const DirectoryTable::Found found = table_.find(grant.path().text());
@@ -146,9 +161,12 @@ Attempt<DirectoryTable::Found> Resolver::start_of(const policy::Grant& grant) co
 }
 
 Attempt<ResolvedFile> Resolver::open_found(const DirectoryTable::Found& found, std::uint64_t flags,
-                                           const ExecutionContext& place, BorrowedFd start) {
-    if (!place.may_block() && !found.directory->local) return std::unexpected(only_in_a_helper);
-    const auto walk = begin_walk(found, start, place.may_block());
+                                           const ExecutionContext& place, BorrowedFd start) const {
+    const BoundDirectory& bound = *found.directory;
+    const NameCheck check = name_check_of(bound);
+    if (!place.may_block() && (!bound.local || check == NameCheck::always))
+        return std::unexpected(only_in_a_helper);
+    const auto walk = begin_walk(found, check, start, place.may_block());
     if (!walk) return std::unexpected(walk.error());
     bool crossed_mount = false;
     UniqueFd fd;
@@ -164,6 +182,9 @@ Attempt<ResolvedFile> Resolver::open_found(const DirectoryTable::Found& found, s
         const std::uint64_t resolve = place.may_block() ? 0 : RESOLVE_NO_XDEV | RESOLVE_CACHED;
         return open_failed(errno, walk->from, walk->relative, flags, resolve);
     }
+    if (asks_for_names(walk->directory.name_check, crossed_mount))
+        if (const auto obstacle = refuse_alias(bound.fd.borrow(), found.relative, fd.borrow()))
+            return std::unexpected(*obstacle);
     return ResolvedFile(std::move(fd), crossed_mount, walk->directory);
 }
 
@@ -171,7 +192,7 @@ Attempt<ResolvedFile> Resolver::open_found(const DirectoryTable::Found& found, s
 // where a mount without devices was to be had.
 Attempt<ResolvedFile> Resolver::open_past_devices(const DirectoryTable::Found& found,
                                                   const policy::Grant& grant, std::uint64_t flags,
-                                                  const ExecutionContext& place) {
+                                                  const ExecutionContext& place) const {
     const BoundDirectory& directory = *found.directory;
     const auto looked = open_found(found, O_PATH, place, directory.fd.borrow());
     if (!looked) return std::unexpected(looked.error());
@@ -191,6 +212,8 @@ Attempt<ResolvedFile> Resolver::resolve(const policy::Grant& grant, std::uint64_
                                         const ExecutionContext& place) const {
     const auto found = start_of(grant);
     if (!found) return std::unexpected(found.error());
+    if (place.may_block())
+        if (const auto obstacle = refuse_other_mounts(grant)) return std::unexpected(*obstacle);
     const BoundDirectory& directory = *found->directory;
     return directory.opens_devices && (flags & O_PATH) == 0
                ? open_past_devices(*found, grant, flags, place)
@@ -200,7 +223,9 @@ Attempt<ResolvedFile> Resolver::resolve(const policy::Grant& grant, std::uint64_
 Attempt<ResolvedParent> Resolver::resolve_parent(const policy::Grant& grant) const {
     const auto found = start_of(grant);
     if (!found) return std::unexpected(found.error());
-    const auto walk = begin_walk(*found, found->directory->fd.borrow(), true);
+    if (const auto obstacle = refuse_other_mounts(grant)) return std::unexpected(*obstacle);
+    const auto walk =
+        begin_walk(*found, name_check_of(*found->directory), found->directory->fd.borrow(), true);
     if (!walk) return std::unexpected(walk.error());
     const std::string relative = walk->relative;
     if (relative == ".") return std::unexpected(Obstacle{EBUSY, "it is the rule's own directory"});
@@ -212,13 +237,22 @@ Attempt<ResolvedParent> Resolver::resolve_parent(const policy::Grant& grant) con
     // procfs and sysfs have no names to give.
     if (crossed_mount)
         if (const auto obstacle = refuse_kernel_filesystem(fd.borrow())) return std::unexpected(*obstacle);
-    return ResolvedParent(std::move(fd), relative.substr(slash + 1), crossed_mount, walk->directory);
+    std::string name = relative.substr(slash + 1);
+    if (asks_for_names(walk->directory.name_check, crossed_mount)) {
+        if (const auto obstacle = refuse_alias(walk->from, above, fd.borrow()))
+            return std::unexpected(*obstacle);
+        if (const auto obstacle = refuse_new_alias(fd.borrow(), name)) return std::unexpected(*obstacle);
+    }
+    return ResolvedParent(std::move(fd), std::move(name), crossed_mount, walk->directory);
 }
 
 Attempt<ResolvedFile> Resolver::resolve_in(const ResolvedParent& parent, std::uint64_t flags) const {
     bool crossed_mount = parent.crossed_mount_;
     UniqueFd fd = open_anywhere(parent.descriptor(), parent.name(), flags, crossed_mount);
     if (!fd) return open_failed(errno);
+    if (asks_for_names(parent.directory_.name_check, crossed_mount))
+        if (const auto obstacle = refuse_alias(parent.descriptor(), parent.name(), fd.borrow()))
+            return std::unexpected(*obstacle);
     return ResolvedFile(std::move(fd), crossed_mount, parent.directory_);
 }
 
@@ -235,6 +269,10 @@ std::optional<FoundLink> Resolver::find_link(const policy::Grant& grant,
                                          place.may_block() ? 0 : RESOLVE_NO_XDEV | RESOLVE_CACHED);
         if (!fd) return std::nullopt;
         if (is_link(fd)) {
+            // Where links are met, other mounts may have been: what is asked of them is asked here of all.
+            if (name_check_of(*found->directory) != NameCheck::never && place.may_block() &&
+                refuse_alias(found->directory->fd.borrow(), prefix, fd.borrow()))
+                return std::nullopt;
             std::array<char, PATH_MAX> target;
             const ssize_t size = ::readlinkat(fd.number(), "", target.data(), target.size());
             if (size <= 0 || static_cast<std::size_t>(size) == target.size()) return std::nullopt;

@@ -8,13 +8,16 @@
 #pragma once
 
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "opener/confinement/confinement.hpp"
+#include "opener/confinement/known_mounts.hpp"
 #include "opener/resolve/directory_table.hpp"
 #include "opener/resolve/execution_context.hpp"
 #include "opener/resolve/file_conditions.hpp"
+#include "opener/resolve/name_check.hpp"
 #include "opener/resolve/open_flags.hpp"
 #include "policy/matching/policy.hpp"
 #include "proto/error.hpp"
@@ -26,6 +29,7 @@ namespace fdbroker::opener {
 struct RuleDirectory {
     uid_t owner = 0;
     std::uint64_t device = 0;
+    NameCheck name_check = NameCheck::never;
 };
 
 // An object, opened with the access that was granted, not yet inspected.
@@ -107,11 +111,15 @@ using Attempt = std::expected<T, Obstacle>;
 
 class Resolver {
   public:
-    explicit Resolver(std::vector<BoundDirectory> directories) : table_(std::move(directories)) {}
+    // Finds out which of the bound directories fold names, and so blocks as their filesystems do. `mounts`: those that the
+    // directories are copies of, which must outlive this; null: they are no copies.
+    Resolver(std::vector<BoundDirectory> directories, const policy::Policy& policy,
+             const KnownMounts* mounts = nullptr);
 
     // Opens what the grant names, by openat2 from the deepest bound directory on its way, with flags of open(2) to which
     // O_NOFOLLOW and O_CLOEXEC come. No symbolic or magic link is followed anywhere; with O_PATH a link in the last place
-    // is opened itself. Where nothing may block, it opens only what the dentry cache of a known local filesystem
+    // is opened itself. In a helper, what changes something is EAGAIN where a mount on its way is not what it was when the
+    // directory was bound. Where nothing may block, it opens only what the dentry cache of a known local filesystem
     // (BoundDirectory::local) has; for all else it says only_in_a_helper. A device is opened only where the types of every
     // rule have it (EACCES), which is looked at before.
     Attempt<ResolvedFile> resolve(const policy::Grant& grant, std::uint64_t flags,
@@ -130,12 +138,17 @@ class Resolver {
 
   private:
     Attempt<DirectoryTable::Found> start_of(const policy::Grant& grant) const;
-    static Attempt<ResolvedFile> open_found(const DirectoryTable::Found& found, std::uint64_t flags,
-                                            const ExecutionContext& place, proto::BorrowedFd start);
-    static Attempt<ResolvedFile> open_past_devices(const DirectoryTable::Found& found,
-                                                   const policy::Grant& grant, std::uint64_t flags,
-                                                   const ExecutionContext& place);
+    Attempt<ResolvedFile> open_found(const DirectoryTable::Found& found, std::uint64_t flags,
+                                     const ExecutionContext& place, proto::BorrowedFd start) const;
+    Attempt<ResolvedFile> open_past_devices(const DirectoryTable::Found& found, const policy::Grant& grant,
+                                            std::uint64_t flags, const ExecutionContext& place) const;
+    NameCheck name_check_of(const BoundDirectory& directory) const noexcept {
+        return name_checks_[static_cast<std::size_t>(&directory - table_.directories().data())];
+    }
+    std::optional<Obstacle> refuse_other_mounts(const policy::Grant& grant) const;
     DirectoryTable table_;
+    std::vector<NameCheck> name_checks_;  // in the order of the table's directories
+    const KnownMounts* mounts_;
 };
 
 class Inspector {

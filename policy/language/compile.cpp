@@ -2,6 +2,8 @@
 #include "policy/language/compile.hpp"
 
 #include <map>
+#include <set>
+#include <string>
 
 namespace fdbroker::policy {
 namespace {
@@ -50,6 +52,7 @@ Policy compile(PolicyDraft draft) {
     compiled->file_names = std::move(draft.file_names);
     MatcherBuilder builder;
     Directories directories;
+    std::set<std::string> denied;
     compiled->rules.reserve(draft.rules.size());
     draft.rule_marks = {};
     for (RuleDraft& one : draft.rules) {
@@ -63,6 +66,7 @@ Policy compile(PolicyDraft draft) {
             for (const Pattern& pattern : path.patterns) {
                 builder.add(pattern, effect, entry);
                 directories.add(one.rule, pattern);
+                if (!one.rule.allows) denied.insert(pattern.head());
             }
             compiled->pattern_texts += path.text;
             compiled->pattern_ends.push_back(static_cast<std::uint32_t>(compiled->pattern_texts.size()));
@@ -80,6 +84,7 @@ Policy compile(PolicyDraft draft) {
     compiled->rule_roles.shrink_to_fit();
     compiled->matcher = std::move(builder).build();
     compiled->directories = directories.sorted();
+    compiled->denied_heads.assign(denied.begin(), denied.end());
     for (Role& role : draft.roles) {
         compiled->role_names.push_back(role.name);
         compiled->roles.push_back(std::move(role));

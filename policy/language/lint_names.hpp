@@ -7,11 +7,11 @@
 
 namespace fdbroker::policy {
 
-inline constexpr std::array<std::string_view, 14> lint_names{
+inline constexpr std::array<std::string_view, 15> lint_names{
     "denied-everywhere",    "shadowed",        "mixed-delivery",    "unprivileged-directory",
     "append-by-descriptor", "sensitive-read",  "missing-directory", "role-without-peers",
     "deny-by-groups",       "follow-writable", "mixed-access",      "rename-follows-nothing",
-    "linked-directory",     "wide-directory",
+    "linked-directory",     "wide-directory",  "folded-names",
 };
 
 }  // namespace fdbroker::policy

@@ -10,6 +10,7 @@
 #include "policy/lint/sensitive.hpp"
 #include "policy/matching/compiled.hpp"
 #include "policy/matching/cover.hpp"
+#include "policy/matching/denied.hpp"
 
 namespace fdbroker::policy {
 namespace {
@@ -18,7 +19,11 @@ class Linter {
   public:
     Linter(const Policy& policy, const Accounts& accounts, const Disk* disk,
            std::span<const WideDirectory> wide)
-        : compiled_(policy.compiled()), accounts_(accounts), disk_(disk), wide_(wide.begin(), wide.end()) {}
+        : policy_(policy),
+          compiled_(policy.compiled()),
+          accounts_(accounts),
+          disk_(disk),
+          wide_(wide.begin(), wide.end()) {}
 
     std::vector<Finding> run() && {
         read_patterns();
@@ -290,6 +295,11 @@ class Linter {
                        fmt::format("{} does not exist: the rule sleeps until it does", directory));
             return;
         }
+        if (!facts->folds.empty() && denied_below(policy_, directory))
+            report(rule, "folded-names",
+                   fmt::format("a deny rule reaches into {}, and {}: an object there is served only by the "
+                               "name that its directory lists",
+                               directory, facts->folds));
         const bool others_write = facts->uid != 0 || (facts->mode & 0022U) != 0;
         if (!others_write) return;
         if (rule_at(rule).operations.intersects(changing_operations))
@@ -300,6 +310,7 @@ class Linter {
                    fmt::format("follows links in {}, which someone other than root can write to", directory));
     }
 
+    const Policy& policy_;
     const Policy::Compiled& compiled_;
     const Accounts& accounts_;
     const Disk* disk_;

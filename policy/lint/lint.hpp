@@ -26,6 +26,8 @@ class Disk {
     struct Facts {
         std::uint32_t uid = 0;
         std::uint32_t mode = 0;  // permission bits
+        // Why a name in it may lead to an object that bears another; empty: it takes names byte by byte.
+        std::string_view folds{};
     };
     // Why a directory is not there; empty texts: it does not exist.
     struct Missing {

@@ -29,6 +29,7 @@ struct Policy::Compiled {
     std::vector<std::uint32_t> pattern_ends{};   // where each ends; Entry::pattern counts in them
     std::vector<std::uint32_t> pattern_rules{};  // the rule of each
     std::vector<Directory> directories{};
+    std::vector<std::string> denied_heads{};  // of the patterns of deny rules; sorted, each once
     std::unordered_map<std::uint32_t, std::vector<std::string>> lint_allowed{};  // by rule
     Limits limits{};
     AuditSettings audit{};

@@ -159,6 +159,68 @@ TEST_CASE("directories: what is mounted over one, or below it, and unmounted aga
     });
 }
 
+TEST_CASE("directories: flags that a mount gets by a remount hold for what is served, without a reload") {
+    FDBROKER_SKIP_UNLESS(is_root() && can_make_mount_namespace(), "needs root and mount namespaces");
+    const Fixture fixture;
+    const std::string policy =
+        "version: 1\nrules:\n  - {name: data, allow: [read, write], paths: [\"" + fixture.data + "/**\"]}\n";
+    run_in_mount_namespace([&] {
+        const char* const data = fixture.data.c_str();
+        REQUIRE(::mount(data, data, nullptr, MS_BIND, nullptr) == 0);
+        RunningOpener opener(fixture.directory, policy);
+        TestPeer peer(opener.socket());
+        CHECK(peer.open(fixture.data + "/file", O_WRONLY).status == 0);
+        REQUIRE(::mount(nullptr, data, nullptr, MS_BIND | MS_REMOUNT | MS_RDONLY, nullptr) == 0);
+        opener.wait_for_event("start", 1, followed);
+        CHECK(peer.open(fixture.data + "/file", O_WRONLY).status == EROFS);
+        REQUIRE(::mount(nullptr, data, nullptr, MS_BIND | MS_REMOUNT, nullptr) == 0);
+        opener.wait_for_event("start", 2, followed);
+        CHECK(peer.open(fixture.data + "/file", O_WRONLY).status == 0);
+        CHECK(opener.stop() == 0);
+    });
+}
+
+TEST_CASE("directories: nothing is made or removed under a mount that the opener has not followed yet") {
+    FDBROKER_SKIP_UNLESS(is_root() && can_make_mount_namespace(), "needs root and mount namespaces");
+    const Fixture fixture;
+    make_directory(fixture.directory / "top/data/sub");
+    write_file(fixture.directory / "top/data/sub/file", "under");
+    std::string place = fixture.data;
+    SUBCASE("over the rule's directory") {}
+    SUBCASE("below it") {
+        place += "/sub";
+    }
+    const std::string policy =
+        "version: 1\nrules:\n  - {name: data, allow: [read, manage], paths: [\"" + fixture.data + "/**\"]}\n";
+    run_in_mount_namespace([&] {
+        RunningOpener opener(fixture.directory, policy);
+        TestPeer peer(opener.socket());
+        const pid_t watcher = watcher_of(opener.broker());
+        REQUIRE(::kill(watcher, SIGSTOP) == 0);
+        wait_until_stopped(watcher);
+        // What is mounted elsewhere keeps nobody from anything.
+        make_directory(fixture.directory / "beside");
+        REQUIRE(::mount("none", (fixture.directory / "beside").c_str(), "tmpfs", 0, nullptr) == 0);
+        CHECK(peer.open(fixture.data + "/before", O_WRONLY | O_CREAT).status == 0);
+        REQUIRE(::mount("none", place.c_str(), "tmpfs", 0, nullptr) == 0);
+        write_file(place + "/file", "mounted");
+        const auto refused = peer.open(place + "/new", O_WRONLY | O_CREAT);
+        CHECK(refused.status == EAGAIN);
+        CHECK(refused.reason.find("a mount on its way has changed") != std::string::npos);
+        CHECK(peer.call({.call = proto::Call::mkdir, .path = place + "/made"}).status == EAGAIN);
+        CHECK(peer.call({.call = proto::Call::remove, .path = place + "/file"}).status == EAGAIN);
+        REQUIRE(::kill(watcher, SIGCONT) == 0);
+        opener.wait_for_event("start", 1, followed);
+        CHECK(peer.open(place + "/new", O_WRONLY | O_CREAT).status == 0);
+        CHECK(std::filesystem::exists(place + "/new"));
+        CHECK(opener.stop() == 0);
+        REQUIRE(::umount2(place.c_str(), MNT_DETACH) == 0);
+        CHECK_FALSE(std::filesystem::exists(place + "/new"));
+        CHECK_FALSE(std::filesystem::exists(place + "/made"));
+        CHECK(read_file(fixture.data + "/sub/file") == "under");
+    });
+}
+
 TEST_CASE("directories: who renames without end does not start generations without end") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;

@@ -9,6 +9,7 @@
 
 #include "opener/confinement/confinement.hpp"
 #include "opener/confinement/directory_watch.hpp"
+#include "opener/confinement/known_mounts.hpp"
 #include "opener/confinement/widen.hpp"
 
 namespace fdbroker::test {
@@ -268,21 +269,23 @@ TEST_CASE("confinement: the description names account, capabilities, directories
     CHECK(describe(plan, &report).find("layer private root: MISSING: unshare: no\n") != std::string::npos);
 }
 
-TEST_CASE("directory watch: a mount counts that is below a directory, not at it, beside it or above it") {
+TEST_CASE("directory watch: a mount counts that is at a directory, below it or above it, with its options") {
     const std::string table =
         "22 1 0:20 / / rw - ext4 /dev/sda rw\n"
-        "30 22 0:30 / /srv rw - tmpfs none rw\n"
+        "30 22 0:30 / /srv ro,nodev - tmpfs none rw\n"
         "31 22 0:31 / /srv/www rw shared:1 - tmpfs none rw\n"
         "32 31 0:32 / /srv/www/a\\040b rw - tmpfs none rw\n"
         "33 22 0:33 / /srv/wwwx rw - tmpfs none rw\n"
         "a line that is none\n";
-    using opener::mounts_below;
+    using opener::mounts_about;
     using Mounts = std::vector<std::string>;
     const auto mounts = opener::listed_mounts(table);
-    CHECK(mounts_below(mounts, {"/srv/www"}) == Mounts{"32 /srv/www/a b"});
-    CHECK(mounts_below(mounts, {"/srv/www/a"}).empty());
-    CHECK(mounts_below(mounts, {"/"}).size() == 4);
-    CHECK(mounts_below({}, {"/"}).empty());
+    CHECK(mounts_about(mounts, Mounts{"/srv/www"}) ==
+          Mounts{"22 rw /", "30 ro,nodev /srv", "31 rw /srv/www", "32 rw /srv/www/a b"});
+    CHECK(mounts_about(mounts, Mounts{"/home", "/srv/wwwx/a"}) ==
+          Mounts{"22 rw /", "30 ro,nodev /srv", "33 rw /srv/wwwx"});
+    CHECK(mounts_about(mounts, Mounts{"/"}).size() == 5);
+    CHECK(mounts_about({}, Mounts{"/"}).empty());
 }
 
 TEST_CASE("directory watch: a directory is on the mount whose point is nearest above it, or there") {

@@ -19,8 +19,11 @@ class FakeDisk : public Disk {
         if (found == directories.end()) return std::unexpected(Missing{});
         return found->second;
     }
-    std::map<std::string, Facts> directories{
-        {"/", {0, 0755}}, {"/srv", {0, 0755}}, {"/tmp", {0, 01777}}, {"/alice", {1000, 0755}}};
+    std::map<std::string, Facts> directories{{"/", {0, 0755}},
+                                             {"/srv", {0, 0755}},
+                                             {"/tmp", {0, 01777}},
+                                             {"/alice", {1000, 0755}},
+                                             {"/vfat", {0, 0755, "it folds"}}};
 };
 
 std::string findings_of(const std::string& text, const Disk* disk = nullptr) {
@@ -225,6 +228,21 @@ TEST_CASE("lint: a directory that is bound for others is told of once, by the fi
     CHECK(findings[0].rule->name == "b");
     CHECK(findings[0].name == "wide-directory");
     CHECK(findings[0].text == "/t is bound, wider than the rules: bound for 2");
+}
+
+TEST_CASE("lint: a deny rule that reaches where names are folded") {
+    const FakeDisk disk;
+    const std::string allowed = "{name: a, allow: [read], paths: ['/vfat/**']}";
+    const auto with = [&](const char* denied) {
+        return rule_findings({allowed, "{name: d, deny: all, paths: ['" + std::string(denied) + "']}"},
+                             &disk);
+    };
+    CHECK(rule_findings({allowed}, &disk).empty());
+    CHECK(with("/vfat/**/*.key") == "a:folded-names ");
+    CHECK(with("/vfat/sub/x") == "a:folded-names ");
+    CHECK(with("/**/*.key") == "a:folded-names ");
+    CHECK(with("/vfat2/x").empty());
+    CHECK(with("/srv/**").empty());
 }
 
 TEST_CASE("lint: a rule silences a finding by its name, and no other") {

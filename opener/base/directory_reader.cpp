@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "opener/operations/directory_reader.hpp"
+#include "opener/base/directory_reader.hpp"
 
 #include <sys/syscall.h>
 #include <unistd.h>
