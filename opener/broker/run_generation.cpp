@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <malloc.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -121,6 +122,8 @@ Result<void> start_zygotes(const HelperTools& tools, const ZygoteConfinement& he
 void run_generation(const GenerationStart& start) {
     // A generation without its supervisor gets no connections and writes no records.
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    // What is made has the mode of its rule.
+    ::umask(0);
     const StartReport& report = start.report;
     detach_standard_streams(start);
     if (auto reader = start.facts.become_reader(); !reader)

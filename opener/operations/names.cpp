@@ -8,6 +8,7 @@
 
 #include "opener/confinement/kernel_calls.hpp"
 #include "opener/operations/temporary.hpp"
+#include "policy/matching/creation_group.hpp"
 #include "policy/matching/request_path.hpp"
 
 namespace fdbroker::opener {
@@ -26,11 +27,11 @@ std::unexpected<Stop> cannot_be_given() {
 }
 
 // Where a filesystem has no unnamed files, or who runs the opener may not give one a name: the file is there before it
-// has its owner, but nobody else may open it until then.
+// has its owner.
 Done<UniqueFd> create_in_place(const ResolvedParent& parent, const NewObject& object, std::uint64_t flags) {
     UniqueFd file(kernel::openat2(parent.descriptor().number(), parent.name(),
                                   flags | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, no_links_followed,
-                                  0600));
+                                  object.mode));
     if (!file) return call_failed(Step::resolve);
     if (auto dressed = apply_ownership(file.borrow(), object); !dressed) {
         ::unlinkat(parent.descriptor().number(), parent.name(), 0);
@@ -39,9 +40,71 @@ Done<UniqueFd> create_in_place(const ResolvedParent& parent, const NewObject& ob
     return file;
 }
 
+uid_t owner_of_new(const OperationContext& work, const policy::Grant& grant) {
+    return grant.rule().create.owner.value_or(work.uid());
+}
+
 bool has_no_unnamed_files(int errno_value) noexcept {
     // open(2), O_TMPFILE: EOPNOTSUPP, or EISDIR and ENOENT from kernels and filesystems that do not know it.
     return errno_value == EOPNOTSUPP || errno_value == EISDIR || errno_value == ENOENT;
+}
+
+// mkdir(2) has no descriptor to give, so that somebody who may write to the parent could have put another directory there:
+// one that is not ours is never given away.
+Done<void> make_directory_as(const ResolvedParent& parent, const NewObject& object, std::string name) {
+    constexpr mode_t permissions = 0777;
+    if (::mkdirat(parent.descriptor().number(), name.c_str(), object.mode & permissions) != 0)
+        return call_failed(Step::resolve);
+    Unfinished made(parent, std::move(name), AT_REMOVEDIR);
+    const UniqueFd directory(kernel::openat2(parent.descriptor().number(), made.name(),
+                                             O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC,
+                                             no_links_followed | RESOLVE_NO_XDEV));
+    if (!directory) return call_failed(Step::resolve);
+    struct stat status;
+    if (::syscall(SYS_fstat, directory.number(), &status) != 0) return call_failed(Step::inspect);
+    if (status.st_uid != ::geteuid() || (status.st_mode & permissions & ~object.mode) != 0) {
+        made.leave();
+        return stop_at(Step::inspect, {EAGAIN, "another directory took its place"});
+    }
+    if (auto dressed = apply_ownership(directory.borrow(), object); !dressed) return dressed;
+    return made.finish();
+}
+
+// As with directories: symlink(2) gives no descriptor either.
+Done<void> make_link_as(const ResolvedParent& parent, const NewObject& object, const char* target,
+                        std::string name) {
+    if (::symlinkat(target, parent.descriptor().number(), name.c_str()) != 0)
+        return call_failed(Step::deliver);
+    Unfinished made(parent, std::move(name), 0);
+    const UniqueFd link(kernel::openat2(parent.descriptor().number(), made.name(),
+                                        O_PATH | O_NOFOLLOW | O_CLOEXEC,
+                                        no_links_followed | RESOLVE_NO_XDEV));
+    if (!link) return call_failed(Step::resolve);
+    struct stat status;
+    if (::syscall(SYS_fstat, link.number(), &status) != 0) return call_failed(Step::inspect);
+    if (!S_ISLNK(status.st_mode) || status.st_uid != ::geteuid() || status.st_nlink != 1) {
+        made.leave();
+        return stop_at(Step::inspect, {EAGAIN, "another object took its place"});
+    }
+    if ((status.st_uid != object.owner || status.st_gid != object.group) &&
+        ::fchownat(link.number(), kernel::no_path, object.owner, object.group, AT_EMPTY_PATH) != 0)
+        return cannot_be_given();
+    return made.finish();
+}
+
+// What is made has another name until it is whole; where no name can be changed it is made by its own.
+template <typename Make>
+Done<void> make_whole(const ResolvedParent& parent, Make make_as) {
+    if (!keeps_names(parent)) {
+        auto name = temporary_name(Purpose::making);
+        if (!name) return std::unexpected(name.error());
+        auto made = make_as(std::move(*name));
+        // A security module may forbid to rename as well.
+        const bool forbidden = !made && made.error().step == Step::resolve &&
+                               (made.error().errno_value == EPERM || made.error().errno_value == EACCES);
+        if (!forbidden) return made;
+    }
+    return make_as(parent.name());
 }
 
 // Makes what is missing of the directories above the last name.
@@ -65,11 +128,18 @@ Done<void> make_parents(const OperationContext& work, const policy::Grant& grant
 
 }  // namespace
 
-NewObject new_object(const policy::Rule& rule, const policy::Peer& peer, FileType type) noexcept {
-    const policy::Creation& create = rule.create;
-    return {.mode = type == FileType::directory ? create.directory_mode() : create.mode,
-            .owner = create.owner.value_or(peer.identity().uid),
-            .group = create.group.value_or(peer.identity().gid)};
+Done<NewObject> new_object(const OperationContext& work, const policy::Grant& grant,
+                           const ResolvedParent& parent, FileType type) {
+    const policy::Creation& create = grant.rule().create;
+    NewObject object{.mode = type == FileType::directory ? create.directory_mode() : create.mode,
+                     .owner = owner_of_new(work, grant),
+                     .group = create.group.value_or(work.peer.identity().gid)};
+    if (create.group != policy::group_of_directory) return object;
+    struct stat above;
+    if (::syscall(SYS_fstat, parent.descriptor().number(), &above) != 0) return call_failed(Step::inspect);
+    object.group = above.st_gid;
+    if (type == FileType::directory) object.mode |= above.st_mode & S_ISGID;
+    return object;
 }
 
 std::optional<policy::Grant> grant_of_parent(const OperationContext& work, const policy::Grant& grant,
@@ -85,11 +155,10 @@ std::optional<policy::Grant> grant_of_parent(const OperationContext& work, const
 
 std::optional<Obstacle> refuse_new_file(const OperationContext& work, const policy::Grant& grant,
                                         const ResolvedParent& parent, std::uint64_t size) {
-    const NewObject object = new_object(grant.rule(), work.peer, FileType::regular);
     const ObjectStatus status{.type = FileType::regular,
                               .links = 1,
                               .size = size,
-                              .owner = object.owner,
+                              .owner = owner_of_new(work, grant),
                               .directory_owner = parent.directory().owner,
                               .crossed_mount = parent.crossed_mount()};
     return work.tools.inspector.refuse(status, grant, work.uid());
@@ -98,34 +167,39 @@ std::optional<Obstacle> refuse_new_file(const OperationContext& work, const poli
 std::optional<Obstacle> refuse_new_name(const OperationContext& work, const policy::Grant& grant,
                                         const ResolvedParent& parent, FileType type) {
     const ObjectStatus status{.type = type,
-                              .owner = new_object(grant.rule(), work.peer, type).owner,
+                              .owner = owner_of_new(work, grant),
                               .directory_owner = parent.directory().owner,
                               .crossed_mount = parent.crossed_mount()};
     return work.tools.inspector.refuse(status, grant, work.uid(), Demand::name);
 }
 
 Done<void> apply_ownership(BorrowedFd file, const NewObject& object) {
-    // Before the owner: afterwards it would take CAP_FOWNER. A default ACL of the directory may have changed the mode.
-    if (::fchmod(file.number(), object.mode) != 0) return call_failed(Step::deliver);
     struct stat status;
     if (::syscall(SYS_fstat, file.number(), &status) != 0) return call_failed(Step::deliver);
+    // A set-group-ID directory hands its bit on; a server may not heed the mode. Before the owner: afterwards it would take
+    // CAP_FOWNER.
+    constexpr mode_t all_bits = 07777, permissions = 0777;
+    if ((status.st_mode & all_bits & ~object.mode) != 0 &&
+        ::fchmod(file.number(), status.st_mode & object.mode & permissions) != 0)
+        return call_failed(Step::deliver);
     if (status.st_uid == object.owner && status.st_gid == object.group) return {};
     if (::fchown(file.number(), object.owner, object.group) != 0) return cannot_be_given();
     return {};
 }
 
-Done<UniqueFd> open_unnamed(const ResolvedParent& parent, std::uint64_t flags) {
-    UniqueFd file(kernel::openat2(parent.descriptor().number(), ".", flags | O_TMPFILE | O_CLOEXEC,
-                                  no_links_followed, 0600));
-    if (!file) return call_failed(Step::resolve, has_no_unnamed_files(errno) ? ENOTSUP : errno);
-    return file;
+Done<void> apply_mode(BorrowedFd file, const ResolvedParent& parent, const NewObject& object) {
+    const auto like = open_unnamed(parent, O_WRONLY, object.mode);
+    if (!like) return std::unexpected(like.error());
+    struct stat status;
+    if (::syscall(SYS_fstat, like->number(), &status) != 0) return call_failed(Step::deliver);
+    if (::fchmod(file.number(), status.st_mode & object.mode) != 0) return call_failed(Step::deliver);
+    return {};
 }
 
-Done<UniqueFd> make_unnamed(const ResolvedParent& parent, const NewObject& object, std::uint64_t flags) {
-    auto file = open_unnamed(parent, flags);
-    if (!file) return file;
-    if (auto dressed = apply_ownership(file->borrow(), object); !dressed)
-        return std::unexpected(dressed.error());
+Done<UniqueFd> open_unnamed(const ResolvedParent& parent, std::uint64_t flags, mode_t mode) {
+    UniqueFd file(kernel::openat2(parent.descriptor().number(), ".", flags | O_TMPFILE | O_CLOEXEC,
+                                  no_links_followed, mode));
+    if (!file) return call_failed(Step::resolve, has_no_unnamed_files(errno) ? ENOTSUP : errno);
     return file;
 }
 
@@ -137,69 +211,40 @@ Done<void> link_unnamed(BorrowedFd file, const ResolvedParent& parent, const cha
 
 Done<UniqueFd> create_file(const OperationContext& work, const policy::Grant& grant,
                            const ResolvedParent& parent, std::uint64_t flags) {
-    const NewObject object = new_object(grant.rule(), work.peer, FileType::regular);
     if (const auto obstacle = refuse_new_file(work, grant, parent, 0))
         return stop_at(Step::inspect, *obstacle);
-    auto file = make_unnamed(parent, object, flags);
-    if (!file && file.error().errno_value == ENOTSUP) return create_in_place(parent, object, flags);
+    const auto object = new_object(work, grant, parent, FileType::regular);
+    if (!object) return std::unexpected(object.error());
+    auto file = open_unnamed(parent, flags, object->mode);
+    if (!file && file.error().errno_value == ENOTSUP) return create_in_place(parent, *object, flags);
     if (!file) return file;
+    if (auto dressed = apply_ownership(file->borrow(), *object); !dressed)
+        return std::unexpected(dressed.error());
     const auto linked = link_unnamed(file->borrow(), parent, parent.name());
     if (linked) return file;
     // linkat(2): ENOENT without CAP_DAC_READ_SEARCH, whatever there is.
-    if (linked.error().errno_value == ENOENT) return create_in_place(parent, object, flags);
+    if (linked.error().errno_value == ENOENT) return create_in_place(parent, *object, flags);
     return std::unexpected(linked.error());
 }
 
 Done<void> create_directory(const OperationContext& work, const policy::Grant& grant,
                             const ResolvedParent& parent) {
-    const NewObject object = new_object(grant.rule(), work.peer, FileType::directory);
     if (const auto obstacle = refuse_new_name(work, grant, parent, FileType::directory))
         return stop_at(Step::inspect, *obstacle);
-    // Under another name until it is whole. mkdir(2) has no descriptor to give, so that somebody who may write to the
-    // parent could have put another directory there: what is not ours is never given away.
-    auto name = temporary_name(Purpose::making);
-    if (!name) return std::unexpected(name.error());
-    if (::mkdirat(parent.descriptor().number(), name->c_str(), 0700) != 0) return call_failed(Step::resolve);
-    Unfinished made(parent, std::move(*name), AT_REMOVEDIR);
-    const UniqueFd directory(kernel::openat2(parent.descriptor().number(), made.name(),
-                                             O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC,
-                                             no_links_followed | RESOLVE_NO_XDEV));
-    if (!directory) return call_failed(Step::resolve);
-    struct stat status;
-    if (::syscall(SYS_fstat, directory.number(), &status) != 0) return call_failed(Step::inspect);
-    if (status.st_uid != ::geteuid() || (status.st_mode & 0077) != 0) {
-        made.leave();
-        return stop_at(Step::inspect, {EAGAIN, "another directory took its place"});
-    }
-    if (auto dressed = apply_ownership(directory.borrow(), object); !dressed) return dressed;
-    return made.finish();
+    const auto object = new_object(work, grant, parent, FileType::directory);
+    if (!object) return std::unexpected(object.error());
+    return make_whole(parent,
+                      [&](std::string name) { return make_directory_as(parent, *object, std::move(name)); });
 }
 
 Done<void> create_link(const OperationContext& work, const policy::Grant& grant, const ResolvedParent& parent,
                        const char* target) {
-    const NewObject object = new_object(grant.rule(), work.peer, FileType::symlink);
     if (const auto obstacle = refuse_new_name(work, grant, parent, FileType::symlink))
         return stop_at(Step::inspect, *obstacle);
-    // As with directories: symlink(2) gives no descriptor either.
-    auto name = temporary_name(Purpose::making);
-    if (!name) return std::unexpected(name.error());
-    if (::symlinkat(target, parent.descriptor().number(), name->c_str()) != 0)
-        return call_failed(Step::deliver);
-    Unfinished made(parent, std::move(*name), 0);
-    const UniqueFd link(kernel::openat2(parent.descriptor().number(), made.name(),
-                                        O_PATH | O_NOFOLLOW | O_CLOEXEC,
-                                        no_links_followed | RESOLVE_NO_XDEV));
-    if (!link) return call_failed(Step::resolve);
-    struct stat status;
-    if (::syscall(SYS_fstat, link.number(), &status) != 0) return call_failed(Step::inspect);
-    if (!S_ISLNK(status.st_mode) || status.st_uid != ::geteuid() || status.st_nlink != 1) {
-        made.leave();
-        return stop_at(Step::inspect, {EAGAIN, "another object took its place"});
-    }
-    if ((status.st_uid != object.owner || status.st_gid != object.group) &&
-        ::fchownat(link.number(), kernel::no_path, object.owner, object.group, AT_EMPTY_PATH) != 0)
-        return cannot_be_given();
-    return made.finish();
+    const auto object = new_object(work, grant, parent, FileType::symlink);
+    if (!object) return std::unexpected(object.error());
+    return make_whole(
+        parent, [&](std::string name) { return make_link_as(parent, *object, target, std::move(name)); });
 }
 
 Done<ResolvedParent> parent_of_new(const OperationContext& work, const policy::Grant& grant) {

@@ -16,33 +16,36 @@ Done<ResolvedParent> parent_of_new(const OperationContext& work, const policy::G
 std::optional<policy::Grant> grant_of_parent(const OperationContext& work, const policy::Grant& grant,
                                              policy::RequestPath directory);
 
-// What a file, directory or link that the grant's rule creates looks like.
+// What a file, directory or link that the grant's rule creates looks like. A default ACL of its directory may take bits
+// of the mode away (acl(5), "OBJECT CREATION AND DEFAULT ACLS").
 struct NewObject {
-    mode_t mode = 0;
+    mode_t mode = 0;  // with S_ISGID: a directory in a set-group-ID directory whose group it gets
     uid_t owner = 0;
     gid_t group = 0;
 };
-NewObject new_object(const policy::Rule& rule, const policy::Peer& peer, policy::FileType type) noexcept;
+Done<NewObject> new_object(const OperationContext& work, const policy::Grant& grant,
+                           const ResolvedParent& parent, policy::FileType type);
 // What the rules have against a new regular file of so many bytes there.
 std::optional<Obstacle> refuse_new_file(const OperationContext& work, const policy::Grant& grant,
                                         const ResolvedParent& parent, std::uint64_t size);
 // What they have against a new directory or link there. Of a directory above a file they ask no more.
 std::optional<Obstacle> refuse_new_name(const OperationContext& work, const policy::Grant& grant,
                                         const ResolvedParent& parent, policy::FileType type);
-// Gives a file its owner and mode. It must be of this process's own making and belong to it, and nobody else may have it
-// open for writing who should not.
+// Gives a file or directory its owner and group, and takes bits that its mode should not have. It must be of this process's
+// own making and belong to it, and nobody else may have it open for writing who should not.
 Done<void> apply_ownership(proto::BorrowedFd file, const NewObject& object);
+// Gives a file that was made for this process alone the mode that it would have, were it made there now.
+Done<void> apply_mode(proto::BorrowedFd file, const ResolvedParent& parent, const NewObject& object);
 
-// A file without a name, which belongs to this process and which only that may open. ENOTSUP: the filesystem has none.
-Done<proto::UniqueFd> open_unnamed(const ResolvedParent& parent, std::uint64_t flags);
-// The same with the owner and mode that it will have.
-Done<proto::UniqueFd> make_unnamed(const ResolvedParent& parent, const NewObject& object,
-                                   std::uint64_t flags);
+// A file without a name, which belongs to this process. ENOTSUP: the filesystem has none. The mode of files that only this
+// process may open is `private_mode`.
+inline constexpr mode_t private_mode = 0600;
+Done<proto::UniqueFd> open_unnamed(const ResolvedParent& parent, std::uint64_t flags, mode_t mode);
 // Gives it the parent's name; EEXIST when that is taken.
 Done<void> link_unnamed(proto::BorrowedFd file, const ResolvedParent& parent, const char* name);
 
-// A file of that name that was not there before, open with `flags`, inspected as far as it can be. EEXIST when the name
-// is taken.
+// A file of that name that was not there before, open with `flags`, inspected as far as it can be; the descriptor may be
+// one of an unnamed file (O_TMPFILE). EEXIST when the name is taken.
 Done<proto::UniqueFd> create_file(const OperationContext& work, const policy::Grant& grant,
                                   const ResolvedParent& parent, std::uint64_t flags);
 // EEXIST when the name is taken. The rule's conditions must hold of it, as far as they hold of names (Demand::name).

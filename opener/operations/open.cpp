@@ -2,6 +2,8 @@
 #include "opener/operations/open.hpp"
 
 #include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "opener/operations/names.hpp"
@@ -12,6 +14,7 @@ namespace fdbroker::opener {
 
 using policy::FileType;
 using proto::Step;
+using proto::UniqueFd;
 
 namespace {
 
@@ -38,6 +41,22 @@ Done<Answer> open_existing(const OperationContext& work, const policy::Grant& gr
     return Answer{.file = std::move(*deliverable)};
 }
 
+// A descriptor of an unnamed file stays one when the file has its name: F_GETFL and /proc/self/fd say so. Where the name is
+// another's by now, the file that was made is delivered by it nevertheless.
+Done<Answer> deliver_new(const OperationContext& work, const policy::Grant& grant, UniqueFd made) {
+    constexpr int unnamed = O_TMPFILE & ~O_DIRECTORY;
+    const OpenFlags flags = work.granted.flags;
+    if ((::fcntl(made.number(), F_GETFL) & unnamed) != 0) {
+        auto named = open_inspected(work, grant, flags.for_openat2());
+        struct stat own;
+        if (named && ::syscall(SYS_fstat, made.number(), &own) == 0 && named->status().device == own.st_dev &&
+            named->status().inode == own.st_ino)
+            if (auto deliverable = Inspector::deliver(std::move(*named), flags))
+                return Answer{.file = std::move(*deliverable)};
+    }
+    return Answer{.file = DeliverableFile::made_here(std::move(made))};
+}
+
 Done<Answer> create(const OperationContext& work, const policy::Grant& grant) {
     const OpenFlags flags = work.granted.flags;
     const auto parent = parent_of_new(work, grant);
@@ -47,7 +66,7 @@ Done<Answer> create(const OperationContext& work, const policy::Grant& grant) {
     auto file = create_file(work, grant, *parent, how);
     if (!file) return std::unexpected(file.error());
     if (!flags.writes()) return open_existing(work, grant);
-    return Answer{.file = DeliverableFile::made_here(std::move(*file))};
+    return deliver_new(work, grant, std::move(*file));
 }
 
 Done<Answer> open_as_asked(const OperationContext& work, const policy::Grant& grant) {

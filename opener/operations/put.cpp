@@ -34,6 +34,11 @@ enum class Target : std::uint8_t { missing, replaceable };
 // What has the name now. Only a regular file that the rules let the peer write to is replaced.
 Done<Target> look_at_target(const OperationContext& work, const policy::Grant& grant,
                             const ResolvedParent& parent) {
+    if (keeps_names(parent))
+        return stop_at(Step::resolve,
+                       {EPERM,
+                        "its directory is append-only (lsattr): there, what is complete cannot "
+                        "get its name"});
     const auto there = open_inspected_in(work, grant, parent, O_PATH);
     if (there) {
         const FileType type = there->status().type;
@@ -102,7 +107,7 @@ Done<void> sync_directory(const ResolvedParent& parent) {
 
 // What is in `file`, in another that no one else has.
 Done<UniqueFd> copy_unnamed(BorrowedFd file, const ResolvedParent& parent) {
-    auto copy = open_unnamed(parent, O_WRONLY);
+    auto copy = open_unnamed(parent, O_WRONLY, private_mode);
     if (!copy) return copy;
     constexpr std::size_t at_once = std::size_t{1} << 30;
     loff_t from = 0;
@@ -202,8 +207,10 @@ class Put final : public BackgroundWork {
         if (auto synced = sync(file); !synced) return std::unexpected(synced.error());
         // From here on it is the opener's no longer, and not to be had again.
         done_ = true;
-        const NewObject object = new_object(grant.rule(), work.peer, FileType::regular);
-        if (auto dressed = apply_ownership(file, object); !dressed) return std::unexpected(dressed.error());
+        const auto object = new_object(work, grant, parent, FileType::regular);
+        if (!object) return std::unexpected(object.error());
+        if (auto open = apply_mode(file, parent, *object); !open) return std::unexpected(open.error());
+        if (auto dressed = apply_ownership(file, *object); !dressed) return std::unexpected(dressed.error());
         if (auto finished = finish(work, grant, parent, named); !finished)
             return std::unexpected(finished.error());
         if (auto synced = sync_directory(parent); !synced) return std::unexpected(synced.error());
@@ -229,7 +236,7 @@ Done<Answer> begin_put(const OperationContext& work, const policy::Grant& grant)
         return std::unexpected(target.error());
     if (const auto obstacle = refuse_new_file(work, grant, *parent, 0))
         return stop_at(Step::inspect, *obstacle);
-    auto file = open_unnamed(*parent, O_WRONLY);
+    auto file = open_unnamed(*parent, O_WRONLY, private_mode);
     if (!file && file.error().errno_value == ENOTSUP)
         return stop_at(Step::resolve, {EOPNOTSUPP, "its filesystem has no unnamed files"});
     if (!file) return std::unexpected(file.error());

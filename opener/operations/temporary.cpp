@@ -12,8 +12,8 @@
 
 #include <vector>
 
-#include "opener/confinement/kernel_calls.hpp"
 #include "opener/base/directory_reader.hpp"
+#include "opener/confinement/kernel_calls.hpp"
 
 namespace fdbroker::opener {
 
@@ -96,6 +96,12 @@ int rename_to_free(BorrowedFd from, const char* old_name, BorrowedFd to, const c
     return rename_over(from, old_name, to, new_name);
 }
 
+bool keeps_names(const ResolvedParent& parent) {
+    struct statx status{};
+    return ::statx(parent.descriptor().number(), "", AT_EMPTY_PATH, STATX_TYPE, &status) == 0 &&
+           (status.stx_attributes & STATX_ATTR_APPEND) != 0;
+}
+
 bool exists(BorrowedFd directory, const char* name) {
     return look_at(directory, name) || errno != ENOENT;
 }
@@ -121,7 +127,8 @@ Unfinished::~Unfinished() {
 }
 
 Done<void> Unfinished::finish() {
-    if (rename_to_free(parent_.descriptor(), name(), parent_.descriptor(), parent_.name()) != 0)
+    if (name_ != parent_.name() &&
+        rename_to_free(parent_.descriptor(), name(), parent_.descriptor(), parent_.name()) != 0)
         return call_failed(Step::resolve);
     ours_ = false;
     return {};

@@ -22,6 +22,9 @@ int rename_over(proto::BorrowedFd from, const char* old_name, proto::BorrowedFd 
 // The same onto a name that nothing has: EEXIST. A filesystem without RENAME_NOREPLACE is looked at first.
 int rename_to_free(proto::BorrowedFd from, const char* old_name, proto::BorrowedFd to, const char* new_name);
 
+// Whether the directory lets go of no name, by rename(2) or unlink(2): it is append-only (chattr +a).
+bool keeps_names(const ResolvedParent& parent);
+
 // Whether something has that name now. What is there is not opened.
 bool exists(proto::BorrowedFd directory, const char* name);
 
@@ -47,8 +50,8 @@ class SetAside {
     std::string name_;
 };
 
-// What has just been made under a temporary name in `parent`, which must outlive it, and is on its way to the parent's
-// own. Its destructor takes it away again.
+// What has just been made in `parent`, which must outlive it, under a temporary name, and is on its way to the parent's own;
+// or under that at once (keeps_names()). Its destructor takes it away again.
 class Unfinished {
   public:
     // `removal_flags`: what unlinkat(2) takes for it.

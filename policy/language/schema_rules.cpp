@@ -4,6 +4,7 @@
 
 #include "policy/language/lint_names.hpp"
 #include "policy/language/schema.hpp"
+#include "policy/matching/creation_group.hpp"
 
 namespace fdbroker::policy {
 namespace {
@@ -98,7 +99,12 @@ constexpr CreationKey creation_keys[] = {
      [](LoadContext& context, const Node& node, Creation& creation) {
          if (node.text == "${group}" || node.text == "${gid}") {
              creation.group.reset();
+         } else if (node.text == "directory") {
+             creation.group = group_of_directory;
          } else if (const auto group = context.reader.group(node, "create: group")) {
+             if (group->id == group_of_directory)
+                 context.reader.wrong(
+                     node.mark, fmt::format("create: group: {} is no group that can be given", group->id));
              creation.group = group->id;
          }
      }},

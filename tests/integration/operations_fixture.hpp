@@ -21,7 +21,7 @@ class Fixture : public ServedDirectory {
   public:
     Fixture()
         : ServedDirectory({"read", "all", "all/sub", "moved", "owned", "links", "modes", "kept", "copied",
-                           "streamed", "directories", "one"}) {}
+                           "streamed", "directories", "one", "shared"}) {}
     // A file of root's that nobody else may open.
     std::string file(std::string_view name, std::string_view content = "content") const {
         write_file(at(name), content, {.mode = 0600, .uid = 0, .gid = 0});
@@ -57,6 +57,10 @@ rules:
     paths: ["DATA/one/**"]
     create: {parents: true}
     files: {same_mount: true}
+  - name: shared
+    allow: [read, manage, symlink, stat]
+    paths: ["DATA/shared/**"]
+    create: {mode: "0660", group: directory}
   - {name: followed, allow: [read, stat], paths: ["DATA/links/**", "DATA/read/target"], symlinks: follow}
   - {name: copied, allow: [read], paths: ["DATA/copied/**"], deliver: snapshot, files: {max_size: 1MiB}}
   - {name: streamed, allow: [read], paths: ["DATA/streamed/**"], deliver: stream}

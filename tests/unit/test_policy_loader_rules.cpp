@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // load(): every key of a rule, what it gives and what is wrong with it.
+#include "policy/matching/creation_group.hpp"
 #include "tests/unit/policy_support.hpp"
 
 namespace fdbroker::policy {
@@ -162,6 +163,8 @@ TEST_CASE("loader: create takes a mode, an owner, a group and parents") {
     CHECK_FALSE(setting("create: {owner: '${user}', group: '${group}'}").create.owner.has_value());
     CHECK(setting("create: {owner: 7, group: 8}").create.owner == 7);
     CHECK(setting("create: {mode: 0600}").create.mode == 0600);
+    CHECK(setting("create: {group: directory}").create.group == group_of_directory);
+    check_begins(setting_error("create: {group: 4294967294}"), "create: group: 4294967294 is no group");
     for (const char* mode : {"'4755'", "'644'", "'0800'", "'0o644'", "'00644'", "rw-r--r--", "[0644]", "''"})
         check_begins(setting_error("create: {mode: " + std::string(mode) + "}"),
                      "create: mode: expected a mode in octal");
