@@ -200,7 +200,9 @@ void Broker::record_turned_away(const LinkMessage& message) {
     identity.listener = start_.listeners[message.value].name;
     identity.uid = static_cast<std::uint32_t>(message.token);
     identity.gid = static_cast<std::uint32_t>(message.note);
-    identity.user = identities_.names.user(identity.uid);
+    // Its user has connections, or there would not be too many.
+    for (const auto& [token, session] : sessions_)
+        if (session->peer().uid == identity.uid) identity.user = session->peer().user;
     const std::string peer = audit_peer(identity, static_cast<pid_t>(message.keep), {});
     service_.audit.session_refused(
         {.event = "session-refused", .peer = peer, .cause = too_many_of_user, .count = message.total},
@@ -215,7 +217,7 @@ void Broker::adopt(const LinkMessage& message, UniqueFd socket) {
         release(token);
     };
     if (!socket || message.value >= start_.listeners.size()) return let_go();
-    auto peer = identify(socket.borrow(), start_.listeners[message.value].name, identities_);
+    auto peer = identify(socket.borrow(), start_.listeners[message.value].name, message.names, refused_);
     if (!peer) {
         service_.audit.session_refused(
             {.event = "session-refused", .session = token, .cause = peer.error().message()}, Clock::now());

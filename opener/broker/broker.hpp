@@ -40,8 +40,8 @@ class RepeatedUid {
 class Broker final : public ControlHost, HelperPool::Owner {
   public:
     // What is passed must outlive it.
-    Broker(const GenerationStart& start, Service& service, const IdentitySource& identities, EventLoop loop)
-        : start_(start), service_(service), identities_(identities), loop_(std::move(loop)) {
+    Broker(const GenerationStart& start, Service& service, const RefusedPeers& refused, EventLoop loop)
+        : start_(start), service_(service), refused_(refused), loop_(std::move(loop)) {
         service.helpers.set_owner(*this);
     }
     Broker(const Broker&) = delete;
@@ -117,7 +117,7 @@ class Broker final : public ControlHost, HelperPool::Owner {
 
     const GenerationStart& start_;
     Service& service_;
-    const IdentitySource& identities_;
+    const RefusedPeers& refused_;
     EventLoop loop_;
     std::unordered_map<ConnectionId, std::unique_ptr<Session>> sessions_{};
     std::vector<Session*> waiting_{};  // in State::writable, longest first

@@ -135,7 +135,7 @@ void run_generation(const GenerationStart& start) {
     ConfinementPlan plan = plan_confinement(policy.directories(), account);
     // For the names that directories list (name_check.hpp).
     plan.calls.list = plan.calls.list || policy::has_deny_rules(policy);
-    const IdentitySource identities = IdentitySource::take(!account.changes);
+    const RefusedPeers refused{.unmapped = find_unmapped_uid(!account.changes)};
     const Inspector inspector(read_link_protection());
     // gmtime(3) reads the time zone file when it is first needed, and there will be none to read.
     ::tzset();
@@ -169,7 +169,7 @@ void run_generation(const GenerationStart& start) {
         for (const EarlierGeneration& previous : start.previous) previous.inflight->keep_from_children();
         if (start.ring != nullptr) start.ring->keep_from_children();
         const UniqueFd landlock = std::move(so_far.landlock_of_children);
-        return start_zygotes({policy, *resolver, inspector, identities}, {plan.calls, landlock.borrow()}, mounts,
+        return start_zygotes({policy, *resolver, inspector, refused}, {plan.calls, landlock.borrow()}, mounts,
                              zygotes);
     });
     if (!confined) fail(report, exit_failed, "cannot confine the broker: " + confined.error().message());
@@ -213,7 +213,7 @@ void run_generation(const GenerationStart& start) {
                     **helpers,
                     predecessors,
                     shares};
-    Broker broker(start, service, identities, std::move(*loop));
+    Broker broker(start, service, refused, std::move(*loop));
     control->begin(facts, broker);
     const auto ended = broker.run();
     if (!ended && ended.error().kind != proto::ErrorKind::disconnected) {

@@ -71,6 +71,7 @@ class Session {
     ConnectionId token() const noexcept { return token_; }
     State state() const noexcept { return state_; }
     UserQuota& share() const noexcept { return share_; }
+    const policy::PeerIdentity& peer() const noexcept { return peer_.identity(); }
     proto::BorrowedFd descriptor() const noexcept { return socket_.borrow(); }
     SessionFacts facts() const;
     // When it last asked for something, or connected.

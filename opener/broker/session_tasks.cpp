@@ -82,8 +82,8 @@ std::optional<std::vector<Outcome>> Session::hand_to_helper_together(
 void Session::submit(std::span<const proto::Request> requests, proto::Batch batch,
                      std::span<const HelperTask::Part> decided, std::chrono::milliseconds deadline,
                      std::uint64_t continues) {
-    auto task = make_task(service_.helpers.next_number(), peer_.identity().listener, received_at_ + deadline,
-                          requests, batch);
+    auto task =
+        make_task(service_.helpers.next_number(), peer_.identity(), received_at_ + deadline, requests, batch);
     task->session = this;
     task->token = token_;
     task->uid = peer_.identity().uid;

@@ -123,6 +123,7 @@ json answer_status(const GenerationFacts& facts, const ControlHost& host) {
     }
     answer["sessions"] = host.session_count();
     answer["connections_refused"] = supervisor.turned_away.load();
+    answer["unanswered_names"] = supervisor.unanswered_names.load();
     answer["descriptors_in_flight"] = host.descriptors_in_flight();
     answer["confinement"] = confinement_to_json(facts);
     answer["helpers"] = {

@@ -88,7 +88,7 @@ void ControlServer::begin(const GenerationFacts& facts, ControlHost& host) noexc
 
 ControlClient::Rights ControlServer::rights_of(BorrowedFd socket) const {
     using Rights = ControlClient::Rights;
-    const auto peer = identify(socket, {}, {});
+    const auto peer = identify(socket, {}, {}, {});
     if (!peer) return Rights::none;
     const policy::PeerIdentity& who = peer->identity;
     if (who.uid == 0 || who.uid == access_.opener_uid) return Rights::all;

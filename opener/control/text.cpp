@@ -170,6 +170,9 @@ std::string status_text(const json& answer, const TextStyle& style) {
         lines.add("dormant", fmt::format("{}{}: {}{}", style.bad, name_word(directory["path"]),
                                          name_word(directory["why"]), style.end));
     }
+    if (answer["unanswered_names"] != 0)
+        lines.add("names", fmt::format("{}{} of peers not answered by the account database so far{}",
+                                       style.bad, plural(answer["unanswered_names"], "look-up"), style.end));
     for (const json& directory : answer["wider_than_rules"]) {
         lines.add("wider", fmt::format("{}{}: {}{}", style.bad, name_word(directory["path"]),
                                        name_word(directory["why"]), style.end));

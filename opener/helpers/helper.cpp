@@ -145,7 +145,10 @@ class Helper {
         const auto requests = proto::read_requests(job.requests, requests_);
         if (!requests) end(exit_failed);
         count_ = requests->size();
-        auto identified = identify(connection_.borrow(), std::string(job.listener), tools_.identities);
+        PeerNames names;
+        names.user.set(job.user);
+        names.group.set(job.group);
+        auto identified = identify(connection_.borrow(), std::string(job.listener), names, tools_.refused);
         if (!identified) {
             for (std::size_t i = 0; i < count_; ++i) {
                 outcomes_.push_back(refused(Step::resolve, EIO, "the peer cannot be identified any more"));

@@ -16,7 +16,7 @@ struct HelperTools {
     const policy::Policy& policy;
     const Resolver& resolver;
     const Inspector& inspector;
-    const IdentitySource& identities;
+    const RefusedPeers& refused;
 };
 
 // Serves the broker at the other end of `channel` until that is closed.

@@ -15,7 +15,7 @@ constexpr std::size_t room_for_fields = 64;
 
 }  // namespace
 
-std::unique_ptr<HelperTask> make_task(std::uint64_t number, std::string_view listener,
+std::unique_ptr<HelperTask> make_task(std::uint64_t number, const policy::PeerIdentity& peer,
                                       HelperTask::Clock::time_point deadline,
                                       std::span<const proto::Request> requests, proto::Batch batch) {
     std::size_t size = room_for_fields;
@@ -31,8 +31,12 @@ std::unique_ptr<HelperTask> make_task(std::uint64_t number, std::string_view lis
     task->number = number;
     task->deadline = deadline;
     task->batch = batch;
-    task->message = write_job(
-        {.number = number, .deadline = deadline, .listener = listener, .requests = writer.message()});
+    task->message = write_job({.number = number,
+                               .deadline = deadline,
+                               .listener = peer.listener,
+                               .user = peer.user,
+                               .group = peer.group,
+                               .requests = writer.message()});
     std::array<proto::Request, proto::max_requests> read;
     const auto copied = proto::read_requests(read_job(task->message)->requests, read);
     if (!copied) std::abort();

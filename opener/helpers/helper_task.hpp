@@ -47,8 +47,8 @@ struct HelperTask {
     std::size_t granted = 0;  // descriptors that its reply may carry, once it is reported
 };
 
-// `listener`: where the session's peer connected. Copies the requests, which came in one message.
-std::unique_ptr<HelperTask> make_task(std::uint64_t number, std::string_view listener,
+// `peer`: the session's. Copies the requests, which came in one message.
+std::unique_ptr<HelperTask> make_task(std::uint64_t number, const policy::PeerIdentity& peer,
                                       HelperTask::Clock::time_point deadline,
                                       std::span<const proto::Request> requests,
                                       proto::Batch batch = proto::Batch::each_for_itself);

@@ -95,7 +95,7 @@ std::vector<std::byte> write_job(const Job& job) {
     writer.number(job.number);
     writer.number(static_cast<std::uint8_t>(job.may_last));
     writer.number(job.deadline.time_since_epoch().count());
-    writer.text(job.listener);
+    for (const std::string_view text : {job.listener, job.user, job.group}) writer.text(text);
     writer.bytes(job.requests);
     return std::move(writer).take();
 }
@@ -107,7 +107,7 @@ std::optional<Job> read_job(std::span<const std::byte> message) {
     job.may_last = reader.number<std::uint8_t>() != 0;
     job.deadline = std::chrono::steady_clock::time_point(
         std::chrono::steady_clock::duration(reader.number<std::chrono::steady_clock::rep>()));
-    job.listener = reader.text();
+    for (std::string_view* const text : {&job.listener, &job.user, &job.group}) *text = reader.text();
     job.requests = reader.bytes();
     if (!reader.finished()) return std::nullopt;
     return job;

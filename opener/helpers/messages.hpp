@@ -35,7 +35,9 @@ struct Job {
     std::uint64_t number = 0;
     bool may_last = false;  // something may go on after the reply
     std::chrono::steady_clock::time_point deadline{};
-    std::string_view listener{};            // where the peer connected
+    std::string_view listener{};  // where the peer connected
+    std::string_view user{};      // the names of its uid and gid; empty: none
+    std::string_view group{};
     std::span<const std::byte> requests{};  // a message of requests as proto/message.hpp has it
 };
 std::vector<std::byte> write_job(const Job& job);

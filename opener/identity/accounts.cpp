@@ -5,6 +5,8 @@
 #include <pwd.h>
 
 #include <cerrno>
+#include <expected>
+#include <utility>
 #include <vector>
 
 namespace fdbroker::opener {
@@ -16,18 +18,35 @@ constexpr int max_groups = 65536;  // NGROUPS_MAX
 constexpr std::size_t max_buffer = std::size_t{16} << 20;
 
 // Calls `lookup(entry, buffer, size, result)`, a getXXnam_r(3), with as much room as it needs, and returns what
-// `use` makes of the entry.
+// `use` makes of the entry, or the error; 0: there is no entry.
 template <typename Entry, typename Lookup, typename Use>
-auto look_up(const Lookup& lookup, const Use& use) -> std::optional<decltype(use(Entry{}))> {
+auto ask(const Lookup& lookup, const Use& use) -> std::expected<decltype(use(Entry{})), int> {
     for (std::size_t size = 4096; size <= max_buffer; size *= 2) {
         std::vector<char> buffer(size);
         Entry entry{};
         Entry* result = nullptr;
         const int error = lookup(&entry, buffer.data(), buffer.size(), &result);
         if (error == ERANGE) continue;
-        if (error != 0 || result == nullptr) return std::nullopt;
+        if (error != 0 || result == nullptr) return std::unexpected(error);
         return use(entry);
     }
+    return std::unexpected(0);
+}
+
+// As above; nothing after any error.
+template <typename Entry, typename Lookup, typename Use>
+auto look_up(const Lookup& lookup, const Use& use) -> std::optional<decltype(use(Entry{}))> {
+    auto found = ask<Entry>(lookup, use);
+    return found ? std::optional(std::move(*found)) : std::nullopt;
+}
+
+template <typename Entry, typename Lookup>
+std::optional<std::string> name(const Lookup& lookup, char* Entry::* member) {
+    const auto found = ask<Entry>(lookup, [&](const Entry& entry) { return std::string(entry.*member); });
+    if (found) return *found;
+    // getpwuid_r(3): these, too, say that there is no such entry.
+    for (const int none : {0, ENOENT, ESRCH, EBADF, EPERM})
+        if (found.error() == none) return std::string();
     return std::nullopt;
 }
 
@@ -102,29 +121,16 @@ std::optional<std::string> SystemAccounts::group_name_of(std::uint32_t gid) cons
                             [](const ::group& entry) { return std::string(entry.gr_name); });
 }
 
-AccountNames AccountNames::take() {
-    AccountNames names;
-    ::setpwent();
-    while (names.users_.size() < max_entries) {
-        const passwd* const entry = ::getpwent();
-        if (entry == nullptr) break;
-        names.users_.try_emplace(entry->pw_uid, entry->pw_name);
-    }
-    ::endpwent();
-    ::setgrent();
-    while (names.groups_.size() < max_entries) {
-        const ::group* const entry = ::getgrent();
-        if (entry == nullptr) break;
-        names.groups_.try_emplace(entry->gr_gid, entry->gr_name);
-    }
-    ::endgrent();
-    return names;
+std::optional<std::string> SystemAccounts::name_of_user(uid_t uid) const {
+    return name<passwd>([&](passwd* entry, char* buffer, std::size_t size,
+                            passwd** result) { return ::getpwuid_r(uid, entry, buffer, size, result); },
+                        &passwd::pw_name);
 }
 
-const std::string& AccountNames::name_of(const Names& names, std::uint32_t id) noexcept {
-    static const std::string none;
-    const auto found = names.find(id);
-    return found == names.end() ? none : found->second;
+std::optional<std::string> SystemAccounts::name_of_group(gid_t gid) const {
+    return name<::group>([&](::group* entry, char* buffer, std::size_t size,
+                             ::group** result) { return ::getgrgid_r(gid, entry, buffer, size, result); },
+                         &::group::gr_name);
 }
 
 }  // namespace fdbroker::opener

@@ -4,9 +4,7 @@
 
 #include <sys/types.h>
 
-#include <cstddef>
 #include <cstdint>
-#include <map>
 #include <optional>
 #include <string>
 
@@ -35,29 +33,10 @@ class SystemAccounts final : public policy::Accounts {
     // With the groups of getgrouplist(3).
     std::optional<policy::UserRecord> record_of(std::uint32_t uid) const override;
     std::optional<std::string> group_name_of(std::uint32_t gid) const override;
-};
 
-// The names of all uids and gids as they were at one moment: what the confined broker knows of peers that
-// come later. Where two names share a number, the first counts, as it does for getpwuid(3).
-class AccountNames {
-  public:
-    // Of a directory service with more entries than these only the first are known.
-    static constexpr std::size_t max_entries = 65536;
-
-    AccountNames() = default;
-    // Reads the whole database by getpwent(3) and getgrent(3); blocks like them.
-    static AccountNames take();
-
-    // Empty: no name. Valid as long as this object.
-    const std::string& user(std::uint32_t uid) const noexcept { return name_of(users_, uid); }
-    const std::string& group(std::uint32_t gid) const noexcept { return name_of(groups_, gid); }
-
-  private:
-    using Names = std::map<std::uint32_t, std::string>;
-    static const std::string& name_of(const Names& names, std::uint32_t id) noexcept;
-
-    Names users_{};
-    Names groups_{};
+    // "": the database says that it has no name; nothing: the database does not answer.
+    std::optional<std::string> name_of_user(uid_t uid) const;
+    std::optional<std::string> name_of_group(gid_t gid) const;
 };
 
 }  // namespace fdbroker::opener

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <functional>
 
 #include "opener/identity/accounts.hpp"
 #include "opener/identity/unused_uid.hpp"
@@ -22,18 +23,16 @@ bool is_spare(const BrokerAccount& account) noexcept {
     return account.changes && account.name.empty();
 }
 
-// At most spare_accounts uids that `taken` does not hold.
-Result<std::vector<BrokerAccount>> find_spare(std::set<std::uint32_t> taken) {
-    const SystemAccounts database;
+// At most `most` uids that `taken` does not hold and `is_taken` says no to.
+Result<std::vector<BrokerAccount>> find_spare(std::set<std::uint32_t> taken, std::size_t most,
+                                              const std::function<bool(uid_t)>& is_taken) {
     std::vector<BrokerAccount> found;
     // From anywhere in the range, so that two openers that start at once do not meet.
     std::uint32_t offset = 0;
     if (::getrandom(&offset, sizeof offset, 0) != sizeof offset) return proto::system_error("getrandom");
-    const auto is_taken = [&](uid_t candidate) {
-        return taken.contains(candidate) || database.has_user(candidate) || database.has_group(candidate);
-    };
-    while (found.size() < spare_accounts) {
-        const auto uid = find_unused_uid(offset, is_taken);
+    while (found.size() < most) {
+        const auto uid = find_unused_uid(
+            offset, [&](uid_t candidate) { return taken.contains(candidate) || is_taken(candidate); });
         if (!uid) break;
         found.push_back({.uid = *uid, .gid = *uid, .name = {}, .changes = true});
         taken.insert(*uid);
@@ -44,6 +43,11 @@ Result<std::vector<BrokerAccount>> find_spare(std::set<std::uint32_t> taken) {
                                fmt::format("every uid from {} to {} is in use: create the user {}",
                                            first_unassigned_uid, last_unassigned_uid, own_account_name),
                                EAGAIN);
+}
+
+bool is_assigned(uid_t uid) {
+    const SystemAccounts database;
+    return database.has_user(uid) || database.has_group(uid);
 }
 
 }  // namespace
@@ -58,7 +62,7 @@ Result<std::vector<BrokerAccount>> find_accounts(const std::optional<std::string
         return std::vector{
             BrokerAccount{.uid = ::geteuid(), .gid = ::getegid(), .name = {}, .changes = false}};
     }
-    if (!named) return find_spare(ids_of_processes());
+    if (!named) return find_spare(ids_of_processes(), spare_accounts, is_assigned);
     if (named->uid == 0)
         return proto::system_error("account", named->name + " is root: the broker is not", EINVAL);
     return std::vector{
@@ -74,9 +78,15 @@ Result<BrokerAccount> choose_account(std::span<const BrokerAccount> accounts,
         if (!running.contains(account.uid) && !avoided.contains(account.uid)) return account;
     }
     running.insert(avoided.begin(), avoided.end());
-    auto more = find_spare(std::move(running));
+    auto more = find_spare(std::move(running), 1, is_assigned);
     if (!more) return std::unexpected(more.error());
     return more->front();
+}
+
+Result<BrokerAccount> unassigned_account() {
+    auto found = find_spare(ids_of_processes(), 1, [](uid_t) { return false; });
+    if (!found) return std::unexpected(found.error());
+    return found->front();
 }
 
 Result<BrokerAccount> choose_account(const std::optional<std::string>& user) {

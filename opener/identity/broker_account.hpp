@@ -38,7 +38,10 @@ proto::Result<std::vector<BrokerAccount>> find_accounts(const std::optional<std:
 proto::Result<BrokerAccount> choose_account(std::span<const BrokerAccount> accounts,
                                             const std::set<uid_t>& avoided = {});
 
-// Both.
+// A uid of the range, and the gid of its number, that no running process has, without asking the account database.
+proto::Result<BrokerAccount> unassigned_account();
+
+// find_accounts() and choose_account().
 proto::Result<BrokerAccount> choose_account(const std::optional<std::string>& user);
 
 }  // namespace fdbroker::opener

@@ -46,29 +46,27 @@ bool still_there(BorrowedFd socket) {
 
 }  // namespace
 
-IdentitySource IdentitySource::take(bool own_namespace) {
-    IdentitySource source{.names = AccountNames::take()};
+std::optional<uid_t> find_unmapped_uid(bool own_namespace) {
     // user_namespaces(7): the initial namespace maps everything to itself.
     std::ifstream map("/proc/self/uid_map");
     std::uint64_t inside = 1, outside = 1, count = 0;
     const bool initial =
         (map >> inside >> outside >> count) && inside == 0 && outside == 0 && count == UINT32_MAX;
-    if (own_namespace || !initial) {
-        std::ifstream overflow("/proc/sys/kernel/overflowuid");
-        uid_t uid = 65534;
-        overflow >> uid;
-        source.unmapped = uid;
-    }
-    return source;
+    if (!own_namespace && initial) return std::nullopt;
+    std::ifstream overflow("/proc/sys/kernel/overflowuid");
+    uid_t uid = 65534;
+    overflow >> uid;
+    return uid;
 }
 
-Result<IdentifiedPeer> identify(BorrowedFd socket, std::string listener, const IdentitySource& source) {
+Result<IdentifiedPeer> identify(BorrowedFd socket, std::string listener, const PeerNames& names,
+                                const RefusedPeers& refused) {
     ucred credentials{};
     socklen_t size = sizeof credentials;
     if (::getsockopt(socket.number(), SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0) {
         return proto::system_error("getsockopt", "SO_PEERCRED");
     }
-    if (source.unmapped == credentials.uid) {
+    if (refused.unmapped == credentials.uid) {
         return proto::system_error("identify", "the peer's uid has no mapping in the opener's user namespace",
                                    EACCES);
     }
@@ -79,8 +77,8 @@ Result<IdentifiedPeer> identify(BorrowedFd socket, std::string listener, const I
     peer.identity.uid = credentials.uid;
     peer.identity.gid = credentials.gid;
     peer.identity.groups = std::move(*groups);
-    peer.identity.user = source.names.user(credentials.uid);
-    peer.identity.group = source.names.group(credentials.gid);
+    peer.identity.user = names.user.text();
+    peer.identity.group = names.group.text();
     peer.identity.listener = std::move(listener);
     peer.pid = still_there(socket) ? credentials.pid : 0;
     return peer;

@@ -10,7 +10,7 @@
 #include <optional>
 #include <string>
 
-#include "opener/identity/accounts.hpp"
+#include "opener/identity/peer_names.hpp"
 #include "policy/matching/policy.hpp"
 #include "proto/error.hpp"
 #include "proto/unique_fd.hpp"
@@ -24,20 +24,20 @@ struct IdentifiedPeer {
     pid_t pid = 0;
 };
 
-// What a generation needs to tell who somebody is; gathered before it confines itself.
-struct IdentitySource {
-    AccountNames names{};
-    // The uid under which all those appear that have no mapping in the opener's user namespace. None in the initial
-    // namespace, where every uid is mapped and this one is a user like any other (`nobody`).
-    std::optional<uid_t> unmapped{};
+// The uid under which all those appear that have no mapping in the opener's user namespace. None in the initial
+// namespace, where every uid is mapped and this one is a user like any other (`nobody`). `own_namespace`: the generation
+// will live in a user namespace that it makes itself. Reads /proc.
+std::optional<uid_t> find_unmapped_uid(bool own_namespace);
 
-    // `own_namespace`: the generation will live in a user namespace that it makes itself.
-    static IdentitySource take(bool own_namespace);
+// Peers who are refused, whatever the policy says.
+struct RefusedPeers {
+    std::optional<uid_t> unmapped{};
 };
 
-// SO_PEERCRED, SO_PEERGROUPS (unix(7), socket(7)) and, where the kernel has it (6.5), SO_PEERPIDFD. Does not
-// block. EACCES: the peer's uid has no mapping in the opener's user namespace, so nobody can say who it is.
-proto::Result<IdentifiedPeer> identify(proto::BorrowedFd socket, std::string listener,
-                                       const IdentitySource& source);
+// SO_PEERCRED, SO_PEERGROUPS (unix(7), socket(7)) and, where the kernel has it (6.5), SO_PEERPIDFD; `names` are those of
+// its uid and gid. Does not block. EACCES: the peer's uid has no mapping in the opener's user namespace, so nobody can say
+// who it is.
+proto::Result<IdentifiedPeer> identify(proto::BorrowedFd socket, std::string listener, const PeerNames& names,
+                                       const RefusedPeers& refused);
 
 }  // namespace fdbroker::opener

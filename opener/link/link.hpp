@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "opener/identity/peer_names.hpp"
 #include "proto/error.hpp"
 #include "proto/unique_fd.hpp"
 
@@ -19,7 +20,7 @@ enum class LinkType : std::uint32_t {
 
     activate = 1,  // no other generation serves any more: begin
     // token, value: index of the listener, total: 1 for a new one, since: when it was accepted, note and keep: what an
-    // earlier generation noted of it; with the connection's descriptor
+    // earlier generation noted of it, names: those that the peer had then; with the connection's descriptor
     adopt = 2,
     // read no more, send what is parked; the next generation takes the connections. Then end, or say handed_over
     hand_over = 3,
@@ -89,6 +90,7 @@ struct LinkMessage {
     ConnectionId token = 0;
     std::uint64_t note = 0;
     std::int64_t since = 0;  // std::chrono::steady_clock, nanoseconds
+    PeerNames names{};       // of adopt
 };
 
 // One end. Both ends are non-blocking.

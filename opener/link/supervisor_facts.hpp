@@ -45,8 +45,9 @@ struct SupervisorFacts {
     std::atomic<std::uint32_t> finishing{0};    // that have handed over, and whose helpers are at work
     std::atomic<std::uint32_t> connections{0};  // that the supervisor holds
     std::atomic<std::uint64_t> turned_away{
-        0};                               // connections, because their users had as many as they may have
-    std::atomic<std::uint64_t> waits{0};  // times that connections had to wait for room in all
+        0};  // connections, because their users had as many as they may have
+    std::atomic<std::uint64_t> unanswered_names{0};  // look-ups that the account database did not answer
+    std::atomic<std::uint64_t> waits{0};             // times that connections had to wait for room in all
     std::atomic<std::uint32_t> workers_wanted{0};
     std::array<WorkerFacts, max_workers> workers{};
 };

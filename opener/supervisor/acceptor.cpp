@@ -80,28 +80,30 @@ bool Acceptor::owns(const void* tag) const noexcept {
     return std::ranges::any_of(listeners_, [tag](const Listener& listener) { return &listener == tag; });
 }
 
-void Acceptor::accept(const void* tag, Generation& generation) {
+std::vector<ConnectionId> Acceptor::accept(const void* tag, Generation& generation) {
+    std::vector<ConnectionId> taken;
     const auto index = static_cast<std::size_t>(static_cast<const Listener*>(tag) - listeners_.data());
     const Generation::Limits& limits = generation.limits();
     for (std::size_t accepted = 0; accepted < accepts_per_turn; ++accepted) {
         const bool controls = listeners_[index].kind() == Listener::Kind::control;
-        if (!controls && connections_.requests() >= max_connections(limits) + max_newcomers)
-            return wait_for_room(generation, 0);
+        if (!controls && connections_.requests() >= max_connections(limits) + max_newcomers) {
+            wait_for_room(generation, 0);
+            break;
+        }
         auto socket = listeners_[index].accept();
         if (!socket) {
             // Polling goes on telling of a connection that there is no descriptor for.
             if (!would_block(socket.error())) wait_for_room(generation, socket.error().errno_value);
-            return;
+            break;
         }
         has_room_ = true;
         Connection connection{.listener = static_cast<std::uint32_t>(index)};
         if (controls) connection.purpose = Connection::Purpose::control;
         if (!admit(*socket, generation, connection)) continue;
         connection.socket = std::move(*socket);
-        LinkMessage message = connections_.adoption(connections_.add(std::move(connection)));
-        message.total = 1;  // a new one
-        generation.post(message);
+        taken.push_back(connections_.add(std::move(connection)));
     }
+    return taken;
 }
 
 bool Acceptor::is_control(const void* tag) const noexcept {
@@ -134,6 +136,7 @@ bool Acceptor::admit(const UniqueFd& socket, Generation& generation, Connection&
     socklen_t size = sizeof credentials;
     if (::getsockopt(socket.number(), SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0) return false;
     connection.uid = credentials.uid;
+    connection.gid = credentials.gid;
     if (connection.purpose == Connection::Purpose::control) return admit_control(socket, connection.uid);
     const unsigned own = connections_.of_uid(credentials.uid);
     const std::size_t taken = connections_.requests(), max = max_connections(generation.limits());

@@ -38,9 +38,9 @@ class Acceptor {
     bool owns(const void* tag) const noexcept;
     const std::vector<Listener>& listeners() const noexcept { return listeners_; }
 
-    // Takes in what waits at the listener that `tag` is about, a turn's share of it, and hands it to `generation`. A user
-    // who has as many connections as that allows is told so.
-    void accept(const void* tag, Generation& generation);
+    // Takes in what waits at the listener that `tag` is about, a turn's share of it; the result is what `generation` shall
+    // have. A user who has as many connections as that allows is told so.
+    std::vector<ConnectionId> accept(const void* tag, Generation& generation);
     bool is_control(const void* tag) const noexcept;
     // Takes in what waits at the listener for control that `tag` is about, a turn's share of it, says `text` and hangs up.
     void answer_controls(const void* tag, std::string_view text);

@@ -4,8 +4,11 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <unordered_map>
+#include <utility>
 
+#include "opener/identity/peer_names.hpp"
 #include "opener/link/link.hpp"
 #include "proto/unique_fd.hpp"
 
@@ -16,11 +19,18 @@ struct Connection {
 
     proto::UniqueFd socket{};
     std::uint32_t uid = 0;
+    std::uint32_t gid = 0;
     std::uint32_t listener = 0;  // of those for requests
     Purpose purpose = Purpose::requests;
     std::chrono::steady_clock::time_point since = std::chrono::steady_clock::now();
     std::uint64_t note = 0;  // LinkType::note
     std::uint32_t refused = 0;
+    // Of the peer when it connected. None: they are being looked up, and no generation has the connection; one for control
+    // needs none.
+    std::optional<PeerNames> names{};
+    bool is_new = true;  // no generation has had it
+
+    bool is_identified() const noexcept { return names || purpose == Purpose::control; }
 };
 
 class ConnectionTable {
@@ -62,16 +72,24 @@ class ConnectionTable {
     unsigned of_uid(std::uint32_t uid) const { return count_of(requests_per_uid_, uid); }
     unsigned controls_of(std::uint32_t uid) const { return count_of(controls_per_uid_, uid); }
 
-    // The message that hands the connection, which must be there, to a generation.
-    LinkMessage adoption(ConnectionId token) const {
-        const Connection& connection = connections_.at(token);
+    // The message that hands the connection, which must be there and identified, to a generation that gets it.
+    LinkMessage adoption(ConnectionId token) {
+        Connection& connection = connections_.at(token);
         return {.type = connection.purpose == Connection::Purpose::control ? LinkType::adopt_control
                                                                            : LinkType::adopt,
                 .value = connection.listener,
+                .total = std::exchange(connection.is_new, false) ? 1U : 0U,
                 .keep = connection.refused,
                 .token = token,
                 .note = connection.note,
-                .since = connection.since.time_since_epoch().count()};
+                .since = connection.since.time_since_epoch().count(),
+                .names = connection.names.value_or(PeerNames())};
+    }
+
+    // Nothing: the connection has gone.
+    Connection* find(ConnectionId token) noexcept {
+        const auto found = connections_.find(token);
+        return found == connections_.end() ? nullptr : &found->second;
     }
 
     bool is_control(ConnectionId token) const {

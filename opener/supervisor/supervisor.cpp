@@ -43,6 +43,8 @@ constexpr std::size_t messages_per_turn = 64;
 // Tags of events: the address of the member, or of the listener, that they are about.
 Result<void> Supervisor::watch() {
     if (auto added = loop_.add(signals_.borrow(), EPOLLIN, &signals_); !added) return added;
+    // Before any generation: the newest process of the supervisor's is a broker.
+    if (auto started = start_names(); !started) return started;
     if (options_.workers) {
         const auto index = static_cast<std::uint32_t>(reception_.listeners().size());
         auto pool =
@@ -91,12 +93,14 @@ void Supervisor::handle(const epoll_event& event) {
         return;
     } else if (workers_ && workers_->owns(tag)) {
         serve_worker(tag);
+    } else if (tag == &names_) {
+        names_settled();
     } else if (tag == &follow_at_) {
         directories_changed();
     } else if (reception_.owns(tag)) {
         // What comes before a generation serves waits in the backlog.
         if (serves())
-            reception_.accept(tag, *active_);
+            for (const ConnectionId token : reception_.accept(tag, *active_)) take_in(token);
         else if (reception_.is_control(tag) && answers_control())
             reception_.answer_controls(tag, std::string(no_generation_serves) + why_unserved() + "\n");
         else
@@ -109,7 +113,7 @@ int Supervisor::patience() const {
     for (const auto& when :
          {answer_at_, restart_at_, ready_by_, kill_at_, abandon_at_, ping_at_, reception_.again_at(),
           finishing_.again_at(), starting_ ? std::nullopt : reload_at_, starting_ ? std::nullopt : follow_at_,
-          workers_ ? workers_->again_at() : std::nullopt})
+          workers_ ? workers_->again_at() : std::nullopt, names_->due()})
         soonest = std::min(soonest, when.value_or(soonest));
     const int audit = log_.patience();
     if (soonest == Clock::time_point::max()) return audit;
@@ -122,6 +126,7 @@ void Supervisor::act_on_time() {
     const auto now = Clock::now();
     end_what_takes_too_long(now);
     answer_unserved(now);
+    if (names_->due().value_or(Clock::time_point::max()) <= now) names_settled();
     if (!starting_ && !stopping_) {
         if (reload_at_ && now >= *reload_at_) {
             service_manager_reloading();
@@ -138,7 +143,7 @@ void Supervisor::act_on_time() {
     if (ping_at_ && now >= *ping_at_) ask_whether_it_lives(now);
     reception_.act_on_time(now, handing_over_ ? nullptr : active_.get());
     if (workers_) workers_->act_on_time(now);
-    if (stopping_ && !retiring_ && workers_ended()) retire();
+    if (stopping_ && !retiring_ && workers_ended() && names_->idle()) retire();
 }
 
 void Supervisor::end_what_takes_too_long(Clock::time_point now) {
@@ -197,11 +202,7 @@ void Supervisor::drain_audit() {
 
 // A worker's connection goes the way of all others; a generation that takes over at this moment gets it with those.
 void Supervisor::serve_worker(const void* tag) {
-    const auto token = workers_->serve(tag);
-    if (!token || !active_ || handing_over_) return;
-    LinkMessage message = connections_.adoption(*token);
-    message.total = 1;  // a new one
-    active_->post(message);
+    if (const auto token = workers_->serve(tag)) take_in(*token);
 }
 
 void Supervisor::directories_changed() {
@@ -254,7 +255,8 @@ void Supervisor::stop(Heir heir) {
     reload_at_.reset();
     // Those who are asked for files last are the last to end.
     if (workers_) workers_->stop();
-    if (workers_ended()) retire();
+    // Who has connected is served, and so waits for its name.
+    if (workers_ended() && names_->idle()) retire();
 }
 
 void Supervisor::retire() {

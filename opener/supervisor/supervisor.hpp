@@ -27,6 +27,7 @@
 #include "opener/supervisor/generation.hpp"
 #include "opener/supervisor/legacy.hpp"
 #include "opener/supervisor/listener.hpp"
+#include "opener/supervisor/name_lookup.hpp"
 #include "opener/supervisor/worker_pool.hpp"
 #include "proto/error.hpp"
 #include "proto/unique_fd.hpp"
@@ -77,6 +78,13 @@ class Supervisor {
     void stop(Heir heir);
     void retire();
     int patience() const;
+
+    // supervisor_names.cpp: connections, until a generation has them
+
+    proto::Result<void> start_names();
+    void take_in(ConnectionId token);
+    void names_settled();
+    void tell_unanswered(const NameQuestion& question);
 
     // supervisor_unserved.cpp: the control socket while no generation serves
 
@@ -135,6 +143,8 @@ class Supervisor {
     FactsPage facts_;
     ConnectionTable connections_{};
     Acceptor reception_;
+    std::optional<NameLookup> names_{};  // from the start of run()
+    std::optional<Clock::time_point> unanswered_told_at_{};
     std::unique_ptr<WorkerPool> workers_{};  // null: --workers is not given
 
     std::unique_ptr<Generation> active_{};    // serves

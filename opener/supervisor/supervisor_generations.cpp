@@ -98,7 +98,8 @@ void Supervisor::activate() {
         active_->queue({.type = LinkType::left, .value = one.number});
     finishing_.told_with(last_ping_);
     active_->queue({.type = LinkType::activate});
-    for (const auto& [token, connection] : connections_.all()) active_->queue(connections_.adoption(token));
+    for (const auto& [token, connection] : connections_.all())
+        if (connection.is_identified()) active_->queue(connections_.adoption(token));
     // Until this is answered the generation may die with the lost requests of the ones before.
     active_->queue({.type = LinkType::ping, .token = last_ping_});
     if (starting_for_ == Start::reload) {

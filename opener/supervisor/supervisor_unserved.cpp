@@ -19,7 +19,7 @@ constexpr std::chrono::milliseconds answered_after{500};
 constexpr std::chrono::milliseconds answered_every{100};
 
 // Whether its client waits for an answer, and not for decisions to watch. What was asked is not looked at.
-bool waits(const Connection& connection) noexcept {
+bool awaits_answer(const Connection& connection) noexcept {
     const auto waits_for = ControlNote::from(connection.note).waits;
     if (waits_for != ControlNote::Waits::commands) return waits_for != ControlNote::Waits::watching;
     pollfd asked{connection.socket.number(), POLLIN, 0};
@@ -42,7 +42,8 @@ void Supervisor::answer_unserved(Clock::time_point now) {
     answer_at_ = now + answered_every;
     std::vector<ConnectionId> waiting;
     for (const auto& [token, connection] : connections_.all())
-        if (connection.purpose == Connection::Purpose::control && waits(connection)) waiting.push_back(token);
+        if (connection.purpose == Connection::Purpose::control && awaits_answer(connection))
+            waiting.push_back(token);
     for (const ConnectionId token : waiting) {
         hang_up_with(connections_.all().at(token).socket.borrow(),
                      std::string(no_generation_serves) + why_unserved() + "\n");

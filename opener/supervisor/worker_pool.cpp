@@ -235,7 +235,8 @@ std::optional<ConnectionId> WorkerPool::take_connection(Worker& worker) {
         forget_channel(worker);
         return std::nullopt;
     }
-    Connection connection{.socket = descriptors.take(0), .uid = user_.uid, .listener = listener_};
+    Connection connection{
+        .socket = descriptors.take(0), .uid = user_.uid, .gid = user_.gid, .listener = listener_};
     ::fcntl(connection.socket.number(), F_SETFL, O_NONBLOCK);
     worker.token = connections_.add(std::move(connection));
     if (options_.watchdog.count() > 0) {

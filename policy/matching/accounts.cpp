@@ -17,7 +17,7 @@ bool is_number(const std::string& text) noexcept {
     return digits && !text.empty() && (text == "0" || text.front() != '0');
 }
 
-Found wrong(AccountError::Kind kind, std::string text) {
+Found unfound(AccountError::Kind kind, std::string text) {
     return std::unexpected(AccountError{kind, std::move(text)});
 }
 
@@ -27,10 +27,10 @@ Found find(const Accounts& accounts, const std::string& text, Lookup lookup, con
         std::uint32_t id = no_account;
         const auto parsed = std::from_chars(text.data(), text.data() + text.size(), id);
         if (parsed.ec != std::errc{} || id == no_account)
-            return wrong(AccountError::Kind::no_id,
-                         fmt::format("{} is no id, expected at most {}", text, no_account - 1));
+            return unfound(AccountError::Kind::no_id,
+                           fmt::format("{} is no id, expected at most {}", text, no_account - 1));
         if (named && *named != id)
-            return wrong(
+            return unfound(
                 AccountError::Kind::two_senses,
                 fmt::format("\"{}\" is a number and also the name of the {} with the id {}, expected {} for "
                             "that {}, or another name for it",
@@ -38,8 +38,8 @@ Found find(const Accounts& accounts, const std::string& text, Lookup lookup, con
         return AccountId{.id = id, .by_name = false};
     }
     if (named) return AccountId{.id = *named, .by_name = true};
-    return wrong(AccountError::Kind::missing,
-                 fmt::format("\"{}\" does not exist on this machine, expected a name or a number", text));
+    return unfound(AccountError::Kind::missing,
+                   fmt::format("\"{}\" does not exist on this machine, expected a name or a number", text));
 }
 
 }  // namespace

@@ -27,9 +27,11 @@ namespace fdbroker::test {
 
 namespace {
 
-Process start(const TempDir& directory, std::string_view policy, std::vector<std::string> more) {
+Process start(const TempDir& directory, std::string_view policy, std::vector<std::string> more,
+              std::map<std::string, std::string> environment) {
     write_file(directory / "policy.yaml", policy, {.mode = 0644, .uid = ::geteuid(), .gid = ::getegid()});
-    Process process = Process::start({.arguments = RunningOpener::arguments(directory, std::move(more))});
+    Process process = Process::start({.arguments = RunningOpener::arguments(directory, std::move(more)),
+                                      .environment = std::move(environment)});
     process.wait_for_error("serving");
     return process;
 }
@@ -100,8 +102,9 @@ std::string unexplained_numbers(const std::vector<nlohmann::json>& records) {
     return "";
 }
 
-RunningOpener::RunningOpener(const TempDir& directory, std::string_view policy, std::vector<std::string> more)
-    : directory_(directory), process_(start(directory, policy, std::move(more))) {}
+RunningOpener::RunningOpener(const TempDir& directory, std::string_view policy, std::vector<std::string> more,
+                             std::map<std::string, std::string> environment)
+    : directory_(directory), process_(start(directory, policy, std::move(more), std::move(environment))) {}
 
 namespace {
 

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <span>
@@ -52,8 +53,9 @@ std::string unexplained_numbers(const std::vector<nlohmann::json>& records);
 class RunningOpener {
   public:
     // In `directory`, which must outlive it: policy.yaml with this text, opener.sock for everyone, audit.jsonl.
-    // Returns when it serves. `more` are further arguments.
-    RunningOpener(const TempDir& directory, std::string_view policy, std::vector<std::string> more = {});
+    // Returns when it serves. `more` are further arguments; `environment` as in Command.
+    RunningOpener(const TempDir& directory, std::string_view policy, std::vector<std::string> more = {},
+                  std::map<std::string, std::string> environment = {});
 
     Process& process() { return process_; }
     const Process& process() const { return process_; }

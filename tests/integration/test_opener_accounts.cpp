@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "tests/integration/control_peer.hpp"
@@ -146,5 +147,169 @@ TEST_CASE(
         CHECK(checked.status == 0);
         CHECK(contains(checked.out, "account: "));
         CHECK(contains(checked.out, told));
+    });
+}
+
+// ---- the names of peers ----------------------------------------------------------------------------------
+
+namespace {
+
+// `@` stands for the directory of the test. Who has a name reads below a directory of that name.
+constexpr const char* names_policy = R"(version: 1
+roles:
+  dora: {users: [dora]}
+  forty: {users: [40010]}
+rules:
+  - {name: dora, roles: [dora], allow: [read], paths: ["@/data/**"]}
+  - {name: forty, roles: [forty], allow: [read], paths: ["@/data/**"]}
+  - {name: own, allow: [read, mkdir], paths: ["@/h/${user}/**"]}
+)";
+
+constexpr uid_t dora = 40009;
+constexpr uid_t forty = 40010;
+
+// A directory service beside the files.
+struct Directory {
+    Fixture& fixture;
+    std::map<std::string, std::string> environment{
+        {"LD_LIBRARY_PATH", NSS_MODULES}, {"FDBROKER_TEST_DIRECTORY", fixture.directory / "directory"}};
+
+    explicit Directory(Fixture& in) : fixture(in) {
+        write_file(fixture.directory / "nsswitch.conf", "passwd: files fdbtest\ngroup: files fdbtest\n");
+        for (const char* name : {"dora", "gone", "newguy"}) {
+            make_directory(fixture.directory / "h");
+            make_directory(fixture.directory / ("h/" + std::string(name)));
+            write_file(own(name), "content", {.mode = 0600});
+        }
+        has("");
+    }
+    void has(const std::string& lines) const {
+        write_file(fixture.directory / "directory", lines, {.mode = 0644});
+    }
+    std::string own(const std::string& user) const { return fixture.directory / ("h/" + user + "/a"); }
+    std::string policy() const { return replace_all(names_policy, "@", fixture.directory.path().string()); }
+    Outcome openerctl(std::vector<std::string> arguments) const {
+        arguments.insert(arguments.begin(), {openerctl_program(), "--control", fixture.control().string()});
+        return run({.arguments = std::move(arguments), .environment = environment});
+    }
+};
+
+void with_directory(const std::function<void(Fixture&, Directory&)>& body) {
+    in_namespace([&](Fixture& fixture) {
+        Directory directory(fixture);
+        body(fixture, directory);
+    });
+}
+
+TestPeer peer_of(const Identity& identity, const RunningOpener& opener) {
+    REQUIRE(::setegid(identity.gid) == 0);
+    REQUIRE(::seteuid(identity.uid) == 0);
+    TestPeer peer(opener.socket());
+    REQUIRE(::seteuid(0) == 0);
+    REQUIRE(::setegid(0) == 0);
+    return peer;
+}
+
+}  // namespace
+
+TEST_CASE(
+    "accounts: a directory that enumerates nobody names its peers, for the broker as for explain and tests") {
+    FDBROKER_SKIP_UNLESS(is_root() && can_make_mount_namespace(), "needs root and a mount namespace");
+    with_directory([](Fixture& fixture, Directory& directory) {
+        directory.has("dora 40009\n");
+        const std::string policy =
+            directory.policy() + "tests:\n  - {as: {user: dora}, read: " + fixture.file() +
+            ", expect: allow, rule: dora}\n  - {as: {user: 40009}, read: " + directory.own("dora") +
+            ", expect: allow, rule: own}\n";
+        RunningOpener opener(fixture.directory, policy, {}, directory.environment);
+        TestPeer peer = peer_of({.uid = dora, .gid = dora}, opener);
+        CHECK(peer.open(fixture.file()).status == 0);
+        CHECK(peer.open(directory.own("dora")).status == 0);
+        CHECK(peer.open(directory.own("gone")).status == EACCES);
+        // A helper decides by the same name.
+        const std::string made = fixture.directory / "h/dora/made";
+        CHECK(peer.call({.call = proto::Call::mkdir, .path = made}).status == 0);
+        const auto records = opener.wait_for_event("session-start");
+        CHECK(records.back()["peer"]["user"] == "dora");
+        for (const char* who : {"dora", "40009"}) {
+            CHECK(directory.openerctl({"policy", "explain", "--as", who, "read", fixture.file()}).status ==
+                  0);
+            CHECK(directory.openerctl({"policy", "explain", "--as", who, "read", directory.own("gone")})
+                      .status == 1);
+        }
+        CHECK(directory.openerctl({"policy", "test", opener.policy()}).status == 0);
+        CHECK(opener.stop() == 0);
+    });
+}
+
+TEST_CASE("accounts: a peer has the name of the time of its connection, over reloads and crashes") {
+    FDBROKER_SKIP_UNLESS(is_root() && can_make_mount_namespace(), "needs root and a mount namespace");
+    with_directory([](Fixture& fixture, Directory& directory) {
+        fixture.have({{"dora", alice}, {"gone", dora}});
+        RunningOpener opener(fixture.directory, directory.policy(), {}, directory.environment);
+        // The number is another's by now: nobody has to reload for that.
+        fixture.have({{"dora", alice}, {"newguy", dora}});
+        TestPeer peer = peer_of({.uid = dora, .gid = dora}, opener);
+        CHECK(peer.open(directory.own("newguy")).status == 0);
+        CHECK(peer.open(directory.own("gone")).status == EACCES);
+        fixture.have({{"dora", alice}});
+        REQUIRE(::kill(opener.broker(), SIGKILL) == 0);
+        CHECK(peer.open(directory.own("newguy")).status == 0);
+        CHECK(directory.openerctl({"reload"}).status == 0);
+        CHECK(peer.open(directory.own("newguy")).status == 0);
+    });
+}
+
+TEST_CASE(
+    "accounts: a directory that hangs or fails leaves its peers without a name, and delays nobody else") {
+    FDBROKER_SKIP_UNLESS(is_root() && can_make_mount_namespace(), "needs root and a mount namespace");
+    with_directory([](Fixture& fixture, Directory& directory) {
+        fixture.have({{"dora", dora}});
+        std::string strangers = "? 40010\n! 40011\n";
+        constexpr uid_t first_stranger = 41000, last_stranger = 41039;
+        for (uid_t uid = first_stranger; uid <= last_stranger; ++uid)
+            strangers += "? " + std::to_string(uid) + "\n";
+        directory.has(strangers);
+        RunningOpener opener(fixture.directory, directory.policy(), {}, directory.environment);
+        CHECK(peer_of({.uid = dora, .gid = dora}, opener).open(directory.own("dora")).status == 0);
+
+        TestPeer hanging = peer_of({.uid = forty, .gid = forty}, opener);
+        REQUIRE(hanging.ask({fixture.file(), directory.own("dora")}));
+        std::vector<TestPeer> others;
+        for (uid_t uid = first_stranger; uid <= last_stranger; ++uid)
+            others.push_back(peer_of({.uid = uid, .gid = uid}, opener));
+        // Another group, so that no answer is at hand.
+        CHECK(peer_of({.uid = dora, .gid = 7}, opener).open(directory.own("dora")).status == 0);
+        CHECK_FALSE(is_readable_now(hanging.socket()));
+        CHECK(ControlPeer(fixture.control()).ask("echo here") == "here");
+
+        CHECK(peer_of({.uid = 40011, .gid = 40011}, opener).open(directory.own("dora")).status == EACCES);
+        const auto answers = hanging.answers(2);
+        CHECK(answers[0].status == 0);
+        CHECK(answers[1].status == EACCES);
+        opener.process().wait_for_error("the account database does not answer");
+        CHECK(ControlPeer(fixture.control()).ask_json("status --json")["unanswered_names"] >= 2);
+        CHECK(opener.stop() == 0);
+    });
+}
+
+TEST_CASE("accounts: the process that looks names up has no privileges, and is replaced when it dies") {
+    FDBROKER_SKIP_UNLESS(is_root() && can_make_mount_namespace(), "needs root and a mount namespace");
+    with_directory([](Fixture& fixture, Directory& directory) {
+        fixture.have({{"dora", dora}});
+        RunningOpener opener(fixture.directory, directory.policy(), {}, directory.environment);
+        CHECK(peer_of({.uid = dora, .gid = dora}, opener).open(directory.own("dora")).status == 0);
+        const pid_t service = children_of(opener.process().pid()).front();
+        REQUIRE(service != opener.broker());
+        const std::string status = read_file("/proc/" + std::to_string(service) + "/status");
+        CHECK(status.find("CapEff:\t0000000000000000\n") != std::string::npos);
+        CHECK(status.find("NoNewPrivs:\t1\n") != std::string::npos);
+        CHECK(status.find("Uid:\t0") == std::string::npos);
+        const proto::UniqueFd end = end_of(service);
+        REQUIRE(::kill(service, SIGKILL) == 0);
+        wait_readable(end.borrow());
+        opener.process().wait_for_error("another one follows");
+        // Another group, so that no answer is at hand.
+        CHECK(peer_of({.uid = dora, .gid = 8}, opener).open(directory.own("dora")).status == 0);
     });
 }

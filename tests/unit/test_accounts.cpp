@@ -2,13 +2,14 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <string>
 
 #include "opener/identity/accounts.hpp"
+#include "opener/identity/peer_names.hpp"
 #include "tests/support/descriptors.hpp"
 
 namespace fdbroker::test {
 
-using opener::AccountNames;
 using opener::SystemAccounts;
 
 TEST_CASE("accounts: names of users and groups become numbers, unknown ones nothing") {
@@ -43,16 +44,23 @@ TEST_CASE("accounts: a user's record has its name and its groups") {
     CHECK_FALSE(accounts.record_of(4000000000).has_value());
 }
 
-TEST_CASE("accounts: the names taken at one moment are those of the database") {
+TEST_CASE("accounts: a number without a name has the empty one, and a name is kept whole or not at all") {
+    const SystemAccounts accounts;
     const DescriptorTable before = DescriptorTable::now();
-    const AccountNames names = AccountNames::take();
-    CHECK(names.user(0) == "root");
-    CHECK(names.group(0) == "root");
-    CHECK(names.user(65534) == "nobody");
-    CHECK(names.user(4000000000).empty());
-    CHECK(names.group(4000000000).empty());
-    CHECK(AccountNames().user(0).empty());
+    CHECK(accounts.name_of_user(0) == "root");
+    CHECK(accounts.name_of_group(0) == "root");
+    CHECK(accounts.name_of_user(65534) == "nobody");
+    CHECK(accounts.name_of_user(4000000000) == "");
+    CHECK(accounts.name_of_group(4000000000) == "");
     CHECK(DescriptorTable::now().changes_since(before) == "");
+
+    opener::Name name;
+    CHECK(name.text().empty());
+    const std::string longest(opener::Name::max_length, 'x');
+    name.set(longest);
+    CHECK(name.text() == longest);
+    name.set(longest + 'x');
+    CHECK(name.text().empty());
 }
 
 }  // namespace fdbroker::test

@@ -28,9 +28,10 @@ TEST_CASE("helper messages: a task's job holds its requests, in memory of its ow
     std::unique_ptr<HelperTask> task;
     const HelperTask::Clock::time_point deadline(std::chrono::seconds(5));
     {
+        const policy::PeerIdentity peer{.user = "alice", .group = "adm", .listener = "web"};
         const std::string path = "/srv/a", payload("/srv/b\0", 7);
         const proto::Request request{.id = 3, .call = proto::Call::rename, .path = path, .payload = payload};
-        task = make_task(9, "web", deadline, std::span(&request, 1));
+        task = make_task(9, peer, deadline, std::span(&request, 1));
     }
     REQUIRE(task->parts.size() == 1);
     CHECK(task->parts[0].request.path == "/srv/a");
@@ -39,6 +40,8 @@ TEST_CASE("helper messages: a task's job holds its requests, in memory of its ow
     CHECK(job->number == 9);
     CHECK(job->deadline == deadline);
     CHECK(job->listener == "web");
+    CHECK(job->user == "alice");
+    CHECK(job->group == "adm");
     CHECK_FALSE(job->may_last);
     set_may_last(task->message, true);
     CHECK(read_job(task->message)->may_last);

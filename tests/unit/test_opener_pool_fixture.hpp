@@ -161,7 +161,7 @@ struct PoolFixture {
                        Clock::time_point deadline = Clock::now() + 1h) {
         const std::string path = "/file";
         const proto::Request request{.id = 1, .call = proto::Call::open, .path = path};
-        auto task = make_task(pool->next_number(), "", deadline, std::span(&request, 1));
+        auto task = make_task(pool->next_number(), policy::PeerIdentity{}, deadline, std::span(&request, 1));
         task->session = session;
         task->token = some_session;
         task->uid = uid;
