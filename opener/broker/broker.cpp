@@ -221,6 +221,7 @@ void Broker::adopt(const LinkMessage& message, UniqueFd socket) {
     if (!peer) {
         service_.audit.session_refused(
             {.event = "session-refused", .session = token, .cause = peer.error().message()}, Clock::now());
+        if (peer.error().errno_value == EPERM) tell_uid_is_taken();
         return let_go();
     }
     service_.tools.metrics.session_began();
@@ -241,6 +242,11 @@ void Broker::adopt(const LinkMessage& message, UniqueFd socket) {
         follow(added, Session::State::readable, added.answer_lost(lost.mapped().ids, lost.mapped().message));
     }
     if (phase_ == Phase::retiring) added.retire();
+}
+
+void Broker::tell_uid_is_taken() {
+    if (std::exchange(told_uid_is_taken_, true)) return;
+    static_cast<void>(start_.link.send({.type = LinkType::uid_taken, .value = *refused_.broker}));
 }
 
 // Returns how many requests it has answered.

@@ -74,6 +74,7 @@ class Broker final : public ControlHost, HelperPool::Owner {
     void answer_lost(std::uint32_t generation);
     void adopt(const LinkMessage& message, proto::UniqueFd socket);
     void record_turned_away(const LinkMessage& message);
+    void tell_uid_is_taken();
     void take_events();
     void serve_turns();
     std::size_t handle(Session& session);
@@ -135,6 +136,7 @@ class Broker final : public ControlHost, HelperPool::Owner {
     std::vector<std::unique_ptr<Session>> lingering_{};
     OrphanedRequests::LostRequests lost_{};  // until their sessions are adopted
     bool activated_ = false;
+    bool told_uid_is_taken_ = false;
     Phase phase_ = Phase::serving;
     Clock::time_point end_by_{};  // the phase; not of serving
     bool ended_ = false;          // whatever is still there

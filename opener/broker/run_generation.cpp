@@ -96,7 +96,7 @@ Resolved resolve(const GenerationStart& start) {
         text.broker_accounts = ok_or_fail(report, find_accounts(start.options.user));
         if (auto kept = start.kept.keep(text); !kept) fail(report, exit_failed, kept.error().message());
     }
-    BrokerAccount account = ok_or_fail(report, choose_account(text.broker_accounts));
+    BrokerAccount account = ok_or_fail(report, choose_account(text.broker_accounts, start.avoided_uids));
     // What the policy was read from: without this the heap keeps it for as long as the generation lives.
     text = {};
     ::malloc_trim(0);
@@ -135,7 +135,8 @@ void run_generation(const GenerationStart& start) {
     ConfinementPlan plan = plan_confinement(policy.directories(), account);
     // For the names that directories list (name_check.hpp).
     plan.calls.list = plan.calls.list || policy::has_deny_rules(policy);
-    const RefusedPeers refused{.unmapped = find_unmapped_uid(!account.changes)};
+    const RefusedPeers refused{.unmapped = find_unmapped_uid(!account.changes),
+                               .broker = account.changes ? std::optional(account.uid) : std::nullopt};
     const Inspector inspector(read_link_protection());
     // gmtime(3) reads the time zone file when it is first needed, and there will be none to read.
     ::tzset();

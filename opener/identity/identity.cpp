@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "opener/identity/identity.hpp"
 
+#include <fmt/format.h>
 #include <sys/socket.h>
 
 #include <cstdint>
@@ -69,6 +70,13 @@ Result<IdentifiedPeer> identify(BorrowedFd socket, std::string listener, const P
     if (refused.unmapped == credentials.uid) {
         return proto::system_error("identify", "the peer's uid has no mapping in the opener's user namespace",
                                    EACCES);
+    }
+    if (refused.is_broker(credentials.uid)) {
+        return proto::system_error(
+            "identify",
+            fmt::format("the peer runs as uid {}, which is the broker's: such a process could end the broker",
+                        credentials.uid),
+            EPERM);
     }
     auto groups = peer_groups(socket);
     if (!groups) return std::unexpected(groups.error());

@@ -32,11 +32,15 @@ std::optional<uid_t> find_unmapped_uid(bool own_namespace);
 // Peers who are refused, whatever the policy says.
 struct RefusedPeers {
     std::optional<uid_t> unmapped{};
+    // The broker's own, where that is not its caller's: who has it may signal the broker and set its limits.
+    std::optional<uid_t> broker{};
+
+    bool is_broker(uid_t uid) const noexcept { return broker == uid; }
 };
 
 // SO_PEERCRED, SO_PEERGROUPS (unix(7), socket(7)) and, where the kernel has it (6.5), SO_PEERPIDFD; `names` are those of
 // its uid and gid. Does not block. EACCES: the peer's uid has no mapping in the opener's user namespace, so nobody can say
-// who it is.
+// who it is. EPERM: its uid is the broker's.
 proto::Result<IdentifiedPeer> identify(proto::BorrowedFd socket, std::string listener, const PeerNames& names,
                                        const RefusedPeers& refused);
 

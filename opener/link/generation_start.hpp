@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -35,6 +36,7 @@ struct GenerationOrders {
     FactsPage& facts;
     std::shared_ptr<PolicySnapshot> policy;    // to load; null: its files are read, and kept
     policy::UnknownAccounts unknown_accounts;  // of files that are read
+    std::set<uid_t> avoided_uids;              // that others have been seen to run as
 };
 
 struct GenerationStart : GenerationOrders {

@@ -67,6 +67,9 @@ enum class LinkType : std::uint32_t {
     // What the next generation shall know of a connection. token, note: of a control connection ControlNote, else requests
     // so far, and keep: those refused, as far as the number goes
     note = 22,
+    // Somebody else runs as the broker's uid: start another generation, as another uid where it is no account's. value: the
+    // uid
+    uid_taken = 25,
     // A process that makes helpers has ended: start another generation, of the policy in force, beside this one.
     renew = 23,
     // It does no more but what helpers have begun, for which it lives on. value: records that may come of that. None is

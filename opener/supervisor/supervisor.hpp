@@ -8,6 +8,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
@@ -125,6 +126,7 @@ class Supervisor {
     void serve_message(const LinkMessage& message);
     void measure_processes();
     void set_workers(const LinkMessage& message);
+    void avoid_uid(uid_t uid);
     void ask_for_reload(Clock::time_point when);
     void answer(ConnectionId asker, CommandResult result, SharedFile text = {});
     void answer_reload(CommandResult result, const SharedFile& text = {});
@@ -159,6 +161,7 @@ class Supervisor {
     };
     std::vector<Lost> lost_{};
     std::uint64_t last_ping_ = 0;
+    std::deque<uid_t> avoided_uids_{};          // by brokers, latest last
     std::shared_ptr<PolicySnapshot> policy_{};  // in force; null: nothing ever served
     std::uint32_t last_number_ = 0;
     bool handing_over_ = false;

@@ -45,7 +45,8 @@ void Supervisor::start_generation(Start why, const std::string& cause) {
                             .policy = why == Start::restart || why == Start::follow ? policy_ : nullptr,
                             // Nobody may be there to mend a policy when the machine starts; who reloads is.
                             .unknown_accounts = why == Start::first ? policy::UnknownAccounts::match_nobody
-                                                                    : policy::UnknownAccounts::are_errors};
+                                                                    : policy::UnknownAccounts::are_errors,
+                            .avoided_uids = {avoided_uids_.begin(), avoided_uids_.end()}};
     for (const Listener& listener : reception_.listeners())
         orders.listeners.push_back({listener.name(), listener.address(), listener.kind()});
     if (workers_)

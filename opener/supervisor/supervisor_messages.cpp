@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "opener/base/log_stderr.hpp"
 #include "opener/supervisor/process_usage.hpp"
 #include "opener/supervisor/supervisor.hpp"
 
@@ -19,6 +20,7 @@ constexpr std::size_t max_unread_messages = 1024;
 constexpr std::chrono::seconds reload_interval{1};
 // Between two looks at processes, which take hundreds of system calls.
 constexpr std::chrono::seconds measure_interval{1};
+constexpr std::size_t max_avoided_uids = 64;
 
 }  // namespace
 
@@ -80,6 +82,9 @@ void Supervisor::serve_message(const LinkMessage& message) {
         case LinkType::measure:
             measure_processes();
             break;
+        case LinkType::uid_taken:
+            avoid_uid(message.value);
+            break;
         case LinkType::renew:
             // More and more slowly, as after crashes: one that was taken over may ask without end.
             if (!stopping_ && !starting_ && !restart_at_)
@@ -103,6 +108,18 @@ void Supervisor::measure_processes() {
     store(facts.supervisor_usage, usage_of(::getpid()));
     store(facts.broker_usage, usage_of(active_->pid()));
     store(facts.helpers_usage, usage_below(active_->pid()));
+}
+
+void Supervisor::avoid_uid(uid_t uid) {
+    // One that was taken over may say so of all uids there are.
+    if (std::ranges::find(avoided_uids_, uid) == avoided_uids_.end()) avoided_uids_.push_back(uid);
+    if (avoided_uids_.size() > max_avoided_uids) avoided_uids_.pop_front();
+    log_stderr(
+        fmt::format("a peer was refused: it runs as uid {}, which is the broker's, and could end it; give it "
+                    "another user. Another generation follows, as another uid unless that is an account's",
+                    uid));
+    if (!stopping_ && !starting_ && !restart_at_)
+        restart_later(fmt::format("a peer runs as uid {}, as generation {} does", uid, active_->number()));
 }
 
 void Supervisor::set_workers(const LinkMessage& message) {

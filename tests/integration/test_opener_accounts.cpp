@@ -71,12 +71,12 @@ void in_namespace(const std::function<void(Fixture&)>& body) {
     });
 }
 
-int status_as(uid_t uid, const RunningOpener& opener, const std::string& path) {
+int status_as(const Identity& identity, const RunningOpener& opener, const std::string& path) {
     int status = -1;
     int ends[2];
     REQUIRE(::pipe(ends) == 0);
     const proto::UniqueFd read_end(ends[0]), write_end(ends[1]);
-    run_as(uid, [&] {
+    run_as(identity, [&] {
         const int got = TestPeer(opener.socket()).open(path).status;
         REQUIRE(::write(write_end.number(), &got, sizeof got) == sizeof got);
     });
@@ -129,7 +129,7 @@ TEST_CASE(
             RunningOpener opener(fixture.directory, fixture.policy());
             CHECK(contains(opener.process().wait_for_error(told), told));
             CHECK(TestPeer(opener.socket()).open(fixture.file()).status == 0);
-            CHECK(status_as(alice, opener, fixture.file()) == EACCES);
+            CHECK(status_as({.uid = alice, .gid = alice}, opener, fixture.file()) == EACCES);
             const json status = ControlPeer(fixture.control()).ask_json("status --json");
             REQUIRE(status["unknown_accounts"].size() == 1);
             CHECK(contains(status["unknown_accounts"][0], told));
@@ -137,9 +137,10 @@ TEST_CASE(
             // A replacement knows no more, though the account is there by now.
             fixture.have({{"alice", alice}});
             REQUIRE(::kill(opener.broker(), SIGKILL) == 0);
-            CHECK(status_as(alice, opener, fixture.file()) == EACCES);
+            CHECK(status_as({.uid = alice, .gid = alice}, opener, fixture.file()) == EACCES);
             CHECK(openerctl(fixture, {"reload"}).status == 0);
-            CHECK(status_as(alice, opener, fixture.file()) == 0);
+            // Another group, so that no answer about its names is at hand.
+            CHECK(status_as({.uid = alice, .gid = 7}, opener, fixture.file()) == 0);
             CHECK(ControlPeer(fixture.control()).ask_json("status --json")["unknown_accounts"].empty());
         }
         fixture.have({});
@@ -176,8 +177,8 @@ struct Directory {
 
     explicit Directory(Fixture& in) : fixture(in) {
         write_file(fixture.directory / "nsswitch.conf", "passwd: files fdbtest\ngroup: files fdbtest\n");
+        make_directory(fixture.directory / "h");
         for (const char* name : {"dora", "gone", "newguy"}) {
-            make_directory(fixture.directory / "h");
             make_directory(fixture.directory / ("h/" + std::string(name)));
             write_file(own(name), "content", {.mode = 0600});
         }
@@ -311,5 +312,47 @@ TEST_CASE("accounts: the process that looks names up has no privileges, and is r
         opener.process().wait_for_error("another one follows");
         // Another group, so that no answer is at hand.
         CHECK(peer_of({.uid = dora, .gid = 8}, opener).open(directory.own("dora")).status == 0);
+    });
+}
+
+// ---- the broker's own uid --------------------------------------------------------------------------------
+
+TEST_CASE("accounts: a peer that has the broker's uid is refused, and the next broker has another") {
+    FDBROKER_SKIP_UNLESS(is_root() && can_make_mount_namespace(), "needs root and a mount namespace");
+    in_namespace([](Fixture& fixture) {
+        RunningOpener opener(fixture.directory,
+                             "version: 1\nrules:\n  - {name: data, allow: [read], paths: [\"" +
+                                 (fixture.directory / "data").string() + "/**\"]}\n");
+        const auto uid_of_broker = [&] {
+            return ControlPeer(fixture.control())
+                .ask_json("status --json")["confinement"]["uid"]
+                .get<uid_t>();
+        };
+        const uid_t before = uid_of_broker();
+        TestPeer peer(opener.socket());
+        run_as(before, [&] { TestPeer(opener.socket()).wait_for_end(); });
+        opener.wait_for_event("session-refused", 1);
+        opener.process().wait_for_error("runs as uid " + std::to_string(before) + ", which is the broker's");
+        opener.wait_for_event("start", 2);
+        CHECK(uid_of_broker() != before);
+        CHECK(peer.open(fixture.file()).status == 0);
+        CHECK(status_as({.uid = before, .gid = before}, opener, fixture.file()) == 0);
+    });
+}
+
+TEST_CASE("accounts: the account fdbroker comes first, and is refused as a peer as well") {
+    FDBROKER_SKIP_UNLESS(is_root() && can_make_mount_namespace(), "needs root and a mount namespace");
+    in_namespace([](Fixture& fixture) {
+        constexpr uid_t own = 40777;
+        fixture.have({{"fdbroker", own}});
+        RunningOpener opener(fixture.directory,
+                             "version: 1\nrules:\n  - {name: data, allow: [read], paths: [\"" +
+                                 (fixture.directory / "data").string() + "/**\"]}\n");
+        run_as(own, [&] { TestPeer(opener.socket()).wait_for_end(); });
+        opener.process().wait_for_error("runs as uid 40777");
+        opener.wait_for_event("start", 2);
+        const json status = ControlPeer(fixture.control()).ask_json("status --json");
+        CHECK(status["confinement"]["uid"] == own);
+        CHECK(status["confinement"]["user"] == "fdbroker");
     });
 }
