@@ -84,7 +84,7 @@ class Explainer {
           explanation_(explanation) {}
 
     void run() {
-        for (const Role& role : compiled_.roles)
+        for (const Role& role : std::span(compiled_.roles).first(compiled_.named_roles))
             explanation_.roles.push_back(role_step(role, peer_.identity()));
         for (const auto& [index, match] : matches_) explanation_.rules.push_back(step(index, match));
         if (!explanation_.decision) find_misses();

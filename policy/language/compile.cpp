@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "policy/language/compile.hpp"
 
+#include <algorithm>
 #include <map>
 #include <set>
 #include <string>
@@ -45,6 +46,36 @@ class Directories {
     std::map<std::string, Needs> needs_{};
 };
 
+// A role of a deny rule must not be lost because a name is: it is held by the number whether that has a name or not, and
+// by the name of an account that did not exist when the policy was loaded. Made of those roles where that matters.
+class DenyRoles {
+  public:
+    explicit DenyRoles(const std::deque<Role>& roles) : roles_(roles) {}
+
+    std::vector<std::uint32_t> of(const std::vector<std::uint32_t>& roles) {
+        std::vector<std::uint32_t> of_deny;
+        for (const std::uint32_t role : roles) of_deny.push_back(of(role));
+        return of_deny;
+    }
+    std::vector<Role> take() && { return std::move(made_); }
+
+  private:
+    std::uint32_t of(std::uint32_t role) {
+        if (!std::ranges::any_of(roles_[role].users, &RoleUser::by_name)) return role;
+        const auto [known, is_new] =
+            index_.try_emplace(role, static_cast<std::uint32_t>(roles_.size() + made_.size()));
+        if (is_new) {
+            Role& made = made_.emplace_back(roles_[role]);
+            for (RoleUser& user : made.users) user.by_name = false;
+        }
+        return known->second;
+    }
+
+    const std::deque<Role>& roles_;
+    std::map<std::uint32_t, std::uint32_t> index_{};
+    std::vector<Role> made_{};
+};
+
 }  // namespace
 
 Policy compile(PolicyDraft draft) {
@@ -53,14 +84,16 @@ Policy compile(PolicyDraft draft) {
     MatcherBuilder builder;
     Directories directories;
     std::set<std::string> denied;
+    DenyRoles deny_roles(draft.roles);
     compiled->rules.reserve(draft.rules.size());
     draft.rule_marks = {};
     for (RuleDraft& one : draft.rules) {
         const auto effect = one.rule.allows ? MatcherBuilder::Effect::allow : MatcherBuilder::Effect::deny;
-        Entry entry{.rule = static_cast<std::uint32_t>(compiled->rules.size()),
-                    .roles = compiled->role_sets.selector(one.roles),
-                    .operations = one.rule.operations.bits(),
-                    .hides = one.rule.reveal == Reveal::enoent};
+        Entry entry{
+            .rule = static_cast<std::uint32_t>(compiled->rules.size()),
+            .roles = compiled->role_sets.selector(one.rule.allows ? one.roles : deny_roles.of(one.roles)),
+            .operations = one.rule.operations.bits(),
+            .hides = one.rule.reveal == Reveal::enoent};
         for (const PathDraft& path : one.paths) {
             entry.pattern = static_cast<std::uint32_t>(compiled->pattern_ends.size());
             for (const Pattern& pattern : path.patterns) {
@@ -85,7 +118,14 @@ Policy compile(PolicyDraft draft) {
     compiled->matcher = std::move(builder).build();
     compiled->directories = directories.sorted();
     compiled->denied_heads.assign(denied.begin(), denied.end());
+    compiled->named_roles = draft.roles.size();
+    std::vector<Role> made = std::move(deny_roles).take();
     for (Role& role : draft.roles) {
+        for (RoleUser& user : role.users) user.name.clear();
+        compiled->role_names.push_back(role.name);
+        compiled->roles.push_back(std::move(role));
+    }
+    for (Role& role : made) {
         compiled->role_names.push_back(role.name);
         compiled->roles.push_back(std::move(role));
     }

@@ -11,7 +11,7 @@ constexpr Key<LoadContext, Role> role_keys[] = {
      [](LoadContext& context, const Node& node, Role& role) {
          for (const Node& entry : context.reader.list(node, "users"))
              if (const auto user = context.reader.user(entry, "users"))
-                 role.users.push_back({user->id, user->by_name});
+                 role.users.push_back({user->id, user->by_name, user->id == no_account ? entry.text : ""});
      }},
     {"groups",
      [](LoadContext& context, const Node& node, Role& role) {

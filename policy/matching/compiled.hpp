@@ -21,8 +21,9 @@ struct Policy::Compiled {
     std::shared_ptr<const std::deque<std::string>> file_names{};  // what the locations point into
     std::vector<Rule> rules{};
     std::vector<std::uint32_t> rule_roles{};  // RoleSets: who each rule is for
-    std::vector<Role> roles{};
+    std::vector<Role> roles{};              // those of the policy, then what deny rules have in place of some
     std::vector<std::string> role_names{};  // of roles, in the same order
+    std::size_t named_roles = 0;            // those of the policy
     RoleSets role_sets{};
     Matcher matcher{};
     std::string pattern_texts{};                 // as written, one after the other

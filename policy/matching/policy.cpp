@@ -136,7 +136,7 @@ std::span<const Rule> Policy::rules() const noexcept {
     return compiled_->rules;
 }
 std::span<const std::string> Policy::role_names() const noexcept {
-    return compiled_->role_names;
+    return std::span(compiled_->role_names).first(compiled_->named_roles);
 }
 const std::vector<Directory>& Policy::directories() const noexcept {
     return compiled_->directories;

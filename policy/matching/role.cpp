@@ -9,7 +9,8 @@ namespace fdbroker::policy {
 
 bool Role::held_by(const PeerIdentity& peer) const noexcept {
     const auto is_user = [&](const RoleUser& user) {
-        return user.uid == peer.uid && user.uid != no_account && !(user.by_name && peer.user.empty());
+        if (user.uid == no_account) return !user.name.empty() && user.name == peer.user;
+        return user.uid == peer.uid && !(user.by_name && peer.user.empty());
     };
     const auto in_group = [&](std::uint32_t gid) {
         if (gid == no_account) return false;

@@ -260,6 +260,36 @@ TEST_CASE("loader: a test that expects a refusal fails the policy, whatever acco
         policy.error().front().what().starts_with("policy.yaml:17:5: test: read /theirs as alice: allowed"));
 }
 
+TEST_CASE(
+    "loader: a deny rule holds by the number, with a name or without, and by the name of a missing account") {
+    const Source source{"policy.yaml",
+                        "version: 1\n"
+                        "roles: {barred: {users: [alice, late]}}\n"
+                        "rules:\n"
+                        "  - {name: all, allow: [read], paths: [\"/a/**\"]}\n"
+                        "  - {name: barred, roles: [barred], deny: all, paths: [\"/a/secret/**\"]}\n"
+                        "  - {name: theirs, roles: [barred], allow: [read], paths: [\"/theirs/**\"]}\n"};
+    const auto policy =
+        load(source, no_fragments, FakeAccounts(), {.unknown_accounts = UnknownAccounts::match_nobody});
+    REQUIRE(policy.has_value());
+    CHECK(policy->role_names().size() == 1);
+    const auto allowed = [&](PeerIdentity identity, const char* path) {
+        return policy
+            ->decide(policy->identify(std::move(identity)), {Operation::read}, *RequestPath::parse(path))
+            .has_value();
+    };
+    const PeerIdentity alice{.uid = 1000, .gid = 1000, .groups = {}, .user = "alice"};
+    const PeerIdentity nameless{.uid = 1000, .gid = 1000};
+    const PeerIdentity late{.uid = 2000, .gid = 2000, .groups = {}, .user = "late"};
+    const PeerIdentity other{.uid = 3000, .gid = 3000};
+    for (const PeerIdentity& peer : {alice, nameless, late}) CHECK_FALSE(allowed(peer, "/a/secret/x"));
+    CHECK(allowed(other, "/a/secret/x"));
+    CHECK(allowed(alice, "/theirs/x"));
+    for (const PeerIdentity& peer : {nameless, late, other}) CHECK_FALSE(allowed(peer, "/theirs/x"));
+    CHECK(policy->identify(alice).role_names(*policy).size() == 1);
+    CHECK(policy->identify(nameless).role_names(*policy).empty());
+}
+
 TEST_CASE("loader: a number that is the name of an account with another id is an error") {
     FakeAccounts accounts;
     accounts.users.emplace("1002", 2002);
