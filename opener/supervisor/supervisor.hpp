@@ -171,6 +171,12 @@ class Supervisor {
     bool retiring_ = false;   // the generations have been told to stop; workers end before that
     ExitStatus exit_status_ = exit_done;
 
+    // Sent with a control connection and not answered yet: the broker's loop may stand still.
+    struct ControlPing {
+        std::uint64_t number;
+        Clock::time_point sent;
+    };
+    std::optional<ControlPing> control_ping_{};
     std::optional<Clock::time_point> unserved_since_{};
     std::optional<Clock::time_point> answer_at_{};  // those who have asked and got no answer
 

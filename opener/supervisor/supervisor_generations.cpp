@@ -85,6 +85,7 @@ void Supervisor::activate() {
     active_ = std::move(starting_);
     active_->activated(&active_, &follow_at_, &log_);
     follow_at_.reset();
+    control_ping_.reset();
     if (starting_for_ == Start::follow) ++facts_.facts().followed;
     log_.begin(active_->number(), active_->ring());
     log_.rotate_by(active_->limits().rotation);

@@ -57,6 +57,7 @@ void Supervisor::serve_message(const LinkMessage& message) {
             break;
         case LinkType::pong:
             it_lives();
+            if (control_ping_ && message.token >= control_ping_->number) control_ping_.reset();
             answered(message.token);
             break;
         case LinkType::handed_over:

@@ -31,7 +31,11 @@ void Supervisor::take_in(ConnectionId token) {
         if (!answer) return;
         connection->names = answer->names;
     }
-    if (serves()) active_->post(connections_.adoption(token));
+    if (!serves()) return;
+    active_->post(connections_.adoption(token));
+    if (connection->purpose != Connection::Purpose::control || control_ping_) return;
+    active_->post({.type = LinkType::ping, .token = ++last_ping_});
+    control_ping_ = {.number = last_ping_, .sent = Clock::now()};
 }
 
 void Supervisor::names_settled() {

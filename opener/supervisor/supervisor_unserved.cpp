@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The control socket while no generation serves: whoever asks is told why not, and does not wait for the next one.
+// The control socket while no generation serves, or the one that should stands still: whoever asks is told why not, and
+// does not wait.
 #include <fmt/format.h>
 #include <poll.h>
 
@@ -29,14 +30,14 @@ bool awaits_answer(const Connection& connection) noexcept {
 }  // namespace
 
 void Supervisor::answer_unserved(Clock::time_point now) {
-    if (serves()) {
+    if (serves() && !control_ping_) {
         unserved_since_.reset();
         answer_at_.reset();
         return;
     }
     if (!unserved_since_) {
-        unserved_since_ = now;
-        answer_at_ = now + answered_after;
+        unserved_since_ = serves() ? control_ping_->sent : now;
+        answer_at_ = *unserved_since_ + answered_after;
     }
     if (now < *answer_at_) return;
     answer_at_ = now + answered_every;
@@ -56,6 +57,7 @@ bool Supervisor::answers_control() const noexcept {
 }
 
 std::string Supervisor::why_unserved() const {
+    if (serves()) return fmt::format("generation {} does not answer", active_->number());
     if (stopping_) return "the opener stops";
     if (handing_over_)
         return fmt::format("generation {} hands over to generation {}", active_->number(), last_number_);

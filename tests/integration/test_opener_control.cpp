@@ -540,3 +540,20 @@ TEST_CASE("control: while no generation serves, whoever asks is told so and why"
     CHECK(idle.ask("echo 3") == "3");
     CHECK(contains(watcher.line(), fixture.file()));
 }
+
+TEST_CASE("control: while the broker stands still, whoever asks is told so") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    RunningOpener opener(fixture.directory, fixture.policy());
+    const pid_t broker = opener.broker();
+    REQUIRE(::kill(broker, SIGSTOP) == 0);
+    wait_until_stopped(broker);
+    const Outcome asked = openerctl(fixture, {"status"});
+    CHECK(asked.status == 4);
+    CHECK(contains(asked.err, "no generation serves: generation 1 does not answer"));
+    ControlPeer idle(fixture.control());
+    REQUIRE(::kill(broker, SIGCONT) == 0);
+    while (openerctl(fixture, {"status"}).status != 0) {
+    }
+    CHECK(idle.ask("echo 1") == "1");
+}
