@@ -69,7 +69,7 @@ enum class LinkType : std::uint32_t {
     note = 22,
     // Somebody else runs as the broker's uid: start another generation, as another uid where it is no account's. value: the
     // uid
-    uid_taken = 25,
+    uid_taken = 26,
     // A process that makes helpers has ended: start another generation, of the policy in force, beside this one.
     renew = 23,
     // It does no more but what helpers have begun, for which it lives on. value: records that may come of that. None is

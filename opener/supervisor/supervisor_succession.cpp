@@ -26,11 +26,11 @@ namespace {
 // How long the service manager may take to see to what it was sent.
 constexpr std::chrono::milliseconds store_timeout{5'000};
 
-std::optional<std::uint32_t> uid_of(BorrowedFd socket) {
+std::optional<ucred> credentials_of(BorrowedFd socket) {
     ucred credentials{};
     socklen_t size = sizeof credentials;
     if (::getsockopt(socket.number(), SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0) return std::nullopt;
-    return credentials.uid;
+    return credentials;
 }
 
 // Says why, to a client that waits for replies.
@@ -81,19 +81,23 @@ void Supervisor::inherit() {
         // Its client has hung up since.
         if (!socket) continue;
         const auto listener = listener_called(left.listener, left.controls);
-        const auto uid = uid_of(socket->borrow());
-        if (!listener || !uid) {
+        const auto peer = credentials_of(socket->borrow());
+        if (!listener || !peer) {
             ::shutdown(socket->number(), SHUT_RDWR);
             continue;
         }
         Connection connection{.socket = std::move(*socket),
-                              .uid = *uid,
+                              .uid = peer->uid,
+                              .gid = peer->gid,
                               .listener = *listener,
                               .since = left.since,
                               .note = left.note,
-                              .refused = left.refused};
+                              .refused = left.refused,
+                              .is_new = false};
         if (left.controls) connection.purpose = Connection::Purpose::control;
         connections_.inherit(left.token, std::move(connection));
+        // The first generation gets it, once its names are known.
+        take_in(left.token);
     }
     for (const LeftJournal& left : legacy.journals) {
         auto journal = InflightLog::restore(left.bytes);
