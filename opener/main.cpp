@@ -12,12 +12,14 @@
 
 #include "opener/base/build_config.hpp"
 #include "opener/base/log_stderr.hpp"
+#include "opener/config/invocation.hpp"
 #include "opener/config/options.hpp"
 #include "opener/identity/accounts.hpp"
 #include "opener/supervisor/check.hpp"
 #include "opener/supervisor/legacy.hpp"
 #include "opener/supervisor/listener.hpp"
 #include "opener/supervisor/supervisor.hpp"
+#include "opener/supervisor/take_over_command.hpp"
 #include "proto/unique_fd.hpp"
 
 using namespace fdbroker;
@@ -142,9 +144,11 @@ bool has_policy(const std::string& path) {
 // unwound to here could be a child of the supervisor's, and would take its sockets away.
 int main(int argc, char** argv) {
     fill_standard_descriptors();
+    const auto invocation = Invocation::of_this_process(argc, argv);
     const auto parsed = parse_options(argc, argv);
     if (const auto* status = std::get_if<ExitStatus>(&parsed)) return *status;
     const auto& options = std::get<Options>(parsed);
+    if (invocation.has_other_take_over()) return have_taken_over(options.control);
     auto inheritance = take_inheritance();
     if (!inheritance) {
         log_stderr(inheritance.error().message());
@@ -161,5 +165,5 @@ int main(int argc, char** argv) {
     if (!open_control(options.control, *listeners, *inheritance)) return exit_failed;
     close_other_listeners(*inheritance);
     make_log_directory(options);
-    return supervise(options, std::move(*listeners), std::move(*inheritance));
+    return supervise(options, invocation, std::move(*listeners), std::move(*inheritance));
 }

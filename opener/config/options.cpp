@@ -10,6 +10,7 @@
 
 #include "opener/base/build_config.hpp"
 #include "opener/config/command_line.hpp"
+#include "opener/config/invocation.hpp"
 
 namespace fdbroker::opener {
 
@@ -187,6 +188,9 @@ std::variant<Options, ExitStatus> parse_options(int argc, char** argv) {
                  "load the policy, say what the broker would be confined to, and exit");
     app.add_flag("--require-confinement", options.require_confinement,
                  "refuse to start where a layer is missing");
+    bool take_over = false;  // Invocation tells
+    app.add_flag(std::string(take_over_option), take_over,
+                 "have the running opener execute its program anew, after an upgrade; connections stay");
     try {
         app.parse(argc, argv);
         for (const auto& text : listen) options.listen.push_back(parse_listen(text));

@@ -350,13 +350,8 @@ json diagnostic_from(std::string_view line) {
             {"message", line.substr(end + 2)}};
 }
 
-}  // namespace
-
-json answer_not_reloaded(CommandResult result, std::string_view said) {
-    if (result == CommandResult::refused) return failure("reload: the opener stops");
-    json answer = result == CommandResult::invalid
-                      ? failure("the policy is invalid; the one before stays in force", exit_policy)
-                      : failure("the new generation could not start; the policy before stays in force");
+// One for each line that was said.
+json with_diagnostics(json answer, std::string_view said) {
     answer["diagnostics"] = json::array();
     while (!said.empty()) {
         const std::string_view line = said.substr(0, said.find('\n'));
@@ -364,6 +359,25 @@ json answer_not_reloaded(CommandResult result, std::string_view said) {
         said.remove_prefix(std::min(line.size() + 1, said.size()));
     }
     return answer;
+}
+
+}  // namespace
+
+json answer_not_reloaded(CommandResult result, std::string_view said) {
+    if (result == CommandResult::refused) return failure("reload: the opener stops");
+    return with_diagnostics(
+        result == CommandResult::invalid
+            ? failure("the policy is invalid; the one before stays in force", exit_policy)
+            : failure("the new generation could not start; the policy before stays in force"),
+        said);
+}
+
+json answer_not_taken_over(CommandResult result, std::string_view said) {
+    if (result == CommandResult::refused) return failure("take-over: the opener stops");
+    return with_diagnostics(result == CommandResult::invalid
+                                ? failure("the policy is invalid; the opener goes on as it is", exit_policy)
+                                : failure("the program could not take over; the opener goes on as it is"),
+                            said);
 }
 
 namespace {

@@ -32,6 +32,8 @@ std::expected<unsigned, nlohmann::json> worker_count(const GenerationFacts& fact
 nlohmann::json answer_reloaded(const GenerationFacts& facts);
 // It does not; `said` is what was said while the generation that should have served it was started (start_report.hpp).
 nlohmann::json answer_not_reloaded(CommandResult result, std::string_view said);
+// The opener has not become another; `said` as before.
+nlohmann::json answer_not_taken_over(CommandResult result, std::string_view said);
 
 Gauges gauges_of(const GenerationFacts& facts, const ControlHost& host);
 

@@ -20,10 +20,11 @@ namespace fdbroker::opener {
 // What the next generation has to know of a connection; in LinkMessage::note.
 struct ControlNote {
     enum class Waits : std::uint8_t {
-        commands,  // for the client's next line
-        watching,  // decisions are streamed
-        reload,    // the policy is loaded again
-        workers,   // the number of workers is changed
+        commands,   // for the client's next line
+        watching,   // decisions are streamed
+        reload,     // the policy is loaded again
+        workers,    // the number of workers is changed
+        take_over,  // the opener executes its program anew
     };
     Waits waits = Waits::commands;
     bool json = false;
@@ -33,7 +34,7 @@ struct ControlNote {
         return lost << 8 | (json ? 128U : 0U) | static_cast<std::uint64_t>(waits);
     }
     static ControlNote from(std::uint64_t packed) noexcept {
-        return {static_cast<Waits>((packed & 127U) <= 3 ? packed & 127U : 0), (packed & 128U) != 0,
+        return {static_cast<Waits>((packed & 127U) <= 4 ? packed & 127U : 0), (packed & 128U) != 0,
                 packed >> 8};
     }
 };

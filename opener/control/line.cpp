@@ -26,6 +26,7 @@ constexpr std::array commands{
     CommandEntry{"watch", ControlCommand::watch, 0, 0, false},
     CommandEntry{"reload", ControlCommand::reload, 0, 0, false},
     CommandEntry{"shutdown", ControlCommand::shutdown, 0, 0, false},
+    CommandEntry{"take-over", ControlCommand::take_over, 0, 0, false},
     CommandEntry{"connections", ControlCommand::connections, 0, 0, false},
     CommandEntry{"why", ControlCommand::why, 1, 1, false},
     CommandEntry{"workers", ControlCommand::workers, 0, 2, false},
@@ -64,6 +65,7 @@ std::string_view control_help() noexcept {
            "watch                    every decision from now on\n"
            "reload                   load the policy again; answered when it serves\n"
            "shutdown                 finish what is in flight and stop\n"
+           "take-over                execute the opener's program anew; connections stay (for root)\n"
            "connections [--grants]   who is connected, and what was delivered to them\n"
            "why RECORD               the decision with this record number\n"
            "workers [NAME N]         the workers it looks after; change how many\n"

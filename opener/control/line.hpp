@@ -19,6 +19,7 @@ enum class ControlCommand : std::uint8_t {
     watch,
     reload,
     shutdown,
+    take_over,
     connections,
     why,
     workers,

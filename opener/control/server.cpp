@@ -179,6 +179,8 @@ void ControlServer::obey(ControlClient& client, std::string_view text) {
             answer({{"stopping", true}});
             client.flush();
             return host_->tell({.type = LinkType::shutdown, .token = client.token()});
+        case ControlCommand::take_over:
+            return take_over(client, *line);
         case ControlCommand::workers:
             if (line->arguments.empty()) return answer(answer_workers(*facts_));
             return set_workers(client, *line);
@@ -190,6 +192,15 @@ void ControlServer::set_workers(ControlClient& client, const ControlLine& line) 
     if (!count) return client.answer(in_words(line.command, count.error(), line.json));
     wait(client, {.waits = ControlNote::Waits::workers, .json = line.json});
     host_->tell({.type = LinkType::set_workers, .total = *count, .token = client.token()});
+}
+
+// Not for the control group: what is executed has the opener's rights.
+void ControlServer::take_over(ControlClient& client, const ControlLine& line) {
+    const auto peer = identify(client.descriptor(), {}, {});
+    if (!peer || (peer->identity.uid != 0 && peer->identity.uid != access_.opener_uid))
+        return client.answer("error: only root has the opener execute its program anew\n");
+    wait(client, {.waits = ControlNote::Waits::take_over, .json = line.json});
+    host_->tell({.type = LinkType::reload, .total = 1, .token = client.token()});
 }
 
 void ControlServer::answer_metrics(ControlClient& client, bool as_json) {
@@ -218,9 +229,14 @@ void ControlServer::settle(ConnectionId token, CommandResult result, UniqueFd sa
     const ControlNote note = client.note();
     const bool done = result == CommandResult::done;
     json answer;
+    ControlCommand command = ControlCommand::reload;
     if (note.waits == ControlNote::Waits::reload) {
         answer = done ? answer_reloaded(*facts_) : answer_not_reloaded(result, text_of(said.borrow()));
+    } else if (note.waits == ControlNote::Waits::take_over) {
+        command = ControlCommand::take_over;
+        answer = done ? answer_reloaded(*facts_) : answer_not_taken_over(result, text_of(said.borrow()));
     } else if (note.waits == ControlNote::Waits::workers) {
+        command = ControlCommand::workers;
         answer = done ? answer_workers(*facts_)
                       : failure(fmt::format(
                             "workers: there may be {} at most, and none when the opener stops", max_workers));
@@ -228,9 +244,7 @@ void ControlServer::settle(ConnectionId token, CommandResult result, UniqueFd sa
         return;
     }
     wait(client, {});
-    client.answer(
-        in_words(note.waits == ControlNote::Waits::reload ? ControlCommand::reload : ControlCommand::workers,
-                 answer, note.json));
+    client.answer(in_words(command, answer, note.json));
     client.flush();
     ready_.push_back(&client);
 }

@@ -72,6 +72,7 @@ class ControlServer {
     ControlClient::Rights rights_of(proto::BorrowedFd socket) const;
     void obey(ControlClient& client, std::string_view line);
     void set_workers(ControlClient& client, const ControlLine& line);
+    void take_over(ControlClient& client, const ControlLine& line);
     void answer_metrics(ControlClient& client, bool as_json);
     void wait(ControlClient& client, const ControlNote& note);
     void send_published();

@@ -282,6 +282,7 @@ std::string to_text(ControlCommand command, const json& answer, const TextStyle&
         case ControlCommand::workers:
             return workers_text(answer, style);
         case ControlCommand::reload:
+        case ControlCommand::take_over:
             return fmt::format("generation {}\n{}\n", generation_text(answer["generation"]),
                                policy_text(answer["policy"]));
         case ControlCommand::shutdown:

@@ -59,7 +59,7 @@ enum class LinkType : std::uint32_t {
     // What somebody asked for at the control socket, and the broker found that he may. token: his connection, which
     // must be there: a broker that was taken over can ask for nothing while nobody is connected to the control socket.
     // One `result` answers each, to whichever generation serves by then: the next one where a reload succeeded or this
-    // one died, after the `adopt_control` of that connection.
+    // one died, after the `adopt_control` of that connection. reload, total: 1 to execute the program anew as well.
     reload =
         19,  // read the policy again. One such start a second at most: those who wait get the same result
     shutdown = 20,     // as SIGTERM, which ends all connections: only a refusal is a result

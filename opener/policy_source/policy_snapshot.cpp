@@ -2,11 +2,11 @@
 #include "opener/policy_source/policy_snapshot.hpp"
 
 #include <cstdint>
-#include <cstring>
 #include <string_view>
 #include <utility>
 
 #include "opener/base/memory_file.hpp"
+#include "opener/base/packed_text.hpp"
 
 namespace fdbroker::opener {
 
@@ -14,7 +14,7 @@ using proto::Result;
 
 namespace {
 
-// A number is 8 bytes in the machine's order, a text its length and its bytes:
+// One behind the other (packed_text.hpp):
 //
 //   name, text of the policy; how many patterns; for each: pattern, how many files; for each: name, text;
 //   how many users; for each: name, id or no_id; the same of groups;
@@ -23,13 +23,8 @@ namespace {
 // Above every id: the account does not exist.
 constexpr std::uint64_t no_id = std::uint64_t{1} << 32;
 
-class PolicyWriter {
+class PolicyWriter : public PackedWriter {
   public:
-    void number(std::uint64_t value) { bytes_.append(reinterpret_cast<const char*>(&value), sizeof value); }
-    void text(std::string_view value) {
-        number(value.size());
-        bytes_.append(value);
-    }
     void source(const policy::Source& source) {
         text(source.name);
         text(source.text);
@@ -41,23 +36,12 @@ class PolicyWriter {
             number(id ? *id : no_id);
         }
     }
-    const std::string& bytes() const noexcept { return bytes_; }
-
-  private:
-    std::string bytes_{};
 };
 
-class PolicyReader {
+class PolicyReader : public PackedReader {
   public:
-    explicit PolicyReader(std::string_view bytes) : rest_(bytes) {}
+    using PackedReader::PackedReader;
 
-    std::uint64_t number() {
-        const std::string_view bytes = take(sizeof(std::uint64_t));
-        std::uint64_t value = 0;
-        if (!bytes.empty()) std::memcpy(&value, bytes.data(), sizeof value);
-        return value;
-    }
-    std::string text() { return std::string(take(number())); }
     policy::Source source() {
         std::string name = text();
         return {.name = std::move(name), .text = text()};
@@ -78,28 +62,6 @@ class PolicyReader {
         account.changes = number() != 0;
         return account;
     }
-    // So many things of a byte or more may follow; else the number is wrong.
-    std::uint64_t count() {
-        const std::uint64_t value = number();
-        if (value <= rest_.size()) return value;
-        failed_ = true;
-        return 0;
-    }
-    bool read_all() const noexcept { return !failed_ && rest_.empty(); }
-
-  private:
-    std::string_view take(std::uint64_t size) {
-        if (failed_ || size > rest_.size()) {
-            failed_ = true;
-            return {};
-        }
-        const std::string_view taken = rest_.substr(0, size);
-        rest_.remove_prefix(size);
-        return taken;
-    }
-
-    std::string_view rest_;
-    bool failed_ = false;
 };
 
 }  // namespace

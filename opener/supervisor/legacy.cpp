@@ -22,7 +22,7 @@ using proto::UniqueFd;
 namespace {
 
 // The form of what follows. Another one has another number.
-constexpr std::string_view form = "fdbroker legacy 1";
+constexpr std::string_view form = "fdbroker legacy 2";
 
 void write(PackedWriter& to, const LeftListener& one) {
     to.number(one.socket);
@@ -75,12 +75,31 @@ void read(PackedReader& from, LeftJournal& one) {
     one.bytes = from.text();
 }
 
-void write(PackedWriter& to, ConnectionId one) {
-    to.number(one);
+void write(PackedWriter& to, const LeftAnswer& one) {
+    to.number(one.asker);
+    to.number(static_cast<std::uint64_t>(one.result));
 }
 
-void read(PackedReader& from, ConnectionId& one) {
-    one = from.number();
+void read(PackedReader& from, LeftAnswer& one) {
+    one.asker = from.number();
+    one.result = static_cast<CommandResult>(from.number());
+}
+
+void write(PackedWriter& to, const LeftWorker& one) {
+    to.number(static_cast<std::uint64_t>(one.pid));
+    to.number(one.channel);
+    to.number(one.token);
+    to.number(one.starts);
+    to.number(static_cast<std::uint64_t>(one.started.time_since_epoch().count()));
+}
+
+void read(PackedReader& from, LeftWorker& one) {
+    using Clock = std::chrono::steady_clock;
+    one.pid = static_cast<pid_t>(from.number());
+    one.channel = from.number();
+    one.token = from.number();
+    one.starts = static_cast<std::uint32_t>(from.number());
+    one.started = Clock::time_point(Clock::duration(static_cast<std::int64_t>(from.number())));
 }
 
 void write(PackedWriter& to, const LeftDescriptor& one) {
@@ -158,9 +177,21 @@ std::string Legacy::packed() const {
     write_all_of(to, listeners);
     write_all_of(to, connections);
     write_all_of(to, journals);
-    write_all_of(to, askers);
+    write_all_of(to, answers);
+    to.number(worker_count);
+    write_all_of(to, workers);
     write_all_of(to, descriptors);
     return to.bytes();
+}
+
+Result<UniqueFd> Legacy::in_sealed_file() const {
+    auto file = make_memory_file("legacy");
+    if (!file) return file;
+    const std::string bytes = packed();
+    if (auto written = write_all(file->borrow(), std::as_bytes(std::span(bytes))); !written)
+        return std::unexpected(written.error());
+    if (auto sealed = seal(file->borrow()); !sealed) return std::unexpected(sealed.error());
+    return file;
 }
 
 Result<Legacy> Legacy::unpack(std::string_view bytes) {
@@ -175,7 +206,9 @@ Result<Legacy> Legacy::unpack(std::string_view bytes) {
     read_all_of(from, legacy.listeners);
     read_all_of(from, legacy.connections);
     read_all_of(from, legacy.journals);
-    read_all_of(from, legacy.askers);
+    read_all_of(from, legacy.answers);
+    legacy.worker_count = static_cast<unsigned>(from.number());
+    read_all_of(from, legacy.workers);
     read_all_of(from, legacy.descriptors);
     if (!from.read_all()) return proto::system_error("the legacy", "cut short", EINVAL);
     return legacy;

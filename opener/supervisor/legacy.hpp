@@ -56,6 +56,21 @@ struct LeftJournal {
     std::string bytes{};
 };
 
+// A worker that the opener has started, which stays a child of the process.
+struct LeftWorker {
+    pid_t pid = 0;            // 0: to be started again
+    SocketInode channel = 0;  // 0: none
+    ConnectionId token = 0;
+    std::uint32_t starts = 0;
+    std::chrono::steady_clock::time_point started{};
+};
+
+// For whoever waits at the control socket.
+struct LeftAnswer {
+    ConnectionId asker = 0;
+    CommandResult result = CommandResult::done;
+};
+
 // A descriptor that stays open over execve(2).
 struct LeftDescriptor {
     std::string name{};
@@ -69,10 +84,13 @@ struct Legacy {
     std::vector<LeftListener> listeners{};
     std::vector<LeftConnection> connections{};
     std::vector<LeftJournal> journals{};
-    std::vector<ConnectionId> askers{};         // connections for control that wait for the successor
+    std::vector<LeftAnswer> answers{};
+    unsigned worker_count = 0;
+    std::vector<LeftWorker> workers{};
     std::vector<LeftDescriptor> descriptors{};  // empty: the service manager passes them
 
     std::string packed() const;
+    proto::Result<proto::UniqueFd> in_sealed_file() const;
     // EINVAL: no legacy, or one that another version has written in a form of its own.
     static proto::Result<Legacy> unpack(std::string_view bytes);
 };

@@ -64,12 +64,10 @@ ExitStatus Supervisor::run() {
     const bool succeeds = inheritance_.legacy.has_value();
     inherit();
     start_generation(Start::first, succeeds ? "the opener takes the place of another" : "the opener starts");
-    while (!stopped()) {
-        for (const epoll_event& event : loop_.wait(patience())) handle(event);
-        act_on_time();
-        drain_audit();
-        facts_.facts().finishing = static_cast<std::uint32_t>(finishing_.size());
-        facts_.facts().connections = static_cast<std::uint32_t>(connections_.all().size());
+    for (;;) {
+        serve_until_stopped();
+        if (heir_ != Heir::successor) break;
+        become_successor();
     }
     const bool leaves = heir_ == Heir::service_manager;
     if (log_.is_kept() && policy_) {
@@ -80,6 +78,16 @@ ExitStatus Supervisor::run() {
     }
     if (leaves) leave_to_service_manager();
     return exit_status_;
+}
+
+void Supervisor::serve_until_stopped() {
+    while (!stopped()) {
+        for (const epoll_event& event : loop_.wait(patience())) handle(event);
+        act_on_time();
+        drain_audit();
+        facts_.facts().finishing = static_cast<std::uint32_t>(finishing_.size());
+        facts_.facts().connections = static_cast<std::uint32_t>(connections_.all().size());
+    }
 }
 
 void Supervisor::handle(const epoll_event& event) {
@@ -112,8 +120,9 @@ int Supervisor::patience() const {
     auto soonest = Clock::time_point::max();
     for (const auto& when :
          {answer_at_, restart_at_, ready_by_, kill_at_, abandon_at_, ping_at_, reception_.again_at(),
-          finishing_.again_at(), starting_ ? std::nullopt : reload_at_, starting_ ? std::nullopt : follow_at_,
-          workers_ ? workers_->again_at() : std::nullopt, names_->due()})
+          finishing_.again_at(), trial_ ? std::optional(trial_->kill_at) : std::nullopt,
+           starting_ ? std::nullopt : reload_at_, starting_ ? std::nullopt : follow_at_,
+           workers_ ? workers_->again_at() : std::nullopt, names_->due()})
         soonest = std::min(soonest, when.value_or(soonest));
     const int audit = log_.patience();
     if (soonest == Clock::time_point::max()) return audit;
@@ -143,7 +152,7 @@ void Supervisor::act_on_time() {
     if (ping_at_ && now >= *ping_at_) ask_whether_it_lives(now);
     reception_.act_on_time(now, handing_over_ ? nullptr : active_.get());
     if (workers_) workers_->act_on_time(now);
-    if (stopping_ && !retiring_ && workers_ended() && names_->idle()) retire();
+    if (stopping_ && !retiring_ && may_retire()) retire();
 }
 
 void Supervisor::end_what_takes_too_long(Clock::time_point now) {
@@ -159,6 +168,10 @@ void Supervisor::end_what_takes_too_long(Clock::time_point now) {
         kill_at_.reset();
         abandon_at_ = now + generation_abandoned_after;
         active_->kill();
+    }
+    if (trial_ && now >= trial_->kill_at) {
+        ::kill(trial_->pid, SIGKILL);
+        trial_->kill_at = Clock::time_point::max();
     }
     if (abandon_at_ && now >= *abandon_at_ && active_) generation_ended(&Supervisor::active_, SIGKILL);
     while (const auto abandoned = finishing_.act_on_time(now)) finishing_ended(*abandoned, SIGKILL);
@@ -227,6 +240,7 @@ void Supervisor::handle_signals() {
                 reap();
                 break;
             case SIGHUP:
+                if (heir_ == Heir::successor) signal_for_successor_ = SIGHUP;
                 ask_for_reload(Clock::now());
                 break;
             case SIGUSR1:
@@ -234,9 +248,11 @@ void Supervisor::handle_signals() {
                     log_stderr(reopened.error().message() + "; the old file stays in use");
                 break;
             case SIGTERM:
+                if (heir_ == Heir::successor) signal_for_successor_ = SIGTERM;
                 stop(heir_of_end());
                 break;
             default:
+                if (heir_ == Heir::successor) signal_for_successor_ = SIGINT;
                 stop(Heir::none);
                 break;  // SIGINT
         }
@@ -246,7 +262,8 @@ void Supervisor::handle_signals() {
 void Supervisor::stop(Heir heir) {
     if (std::exchange(stopping_, true)) return;
     heir_ = heir;
-    service_manager_stopping();
+    if (trial_) ::kill(trial_->pid, SIGKILL);
+    if (heir != Heir::successor) service_manager_stopping();
     if (heir == Heir::none)
         reception_.close();
     else
@@ -254,9 +271,9 @@ void Supervisor::stop(Heir heir) {
     restart_at_.reset();
     reload_at_.reset();
     // Those who are asked for files last are the last to end.
-    if (workers_) workers_->stop();
+    if (workers_ && heir != Heir::successor) workers_->stop();
     // Who has connected is served, and so waits for its name.
-    if (workers_ended() && names_->idle()) retire();
+    if (may_retire()) retire();
 }
 
 void Supervisor::retire() {
@@ -293,7 +310,8 @@ rlimit raise_descriptor_limit() {
 
 }  // namespace
 
-ExitStatus supervise(const Options& options, std::vector<Listener> listeners, Inheritance inheritance) {
+ExitStatus supervise(const Options& options, const Invocation& invocation, std::vector<Listener> listeners,
+                     Inheritance inheritance) {
     const rlimit files = raise_descriptor_limit();
     sigset_t handled;
     ::sigemptyset(&handled);
@@ -316,8 +334,8 @@ ExitStatus supervise(const Options& options, std::vector<Listener> listeners, In
     if (inheritance.legacy) log->continue_from(inheritance.legacy->records);
     auto facts = FactsPage::create();
     if (!facts) return fail(facts.error());
-    return Supervisor(options, std::move(listeners), std::move(*log), std::move(*loop), std::move(signals),
-                      std::move(*facts), files, std::move(inheritance))
+    return Supervisor(options, invocation, std::move(listeners), std::move(*log), std::move(*loop),
+                      std::move(signals), std::move(*facts), files, std::move(inheritance))
         .run();
 }
 

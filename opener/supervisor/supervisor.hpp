@@ -18,6 +18,7 @@
 #include "opener/audit/audit_log.hpp"
 #include "opener/base/event_loop.hpp"
 #include "opener/base/sd_notify.hpp"
+#include "opener/config/invocation.hpp"
 #include "opener/config/options.hpp"
 #include "opener/link/inflight_log.hpp"
 #include "opener/link/supervisor_facts.hpp"
@@ -37,9 +38,11 @@ namespace fdbroker::opener {
 
 class Supervisor {
   public:
-    Supervisor(const Options& options, std::vector<Listener> listeners, AuditLog log, EventLoop loop,
-               proto::UniqueFd signals, FactsPage facts, const rlimit& files, Inheritance inheritance)
+    Supervisor(const Options& options, const Invocation& invocation, std::vector<Listener> listeners,
+               AuditLog log, EventLoop loop, proto::UniqueFd signals, FactsPage facts, const rlimit& files,
+               Inheritance inheritance)
         : options_(options),
+          invocation_(invocation),
           inheritance_(std::move(inheritance)),
           worker_files_(files),
           log_(std::move(log)),
@@ -61,6 +64,7 @@ class Supervisor {
     // supervisor.cpp: the loop, signals and time
 
     proto::Result<void> watch();
+    void serve_until_stopped();
     void handle(const epoll_event& event);
     void handle_signals();
     void serve_worker(const void* tag);
@@ -75,6 +79,7 @@ class Supervisor {
     enum class Heir : std::uint8_t {
         none,             // they end
         service_manager,  // keeps them for the next opener
+        successor,        // the program that this process executes next
     };
     void stop(Heir heir);
     void retire();
@@ -102,6 +107,14 @@ class Supervisor {
     Legacy legacy() const;
     bool is_left(const Connection& connection) const;
     void leave_to_service_manager();
+
+    // supervisor_take_over.cpp: the same process executes its program anew
+
+    void try_out(ConnectionId asker);
+    void tried_out(int status);
+    void become_successor();
+    void go_on(const proto::Error& obstacle);
+
     static void forget_stored();
 
     // supervisor_generations.cpp: from the start of a generation to its end
@@ -132,11 +145,12 @@ class Supervisor {
     void answer_reload(CommandResult result, const SharedFile& text = {});
 
     bool workers_ended() const { return !workers_ || workers_->stopped(); }
-    bool stopped() const {
-        return stopping_ && !active_ && !starting_ && finishing_.empty() && workers_ended();
-    }
+    // Workers stay with this process, whatever program it executes.
+    bool may_retire() const { return (heir_ == Heir::successor || workers_ended()) && names_->idle(); }
+    bool stopped() const { return stopping_ && !active_ && !starting_ && finishing_.empty() && may_retire(); }
 
     const Options& options_;
+    const Invocation& invocation_;
     Inheritance inheritance_;  // until inherit()
     rlimit worker_files_;
     AuditLog log_;
@@ -180,6 +194,16 @@ class Supervisor {
     std::optional<Clock::time_point> unserved_since_{};
     std::optional<Clock::time_point> answer_at_{};  // those who have asked and got no answer
 
+    // A child that tries the program out before this process becomes it.
+    struct Trial {
+        pid_t pid;
+        StartReport report;
+        Clock::time_point kill_at;
+    };
+    std::optional<Trial> trial_{};
+    std::vector<ConnectionId> take_over_askers_{};
+    int signal_for_successor_ = 0;  // that came too late for this one; 0: none
+
     // As soon as no generation starts any more: one that does may have read the policy before it became what the
     // reload is about.
     std::optional<Clock::time_point> reload_at_{};
@@ -214,6 +238,7 @@ class Supervisor {
 
 // Serves until SIGTERM or SIGINT. The result is the process's exit status: exit_policy when the first generation
 // could not load its policy. Blocks the signals that it handles and leaves them blocked.
-ExitStatus supervise(const Options& options, std::vector<Listener> listeners, Inheritance inheritance);
+ExitStatus supervise(const Options& options, const Invocation& invocation, std::vector<Listener> listeners,
+                     Inheritance inheritance);
 
 }  // namespace fdbroker::opener

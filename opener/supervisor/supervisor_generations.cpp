@@ -135,6 +135,10 @@ void Supervisor::reap() {
         const pid_t pid = ::waitpid(-1, &status, WNOHANG);
         if (pid <= 0) return;
         if (workers_ && workers_->reaped(pid, status)) continue;
+        if (trial_ && trial_->pid == pid) {
+            tried_out(status);
+            continue;
+        }
         if (const auto finished = finishing_.reaped(pid)) {
             finishing_ended(*finished, status);
             continue;

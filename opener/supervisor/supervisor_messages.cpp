@@ -67,6 +67,7 @@ void Supervisor::serve_message(const LinkMessage& message) {
         case LinkType::reload:
             if (!connections_.is_control(message.token)) break;
             if (stopping_) return answer(message.token, CommandResult::refused);
+            if (message.total != 0) return try_out(message.token);
             if (std::ranges::find(reload_askers_, message.token) == reload_askers_.end())
                 reload_askers_.push_back(message.token);
             ask_for_reload(std::max(Clock::now(), last_reload_ + reload_interval));

@@ -9,7 +9,6 @@
 #include <utility>
 
 #include "opener/base/log_stderr.hpp"
-#include "opener/base/memory_file.hpp"
 #include "opener/base/sd_notify.hpp"
 #include "opener/supervisor/supervisor.hpp"
 #include "proto/channel.hpp"
@@ -45,16 +44,6 @@ void end_connection(const Connection& connection) {
     ::shutdown(connection.socket.number(), SHUT_RDWR);
 }
 
-Result<UniqueFd> sealed_file(const Legacy& legacy) {
-    auto file = make_memory_file("legacy");
-    if (!file) return file;
-    const std::string bytes = legacy.packed();
-    if (auto written = write_all(file->borrow(), std::as_bytes(std::span(bytes))); !written)
-        return std::unexpected(written.error());
-    if (auto sealed = seal(file->borrow()); !sealed) return std::unexpected(sealed.error());
-    return file;
-}
-
 }  // namespace
 
 // ---- taking a place ------------------------------------------------------------------------------------
@@ -66,6 +55,8 @@ std::optional<std::uint32_t> Supervisor::listener_called(const std::string& name
     const auto found = std::ranges::find_if(listeners, [&](const Listener& listener) {
         return listener.kind() == kind && (controls || listener.name() == name);
     });
+    if (found == listeners.end() && workers_ && !controls && name == workers_->name())
+        return static_cast<std::uint32_t>(listeners.size());
     if (found == listeners.end()) return std::nullopt;
     return static_cast<std::uint32_t>(found - listeners.begin());
 }
@@ -105,9 +96,14 @@ void Supervisor::inherit() {
         lost_.push_back(
             {.number = left.generation, .inflight = std::make_unique<InflightLog>(std::move(*journal))});
     }
+    // Those of another process have ended with it.
+    const bool is_same_process = !legacy.descriptors.empty();
+    if (workers_ && is_same_process) workers_->inherit(legacy.worker_count, legacy.workers, inheritance);
     if (inheritance.policy)
         policy_ = std::make_shared<PolicySnapshot>(PolicySnapshot::of(std::move(inheritance.policy)));
-    for (const ConnectionId asker : legacy.askers) answer(asker, CommandResult::done);
+    for (const LeftAnswer& left : legacy.answers) answer(left.asker, left.result);
+    // Those that ended before anybody here waited for them.
+    reap();
     log_stderr(fmt::format("takes the place of another opener, with {} of its {} connections",
                            connections_.all().size(), legacy.connections.size()));
 }
@@ -119,9 +115,9 @@ Supervisor::Heir Supervisor::heir_of_end() {
     return descriptor_store_size() > 0 ? Heir::service_manager : Heir::none;
 }
 
-// Workers that the opener has started end with it.
+// Workers that the opener has started end with its process.
 bool Supervisor::is_left(const Connection& connection) const {
-    return connection.purpose == Connection::Purpose::control ||
+    return heir_ == Heir::successor || connection.purpose == Connection::Purpose::control ||
            connection.listener < reception_.listeners().size();
 }
 
@@ -133,15 +129,26 @@ Legacy Supervisor::legacy() const {
         if (!listener.is_passed()) legacy.listeners.push_back(listener.left());
     for (const auto& [token, connection] : connections_.all()) {
         if (!is_left(connection)) continue;
-        legacy.connections.push_back({.socket = inode_of(connection.socket.borrow()),
-                                      .token = token,
-                                      .listener = listeners[connection.listener].name(),
-                                      .controls = connection.purpose == Connection::Purpose::control,
-                                      .since = connection.since,
-                                      .note = connection.note,
-                                      .refused = connection.refused});
+        const bool is_workers = connection.listener >= listeners.size();
+        legacy.connections.push_back(
+            {.socket = inode_of(connection.socket.borrow()),
+             .token = token,
+             .listener = is_workers ? workers_->name() : listeners[connection.listener].name(),
+             .controls = connection.purpose == Connection::Purpose::control,
+             .since = connection.since,
+             .note = connection.note,
+             .refused = connection.refused});
     }
     for (const Lost& lost : lost_) legacy.journals.push_back({lost.number, lost.inflight->bytes()});
+    for (const Answer& each : answers_)
+        legacy.answers.push_back({each.message.token, static_cast<CommandResult>(each.message.value)});
+    // The successor reads the policy, too.
+    for (const auto* const askers : {&take_over_askers_, &reload_askers_, &starting_for_askers_})
+        for (const ConnectionId asker : *askers) legacy.answers.push_back({.asker = asker});
+    if (workers_ && heir_ == Heir::successor) {
+        legacy.worker_count = workers_->count();
+        legacy.workers = workers_->left();
+    }
     return legacy;
 }
 
@@ -158,7 +165,7 @@ void Supervisor::leave_to_service_manager() {
         else
             connected.push_back(connection.socket.borrow());
     }
-    const auto file = sealed_file(legacy());
+    const auto file = legacy().in_sealed_file();
     if (!file) {
         log_stderr("what the next opener needs cannot be left, and all connections end: " +
                    file.error().message());

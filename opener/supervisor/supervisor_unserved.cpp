@@ -22,6 +22,8 @@ constexpr std::chrono::milliseconds answered_every{100};
 // Whether its client waits for an answer, and not for decisions to watch. What was asked is not looked at.
 bool awaits_answer(const Connection& connection) noexcept {
     const auto waits_for = ControlNote::from(connection.note).waits;
+    // What this process executes next, or has executed, answers.
+    if (waits_for == ControlNote::Waits::take_over) return false;
     if (waits_for != ControlNote::Waits::commands) return waits_for != ControlNote::Waits::watching;
     pollfd asked{connection.socket.number(), POLLIN, 0};
     return ::poll(&asked, 1, 0) > 0;

@@ -104,7 +104,44 @@ WorkerPool::~WorkerPool() {
 // ---- start ---------------------------------------------------------------------------------------------
 
 void WorkerPool::start() {
-    set_count(options_.count);
+    set_count(inherited_ ? count_ : options_.count);
+}
+
+std::vector<LeftWorker> WorkerPool::left() const {
+    std::vector<LeftWorker> left;
+    for (const auto& worker : workers_) {
+        left.push_back({.pid = worker->pid,
+                        .channel = worker->channel ? inode_of(worker->channel.borrow()) : 0,
+                        .token = worker->token,
+                        .starts = worker->starts,
+                        .started = worker->started});
+    }
+    return left;
+}
+
+void WorkerPool::inherit(unsigned count, const std::vector<LeftWorker>& left, Inheritance& inheritance) {
+    inherited_ = true;
+    count_ = count;
+    for (const LeftWorker& one : left) {
+        Worker& worker = *workers_.emplace_back(std::make_unique<Worker>());
+        worker.pid = one.pid;
+        worker.token = one.token;
+        worker.starts = one.starts;
+        worker.started = one.started;
+        if (auto channel = inheritance.take(one.channel)) worker.channel = std::move(*channel);
+        if (worker.channel && !loop_.add(worker.channel.borrow(), EPOLLIN, &worker)) worker.channel.reset();
+        if (worker.channel && worker.token != 0 && options_.watchdog.count() > 0)
+            worker.ask_at = Clock::now() + options_.watchdog;
+        if (worker.pid == 0 && workers_.size() <= count_) worker.start_at = Clock::now();
+    }
+    tell_facts();
+}
+
+std::vector<BorrowedFd> WorkerPool::channels() const {
+    std::vector<BorrowedFd> channels;
+    for (const auto& worker : workers_)
+        if (worker->channel) channels.push_back(worker->channel.borrow());
+    return channels;
 }
 
 bool WorkerPool::set_count(unsigned count) {

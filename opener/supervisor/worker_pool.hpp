@@ -25,6 +25,7 @@
 #include "opener/identity/accounts.hpp"
 #include "opener/link/supervisor_facts.hpp"
 #include "opener/supervisor/connection_table.hpp"
+#include "opener/supervisor/legacy.hpp"
 #include "proto/error.hpp"
 
 namespace fdbroker::opener {
@@ -44,6 +45,13 @@ class WorkerPool {
     const std::string& name() const noexcept { return options_.name; }
     // As soon as somebody serves.
     void start();
+    // For a program that this process executes next.
+    std::vector<LeftWorker> left() const;
+    unsigned count() const noexcept { return count_; }
+    // What the program that this process executed before has left. Instead of start(), which does nothing then.
+    void inherit(unsigned count, const std::vector<LeftWorker>& left, Inheritance& inheritance);
+    // The channels, to stay open over execve(2).
+    std::vector<proto::BorrowedFd> channels() const;
     // How many there shall be. False: more than max_workers.
     bool set_count(unsigned count);
 
@@ -115,6 +123,7 @@ class WorkerPool {
     SupervisorFacts& facts_;
     std::vector<std::unique_ptr<Worker>> workers_{};  // those above count_ end
     unsigned count_ = 0;
+    bool inherited_ = false;
     bool stopping_ = false;
 };
 

@@ -85,6 +85,31 @@ void spoil_audit_ring(pid_t broker) {
     if (!memory.flush()) throw std::runtime_error("cannot write the memory of a broker");
 }
 
+namespace {
+
+// Of this size in bytes, sent to somebody who does not read.
+std::size_t messages_in_a_socket(std::size_t size) {
+    int ends[2];
+    if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0)
+        throw std::runtime_error("socketpair");
+    const proto::UniqueFd mine(ends[0]), other(ends[1]);
+    const std::vector<std::byte> message(size);
+    std::size_t count = 0;
+    while (proto::send(mine.borrow(), message, {}, proto::Wait::never)) ++count;
+    return count;
+}
+
+}  // namespace
+
+std::size_t refusals_until_parked() {
+    std::vector<std::byte> reply(proto::max_message_size);
+    proto::ReplyWriter writer(reply);
+    const std::string_view reason = "no rule allows read";
+    while (writer.add({.status = EACCES, .step = proto::Step::decide, .record = 1, .reason = reason})) {
+    }
+    return (messages_in_a_socket(writer.message().size()) + 1) * proto::max_requests;
+}
+
 std::string unexplained_numbers(const std::vector<nlohmann::json>& records) {
     std::map<std::uint64_t, int> numbers;
     for (const nlohmann::json& record : records) {

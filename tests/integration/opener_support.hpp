@@ -46,6 +46,9 @@ void wait_until_stopped(pid_t pid);
 // Does what a broker that was taken over may do to the memory of its audit records, of which it must have its own alone:
 // has it hold what is no record.
 void spoil_audit_ring(pid_t broker);
+// How many requests, in messages of as many as may be, an opener works on that refuses each ("no rule allows read") and
+// whose peer does not read: the replies to the last message are parked, and one more message waits behind it.
+std::size_t refusals_until_parked();
 // Of all records of an opener: the first number that no record bears and none explains, or that is there twice, in words;
 // "" when there is none.
 std::string unexplained_numbers(const std::vector<nlohmann::json>& records);

@@ -14,6 +14,7 @@
 
 #include "tests/integration/hanging_filesystem.hpp"
 #include "tests/integration/opener_support.hpp"
+#include "tests/integration/service_manager.hpp"
 #include "tests/support/child.hpp"
 #include "tests/support/verdict.hpp"
 #include "tests/support/wait.hpp"
@@ -147,6 +148,33 @@ TEST_CASE(
         } else {
             CHECK(opener.process().wait().status == 0);
         }
+    });
+}
+
+TEST_CASE(
+    "finishing: what a filesystem holds when the opener is restarted is answered, and holds up nobody") {
+    FDBROKER_SKIP_UNLESS(has_fuse(), "needs root, a mount namespace and /dev/fuse");
+    run_in_mount_namespace([] {
+        const HangingFixture fixture;
+        HangingFilesystem filesystem(fixture.hanging);
+        const ServiceManager manager(fixture.directory);
+        write_file(fixture.directory / "policy.yaml", fixture.policy("60s"));
+        const auto arguments = RunningOpener::arguments(fixture.directory, {});
+        Process first = manager.start(arguments);
+        first.wait_for_error("serving");
+        TestPeer peer(fixture.directory / "opener.sock"), other(fixture.directory / "opener.sock");
+        CHECK(other.open(fixture.data + "/local").status == 0);
+        peer.ask({fixture.hanging + "/lookup"});
+        filesystem.wait_for_hanging(1);
+        first.signal(SIGTERM);
+        CHECK(first.wait().status == 0);
+        Process second = manager.start(arguments);
+        CHECK(peer.answers().front().status == EIO);
+        CHECK(other.open(fixture.data + "/local").status == 0);
+        filesystem.release();
+        CHECK(peer.open(fixture.hanging + "/fine").content() == "fine");
+        second.signal(SIGTERM);
+        CHECK(second.wait().status == 0);
     });
 }
 

@@ -123,17 +123,6 @@ class Load {
     std::array<std::size_t, 2> allowed_{};
 };
 
-// Of this size in bytes, sent to somebody who does not read.
-std::size_t messages_in_a_socket(std::size_t size) {
-    int ends[2];
-    REQUIRE(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) == 0);
-    const proto::UniqueFd mine(ends[0]), other(ends[1]);
-    const std::vector<std::byte> message(size);
-    std::size_t count = 0;
-    while (proto::send(mine.borrow(), message, {}, proto::Wait::never)) ++count;
-    return count;
-}
-
 }  // namespace
 
 TEST_CASE("generations: after a reload the next request on an open connection meets the new policy") {
@@ -256,14 +245,7 @@ TEST_CASE(
     TestPeer peer(opener.socket());
     // Refusals: the broker stops reading a peer that leaves descriptors unread long before its socket is full.
     const std::vector<std::string> batch(proto::max_requests, fixture.path("b"));
-    std::vector<std::byte> reply(proto::max_message_size);
-    proto::ReplyWriter writer(reply);
-    const std::string_view reason = "no rule allows read";
-    while (writer.add({.status = EACCES, .step = proto::Step::decide, .record = 1, .reason = reason})) {
-    }
-    const std::size_t reply_size = writer.message().size();
-    // The replies to one message more than the socket to us holds are parked; another message waits behind it.
-    const std::size_t worked_on = (messages_in_a_socket(reply_size) + 1) * batch.size();
+    const std::size_t worked_on = refusals_until_parked();
     std::size_t asked = 0;
     for (; asked <= worked_on; asked += batch.size()) peer.ask(batch);
     opener.wait_for_event("request", worked_on);

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <atomic>
 #include <csignal>
+#include <map>
 #include <memory>
 #include <optional>
 #include <sstream>
@@ -16,6 +17,7 @@
 #include "tests/integration/opener_support.hpp"
 #include "tests/integration/served_data.hpp"
 #include "tests/integration/service_manager.hpp"
+#include "tests/integration/succession_fixture.hpp"
 #include "tests/support/verdict.hpp"
 #include "tests/support/wait.hpp"
 
@@ -24,17 +26,6 @@ using namespace fdbroker::test;
 using nlohmann::json;
 
 namespace {
-
-std::vector<json> records_in(const std::filesystem::path& file) {
-    std::vector<json> records;
-    std::istringstream lines(read_file(file));
-    for (std::string line; std::getline(lines, line);) records.push_back(json::parse(line));
-    return records;
-}
-
-std::ptrdiff_t count_events(const std::vector<json>& records, const std::string& event) {
-    return std::ranges::count_if(records, [&](const json& each) { return each.value("event", "") == event; });
-}
 
 // Openers that a service manager starts one after the other, over one file.
 struct Service {
@@ -54,46 +45,6 @@ struct Service {
         return manager.start(RunningOpener::arguments(served.directory, std::move(more)));
     }
     std::vector<json> records() const { return records_in(served.directory / "audit.jsonl"); }
-};
-
-// A peer that asks without end in a thread of its own, until it is told to stop or something fails.
-class Asking {
-  public:
-    Asking(const std::string& socket, const std::string& file)
-        : peer_(socket), thread_([this, file] {
-              while (!stop_ && failed_ == 0) {
-                  failed_ = peer_.open(file).status;
-                  ++answered_;
-              }
-          }) {}
-    ~Asking() {
-        if (thread_.joinable()) stop();
-    }
-    Asking(const Asking&) = delete;
-    Asking& operator=(const Asking&) = delete;
-
-    // Until so many more have been answered.
-    void wait_for_answers(unsigned more) const {
-        const unsigned until = answered_ + more;
-        const Deadline deadline = in_good_time();
-        while (answered_ < until && failed_ == 0) {
-            REQUIRE(std::chrono::steady_clock::now() < deadline);
-            std::this_thread::yield();
-        }
-    }
-    // 0: every request was answered with its file.
-    int stop() {
-        stop_ = true;
-        thread_.join();
-        return failed_;
-    }
-
-  private:
-    TestPeer peer_;
-    std::atomic<bool> stop_{false};
-    std::atomic<int> failed_{0};
-    std::atomic<unsigned> answered_{0};
-    std::thread thread_;
 };
 
 }  // namespace
@@ -141,6 +92,36 @@ TEST_CASE("succession: a service manager's restart ends no connection and leaves
     for (const json& record : records)
         if (record.value("event", "") == "start") generations.push_back(record["generation"]);
     CHECK(generations == std::vector<std::uint64_t>{1, 2});
+}
+
+TEST_CASE(
+    "succession: what an opener had taken and not answered is answered by the next, each request once") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Service service;
+    Process first = service.start();
+    TestPeer peer(service.socket());
+    const std::vector<std::string> batch(proto::max_requests, "/etc/shadow");
+    const std::size_t worked_on = refusals_until_parked();
+    std::size_t asked = 0;
+    for (; asked <= worked_on; asked += batch.size()) peer.ask(batch);
+    wait_for_content(service.served.directory / "audit.jsonl", "that many decisions",
+                     [&](const std::string& text) {
+                         std::size_t decided = 0;
+                         for (const json& record : parsed(text)) {
+                             if (record.value("event", "") == "request") decided += record.value("count", 1U);
+                         }
+                         return decided >= worked_on;
+                     });
+    first.signal(SIGTERM);
+    CHECK(first.wait().status == 0);
+    Process second = service.start();
+    std::map<std::uint32_t, int> answers;
+    while (answers.size() < asked)
+        for (const auto& answer : peer.answers()) ++answers[answer.id];
+    CHECK(std::ranges::all_of(answers, [](const auto& entry) { return entry.second == 1; }));
+    CHECK(peer.open(service.served.file).status == 0);
+    second.signal(SIGTERM);
+    CHECK(second.wait().status == 0);
 }
 
 TEST_CASE("succession: without a store SIGTERM ends all connections") {

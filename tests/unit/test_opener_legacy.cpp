@@ -40,7 +40,9 @@ Legacy some_legacy() {
                              .note = 6,
                              .refused = 7}},
             .journals = {{.generation = 7, .bytes = "journal"}},
-            .askers = {11},
+            .answers = {{.asker = 11, .result = CommandResult::failed}},
+            .worker_count = 2,
+            .workers = {{.pid = 8, .channel = 9, .token = 10, .starts = 3}},
             .descriptors = {{.name = "fdb.c", .number = 9}}};
 }
 
@@ -59,7 +61,10 @@ TEST_CASE("legacy: all of it arrives as it was") {
     CHECK(got->connections[0].since == sent.connections[0].since);
     CHECK(got->connections[0].controls);
     CHECK(got->journals.at(0).bytes == "journal");
-    CHECK(got->askers == sent.askers);
+    CHECK(got->worker_count == 2);
+    CHECK(got->workers.at(0).pid == 8);
+    CHECK(got->answers.at(0).asker == 11);
+    CHECK(got->answers.at(0).result == CommandResult::failed);
     CHECK(got->descriptors.at(0).number == 9);
 }
 
@@ -69,7 +74,7 @@ TEST_CASE("legacy: one that is cut short, too long or of another form is none") 
         CHECK_FALSE(Legacy::unpack(whole.substr(0, size)));
     CHECK_FALSE(Legacy::unpack(whole + '\0'));
     std::string other = whole;
-    other[other.find("legacy 1") + 7] = '2';
+    other[other.find("legacy 2") + 7] = '1';
     CHECK_FALSE(Legacy::unpack(other));
 }
 
