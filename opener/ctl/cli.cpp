@@ -28,7 +28,7 @@ using opener::ControlCommand;
 struct CommandLine {
     std::string control{proto::default_control_socket};
     bool json = false;
-    std::function<Done()> action{};
+    std::function<Ending()> action{};
 };
 
 CLI::App& add_command(CLI::App& group, CommandLine& line, const std::string& name, const char* description) {
@@ -192,7 +192,7 @@ bool wants_json(int argc, const char* const* argv) {
     return false;
 }
 
-Done parse_and_act(CLI::App& app, CommandLine& line, int argc, const char* const* argv) {
+Ending parse_and_act(CLI::App& app, CommandLine& line, int argc, const char* const* argv) {
     try {
         app.parse(argc, argv);
     } catch (const CLI::Success& wish) {
@@ -237,7 +237,7 @@ ExitStatus run(int argc, const char* const* argv) {
     add_explain(*policy, line);
     add_schema(*policy, line);
     add_test(*policy, line);
-    const Done done = parse_and_act(app, line, argc, argv);
+    const Ending done = parse_and_act(app, line, argc, argv);
     const ExitStatus status = done ? *done : tell(done.error(), wants_json(argc, argv));
     if (flush_output()) return status;
     complain(fmt::format("standard output: {}", std::strerror(errno)));

@@ -76,7 +76,7 @@ std::string painted_decision(const std::string& line) {
     return printable(line);
 }
 
-Done watch(const ControlQuestion& question) {
+Ending watch(const ControlQuestion& question) {
     auto opener = ask(question, question.json);
     if (!opener) return std::unexpected(opener.error());
     const bool colour = !question.json && takes_colour(STDOUT_FILENO);
@@ -91,7 +91,7 @@ Done watch(const ControlQuestion& question) {
 }
 
 // Prometheus's text has no answer in JSON that it is made from.
-Done metrics(const ControlQuestion& question) {
+Ending metrics(const ControlQuestion& question) {
     auto opener = ask(question, false);
     if (!opener) return std::unexpected(opener.error());
     const auto text = opener->rest();
@@ -146,7 +146,7 @@ std::expected<json, Failure> from_log(json answer, const ControlQuestion& questi
                               sequence, file->get<std::string>()));
 }
 
-Done ask_opener(const ControlQuestion& question) {
+Ending ask_opener(const ControlQuestion& question) {
     if (question.command == ControlCommand::watch) return watch(question);
     if (!question.listen.empty()) return serve_metrics(question.control, question.listen);
     if (question.command == ControlCommand::metrics && !question.json) return metrics(question);

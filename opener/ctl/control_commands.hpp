@@ -23,7 +23,7 @@ struct ControlQuestion {
 
 // Asks and prints the answer. exit_done; exit_failed: the opener refused, or could not; exit_policy: it has not reloaded
 // because the policy is invalid; exit_unreachable.
-Done ask_opener(const ControlQuestion& question);
+Ending ask_opener(const ControlQuestion& question);
 
 // The answer alone, as the opener gave it: it may be an error of its own ("error", "status").
 std::expected<nlohmann::json, Failure> answer_of_opener(const ControlQuestion& question);

@@ -17,7 +17,7 @@ struct Failure {
 };
 
 // The status of a command that has said everything itself, or its failure, which nobody has told yet.
-using Done = std::expected<ExitStatus, Failure>;
+using Ending = std::expected<ExitStatus, Failure>;
 
 inline std::unexpected<Failure> failed(ExitStatus status, std::string what) {
     return std::unexpected(Failure{status, std::move(what)});

@@ -197,7 +197,7 @@ std::expected<std::string, Failure> file_of_opener(const std::string& control) {
 
 }  // namespace
 
-Done print_log(const LogOptions& options) {
+Ending print_log(const LogOptions& options) {
     const auto wanted = wanted_by(options);
     if (!wanted) return std::unexpected(wanted.error());
     const auto file = options.file.empty() ? file_of_opener(options.control)

@@ -22,7 +22,7 @@ struct LogOptions {
 };
 // Prints the records that are wanted, the oldest first; json: as they stand in the log. exit_done, also when there are none;
 // exit_usage: an option means nothing.
-Done print_log(const LogOptions& options);
+Ending print_log(const LogOptions& options);
 
 // The last record with that number in the log and what it was rotated to. Empty: there is none.
 std::expected<std::optional<nlohmann::json>, Failure> recorded(const std::string& file,

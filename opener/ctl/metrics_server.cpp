@@ -68,7 +68,7 @@ std::unexpected<Failure> no_address(const std::string& text) {
                   fmt::format("--listen: \"{}\" is none of ADDRESS:PORT, [ADDRESS]:PORT and fd:N", text));
 }
 
-Done listen_at(MetricsServer& server, const std::string& text) {
+Ending listen_at(MetricsServer& server, const std::string& text) {
     const std::size_t colon = text.rfind(':');
     if (colon == std::string::npos || colon == 0) return no_address(text);
     std::uint16_t port = 0;
@@ -85,7 +85,7 @@ Done listen_at(MetricsServer& server, const std::string& text) {
 
 }  // namespace
 
-Done serve_metrics(const std::string& control, const std::string& listen) {
+Ending serve_metrics(const std::string& control, const std::string& listen) {
     MetricsServer server(control);
     if (listen.starts_with("fd:")) {
         const auto address = proto::Address::parse(listen);
@@ -95,7 +95,7 @@ Done serve_metrics(const std::string& control, const std::string& listen) {
             return failed(opener::exit_failed,
                           fmt::format("--listen: {}: that is no listening socket", listen));
         server.take(inherited);
-    } else if (const Done bound = listen_at(server, listen); !bound) {
+    } else if (const Ending bound = listen_at(server, listen); !bound) {
         return bound;
     }
     if (server.listen_after_bind()) return opener::exit_done;

@@ -4,7 +4,7 @@
 
 namespace fdbroker::ctl {
 
-Done serve_metrics(const std::string& /*control*/, const std::string& /*listen*/) {
+Ending serve_metrics(const std::string& /*control*/, const std::string& /*listen*/) {
     return failed(opener::exit_failed, "--listen: this openerctl was built without cpp-httplib");
 }
 

@@ -118,7 +118,7 @@ CheckedFile check_file(const std::string& name, const CheckOptions& options, Exi
 
 }  // namespace
 
-Done policy_check(const CheckOptions& options) {
+Ending policy_check(const CheckOptions& options) {
     if (std::ranges::count(options.files, "-") > 1)
         return failed(opener::exit_usage, "-: standard input can be read once");
     ExitStatus status = opener::exit_done;

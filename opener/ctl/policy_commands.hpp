@@ -20,7 +20,7 @@ struct CheckOptions {
 };
 // exit_done: all are valid, their own tests pass; exit_failed: one is not there or cannot be read, or is unwise in something
 // (lint); exit_policy: one is invalid. Every error of all has been told.
-Done policy_check(const CheckOptions& options);
+Ending policy_check(const CheckOptions& options);
 
 ExitStatus policy_schema(policy::Document document);
 
@@ -44,6 +44,6 @@ struct ExplainOptions {
 };
 // exit_done: the policy allows it, and with `on_disk` nothing on disk is in the way; exit_failed: refused, or the disk counts
 // and cannot be looked at; exit_usage: an argument means nothing; exit_policy: the policy is invalid.
-Done policy_explain(const ExplainOptions& options);
+Ending policy_explain(const ExplainOptions& options);
 
 }  // namespace fdbroker::ctl

@@ -160,8 +160,8 @@ std::expected<policy::Policy, std::string_view> served_policy(const nlohmann::js
     return std::move(loaded->policy);
 }
 
-Done explain_running(const ExplainOptions& options, const policy::PeerIdentity& peer,
-                     policy::OperationSet operations, policy::RequestPath path) {
+Ending explain_running(const ExplainOptions& options, const policy::PeerIdentity& peer,
+                       policy::OperationSet operations, policy::RequestPath path) {
     auto answer = answer_of_opener({.control = options.control,
                                     .command = opener::ControlCommand::explain,
                                     .arguments = {question_for_opener(peer, operations, path).dump()}});
@@ -186,7 +186,7 @@ Done explain_running(const ExplainOptions& options, const policy::PeerIdentity& 
 
 }  // namespace
 
-Done policy_explain(const ExplainOptions& options) {
+Ending policy_explain(const ExplainOptions& options) {
     const auto operations = operations_of(options.operations);
     if (!operations) return failed(opener::exit_usage, operations.error());
     const auto path = policy::RequestPath::parse(options.path);
