@@ -196,7 +196,7 @@ void ControlServer::set_workers(ControlClient& client, const ControlLine& line) 
 
 // Not for the control group: what is executed has the opener's rights.
 void ControlServer::take_over(ControlClient& client, const ControlLine& line) {
-    const auto peer = identify(client.descriptor(), {}, {});
+    const auto peer = identify(client.descriptor(), {}, PeerNames{}, RefusedPeers{});
     if (!peer || (peer->identity.uid != 0 && peer->identity.uid != access_.opener_uid))
         return client.answer("error: only root has the opener execute its program anew\n");
     wait(client, {.waits = ControlNote::Waits::take_over, .json = line.json});

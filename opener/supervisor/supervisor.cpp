@@ -121,8 +121,8 @@ int Supervisor::patience() const {
     for (const auto& when :
          {answer_at_, restart_at_, ready_by_, kill_at_, abandon_at_, ping_at_, reception_.again_at(),
           finishing_.again_at(), trial_ ? std::optional(trial_->kill_at) : std::nullopt,
-           starting_ ? std::nullopt : reload_at_, starting_ ? std::nullopt : follow_at_,
-           workers_ ? workers_->again_at() : std::nullopt, names_->due()})
+          starting_ ? std::nullopt : reload_at_, starting_ ? std::nullopt : follow_at_,
+          workers_ ? workers_->again_at() : std::nullopt, names_->due()})
         soonest = std::min(soonest, when.value_or(soonest));
     const int audit = log_.patience();
     if (soonest == Clock::time_point::max()) return audit;

@@ -220,7 +220,7 @@ class Answerer {
     // As process 1 this one inherits the program's orphans.
     void reap(const UniqueFd& signals) {
         signalfd_siginfo ignored;
-        static_cast<void>(::read(signals.number(), &ignored, sizeof ignored));
+        if (::read(signals.number(), &ignored, sizeof ignored) < 0 && errno != EAGAIN) return;
         int status = 0;
         for (pid_t ended = 0; (ended = ::waitpid(-1, &status, WNOHANG | WUNTRACED)) > 0;) {
             if (ended != program_) continue;
@@ -283,7 +283,8 @@ void enter_directory(const Launch& launch, const View& view) {
         const auto status = proto::read_status(answer);
         if (!status || !S_ISDIR(status->mode) || !view.make_directory(launch.directory)) return;
     }
-    static_cast<void>(::chdir(launch.directory.c_str()));
+    if (::chdir(launch.directory.c_str()) != 0)
+        complain("run: " + launch.directory + ": " + std::strerror(errno));
 }
 
 UniqueFd watch_children() {

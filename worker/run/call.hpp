@@ -71,6 +71,8 @@ struct RunServices {
     std::function<void(std::string_view)> complain{};
 };
 
+inline constexpr unsigned max_links = 40;  // path_resolution(7)
+
 // The last component of a path, when it is a symbolic link.
 enum class LastLink : std::uint8_t { follow, keep };
 

@@ -15,15 +15,16 @@
 #include "worker/run/handlers.hpp"
 
 namespace fdbroker::worker {
-namespace {
-
-using proto::UniqueFd;
-
+// Not in the unnamed namespace: a coroutine's frame holds it (-Wsubobject-linkage in a build in one piece).
 // Attributes of a brokered file; nullopt: leave it.
 struct Wanted {
     std::optional<mode_t> mode{};
     std::optional<proto::Times> times{};
 };
+
+namespace {
+
+using proto::UniqueFd;
 
 Task<Answer> set_brokered(const Call& call, std::string path, Wanted wanted) {
     Ask ask{.call = proto::Call::setattr, .path = path.c_str()};

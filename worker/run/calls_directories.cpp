@@ -18,8 +18,6 @@ namespace {
 
 using proto::UniqueFd;
 
-constexpr unsigned max_links = 40;
-
 // A position in a brokered directory as lseek(2) and d_off have it: the number of a page and the index of an entry in it.
 // Below 2^31, which every tmpfs takes.
 constexpr unsigned index_bits = 12;
@@ -27,7 +25,7 @@ constexpr std::uint64_t position_of(std::uint64_t page, std::uint64_t index) {
     return page << index_bits | index;
 }
 
-std::string parent_of(const std::string& path) {
+std::string parent_path(const std::string& path) {
     return path.substr(0, std::max<std::size_t>(path.rfind('/'), 1));
 }
 
@@ -159,7 +157,7 @@ Task<OrErrno<void>> make_stand_in(const Call& call, std::string path) {
     for (unsigned links = 0; links <= max_links; ++links) {
         if (view.has_directory(path)) co_return OrErrno<void>();
         std::string top = path;
-        while (top.size() > 1 && !view.has_directory(parent_of(top))) top = parent_of(top);
+        while (top.size() > 1 && !view.has_directory(parent_path(top))) top = parent_path(top);
         const Ask ask{.call = proto::Call::stat, .path = top.c_str(), .flags = AT_SYMLINK_NOFOLLOW};
         const Reply reply = co_await call.ask(ask);
         const auto status = proto::read_status(reply.payload);
@@ -170,7 +168,7 @@ Task<OrErrno<void>> make_stand_in(const Call& call, std::string path) {
             if (const auto made = view.make_link(link.payload, top); !made)
                 co_return std::unexpected(made.error());
             OrErrno<Location> target =
-                co_await call.locate(AT_FDCWD, parent_of(top) + "/" + link.payload, LastLink::follow);
+                co_await call.locate(AT_FDCWD, parent_path(top) + "/" + link.payload, LastLink::follow);
             if (link.payload.starts_with('/'))
                 target = co_await call.locate(AT_FDCWD, link.payload, LastLink::follow);
             if (!target) co_return std::unexpected(target.error());

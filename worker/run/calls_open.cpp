@@ -13,6 +13,14 @@
 #include "worker/run/handlers.hpp"
 
 namespace fdbroker::worker {
+// Not in the unnamed namespace: a coroutine's frame holds it (-Wsubobject-linkage in a build in one piece).
+struct OpenCall {
+    int directory;
+    std::uint64_t path;
+    unsigned flags;
+    mode_t mode;
+};
+
 namespace {
 
 using proto::UniqueFd;
@@ -22,13 +30,6 @@ constexpr unsigned kernel_largefile = 0100000;  // O_LARGEFILE, which glibc defi
 constexpr unsigned brokered_flags = O_ACCMODE | O_APPEND | O_CREAT | O_EXCL | O_TRUNC | O_NOFOLLOW | O_SYNC |
                                     O_DSYNC | O_NOATIME | O_DIRECT | O_NONBLOCK | O_NOCTTY;
 constexpr unsigned tmpfile_flag = O_TMPFILE & ~O_DIRECTORY;
-
-struct OpenCall {
-    int directory;
-    std::uint64_t path;
-    unsigned flags;
-    mode_t mode;
-};
 
 unsigned close_on_exec(unsigned flags) {
     return flags & O_CLOEXEC;

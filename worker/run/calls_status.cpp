@@ -17,7 +17,7 @@ namespace {
 using proto::UniqueFd;
 using Status = struct statx;
 
-constexpr unsigned wanted = STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID;
+constexpr unsigned asked_fields = STATX_BASIC_STATS | STATX_BTIME | STATX_MNT_ID;
 
 struct stat stat_of(const Status& from) {
     struct stat to{};
@@ -56,7 +56,7 @@ OrErrno<Status> complete(const Call& call, Status status, Open open) {
 OrErrno<Status> native_status(const Call& call, const std::string& path, LastLink last) {
     const int keep = last == LastLink::keep ? AT_SYMLINK_NOFOLLOW : 0;
     Status status{};
-    if (::statx(AT_FDCWD, path.c_str(), keep, wanted, &status) != 0) return std::unexpected(errno);
+    if (::statx(AT_FDCWD, path.c_str(), keep, asked_fields, &status) != 0) return std::unexpected(errno);
     // A link at the top of the view is this worker's, and stands for one of root's.
     if (call.services.view.is_stand_in(stat_of(status))) {
         status.stx_uid = 0;
@@ -76,7 +76,8 @@ Task<OrErrno<Status>> brokered_status(const Call& call, std::string path, LastLi
         // The directories on the way to brokered ones say that they are directories, and nothing else.
         if (reply.result == -EACCES && call.services.view.has_directory(path)) {
             Status stand_in{};
-            if (::statx(AT_FDCWD, path.c_str(), 0, wanted, &stand_in) != 0) co_return std::unexpected(errno);
+            if (::statx(AT_FDCWD, path.c_str(), 0, asked_fields, &stand_in) != 0)
+                co_return std::unexpected(errno);
             stand_in.stx_uid = 0;
             stand_in.stx_gid = 0;
             co_return stand_in;
@@ -95,7 +96,8 @@ Task<OrErrno<Status>> descriptor_status(const Call& call, int descriptor) {
     const auto file = call.target.find(descriptor);
     if (!file) co_return std::unexpected(file.error());
     Status status{};
-    if (::statx(file->number(), "", AT_EMPTY_PATH, wanted, &status) != 0) co_return std::unexpected(errno);
+    if (::statx(file->number(), "", AT_EMPTY_PATH, asked_fields, &status) != 0)
+        co_return std::unexpected(errno);
     if (call.services.view.is_stand_in(stat_of(status))) {
         auto path = call.target.path_of(descriptor);
         if (path) {
@@ -119,7 +121,7 @@ Task<OrErrno<Status>> process_status(const Call& call, Location location, LastLi
             : std::string(location.path.substr(std::min<std::size_t>(location.path.size(), 6)));
     if (!own && !is_public_proc_file(below)) co_return std::unexpected(ENOENT);
     Status status{};
-    if (::statx(call.services.proc.number(), below.c_str(), AT_SYMLINK_NOFOLLOW, wanted, &status) != 0)
+    if (::statx(call.services.proc.number(), below.c_str(), AT_SYMLINK_NOFOLLOW, asked_fields, &status) != 0)
         co_return std::unexpected(errno);
     co_return status;
 }

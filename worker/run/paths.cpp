@@ -14,46 +14,7 @@
 #include "worker/run/call.hpp"
 
 namespace fdbroker::worker {
-namespace {
-
-constexpr unsigned max_links = 40;  // path_resolution(7)
-
-std::string joined(std::string_view base, std::string_view rest) {
-    std::string path(base);
-    if (!path.ends_with('/')) path += '/';
-    return path.append(rest);
-}
-
-// The target of a link; nullopt: it is a directory. ENOTDIR: it is something else.
-using Found = OrErrno<std::optional<std::string>>;
-
-Found look_natively(const std::string& path) {
-    struct stat status;
-    if (::lstat(path.c_str(), &status) != 0) return std::unexpected(errno);
-    if (S_ISDIR(status.st_mode)) return std::nullopt;
-    if (!S_ISLNK(status.st_mode)) return std::unexpected(ENOTDIR);
-    std::array<char, PATH_MAX> target;
-    const ssize_t size = ::readlink(path.c_str(), target.data(), target.size());
-    if (size < 0) return std::unexpected(errno);
-    return std::string(target.data(), static_cast<std::size_t>(size));
-}
-
-Task<Found> look(const Call& call, std::string path) {
-    if (path.empty() || call.services.view.region_of(path) == Region::process) co_return std::nullopt;
-    if (call.services.view.region_of(path) == Region::native) co_return look_natively(path);
-    const Ask status_ask{.call = proto::Call::stat, .path = path.c_str(), .flags = AT_SYMLINK_NOFOLLOW};
-    const Reply status = co_await call.ask(status_ask);
-    if (status.result < 0) co_return std::unexpected(-status.result);
-    const auto told = proto::read_status(status.payload);
-    if (!told) co_return std::unexpected(EIO);
-    if (S_ISDIR(told->mode)) co_return std::nullopt;
-    if (!S_ISLNK(told->mode)) co_return std::unexpected(ENOTDIR);
-    const Ask link_ask{.call = proto::Call::readlink, .path = path.c_str()};
-    Reply link = co_await call.ask(link_ask);
-    if (link.result < 0) co_return std::unexpected(-link.result);
-    co_return std::optional(std::move(link.payload));
-}
-
+// Not in the unnamed namespace: a coroutine's frame holds it (-Wsubobject-linkage in a build in one piece).
 // A path under resolution: `done` is resolved, without a slash at its end; `rest` is not.
 struct Walk {
     std::string done{};
@@ -94,6 +55,44 @@ struct Walk {
         return true;
     }
 };
+
+namespace {
+
+std::string joined(std::string_view base, std::string_view rest) {
+    std::string path(base);
+    if (!path.ends_with('/')) path += '/';
+    return path.append(rest);
+}
+
+// The target of a link; nullopt: it is a directory. ENOTDIR: it is something else.
+using Found = OrErrno<std::optional<std::string>>;
+
+Found look_natively(const std::string& path) {
+    struct stat status;
+    if (::lstat(path.c_str(), &status) != 0) return std::unexpected(errno);
+    if (S_ISDIR(status.st_mode)) return std::nullopt;
+    if (!S_ISLNK(status.st_mode)) return std::unexpected(ENOTDIR);
+    std::array<char, PATH_MAX> target;
+    const ssize_t size = ::readlink(path.c_str(), target.data(), target.size());
+    if (size < 0) return std::unexpected(errno);
+    return std::string(target.data(), static_cast<std::size_t>(size));
+}
+
+Task<Found> look(const Call& call, std::string path) {
+    if (path.empty() || call.services.view.region_of(path) == Region::process) co_return std::nullopt;
+    if (call.services.view.region_of(path) == Region::native) co_return look_natively(path);
+    const Ask status_ask{.call = proto::Call::stat, .path = path.c_str(), .flags = AT_SYMLINK_NOFOLLOW};
+    const Reply status = co_await call.ask(status_ask);
+    if (status.result < 0) co_return std::unexpected(-status.result);
+    const auto told = proto::read_status(status.payload);
+    if (!told) co_return std::unexpected(EIO);
+    if (S_ISDIR(told->mode)) co_return std::nullopt;
+    if (!S_ISLNK(told->mode)) co_return std::unexpected(ENOTDIR);
+    const Ask link_ask{.call = proto::Call::readlink, .path = path.c_str()};
+    Reply link = co_await call.ask(link_ask);
+    if (link.result < 0) co_return std::unexpected(-link.result);
+    co_return std::optional(std::move(link.payload));
+}
 
 Task<OrErrno<Location>> resolve(const Call& call, Walk walk, LastLink last) {
     const View& view = call.services.view;

@@ -17,8 +17,6 @@
 namespace fdbroker::worker {
 namespace {
 
-using proto::Call;
-
 constexpr std::size_t most_refused = 4096;
 
 std::set<std::string> operations_of_open(unsigned flags) {
@@ -48,32 +46,32 @@ std::string as_pattern(const std::string& path) {
 
 std::set<std::string> operations_of(const Ask& ask) {
     switch (ask.call) {
-        case Call::open:
+        case proto::Call::open:
             return operations_of_open(ask.flags);
-        case Call::stat:
+        case proto::Call::stat:
             return {"stat"};
-        case Call::list:
+        case proto::Call::list:
             return {"list"};
-        case Call::readlink:
+        case proto::Call::readlink:
             return {"readlink"};
-        case Call::mkdir:
+        case proto::Call::mkdir:
             return {"mkdir"};
-        case Call::remove:
+        case proto::Call::remove:
             return {"remove"};
-        case Call::rename:
+        case proto::Call::rename:
             return {"rename"};
-        case Call::symlink:
+        case proto::Call::symlink:
             return {"symlink"};
-        case Call::setattr:
+        case proto::Call::setattr:
             return {"setattr"};
-        case Call::xattr_read:
-        case Call::xattr_list:
-        case Call::xattr_write:
-        case Call::xattr_remove:
+        case proto::Call::xattr_read:
+        case proto::Call::xattr_list:
+        case proto::Call::xattr_write:
+        case proto::Call::xattr_remove:
             return {"xattr"};
-        case Call::put:
-        case Call::commit:
-        case Call::discard:
+        case proto::Call::put:
+        case proto::Call::commit:
+        case proto::Call::discard:
             break;
     }
     return {};
@@ -100,7 +98,8 @@ void Report::learn(const std::set<std::string>& operations, const Ask& ask) cons
         {"operation", operations},    {"path", ask.path},   {"decision", "refused"}};
     const std::string line = record.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
     // The program goes on whether it is written or not.
-    static_cast<void>(::write(options_.learn.number(), line.data(), line.size()));
+    if (::write(options_.learn.number(), line.data(), line.size()) != static_cast<ssize_t>(line.size()))
+        complain(std::string("run: --learn: ") + std::strerror(errno));
 }
 
 std::string Report::explanation() const {

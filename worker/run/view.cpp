@@ -44,9 +44,9 @@ Result<UniqueFd> clone_mount(const std::string& path, std::uint64_t attributes) 
     UniqueFd tree(static_cast<int>(::syscall(SYS_open_tree, AT_FDCWD, path.c_str(),
                                              OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE)));
     if (!tree) return system_error("view", path);
-    mount_attr wanted{.attr_set = attributes, .attr_clr = 0, .propagation = 0, .userns_fd = 0};
-    if (::syscall(SYS_mount_setattr, tree.number(), "", AT_EMPTY_PATH | AT_RECURSIVE, &wanted,
-                  sizeof wanted) != 0)
+    mount_attr changed{.attr_set = attributes, .attr_clr = 0, .propagation = 0, .userns_fd = 0};
+    if (::syscall(SYS_mount_setattr, tree.number(), "", AT_EMPTY_PATH | AT_RECURSIVE, &changed,
+                  sizeof changed) != 0)
         return system_error("view", path);
     return tree;
 }
