@@ -157,17 +157,17 @@ std::vector<pid_t> children_of(pid_t pid) {
 namespace {
 
 // Of a broker's children the one that looks after the directories does.
-bool holds_the_mounts(pid_t child) {
+bool looks_after_directories(pid_t child) {
     const DescriptorTable table = DescriptorTable::of(child);
-    return std::ranges::any_of(table.entries(),
-                               [](const auto& entry) { return entry.second.ends_with("/mountinfo"); });
+    const auto input = table.entries().find(STDIN_FILENO);
+    return input != table.entries().end() && input->second.starts_with("socket:");
 }
 
 }  // namespace
 
 pid_t watcher_of(pid_t broker) {
     for (const pid_t child : children_of(broker))
-        if (holds_the_mounts(child)) return child;
+        if (looks_after_directories(child)) return child;
     throw std::runtime_error("nobody looks after the directories");
 }
 
@@ -185,17 +185,28 @@ bool is_in_state(char state, pid_t pid) {
 std::vector<pid_t> helpers_of(pid_t broker) {
     std::vector<pid_t> helpers;
     for (const pid_t zygote : children_of(broker)) {
-        if (holds_the_mounts(zygote)) continue;
+        if (looks_after_directories(zygote)) continue;
         for (const pid_t helper : children_of(zygote))
             if (!is_in_state('Z', helper)) helpers.push_back(helper);
     }
     return helpers;
 }
 
-pid_t newest_child(pid_t pid) {
-    const auto children = children_of(pid);
-    if (children.empty()) throw std::runtime_error("process " + std::to_string(pid) + " has no child");
-    return children.back();
+std::vector<pid_t> brokers_of(pid_t opener) {
+    std::vector<pid_t> brokers;
+    for (const pid_t child : children_of(opener)) {
+        // The other child, which looks names up, says nothing to anybody.
+        const DescriptorTable table = DescriptorTable::of(child);
+        const auto error = table.entries().find(STDERR_FILENO);
+        if (error != table.entries().end() && error->second.starts_with("pipe:")) brokers.push_back(child);
+    }
+    return brokers;
+}
+
+pid_t newest_broker(pid_t opener) {
+    const auto brokers = brokers_of(opener);
+    if (brokers.empty()) throw std::runtime_error("process " + std::to_string(opener) + " has no broker");
+    return brokers.back();
 }
 
 pid_t hold_next_child(pid_t parent, const std::function<void()>& cause) {

@@ -27,7 +27,8 @@ namespace fdbroker::test {
 std::string replace_all(std::string text, std::string_view word, std::string_view by);
 
 // Of an opener: the broker that serves, or the one that is about to.
-pid_t newest_child(pid_t pid);
+std::vector<pid_t> brokers_of(pid_t opener);  // oldest first
+pid_t newest_broker(pid_t opener);
 std::vector<pid_t> children_of(pid_t pid);    // oldest first; none of a process that is no more
 std::vector<pid_t> helpers_of(pid_t broker);  // without those that have ended
 pid_t watcher_of(pid_t broker);               // that looks after the directories
@@ -65,7 +66,7 @@ class RunningOpener {
     std::filesystem::path socket() const { return directory_ / "opener.sock"; }
     std::filesystem::path policy() const { return directory_ / "policy.yaml"; }
 
-    pid_t broker() const { return newest_child(process_.pid()); }
+    pid_t broker() const { return newest_broker(process_.pid()); }
     // Until records with this event (and, unless empty, this cause) stand for as many as `count` says; all records so
     // far.
     std::vector<nlohmann::json> wait_for_event(std::string_view event, std::size_t count = 1,

@@ -18,6 +18,7 @@
 #include <array>
 #include <cerrno>
 #include <functional>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -62,7 +63,10 @@ Process start_opener(const Tree& tree) {
 // The one generation is the supervisor's only child.
 pid_t broker_of(const Process& opener) {
     const std::string pid = std::to_string(opener.pid());
-    return std::stoi(read_file("/proc/" + pid + "/task/" + pid + "/children"));
+    std::istringstream children(read_file("/proc/" + pid + "/task/" + pid + "/children"));
+    pid_t newest = 0;
+    for (pid_t child = 0; children >> child;) newest = child;
+    return newest;
 }
 
 // The number under which `pid` holds a descriptor of `directory`.

@@ -138,7 +138,7 @@ TEST_CASE("audit: a standard output that nobody reads holds nobody up, and stops
     TestPeer peer(fixture.socket());
     ask_until(peer, fixture.file, EIO);
     // The supervisor goes on as well.
-    ::kill(newest_child(opener.pid()), SIGKILL);
+    ::kill(newest_broker(opener.pid()), SIGKILL);
     CHECK(TestPeer(fixture.socket()).open("/etc/shadow").status == EACCES);
     std::string text = pipe.read();
     const Deadline deadline = in_good_time();
@@ -164,7 +164,7 @@ TEST_CASE("audit: a standard error that nobody reads holds nobody up") {
         fixture.start(fixture.directory / "audit.jsonl", "2>&3 3>&-", {{3, pipe.writer.borrow()}});
     TestPeer peer(fixture.socket());
     CHECK(peer.open(fixture.file).status == 0);
-    ::kill(newest_child(opener.pid()), SIGKILL);
+    ::kill(newest_broker(opener.pid()), SIGKILL);
     CHECK(peer.open(fixture.file).status == 0);
     // Who shares it is not affected: its flags are as they were.
     CHECK((::fcntl(pipe.writer.number(), F_GETFL) & O_NONBLOCK) == 0);

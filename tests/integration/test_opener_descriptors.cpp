@@ -348,7 +348,7 @@ TEST_CASE(
     wait_for_text(log, "serving");
     TestPeer peer(tree.directory / "opener.sock");
     CHECK(peer.call({.call = proto::Call::list, .path = tree.data, .payload = from_beginning}).status == 0);
-    const pid_t broker = newest_child(opener.pid());
+    const pid_t broker = newest_broker(opener.pid());
     std::vector<pid_t> confined{broker};
     for (std::size_t i = 0; i < confined.size(); ++i)
         for (const pid_t child : children_of(confined[i])) confined.push_back(child);

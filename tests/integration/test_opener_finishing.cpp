@@ -246,7 +246,7 @@ TEST_CASE(
         for (std::size_t round = 0; round < rounds; ++round) {
             ask_all();
             if (round % 2 == 0) opener.process().signal(SIGHUP);
-            const auto brokers = children_of(opener.process().pid());
+            const auto brokers = brokers_of(opener.process().pid());
             if (!brokers.empty()) ::kill(brokers[random() % brokers.size()], SIGKILL);
             hear_all(true);
         }

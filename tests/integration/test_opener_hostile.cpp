@@ -417,7 +417,7 @@ TEST_CASE("hostile: an opener that can say nothing, or was started without stand
         wait_for_path(fixture.directory / "opener.sock");
         TestPeer peer(fixture.directory / "opener.sock");
         CHECK(peer.open(fixture.file).status == 0);
-        ::kill(newest_child(process.pid()), SIGKILL);
+        ::kill(newest_broker(process.pid()), SIGKILL);
         CHECK(peer.open(fixture.file).status == 0);
         process.signal(SIGTERM);
         CHECK(process.wait().status == 0);

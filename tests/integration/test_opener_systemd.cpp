@@ -162,7 +162,7 @@ TEST_CASE("systemd: the watchdog is fed while the broker's loop turns, and only 
          .environment = {{"NOTIFY_SOCKET", fixture.directory / "notify"}, {"WATCHDOG_USEC", "40000"}}});
     for (int i = 0; i < 3; ++i) notify.wait_for("WATCHDOG=1");
     // A broker that stands still: what was under way arrives, then nothing until it goes on.
-    const pid_t broker = newest_child(process.pid());
+    const pid_t broker = newest_broker(process.pid());
     REQUIRE(::kill(broker, SIGSTOP) == 0);
     wait_until_stopped(broker);
     while (notify.waits()) notify.next();

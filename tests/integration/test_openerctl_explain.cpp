@@ -158,15 +158,15 @@ TEST_CASE("policy explain: wrong usage is status 2, an invalid policy 3") {
         Outcome outcome;
         const char* message;
     } cases[] = {
-        {asker.ask("no-such-user", "read", "/a"), "openerctl: --as no-such-user: "},
+        {asker.ask("no-such-user", "read", "/a"), "openerctl: --as: \"no-such-user\" does not exist"},
         {asker.ask("-1", "read", "/a"), "openerctl: --as"},
-        {asker.ask("4294967295", "read", "/a"), "openerctl: --as 4294967295: "},
+        {asker.ask("4294967295", "read", "/a"), "openerctl: --as: 4294967295 is no id"},
         {asker.ask("root", "reed", "/a"), "openerctl: reed: "},
         {asker.ask("root", "read,", "/a"), "openerctl: : "},
         {asker.ask("root", "read", "a"), "openerctl: a: the path is relative"},
         {asker.ask("root", "read", "/a/../b"), "openerctl: /a/../b: "},
         {asker.ask("root", "read", "/a", {"--groups", "adm,no-such-group"}),
-         "openerctl: --groups no-such-group: "},
+         "openerctl: --groups: \"no-such-group\" does not exist"},
     };
     for (const auto& one : cases) {
         CAPTURE(one.outcome.err);

@@ -178,8 +178,8 @@ void Scene::crash() {
     ::kill(broker, SIGKILL);
     ++tally_.crashes;
     const Deadline deadline = in_good_time();
-    while (children_of(opener_.process().pid()) == std::vector{broker} ||
-           children_of(opener_.process().pid()).empty()) {
+    while (brokers_of(opener_.process().pid()) == std::vector{broker} ||
+           brokers_of(opener_.process().pid()).empty()) {
         if (std::chrono::steady_clock::now() > deadline) throw std::runtime_error("no broker follows");
     }
 }
@@ -191,7 +191,7 @@ void Scene::rest() {
         const auto status = asker_.ask_json("status --json");
         const auto& helpers = status["helpers"];
         if (status["sessions"] == peers_.size() && helpers["stuck"] == 0 && helpers["waiting"] == 0 &&
-            helpers["helpers"] <= 4 && children_of(opener_.process().pid()).size() == 1)
+            helpers["helpers"] <= 4 && brokers_of(opener_.process().pid()).size() == 1)
             return;
         if (std::chrono::steady_clock::now() > deadline)
             throw std::runtime_error("the opener does not come to rest: " + status.dump());
@@ -200,7 +200,7 @@ void Scene::rest() {
 
 Figures Scene::figures() const {
     const pid_t supervisor = opener_.process().pid();
-    return figures_of(supervisor, newest_child(supervisor));
+    return figures_of(supervisor, newest_broker(supervisor));
 }
 
 }  // namespace fdbroker::soak
