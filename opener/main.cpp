@@ -117,8 +117,8 @@ bool open_control(const ControlOptions& control, std::vector<Listener>& listener
     if (control.by_default) make_socket_directory();
     std::optional<std::string> group = control.group;
     if (!group && SystemAccounts().gid_of(metrics_group)) group = metrics_group;
-    auto listener =
-        listen({std::string(Listener::control_name), *control.address}, 0660, group, Listener::Kind::control, inheritance);
+    auto listener = listen({std::string(Listener::control_name), *control.address}, 0660, group,
+                           Listener::Kind::control, inheritance);
     if (listener) {
         listeners.push_back(std::move(*listener));
         return true;

@@ -20,8 +20,8 @@
 #include "proto/address.hpp"
 #include "worker/cat.hpp"
 #include "worker/client/c_api.hpp"
-#include "worker/client/internal.hpp"
 #include "worker/client/handle.hpp"
+#include "worker/client/internal.hpp"
 #include "worker/commands.hpp"
 #include "worker/run/run.hpp"
 #include "worker/sandbox/pid_namespace.hpp"
@@ -60,26 +60,31 @@ void add_run(CLI::App& app, Options& options) {
     auto given = std::make_shared<Given>();
     CLI::App* run = app.add_subcommand("run", "Run an unmodified program, its file calls brokered");
     run->add_option("PROGRAM", given->run.command, "The program and its arguments")->required();
-    run->add_option("--runtime", given->runtime,
-                    "A file or directory that the program sees as the user does, read-only, besides /usr and the "
-                    "loader's; `none`: not those either; repeatable")
+    run->add_option(
+           "--runtime", given->runtime,
+           "A file or directory that the program sees as the user does, read-only, besides /usr and the "
+           "loader's; `none`: not those either; repeatable")
         ->type_name("PATH")
         ->allow_extra_args(false);
     run->add_flag("--scratch", given->scratch, "A private /scratch in memory, as HOME and TMPDIR");
     run->add_flag("--network", given->network, "Sockets of the internet families");
-    run->add_option("--env", given->environment,
-                    "A variable of the program's environment; NAME alone has this process's value; repeatable")
+    run->add_option(
+           "--env", given->environment,
+           "A variable of the program's environment; NAME alone has this process's value; repeatable")
         ->type_name("NAME[=VALUE]")
         ->allow_extra_args(false);
     run->add_flag("--trace", given->run.trace, "Print each answer of the opener");
-    run->add_flag("--explain", given->run.explain, "At the end: what was refused, and rules that would allow it");
-    run->add_option("--learn", given->run.learn, "Append what is refused as audit records")->type_name("FILE");
+    run->add_flag("--explain", given->run.explain,
+                  "At the end: what was refused, and rules that would allow it");
+    run->add_option("--learn", given->run.learn, "Append what is refused as audit records")
+        ->type_name("FILE");
     run->callback([&options, given] {
         if (std::ranges::find(given->runtime, "none") == given->runtime.end())
             given->run.runtime = default_runtime();
         for (const std::string& path : given->runtime) {
             if (path == "none") continue;
-            if (!path.starts_with('/')) throw CLI::ValidationError("--runtime", path + " is no absolute path");
+            if (!path.starts_with('/'))
+                throw CLI::ValidationError("--runtime", path + " is no absolute path");
             given->run.runtime.push_back(path);
         }
         given->run.scratch = given->scratch ? Scratch::own : Scratch::none;
@@ -252,7 +257,8 @@ bool enter_sandbox(const Options& options) {
 ExitStatus run(int argc, const char* const* argv) {
     Options options;
     if (const auto ending = parse(argc, argv, options)) return *ending;
-    if (!options.command && !options.run) return sandbox_report(options.json ? ReportFormat::json : ReportFormat::text);
+    if (!options.command && !options.run)
+        return sandbox_report(options.json ? ReportFormat::json : ReportFormat::text);
     if (::getuid() == 0 || ::geteuid() == 0) {
         complain(
             "it does not run as root; as another user: "

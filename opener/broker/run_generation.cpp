@@ -104,8 +104,8 @@ Resolved resolve(const GenerationStart& start) {
 }
 
 // Two, so that helpers can be made until the supervisor has replaced a generation that has lost one.
-Result<void> start_zygotes(const HelperTools& tools, const ZygoteConfinement& held_to, const KnownMounts& mounts,
-                           std::vector<UniqueFd>& zygotes) {
+Result<void> start_zygotes(const HelperTools& tools, const ZygoteConfinement& held_to,
+                           const KnownMounts& mounts, std::vector<UniqueFd>& zygotes) {
     std::vector<proto::BorrowedFd> kept{proto::BorrowedFd(STDIN_FILENO), proto::BorrowedFd(STDOUT_FILENO),
                                         proto::BorrowedFd(STDERR_FILENO)};
     if (mounts.descriptor()) kept.push_back(mounts.descriptor());

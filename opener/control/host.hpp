@@ -53,7 +53,7 @@ struct GenerationFacts {
         std::string path;
         Width width{};
     };
-    std::vector<Wide> wide{};  // the directories that are bound in place of those that rules name
+    std::vector<Wide> wide{};              // the directories that are bound in place of those that rules name
     std::vector<std::string> tolerated{};  // tolerated_lines()
     std::chrono::system_clock::time_point started{};
 };

@@ -29,7 +29,7 @@ struct DiskStep {
 
 // What one rule of the grant says to the object.
 struct RuleVerdict {
-    std::string rule{};  // the name; a report outlives its policy
+    std::string rule{};                          // the name; a report outlives its policy
     std::optional<opener::Obstacle> obstacle{};  // none: `files:` is fulfilled
 };
 

@@ -222,7 +222,8 @@ void Supervisor::start_failed(Generation& failed, int status) {
         return stop(heir_of_end());
     }
     if (starting_for_ == Start::first)
-        log_event("reload-failed", "the policy was not loaded; the one that was in force before the restart stays so");
+        log_event("reload-failed",
+                  "the policy was not loaded; the one that was in force before the restart stays so");
     if (starting_for_ == Start::reload) {
         ++facts_.facts().failed_reloads;
         note_reload(CommandResult::failed);

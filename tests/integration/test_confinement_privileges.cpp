@@ -20,8 +20,8 @@
 #include <string>
 
 #include "opener/confinement/privileges.hpp"
-#include "opener/identity/unused_uid.hpp"
 #include "opener/identity/accounts.hpp"
+#include "opener/identity/unused_uid.hpp"
 #include "tests/integration/confinement_support.hpp"
 #include "tests/support/child.hpp"
 #include "tests/support/descriptors.hpp"

@@ -285,7 +285,8 @@ TEST_CASE("control: clients that ask without end get four answers in each turn o
     for (ControlPeer& peer : flood) {
         for (int line = 0; line < 100; ++line) {
             const json audit = json::parse(peer.line())["audit"];
-            const auto recorded = audit["records"].get<std::uint64_t>() + audit["counted"].get<std::uint64_t>();
+            const auto recorded =
+                audit["records"].get<std::uint64_t>() + audit["counted"].get<std::uint64_t>();
             before_the_last += recorded < requests + 1;
         }
     }

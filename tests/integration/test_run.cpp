@@ -274,7 +274,8 @@ TEST_CASE("run: many threads and children open files at once") {
          "print('done')"});
     INFO(threads.err);
     CHECK(threads.out == "done\n");
-    const Outcome children = scene.shell("for i in 1 2 3 4 5 6 7 8; do (echo $i > c$i; cat c$i) & done; wait");
+    const Outcome children =
+        scene.shell("for i in 1 2 3 4 5 6 7 8; do (echo $i > c$i; cat c$i) & done; wait");
     INFO(children.err);
     CHECK(children.out.size() == 16);
 }

@@ -34,8 +34,7 @@ void set_attributes(proto::BorrowedFd descriptor, const std::filesystem::path& p
 
 }  // namespace
 
-TempDir::TempDir(mode_t mode)
-    : TempDir(::access("/run", W_OK) == 0 ? Place::run : Place::var_tmp, mode) {}
+TempDir::TempDir(mode_t mode) : TempDir(::access("/run", W_OK) == 0 ? Place::run : Place::var_tmp, mode) {}
 
 TempDir::TempDir(Place place, mode_t mode) : path_(make_temporary(place)) {
     if (::chmod(path_.c_str(), mode) < 0) fail("chmod", path_);

@@ -14,10 +14,7 @@ namespace fdbroker::test {
 // there, else below /var/tmp. Its path is short enough for a socket's in it.
 class TempDir {
   public:
-    enum class Place {
-        run,
-        var_tmp
-    };  // /run is most often a tmpfs, /var/tmp lies on a disk's filesystem
+    enum class Place { run, var_tmp };  // /run is most often a tmpfs, /var/tmp lies on a disk's filesystem
 
     explicit TempDir(mode_t mode = 0755);
     explicit TempDir(Place place, mode_t mode = 0755);

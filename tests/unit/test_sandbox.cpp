@@ -184,7 +184,9 @@ TEST_CASE(
         const int outside = in_child([&] { return errno_of(attempt()); });
         CHECK(outside == 0);
         return in_child([&] {
-            if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || !restrict_by_landlock(*abi, {}, Network::none)) return 0;
+            if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+                !restrict_by_landlock(*abi, {}, Network::none))
+                return 0;
             return errno_of(attempt());
         });
     };
