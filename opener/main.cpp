@@ -81,7 +81,8 @@ proto::Result<Listener> listen(const ListenOption& option, mode_t mode,
 void close_other_listeners(Inheritance& inheritance) {
     if (!inheritance.legacy) return;
     for (const LeftListener& left : inheritance.legacy->listeners)
-        if (auto socket = inheritance.take(left.socket)) Listener::inherit(left, std::move(*socket));
+        if (auto socket = inheritance.take(left.socket))
+            static_cast<void>(Listener::inherit(left, std::move(*socket)));
 }
 
 // What systemd passes stands back behind what the command line says.

@@ -131,7 +131,7 @@ ExitStatus print_error(const json& answer, bool as_json) {
 }
 
 // What the opener no longer remembers is read from its log.
-std::expected<json, Failure> from_log(json answer, const ControlQuestion& question) {
+static std::expected<json, Failure> from_log(json answer, const ControlQuestion& question) {
     const auto file = answer.find("audit_file");
     if (question.command != ControlCommand::why || file == answer.end()) return answer;
     std::uint64_t sequence = 0;

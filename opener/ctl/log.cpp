@@ -187,7 +187,7 @@ std::expected<std::string, Failure> file_of_opener(const std::string& control) {
         return std::unexpected(std::move(status.error()));
     }
     if (status->contains("error")) return failed(opener::exit_failed, text_of(*status, "error"));
-    const std::string destination = text_of((*status)["audit"], "destination");
+    std::string destination = text_of((*status)["audit"], "destination");
     if (destination.starts_with('/')) return destination;
     return failed(opener::exit_failed,
                   destination == "journal"

@@ -52,7 +52,7 @@ void HelperPool::submit(std::unique_ptr<HelperTask> task) {
 
 // Of the user who has most requests, the task that came last and was not begun.
 bool HelperPool::give_way() {
-    Users::iterator most = users_.end();
+    auto most = users_.end();
     for (auto user = users_.begin(); user != users_.end(); ++user) {
         const bool is_more = most == users_.end() || user->second.requests > most->second.requests;
         if (!user->second.waiting.empty() && is_more) most = user;

@@ -100,12 +100,9 @@ void Supervisor::tried_out(int status) {
         log_stderr(fmt::format("the program is not executed anew: {} --check {}", invocation_.program,
                                describe_end(status)));
     const bool invalid = WIFEXITED(status) && WEXITSTATUS(status) == exit_policy;
-    for (const ConnectionId asker : std::exchange(take_over_askers_, {}))
-        answer(asker,
-               stopping_ ? CommandResult::refused
-               : invalid ? CommandResult::invalid
-                         : CommandResult::failed,
-               said);
+    auto result = invalid ? CommandResult::invalid : CommandResult::failed;
+    if (stopping_) result = CommandResult::refused;
+    for (const ConnectionId asker : std::exchange(take_over_askers_, {})) answer(asker, result, said);
 }
 
 void Supervisor::become_successor() {
