@@ -130,8 +130,10 @@ ExitStatus print_error(const json& answer, bool as_json) {
     return status;
 }
 
+namespace {
+
 // What the opener no longer remembers is read from its log.
-static std::expected<json, Failure> from_log(json answer, const ControlQuestion& question) {
+std::expected<json, Failure> from_log(json answer, const ControlQuestion& question) {
     const auto file = answer.find("audit_file");
     if (question.command != ControlCommand::why || file == answer.end()) return answer;
     std::uint64_t sequence = 0;
@@ -145,6 +147,8 @@ static std::expected<json, Failure> from_log(json answer, const ControlQuestion&
                               "rotated to",
                               sequence, file->get<std::string>()));
 }
+
+}  // namespace
 
 Ending ask_opener(const ControlQuestion& question) {
     if (question.command == ControlCommand::watch) return watch(question);
