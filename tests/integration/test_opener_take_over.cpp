@@ -164,7 +164,7 @@ TEST_CASE("take-over: root alone asks for it, at a control socket that is there"
 TEST_CASE("take-over: workers of the opener go on, and are looked after") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Upgraded upgraded;
-    const std::string go = upgraded.served.directory / "go", done = upgraded.served.directory / "done";
+    const std::string go = upgraded.served.directory / "go";
     make_directory(upgraded.served.directory / "out", {.mode = 0777});
     // Each worker asks once it may, and lives on.
     const std::string script = "until [ -e " + go +

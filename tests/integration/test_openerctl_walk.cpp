@@ -23,7 +23,6 @@ using namespace fdbroker::test;
 using policy::Operation;
 using policy::OperationSet;
 using proto::Call;
-using proto::Step;
 
 namespace {
 
