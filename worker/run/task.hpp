@@ -4,7 +4,6 @@
 
 #include <coroutine>
 #include <exception>
-#include <functional>
 #include <optional>
 #include <utility>
 
@@ -52,9 +51,6 @@ class [[nodiscard]] Task {
 
     // Without anybody who awaits it: runs up to the first wait.
     void start() { frame_.resume(); }
-    bool is_done() const noexcept { return frame_.done(); }
-    // Once it is done.
-    T take() { return std::move(*frame_.promise().value); }
 
   private:
     explicit Task(std::coroutine_handle<promise_type> frame) noexcept : frame_(frame) {}
