@@ -5,6 +5,7 @@
 #pragma once
 
 #include <atomic>
+#include <csignal>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -95,6 +96,8 @@ class Attack {
     // `requests` are asked for one after the other, again and again.
     void run(const std::string& name, const std::function<void()>& round,
              const std::vector<proto::Request>& requests, const Permissible& permissible);
+    // No other generation follows what is mounted meanwhile.
+    void keep_generation() const { ::kill(watcher_of(opener_.broker()), SIGSTOP); }
     // After the last disturber has ended.
     void check_secrets() const;
 

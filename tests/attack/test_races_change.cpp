@@ -177,6 +177,7 @@ TEST_CASE("attack: a bind mount that comes and goes changes nothing that the ope
             const std::string other = scene.at("data/plain/dir/other") + '\0';
             const std::string back = mounted + '\0';
             Attack attack(scene);
+            attack.keep_generation();
             attack.run("bind mount", mounting, {{.call = Call::open, .path = mounted}},
                        {{"public", is_asked_for}});
             attack.run("bind mount (create and remove)", mounting,
