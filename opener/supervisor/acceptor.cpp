@@ -141,7 +141,7 @@ bool Acceptor::admit(const UniqueFd& socket, Generation& generation, Connection&
     const unsigned own = connections_.of_uid(credentials.uid);
     const std::size_t taken = connections_.requests(), max = max_connections(generation.limits());
     if (own == 0 && taken >= max) {
-        generation.post({.type = LinkType::make_room});
+        connection.needs_room = true;
         return true;
     }
     if (own < generation.limits().connections_per_uid && may_take(own, taken, max)) return true;

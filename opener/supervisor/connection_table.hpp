@@ -29,6 +29,9 @@ struct Connection {
     // needs none.
     std::optional<PeerNames> names{};
     bool is_new = true;  // no generation has had it
+    // It came to a full table: whoever adopts it first has another give way, and not before, since those that are to give
+    // way may wait for their names as well.
+    bool needs_room = false;
 
     bool is_identified() const noexcept { return names || purpose == Purpose::control; }
 };

@@ -90,6 +90,8 @@ class Supervisor {
     proto::Result<void> start_names();
     void take_in(ConnectionId token);
     void names_settled();
+    // The generation that serves adopts it, and another gives way where it came to a full table.
+    void hand_to_active(ConnectionId token, Connection& connection);
     void tell_unanswered(const NameQuestion& question);
 
     // supervisor_unserved.cpp: the control socket while no generation serves

@@ -100,8 +100,11 @@ void Supervisor::activate() {
         active_->queue({.type = LinkType::left, .value = one.number});
     finishing_.told_with(last_ping_);
     active_->queue({.type = LinkType::activate});
-    for (const auto& [token, connection] : connections_.all())
-        if (connection.is_identified()) active_->queue(connections_.adoption(token));
+    for (const auto& [token, connection] : connections_.all()) {
+        if (!connection.is_identified()) continue;
+        if (connection.needs_room) active_->queue({.type = LinkType::make_room});
+        active_->queue(connections_.adoption(token));
+    }
     // Until this is answered the generation may die with the lost requests of the ones before.
     active_->queue({.type = LinkType::ping, .token = last_ping_});
     if (starting_for_ == Start::reload) {

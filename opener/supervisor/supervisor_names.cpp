@@ -2,6 +2,8 @@
 // Connections from their acceptance until a generation has them: meanwhile the names of their peers are looked up.
 #include <fmt/format.h>
 
+#include <utility>
+
 #include "opener/base/log_stderr.hpp"
 #include "opener/supervisor/supervisor.hpp"
 
@@ -32,10 +34,15 @@ void Supervisor::take_in(ConnectionId token) {
         connection->names = answer->names;
     }
     if (!serves()) return;
-    active_->post(connections_.adoption(token));
+    hand_to_active(token, *connection);
     if (connection->purpose != Connection::Purpose::control || control_ping_) return;
     active_->post({.type = LinkType::ping, .token = ++last_ping_});
     control_ping_ = {.number = last_ping_, .sent = Clock::now()};
+}
+
+void Supervisor::hand_to_active(ConnectionId token, Connection& connection) {
+    if (std::exchange(connection.needs_room, false)) active_->post({.type = LinkType::make_room});
+    active_->post(connections_.adoption(token));
 }
 
 void Supervisor::names_settled() {
@@ -45,7 +52,7 @@ void Supervisor::names_settled() {
             Connection* const connection = connections_.find(token);
             if (connection == nullptr) continue;
             connection->names = settled.answer.names;
-            if (serves()) active_->post(connections_.adoption(token));
+            if (serves()) hand_to_active(token, *connection);
         }
     }
 }
