@@ -167,10 +167,9 @@ Task<OrErrno<void>> make_stand_in(const Call& call, std::string path) {
             if (link.result < 0) co_return std::unexpected(-link.result);
             if (const auto made = view.make_link(link.payload, top); !made)
                 co_return std::unexpected(made.error());
-            OrErrno<Location> target =
-                co_await call.locate(AT_FDCWD, parent_path(top) + "/" + link.payload, LastLink::follow);
-            if (link.payload.starts_with('/'))
-                target = co_await call.locate(AT_FDCWD, link.payload, LastLink::follow);
+            std::string leads_to =
+                link.payload.starts_with('/') ? link.payload : parent_path(top) + "/" + link.payload;
+            OrErrno<Location> target = co_await call.locate(AT_FDCWD, std::move(leads_to), LastLink::follow);
             if (!target) co_return std::unexpected(target.error());
             const OrErrno<void> made = co_await make_stand_in(call, std::move(target->path));
             if (!made) co_return made;

@@ -15,14 +15,9 @@ using proto::BorrowedFd;
 using proto::UniqueFd;
 using proto::Wait;
 
-// DEFAULT_OVERFLOWUID of the kernel. /proc/sys/kernel/overflowuid may say otherwise; nobody's does.
-constexpr unsigned overflow_id = 65534;
 constexpr std::size_t most_known = 65536;
 
 }  // namespace
-
-Identities::Identities(BorrowedFd outside)
-    : outside_(outside), overflow_uid_(overflow_id), overflow_gid_(overflow_id) {}
 
 Owner Identities::owner_of(const struct stat& status, BorrowedFd file) {
     const Owner shown{status.st_uid, status.st_gid};

@@ -16,6 +16,9 @@
 
 namespace fdbroker::worker {
 
+// DEFAULT_OVERFLOWUID of the kernel. /proc/sys/kernel/overflowuid may say otherwise; nobody's does.
+inline constexpr unsigned overflow_id = 65534;
+
 struct Owner {
     uid_t uid = 0;
     gid_t gid = 0;
@@ -25,10 +28,10 @@ struct Owner {
 class Identities {
   public:
     // `outside`: a connection to the process that runs serve_identity(); -1: owners stay as they are shown.
-    explicit Identities(proto::BorrowedFd outside);
+    explicit Identities(proto::BorrowedFd outside) : outside_(outside) {}
     // Whether an id of the status may stand for another one.
     bool is_hidden(const struct stat& status) const {
-        return status.st_uid == overflow_uid_ || status.st_gid == overflow_gid_;
+        return status.st_uid == overflow_id || status.st_gid == overflow_id;
     }
     // The true owner of the file, whose status is at hand. Asked once for each file that has not changed.
     Owner owner_of(const struct stat& status, proto::BorrowedFd file);
@@ -37,8 +40,6 @@ class Identities {
     using Key = std::tuple<dev_t, ino_t, time_t, long>;
 
     proto::BorrowedFd outside_;
-    uid_t overflow_uid_;
-    gid_t overflow_gid_;
     std::map<Key, Owner> known_{};
 };
 
