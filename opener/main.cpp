@@ -14,6 +14,7 @@
 #include "opener/base/log_stderr.hpp"
 #include "opener/config/invocation.hpp"
 #include "opener/config/options.hpp"
+#include "opener/confinement/privileges.hpp"
 #include "opener/identity/accounts.hpp"
 #include "opener/supervisor/check.hpp"
 #include "opener/supervisor/legacy.hpp"
@@ -85,7 +86,7 @@ void close_other_listeners(Inheritance& inheritance) {
             static_cast<void>(Listener::inherit(left, std::move(*socket)));
 }
 
-// What systemd passes stands back behind what the command line says.
+// The command line takes precedence over systemd's sockets.
 proto::Result<std::vector<Listener>> open_listeners(const Options& options, Inheritance& inheritance) {
     std::vector<ListenOption> wanted = options.listen;
     std::vector<Listener> listeners;
@@ -157,6 +158,10 @@ int main(int argc, char** argv) {
     }
     // Another opener may have left its own.
     if (!inheritance->policy && !has_policy(options.policy)) return exit_policy;
+    if (const auto able = require_root_capabilities(); !able) {
+        log_error(able.error().message());
+        return exit_failed;
+    }
     if (options.check) return check(options);
     auto listeners = open_listeners(options, *inheritance);
     if (!listeners) {

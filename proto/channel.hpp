@@ -57,7 +57,7 @@ enum class FullTable { fail, keep };
 
 // Receives one message into `buffer` (max_message_size bytes make every message fit) and its descriptors
 // into `descriptors`, replacing what it held. Returns the filled part of `buffer`.
-// disconnected: the other end is gone; a zero-length message counts as that too (a peer that sends one has
+// disconnected: the other end is gone. A zero-length message counts as that too (a peer that sends one has
 // broken the protocol, and what it may have attached is closed).
 // protocol: the message was truncated; everything that came is closed.
 // system: EAGAIN with Wait::never, EMFILE with FullTable::fail, EINTR never, others as recvmsg(2).
@@ -65,7 +65,7 @@ Result<std::span<const std::byte>> receive(BorrowedFd socket, std::span<std::byt
                                            ReceivedDescriptors& descriptors, Wait wait,
                                            FullTable full_table = FullTable::fail);
 
-// Of setsockopt(2), at SOL_SOCKET: whether the socket takes descriptors. Headers have the name since 6.16.
+// Option of setsockopt(2) at SOL_SOCKET: whether the socket takes descriptors. Headers have the name since 6.16.
 #ifdef SO_PASSRIGHTS
 inline constexpr int so_passrights = SO_PASSRIGHTS;
 #else

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Errors that are values: what failed, with which errno, and of which sort.
 //
-// Three sorts of trouble are never mixed (CONTRIBUTING.md, "Errors"): a refusal or a failure of the
-// operating system is a Result; a peer that breaks the protocol ends its session; a bug of ours aborts.
+// Three sorts of trouble are never mixed (CONTRIBUTING.md, "Errors"). A refusal or a failure of the operating system is a
+// Result. A peer that breaks the protocol ends its session. A bug of ours aborts.
 #pragma once
 
 #include <cerrno>

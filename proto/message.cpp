@@ -2,10 +2,10 @@
 #include "proto/message.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 
 #include "proto/bytes.hpp"
+#include "proto/call_forms.hpp"
 #include "proto/payload.hpp"
 
 namespace fdbroker::proto {
@@ -216,11 +216,8 @@ std::string_view to_string(MessageError error) noexcept {
 }
 
 std::string_view to_string(Call call) noexcept {
-    static constexpr std::array<std::string_view, call_count> words{
-        "open",    "stat",       "list",       "readlink",    "mkdir",        "remove", "rename", "symlink",
-        "setattr", "xattr_read", "xattr_list", "xattr_write", "xattr_remove", "put",    "commit", "discard"};
     const auto index = static_cast<std::size_t>(call);
-    return index < words.size() ? words[index] : "unknown";
+    return index < call_forms.size() ? call_forms[index].name : "unknown";
 }
 
 std::string_view to_string(Step step) noexcept {

@@ -2,11 +2,11 @@
 // The messages between a client and the broker, and their codec. PROTOCOL.md draws every byte.
 //
 // The codec is pure: it reads and writes memory that its caller owns, allocates nothing and calls nothing.
-// Every byte of a received message is checked: a value outside its range, a set reserved bit, padding that is
-// not zero, a length that does not add up are all a MessageError, and the receiver ends the connection.
+// Every byte of a received message is checked. A value out of range, a set reserved bit, non-zero padding or a wrong length
+// is a MessageError, on which the receiver ends the connection.
 //
-// No message depends on an earlier one of the same connection. That is what lets a new generation of the
-// broker take over a connection at any moment knowing nothing but the socket.
+// No message depends on an earlier one of the same connection. So a new generation of the broker can take over a connection
+// at any moment, knowing nothing but the socket.
 #pragma once
 
 #include <cstddef>
@@ -41,7 +41,7 @@ enum class MessageType : std::uint8_t {
     end = 5,          // broker: this connection is over, and why; the last message on it
 };
 
-// What a request asks for. The numbers are the wire's and bit positions of HelloReply::calls. PROTOCOL.md, "Calls", tells
+// The kinds of requests. The numbers are the wire's and bit positions of HelloReply::calls. PROTOCOL.md, "Calls", tells
 // what flags, mode and payload of each are; proto/payload.hpp reads and writes the payloads.
 enum class Call : std::uint16_t {
     open = 0,
@@ -86,17 +86,17 @@ std::string_view to_string(MessageError error) noexcept;
 // never trusted for anything else.
 inline constexpr std::uint16_t unknown_cpu = 0xffff;
 
-// One request as it lies in the receive buffer: `path` points into it and is followed there by a NUL, so
+// A request as it lies in the receive buffer: `path` points into it and is followed there by a NUL, so
 // path.data() is a C string. The codec checks the framing only; what the path says is policy::RequestPath's.
 struct Request {
     // Chosen by the client, unique among its unanswered requests and increasing within a message; echoed in
     // the reply.
     std::uint32_t id = 0;
     Call call = Call::open;
-    std::uint32_t flags = 0;  // of open: open(2) flags as the client passed them
+    std::uint32_t flags = 0;  // open(2) flags as the client passed them, for open
     std::uint32_t mode = 0;   // open(2) mode
     std::string_view path{};
-    // What the call needs besides, as bytes; where it is one text, that text is followed by a NUL which is part of it.
+    // Further arguments of the call, as bytes; where they are one text, that text is followed by a NUL which is part of it.
     std::string_view payload{};
 };
 
@@ -104,7 +104,7 @@ struct Request {
 // deliver, record). A refusal by `decide` is the broker's own; from `resolve` on the errno is the kernel's
 // or a rule's condition's. So a client tells "no rule allows it" from "the file's mode forbids it".
 enum class Step : std::uint8_t {
-    none = 0,  // it was done
+    none = 0,  // the request was done
     parse = 1,
     decide = 2,
     resolve = 3,
@@ -117,7 +117,7 @@ std::string_view to_string(Step step) noexcept;
 // The largest errno there can be: MAX_ERRNO of the kernel (include/linux/err.h).
 inline constexpr std::int32_t max_errno = 4095;
 
-// One reply. status 0: done, and step is none and the reason empty. Else a positive errno, a step, and neither
+// A reply. status 0: done, and step is none and the reason empty. Else a positive errno, a step, and neither
 // descriptor nor payload.
 struct Reply {
     std::uint32_t id = 0;
@@ -126,7 +126,7 @@ struct Reply {
     Step step = Step::none;
     std::uint64_t record = 0;    // sequence number of the audit record; 0: none. For `openerctl why`.
     std::string_view reason{};   // UTF-8 without control characters, at most max_reason_length bytes
-    std::string_view payload{};  // what the call answers besides a descriptor, as bytes
+    std::string_view payload{};  // the call's results besides a descriptor, as bytes
 };
 
 // The longest payload of a reply, alone in its message: max_message_size less the fixed parts.
@@ -134,8 +134,12 @@ inline constexpr std::size_t max_payload = max_message_size - 8 - 24;
 // A reply entry without payload takes this much of a message at most, a reason included.
 inline constexpr std::size_t max_plain_reply = 24 + max_reason_length;
 
-// What every broker takes: a message with one request of the longest path.
+// Every broker takes this: a message with one request of the longest path.
 inline constexpr std::uint32_t least_max_message = 8 + 20 + max_path_length + 1;
+
+// A bit of HelloReply::calls that stands for no call: the broker never waits awake (limits: busy_poll), and a client had
+// better not either.
+inline constexpr std::uint64_t no_busy_poll = std::uint64_t{1} << 63;
 
 struct HelloReply {
     std::uint8_t oldest_version = protocol_version;

@@ -6,11 +6,13 @@
 #include <algorithm>
 
 #include "proto/bytes.hpp"
+#include "proto/call_forms.hpp"
 
 namespace fdbroker::proto {
 namespace {
 
-constexpr std::size_t entry_size = 10;  // of a directory entry, without its name
+constexpr std::size_t entry_size = 10;        // bytes of a directory entry, without the name
+constexpr std::size_t status_error_size = 4;  // after an entry of a page with status
 constexpr std::size_t cursor_size = 8;
 
 constexpr std::size_t entry_size_of(std::size_t name_length) {
@@ -49,29 +51,21 @@ Timestamp load_time(const std::byte* from) noexcept {
 }  // namespace
 
 bool fits_call(Call call, std::string_view payload) noexcept {
-    switch (call) {
-        case Call::open:
-        case Call::stat:
-        case Call::readlink:
-        case Call::mkdir:
-        case Call::remove:
-        case Call::xattr_list:
-        case Call::put:
+    const auto index = static_cast<std::size_t>(call);
+    if (index >= call_forms.size()) return false;
+    switch (call_forms[index].payload) {
+        case PayloadForm::none:
             return payload.empty();
-        case Call::list:
-        case Call::commit:
-        case Call::discard:
+        case PayloadForm::number:
             return payload.size() == 8;
-        case Call::rename:
-        case Call::symlink:
+        case PayloadForm::path:
             return is_text(payload, max_path_length);
-        case Call::setattr:
+        case PayloadForm::times:
             return payload.empty() || read_times(payload);
-        case Call::xattr_read:
-        case Call::xattr_remove:
+        case PayloadForm::attribute_name:
             return is_text(payload, max_xattr_name) && is_attribute_name(read_text(payload)) &&
                    read_text(payload).find('\0') == std::string_view::npos;
-        case Call::xattr_write:
+        case PayloadForm::attribute:
             return read_attribute(payload).has_value();
     }
     return false;
@@ -160,10 +154,14 @@ std::optional<Status> read_status(std::string_view payload) noexcept {
                   .dev_minor = load<std::uint32_t>(from + 140)};
 }
 
-DirectoryPageWriter::DirectoryPageWriter(std::size_t room) : room_(room), bytes_(cursor_size, '\0') {}
+DirectoryPageWriter::DirectoryPageWriter(std::size_t room, PageKind kind)
+    : room_(room), kind_(kind), bytes_(cursor_size, '\0') {}
 
 bool DirectoryPageWriter::add(const DirectoryEntry& entry) {
-    const std::size_t size = entry_size_of(entry.name.size());
+    const std::size_t name_size = entry_size_of(entry.name.size());
+    const bool has_status = kind_ == PageKind::with_status && entry.status_error == 0;
+    const std::size_t size =
+        name_size + (kind_ == PageKind::with_status ? status_error_size : 0) + (has_status ? status_size : 0);
     const std::size_t at = bytes_.size();
     if (entry.name.empty() || entry.name.size() > max_entry_name || at + size > room_) return false;
     bytes_.resize(at + size, '\0');
@@ -172,6 +170,9 @@ bool DirectoryPageWriter::add(const DirectoryEntry& entry) {
     store(to + 8, entry.type);
     store(to + 9, static_cast<std::uint8_t>(entry.name.size()));
     std::ranges::copy(entry.name, bytes_.data() + at + entry_size);
+    if (kind_ == PageKind::with_status) store(to + name_size, static_cast<std::uint32_t>(entry.status_error));
+    if (has_status)
+        std::ranges::copy(status_payload(entry.status), bytes_.data() + at + name_size + status_error_size);
     return true;
 }
 
@@ -179,7 +180,7 @@ void DirectoryPageWriter::set_next(std::uint64_t cursor) noexcept {
     store(bytes_of(bytes_.data()), cursor);
 }
 
-DirectoryPageReader::DirectoryPageReader(std::string_view payload) noexcept {
+DirectoryPageReader::DirectoryPageReader(std::string_view payload, PageKind kind) noexcept : kind_(kind) {
     const auto next = read_number(payload);
     ok_ = next.has_value();
     if (!ok_) return;
@@ -202,9 +203,25 @@ std::optional<DirectoryEntry> DirectoryPageReader::entry() noexcept {
                         padding.find_first_not_of('\0') != std::string_view::npos;
     if (broken) return std::nullopt;
     rest_.remove_prefix(size);
-    ok_ = true;
-    return DirectoryEntry{
+    DirectoryEntry entry{
         .inode = load<std::uint64_t>(from), .type = load<std::uint8_t>(from + 8), .name = name};
+    if (kind_ == PageKind::with_status && !take_status(entry)) return std::nullopt;
+    ok_ = true;
+    return entry;
+}
+
+bool DirectoryPageReader::take_status(DirectoryEntry& entry) noexcept {
+    if (rest_.size() < status_error_size) return false;
+    const auto error = load<std::uint32_t>(bytes_of(rest_));
+    rest_.remove_prefix(status_error_size);
+    if (error > static_cast<std::uint32_t>(max_errno)) return false;
+    entry.status_error = static_cast<std::int32_t>(error);
+    if (error != 0) return true;
+    const auto status = read_status(rest_.substr(0, status_size));
+    if (!status) return false;
+    entry.status = *status;
+    rest_.remove_prefix(status_size);
+    return true;
 }
 
 std::array<char, times_size> times_payload(const Times& times) noexcept {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // What requests and replies of each call carry besides their fixed fields. PROTOCOL.md, "Calls", draws the bytes.
 //
-// Pure like the codec of message.hpp: texts and spans point into what was read. What a broker reads of a request has
-// passed fits_call(), so that it need not be doubted again; a client reads with these functions what a broker sent, and
-// each says nullopt when the bytes are not as described.
+// Pure like the codec of message.hpp: texts and spans point into the bytes read. A request that reaches these functions
+// in a broker has passed fits_call() and is well-formed. A client reads a broker's bytes with them; each returns nullopt
+// when the bytes are not as described.
 #pragma once
 
 #include <array>
@@ -17,7 +17,7 @@
 
 #include "proto/message.hpp"
 
-struct statx;  // of the C library
+struct statx;  // the C library's
 
 namespace fdbroker::proto {
 
@@ -55,7 +55,7 @@ struct Timestamp {
     bool operator==(const Timestamp&) const = default;
 };
 
-// What statx(2) tells of an object, less the mount it lies on, which is the broker's own affair.
+// The status of an object as statx(2) has it, without the mount, which is the broker's own affair.
 struct Status {
     std::uint32_t mask = 0;  // STATX_*: which of the fields hold something
     std::uint32_t block_size = 0;
@@ -88,17 +88,25 @@ std::optional<Status> read_status(std::string_view payload) noexcept;
 
 // ---- list -----------------------------------------------------------------------------------------------
 
+// Flag of a request: entries come with their status.
+inline constexpr std::uint32_t list_with_status = 1;
+
 struct DirectoryEntry {
     std::uint64_t inode = 0;
     std::uint8_t type = 0;    // DT_* of readdir(3)
     std::string_view name{};  // 1 to max_entry_name bytes, no slash, no NUL
+    // On pages with status: why there is none, an errno up to max_errno; 0: `status` is it.
+    std::int32_t status_error = 0;
+    Status status{};
 };
+
+enum class PageKind { names, with_status };
 
 // Fills the payload of a reply to `list`: entries, and where the next page begins.
 class DirectoryPageWriter {
   public:
     // The page takes `room` bytes at most.
-    explicit DirectoryPageWriter(std::size_t room);
+    explicit DirectoryPageWriter(std::size_t room, PageKind kind = PageKind::names);
     // False, and nothing written, when the page is full.
     [[nodiscard]] bool add(const DirectoryEntry& entry);
     // The cursor of the next page; 0: there is none.
@@ -107,19 +115,23 @@ class DirectoryPageWriter {
 
   private:
     std::size_t room_;
+    PageKind kind_;
     std::string bytes_;
 };
 
 // Reads such a payload, one entry after the other.
 class DirectoryPageReader {
   public:
-    explicit DirectoryPageReader(std::string_view payload) noexcept;
+    explicit DirectoryPageReader(std::string_view payload, PageKind kind = PageKind::names) noexcept;
     std::uint64_t next_cursor() const noexcept { return next_; }  // 0: this is the last page
     // nullopt: there is no further one, or the bytes are not as described (then ok() is false).
     std::optional<DirectoryEntry> entry() noexcept;
     bool ok() const noexcept { return ok_; }
 
   private:
+    bool take_status(DirectoryEntry& entry) noexcept;
+
+    PageKind kind_;
     std::string_view rest_{};
     std::uint64_t next_ = 0;
     bool ok_ = true;

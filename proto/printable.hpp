@@ -9,7 +9,7 @@ namespace fdbroker::proto {
 
 enum class LineFeeds { stay, escaped };
 
-// Control bytes as \xHH, and so is every byte of what is no UTF-8 and of the control characters U+0080 to U+009F, of which
+// Writes control bytes, bytes that are no UTF-8, and the control characters U+0080 to U+009F as \xHH. Of the last ones,
 // a terminal takes U+009B for the beginning of a sequence.
 std::string printable(std::string_view text, LineFeeds line_feeds = LineFeeds::stay);
 

@@ -10,8 +10,8 @@
 
 namespace fdbroker::worker {
 
-// Prints file after file to standard output. One that is refused or cannot be read is complained about, and the others
-// are printed all the same; the loss of the connection or of standard output ends it. SIGPIPE is to be ignored.
+// Prints file after file to standard output. A refused or unreadable file is complained about, and the others are printed
+// all the same. Ends at the loss of the connection or of standard output. SIGPIPE is to be ignored.
 ExitStatus cat(fdbroker_handle* broker, std::span<const std::string> paths);
 
 }  // namespace fdbroker::worker

@@ -23,6 +23,7 @@
 #include "worker/client/handle.hpp"
 #include "worker/client/internal.hpp"
 #include "worker/commands.hpp"
+#include "worker/program_report.hpp"
 #include "worker/run/run.hpp"
 #include "worker/sandbox/pid_namespace.hpp"
 #include "worker/sandbox_report.hpp"
@@ -45,6 +46,8 @@ struct Options {
     bool null = false;
     bool only_new = false;
     bool json = false;
+    std::string program{};  // the program of sandbox-report, and the arguments
+    std::vector<std::string> arguments{};
     std::optional<RunOptions> run{};
 };
 
@@ -129,6 +132,13 @@ void add_commands(CLI::App& app, Options& options) {
     });
     CLI::App* report = app.add_subcommand("sandbox-report", "What this kernel enforces, and the proof");
     report->add_flag("--json", options.json, "As JSON");
+    auto* program = report->add_option("--program", options.program,
+                                       "Run a program, and tell which of its calls the sandbox would refuse");
+    program->type_name("PROGRAM")->allow_extra_args(false);
+    report
+        ->add_option("ARGUMENTS", options.arguments,
+                     "Of the program; `--` before those that begin with a dash")
+        ->needs(program);
     add_run(app, options);
 }
 
@@ -142,7 +152,7 @@ std::size_t first_word(const CLI::App& command, const std::vector<std::string>& 
     return words.size();
 }
 
-// What follows the program's name is the program's, whatever it looks like: "--" stands before it, given or not.
+// Arguments behind the program's name belong to the program, whatever they look like: puts "--" before it if none is given.
 std::vector<std::string> with_program_separated(const CLI::App& app, std::vector<std::string> words) {
     const std::size_t command = first_word(app, words, 0);
     if (command >= words.size() || words[command] != "run") return words;
@@ -257,8 +267,12 @@ bool enter_sandbox(const Options& options) {
 ExitStatus run(int argc, const char* const* argv) {
     Options options;
     if (const auto ending = parse(argc, argv, options)) return *ending;
-    if (!options.command && !options.run)
-        return sandbox_report(options.json ? ReportFormat::json : ReportFormat::text);
+    if (!options.command && !options.run) {
+        const auto format = options.json ? ReportFormat::json : ReportFormat::text;
+        if (options.program.empty()) return sandbox_report(format);
+        options.arguments.insert(options.arguments.begin(), options.program);
+        return program_report(options.arguments, format);
+    }
     if (::getuid() == 0 || ::geteuid() == 0) {
         complain(
             "it does not run as root; as another user: "
@@ -271,7 +285,7 @@ ExitStatus run(int argc, const char* const* argv) {
     // Before the namespace, in which nobody knows that the listener is root's.
     const auto broker = connect(options);
     if (!broker) return broker.error();
-    // Of any value: it is the program's status.
+    // The program's status, which may have any value.
     if (options.run) return static_cast<ExitStatus>(run_program(*options.run, (*broker)->connection));
     // Whoever may not have one works without, as with the other namespaces.
     static_cast<void>(go_on_in_pid_namespace());

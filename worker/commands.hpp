@@ -12,7 +12,7 @@
 
 namespace fdbroker::worker {
 
-// Each goes on after a path that is refused or fails, which is complained about, and ends at the loss of the connection
+// Each command complains about a path that is refused or fails, and goes on. Each ends at the loss of the connection
 // or of standard output. SIGPIPE is to be ignored.
 
 enum class Links { follow, tell };

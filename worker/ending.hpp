@@ -17,7 +17,7 @@ enum class ExitStatus : int {
     unreachable = 4,  // the opener cannot be reached, or is gone
 };
 
-// To standard error, as "worker: what: why", in one line whatever names it holds.
+// Writes "worker: what: why" to standard error, in one line whatever names the text holds.
 inline void complain(std::string_view text) {
     fmt::print(stderr, FDBROKER_WORKER ": {}\n", proto::printable(text, proto::LineFeeds::escaped));
 }

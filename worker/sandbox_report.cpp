@@ -30,7 +30,7 @@ using proto::BorrowedFd;
 using proto::Result;
 using proto::UniqueFd;
 
-// What surrounds an attempt. False: it could not be entered.
+// The surroundings of an attempt. False: they could not be entered.
 struct Setup {
     const char* name;
     bool (*enter)();

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "opener/audit/audit_record.hpp"
 #include "opener/audit/audit_sink.hpp"
 #include "opener/base/trusted_file.hpp"
 
@@ -40,40 +41,84 @@ class AuditFile final : public AuditSink {
 
     // Before the first write to a file.
     Result<void> begin();
+    // When the opener starts, after begin().
+    void continue_rotated();
     Result<std::size_t> write(std::string_view lines) override;
     Result<void> reopen() override;
     void rotate_by(const AuditRotation& rotation) override { rotation_ = rotation; }
+    RecordHash head() const override { return head_; }
+    std::vector<RecordHash> take_closed() override { return std::exchange(closed_, {}); }
 
   private:
     Result<std::size_t> append(std::string_view lines);
-    void rotate();
+    void end_line();
+    void note_closed(std::string_view next);
+    void rotate(std::string_view next);
 
     std::string path_;
     UniqueFd file_;
     AuditRotation rotation_{};
     bool regular_ = false;
-    bool in_line_ = false;  // what was written last ends in a line that could not be taken back
+    bool in_line_ = false;  // the last write ended in a line that could not be taken back
+    bool unended_ = false;  // an earlier opener has left a line without its end
     std::uint64_t size_ = 0;
+    RecordHash head_ = no_record;  // when the file was opened
+    std::vector<RecordHash> closed_{};
 };
+
+// So much of a log is read back: several records, and half lines that crashes may have left between them.
+constexpr std::size_t read_back = 4 * (max_line + chain_length);
+
+// Empty: it cannot be read, or is none. Nothing else is ever read of the log.
+std::string end_of_file(const UniqueFd& file) {
+    struct stat status{};
+    if (!file || ::fstat(file.number(), &status) != 0 || !S_ISREG(status.st_mode)) return {};
+    std::string end(std::min(static_cast<std::size_t>(status.st_size), read_back), '\0');
+    const auto at = status.st_size - static_cast<off_t>(end.size());
+    const ssize_t count = ::pread(file.number(), end.data(), end.size(), at);
+    end.resize(count > 0 ? static_cast<std::size_t>(count) : 0);
+    return end;
+}
+
+// The line feed with which a half line is ended is part of what the next record vouches for.
+RecordHash head_of_end(std::string end) {
+    if (!end.empty() && end.back() != '\n') end.push_back('\n');
+    return head_of(end);
+}
 
 Result<void> AuditFile::begin() {
     struct stat status{};
     if (::fstat(file_.number(), &status) != 0) return proto::system_error("--audit", path_);
     regular_ = S_ISREG(status.st_mode);
-    in_line_ = false;
+    in_line_ = unended_ = false;
     size_ = regular_ ? static_cast<std::uint64_t>(status.st_size) : 0;
     if (size_ == 0) return {};
-    // The one thing that is ever read of the log; by way of the descriptor, so that it is the same file.
-    const UniqueFd readable(
-        ::open(fmt::format("/proc/self/fd/{}", file_.number()).c_str(), O_RDONLY | O_CLOEXEC));
-    char last = '\n';
-    if (!readable || ::pread(readable.number(), &last, 1, static_cast<off_t>(size_ - 1)) != 1) return {};
-    // A disk that is full stays so for the first record as well, which tells.
-    if (last != '\n' && ::write(file_.number(), "\n", 1) == 1) ++size_;
+    // By way of the descriptor, so that it is the same file.
+    const std::string end = end_of_file(
+        UniqueFd(::open(fmt::format("/proc/self/fd/{}", file_.number()).c_str(), O_RDONLY | O_CLOEXEC)));
+    unended_ = !end.empty() && end.back() != '\n';
+    head_ = head_of_end(end);
+    end_line();
     return {};
 }
 
+// The opener has ended between a rotation and the first record of the new file.
+void AuditFile::continue_rotated() {
+    if (size_ != 0 || !regular_) return;
+    head_ = head_of_end(end_of_file(UniqueFd(::open(
+        fmt::format("{}.1", path_).c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY))));
+}
+
+// A disk that is full stays so for the first record as well, which tells.
+void AuditFile::end_line() {
+    if (!unended_ || ::write(file_.number(), "\n", 1) != 1) return;
+    unended_ = false;
+    ++size_;
+}
+
 Result<std::size_t> AuditFile::append(std::string_view lines) {
+    end_line();
+    if (unended_) return proto::system_error("write", "the audit file");
     std::size_t written = 0;
     ssize_t count = 0;
     // Once more after less than all: that tells why.
@@ -103,7 +148,7 @@ Result<std::size_t> AuditFile::write(std::string_view lines) {
         std::string_view rest = lines.substr(written);
         if (!in_line_) {
             const auto room = [&] { return rotation_.max_size - std::min(size_, rotation_.max_size); };
-            if (size_ != 0 && rest.find('\n') >= room()) rotate();
+            if (size_ != 0 && rest.find('\n') >= room()) rotate(rest);
             // A line that is longer than a file may be has one for itself.
             const std::size_t fitting = whole_lines(rest, std::min<std::uint64_t>(room(), rest.size()));
             rest = rest.substr(0, fitting != 0 ? fitting : rest.find('\n') + 1);
@@ -118,14 +163,15 @@ Result<std::size_t> AuditFile::write(std::string_view lines) {
     return written;
 }
 
-// Where a step fails the file goes on growing, and the next line tries again.
-void AuditFile::rotate() {
-    // Who has given it another name meanwhile has rotated it. Were the others moved up for that, line by line, the oldest
+// Where a step fails the file goes on growing, and the next line tries again. `next` is what will be written to the new one.
+void AuditFile::rotate(std::string_view next) {
+    // Somebody who renamed the file meanwhile has rotated it. Were the others moved up then, line by line, the oldest
     // would be lost.
     struct stat own{}, named{};
     if (::fstat(file_.number(), &own) != 0) return;
     const bool is_named = ::stat(path_.c_str(), &named) == 0;
     if (!is_named || own.st_ino != named.st_ino || own.st_dev != named.st_dev) {
+        note_closed(next);
         static_cast<void>(reopen());
         return;
     }
@@ -134,7 +180,12 @@ void AuditFile::rotate() {
         if (::rename(numbered(number - 1).c_str(), numbered(number).c_str()) != 0 && errno != ENOENT) return;
     }
     if (::rename(path_.c_str(), numbered(1).c_str()) != 0) return;
+    note_closed(next);
     static_cast<void>(reopen());
+}
+
+void AuditFile::note_closed(std::string_view next) {
+    if (const auto last = previous_of(next.substr(0, next.find('\n')))) closed_.push_back(*last);
 }
 
 Result<void> AuditFile::reopen() {
@@ -152,6 +203,7 @@ Result<std::unique_ptr<AuditSink>> open_audit_file(const std::string& path) {
     if (!opened) return std::unexpected(opened.error());
     auto file = std::make_unique<AuditFile>(path, std::move(*opened));
     if (auto begun = file->begin(); !begun) return std::unexpected(begun.error());
+    file->continue_rotated();
     return file;
 }
 

@@ -31,7 +31,7 @@ std::string_view value_of(std::string_view line, std::string_view key) {
     return value.substr(0, end);
 }
 
-// What a value of the line stands for: JSON's escapes are undone, each character of which is one byte.
+// The text that a value of the line stands for: JSON's escapes are undone, each character of which is one byte.
 std::string unescaped(std::string_view value) {
     std::string bytes;
     for (std::size_t i = 0; i < value.size(); ++i) {

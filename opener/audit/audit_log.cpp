@@ -17,9 +17,9 @@ using proto::Result;
 namespace {
 
 // While the disk is full each try is in vain, so fewer of them.
-constexpr int failing_interval_ms = 200;
+constexpr std::chrono::milliseconds failing_interval{200};
 
-constexpr std::string_view foul_cause = "the generation left what is no record, and was ended";
+constexpr std::string_view corrupt_cause = "the generation left what is no record, and was ended";
 
 Result<std::unique_ptr<AuditSink>> open_sink(const Options& options) {
     switch (options.audit) {
@@ -43,6 +43,7 @@ Result<AuditLog> AuditLog::open(const Options& options) {
     if (!sink) return std::unexpected(sink.error());
     if (!*sink) return log;
     log.sink_ = std::move(*sink);
+    log.chain_ = AuditChain(log.sink_->head());
     return log;
 }
 
@@ -51,6 +52,7 @@ void AuditLog::continue_from(const Position& position) {
     next_ = position.next;
     generation_ = position.generation;
     pending_ = position.unwritten;
+    if (position.head != no_record) chain_ = AuditChain(position.head);
 }
 
 // ---- generations ---------------------------------------------------------------------------------------
@@ -88,7 +90,7 @@ void AuditLog::end(std::uint32_t generation, std::string_view cause) {
         std::string_view event = cause.empty() ? "finished" : "crash";
         if (source->corrupt) {
             event = "foul";
-            cause = foul_cause;
+            cause = corrupt_cause;
         }
         own_line(generation, source->block->last, event, cause, *source);
     } else if (!cause.empty()) {
@@ -97,7 +99,7 @@ void AuditLog::end(std::uint32_t generation, std::string_view cause) {
     sources_.erase(source);
 }
 
-bool AuditLog::is_foul(std::uint32_t generation) const noexcept {
+bool AuditLog::is_corrupt(std::uint32_t generation) const noexcept {
     const auto source = std::ranges::find(sources_, generation, &Source::generation);
     return source != sources_.end() && source->corrupt;
 }
@@ -112,35 +114,30 @@ bool AuditLog::take() {
 }
 
 bool AuditLog::take(Source& source) {
-    const std::size_t before = pending_.size();
-    if (source.ring->take(pending_) == 0) return false;
-    if (source.corrupt) {
-        pending_.resize(before);
-    } else {
-        check(source, before);
-    }
+    taken_.clear();
+    if (source.ring->take(taken_) == 0) return false;
+    if (!source.corrupt) check(source, taken_);
     return true;
 }
 
-// A generation that was taken over may write anything into its ring, but not in another's name nor under a number that
-// is not due, nor more than one line where it is one.
-void AuditLog::check(Source& source, std::size_t from) {
+// A generation that was taken over may write anything into its ring. It cannot write in another's name, under a number
+// that is not due, or more than one line for a record.
+void AuditLog::check(Source& source, std::string_view lines) {
     std::uint64_t& due = source.block ? source.block->next : next_;
-    while (from < pending_.size()) {
-        const std::string_view rest = std::string_view(pending_).substr(from);
-        const std::size_t length = rest.find('\n') + 1;
-        const std::string_view line = rest.substr(0, length);
+    while (!lines.empty()) {
+        const std::size_t length = lines.find('\n') + 1;
+        const std::string_view line = lines.substr(0, length);
         write_line_beginning(beginning_, due, source.generation);
         if ((source.block && due == source.block->last) || length == 0 || length > max_line ||
             !line.starts_with(beginning_) || !line.ends_with("}\n")) {
             source.corrupt = true;
-            source.foul_bytes = rest.size();
-            pending_.resize(from);
-            if (!source.block) own_line(source.generation, next_++, "foul", foul_cause, source);
+            source.foul_bytes = lines.size();
+            if (!source.block) own_line(source.generation, next_++, "foul", corrupt_cause, source);
             return;
         }
         ++due;
-        from += length;
+        chain_.append(pending_, line);
+        lines.remove_prefix(length);
     }
 }
 
@@ -157,7 +154,7 @@ void AuditLog::own_line(std::uint32_t generation, std::uint64_t number, std::str
     }
     std::string line;
     write_line(line, record);
-    pending_ += line;
+    chain_.append(pending_, line);
 }
 
 void AuditLog::record(std::string_view event, std::string_view cause) {
@@ -179,6 +176,12 @@ Result<void> AuditLog::write() {
         pending_.erase(0, *written);
     }
     return {};
+}
+
+RecordHash AuditLog::written_head() const noexcept {
+    // The pending lines bear it.
+    const auto next = previous_of(std::string_view(pending_).substr(0, pending_.find('\n')));
+    return next.value_or(chain_.head());
 }
 
 Result<void> AuditLog::drain() {
@@ -218,16 +221,16 @@ Result<void> AuditLog::finish() {
     }
 }
 
-int AuditLog::patience() const noexcept {
+std::optional<std::chrono::milliseconds> AuditLog::drain_again_after() const noexcept {
     switch (pace_) {
         case Pace::asleep:
-            return -1;
+            return std::nullopt;
         case Pace::awake:
-            return static_cast<int>(AuditRing::drain_interval.count());
+            return AuditRing::drain_interval;
         case Pace::failing:
-            return failing_interval_ms;
+            return failing_interval;
     }
-    return -1;
+    return std::nullopt;
 }
 
 }  // namespace fdbroker::opener

@@ -2,10 +2,9 @@
 // Where audit records end up: the supervisor's side. It takes lines from the rings of the generations, makes sure that
 // they are lines with the numbers that are due, and hands them on.
 //
-// Numbers are given out so that none is given twice: the generation that serves has all from the next one on. One that
-// has handed over and still ends what it had begun has a block of its own, reserved at that moment; its records stand
-// after those of its successor that were made before them. What it leaves of the block is told by the record of its
-// end, which bears the block's last number.
+// Sequence numbers are unique. The serving generation owns every number from the next one on. A draining generation owns a
+// reserved block; the successor's earlier records stand before those of the block. The record of the generation's end bears
+// the block's last number, which tells the unused ones.
 #pragma once
 
 #include <chrono>
@@ -16,6 +15,7 @@
 #include <string_view>
 #include <vector>
 
+#include "opener/audit/audit_chain.hpp"
 #include "opener/audit/audit_ring.hpp"
 #include "opener/audit/audit_sink.hpp"
 #include "opener/config/options.hpp"
@@ -36,8 +36,11 @@ class AuditLog {
         std::uint64_t next = 1;
         std::uint32_t generation = 0;
         std::string unwritten{};
+        RecordHash head = no_record;  // hash of the last record, written or not
     };
-    Position position() const { return {.next = next_, .generation = generation_, .unwritten = pending_}; }
+    Position position() const {
+        return {.next = next_, .generation = generation_, .unwritten = pending_, .head = chain_.head()};
+    }
     // At the beginning.
     void continue_from(const Position& position);
 
@@ -56,9 +59,13 @@ class AuditLog {
     static constexpr std::chrono::seconds last_patience{2};
     proto::Result<void> finish();
     // The generation has put in what is no record, as only one that was taken over does. That is on record instead.
-    bool is_foul(std::uint32_t generation) const noexcept;
-    // Milliseconds until drain() should be called again without being asked to; -1: a ring will wake us.
-    int patience() const noexcept;
+    bool is_corrupt(std::uint32_t generation) const noexcept;
+    // The time after which drain() should be called again without being asked to; nullopt: a ring will wake us.
+    std::optional<std::chrono::milliseconds> drain_again_after() const noexcept;
+    // The hash of the last record that is written (audit_chain.hpp); no_record: there is none, or it is not known.
+    RecordHash written_head() const noexcept;
+    // Hashes of the last records of files that were rotated away since the last call.
+    std::vector<RecordHash> take_closed() { return sink_ ? sink_->take_closed() : std::vector<RecordHash>(); }
     // Opens the destination anew by its name (after a rotation by somebody else); on an error the old one stays.
     proto::Result<void> reopen() { return sink_ ? sink_->reopen() : proto::Result<void>(); }
     void rotate_by(const AuditRotation& rotation) {
@@ -72,7 +79,7 @@ class AuditLog {
     struct Source {
         std::uint32_t generation;
         AuditRing* ring;
-        // Of one that has handed over: the number that is due, and the last of its block, which its end bears.
+        // The block of a draining generation: the number that is due, and the last one, which the record of the end bears.
         struct Block {
             std::uint64_t next;
             std::uint64_t last;
@@ -87,14 +94,16 @@ class AuditLog {
     bool take();
     bool take(Source& source);
     proto::Result<void> write();
-    void check(Source& source, std::size_t from);
+    void check(Source& source, std::string_view lines);
     void own_line(std::uint32_t generation, std::uint64_t number, std::string_view event,
                   std::string_view cause, const Source& about);
 
     std::unique_ptr<AuditSink> sink_{};
     std::vector<Source> sources_{};  // oldest first
     std::string pending_{};          // taken and not written yet; whole lines but for the first
-    std::string beginning_{};        // of the line that is due
+    AuditChain chain_{};             // up to the last line of pending_
+    std::string taken_{};            // from a ring
+    std::string beginning_{};        // the line that is due begins so
     std::uint64_t next_ = 1;         // that nobody has been given, but for who serves
     std::uint32_t generation_ = 0;   // that serves, or was the last to
     enum class Pace { asleep, awake, failing } pace_ = Pace::asleep;

@@ -10,8 +10,10 @@ namespace fdbroker::opener {
 
 namespace {
 
-// Of a peer's roles so many are named in its records; with names of 64 bytes they take 4 KiB.
+// Roles of a peer that records name at most; with names of 64 bytes they take 4 KiB.
 constexpr std::size_t max_roles = 64;
+// The same for its supplementary groups, of which it may have 65,536 (NGROUPS_MAX).
+constexpr std::size_t max_groups = 64;
 
 // Written by hand: a record is made for every request, and a general JSON writer takes ten times as long.
 class Line {
@@ -78,7 +80,7 @@ class Line {
         time(head.time);
     }
 
-    // Its name, and where it stands as "file:line".
+    // Writes the rule's name, and the place as "file:line".
     void rule(const policy::Rule& rule) {
         raw(",\"rule\":");
         text(rule.name);
@@ -88,6 +90,29 @@ class Line {
         out_.back() = ':';
         number(rule.location.line);
         raw("\"");
+    }
+
+    // Writes an account's name; null: none.
+    void name(std::string_view value) { value.empty() ? raw("null") : bytes(value); }
+
+    // The first `most`, and how many more there are.
+    template <typename Range, typename Write>
+    void list(std::string_view key, std::string_view more_key, const Range& all, std::size_t most,
+              const Write& write) {
+        const std::size_t named = std::min(all.size(), most);
+        raw(",\"");
+        raw(key);
+        raw("\":[");
+        for (std::size_t i = 0; i < named; ++i) {
+            if (i != 0) raw(",");
+            write(all[i]);
+        }
+        raw("]");
+        if (named == all.size()) return;
+        raw(",\"");
+        raw(more_key);
+        raw("\":");
+        number(all.size() - named);
     }
 
     void end() { raw("}\n"); }
@@ -143,22 +168,12 @@ std::string audit_peer(const policy::PeerIdentity& identity, std::int32_t pid,
     line.raw(",\"gid\":");
     line.number(identity.gid);
     line.raw(",\"user\":");
-    if (identity.user.empty()) {
-        line.raw("null");
-    } else {
-        line.bytes(identity.user);
-    }
-    line.raw(",\"roles\":[");
-    const std::size_t named = std::min(roles.size(), max_roles);
-    for (std::size_t i = 0; i < named; ++i) {
-        if (i != 0) line.raw(",");
-        line.text(roles[i]);
-    }
-    line.raw("]");
-    if (named < roles.size()) {
-        line.raw(",\"more_roles\":");
-        line.number(roles.size() - named);
-    }
+    line.name(identity.user);
+    line.raw(",\"group\":");
+    line.name(identity.group);
+    line.list("groups", "more_groups", identity.groups, max_groups,
+              [&](std::uint32_t gid) { line.number(gid); });
+    line.list("roles", "more_roles", roles, max_roles, [&](std::string_view role) { line.text(role); });
     line.raw("}");
     return out;
 }

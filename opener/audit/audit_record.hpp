@@ -19,7 +19,7 @@ namespace fdbroker::opener {
 std::string audit_peer(const policy::PeerIdentity& identity, std::int32_t pid,
                        std::span<const std::string_view> roles);
 
-// What every record begins with, in this order.
+// The fields that every record begins with, in this order.
 struct RecordHead {
     std::uint64_t sequence = 0;
     std::uint32_t generation = 0;
@@ -27,8 +27,8 @@ struct RecordHead {
     std::chrono::system_clock::time_point time{};
 };
 
-// A policy is known by the SHA-256 of its sources, in hexadecimal; every record has this many digits of it, and the one
-// that begins a generation all.
+// A policy is known by the SHA-256 of the sources, in hexadecimal. Records have this many digits; the record that
+// begins a generation has all.
 inline constexpr std::size_t policy_digest_shown = 16;
 
 // Puts the beginning of the line with this number into `out`, replacing what is there; the supervisor, who counts them as
@@ -43,12 +43,12 @@ struct DecisionRecord {
     std::chrono::nanoseconds duration{};
     std::uint64_t session = 0;
     std::uint32_t request = 0;
-    std::string_view peer{};  // of audit_peer()
+    std::string_view peer{};  // made by audit_peer()
     proto::Call call = proto::Call::open;
     policy::OperationSet operations{};
     std::string_view path{};
     std::string_view final_path{};       // where links led; empty: the path itself
-    std::string_view new_path{};         // of a rename
+    std::string_view new_path{};         // the new name in a rename
     const policy::Rule* rule = nullptr;  // that granted or denied; null: none
     int errno_value = 0;                 // 0: allowed and delivered
     proto::Step step = proto::Step::none;
@@ -65,7 +65,7 @@ struct EventRecord {
     RecordHead head{};
     std::string_view event{};
     std::uint64_t session = 0;  // 0: not about a session
-    std::string_view peer{};    // of audit_peer(), or empty
+    std::string_view peer{};    // made by audit_peer(), or empty
     std::string_view policy_digest{};
     std::string_view path{};             // may be empty
     const policy::Rule* rule = nullptr;  // null: left out

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: MIT
 // The audit records on their way from the generation, which makes them, to the supervisor, which writes them.
 //
-// A ring of bytes in memory that both share (mapped before the fork): one producer, one consumer, no lock. The
-// generation never holds the audit file, so taken over it cannot cut or rewrite what is on record; and what it put
-// into the ring survives its death. Each generation has a ring of its own, since several may live at a time: none can
-// touch what another puts on record.
+// A ring of bytes in memory that both share (mapped before the fork): one producer, one consumer, no lock. The generation
+// never holds the audit file, so taken over it cannot cut or rewrite the log. Records in the ring survive the generation.
+// Several generations may live at a time; each has a separate ring, so that none can touch another's records.
 //
-// A record costs no system call. The consumer looks every drain_interval while records come, and sleeps when
-// none came; only the record that finds it asleep, or the ring half full, wakes it.
+// A record costs no system call. The consumer looks every drain_interval while records come, and sleeps when none came.
+// Only a record that finds it asleep, or the ring half full, wakes it.
 #pragma once
 
 #include <sys/types.h>

@@ -8,7 +8,9 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
+#include "opener/audit/audit_chain.hpp"
 #include "proto/error.hpp"
 #include "proto/unique_fd.hpp"
 
@@ -32,14 +34,18 @@ class AuditSink {
     // Opens the destination anew by its name; on an error the old one stays in use.
     virtual proto::Result<void> reopen() { return {}; }
     virtual void rotate_by(const AuditRotation& /*rotation*/) {}
+    // When it was opened: the hash of the last record there, which the next one bears; no_record where none can be read.
+    virtual RecordHash head() const { return no_record; }
+    // The hashes of the last records of files that were rotated away since the last call.
+    virtual std::vector<RecordHash> take_closed() { return {}; }
 
   protected:
     AuditSink() = default;
 };
 
-// A file is created 0600 and only ever appended to; nobody but root (or the user who runs this) may be able to change or
-// replace it, or a directory above it. Opened anew it is a regular file. After a write that went halfway the half line is taken back; one that
-// an earlier opener left, which was killed while it wrote, is ended.
+// A file is created 0600 and only ever appended to. Nobody but root (or the user who runs this) may be able to change or
+// replace it, or a directory above it. Opened anew it must be a regular file. The half line of an interrupted write is taken
+// back; the half line of an earlier opener, killed while writing, is ended.
 proto::Result<std::unique_ptr<AuditSink>> open_audit_file(const std::string& path);
 // `fd` stays the caller's, who may share it with others: its flags are left as they are.
 proto::Result<std::unique_ptr<AuditSink>> open_audit_stream(proto::BorrowedFd fd);

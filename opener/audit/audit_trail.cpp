@@ -26,7 +26,7 @@ AuditTrail::Recorded AuditTrail::decision(SessionAudit& session, DecisionRecord 
         return {};
     }
     const Recorded recorded = write(record);
-    charge(session.share, line_.size(), now);
+    charge(session.quota, line_.size(), now);
     return recorded;
 }
 
@@ -42,7 +42,7 @@ AuditTrail::Recorded AuditTrail::grants_together(SessionAudit& session, std::spa
         write_line(line_, records[index]);
         lines_ += line_;
     }
-    charge(session.share, lines_.size(), now);
+    charge(session.quota, lines_.size(), now);
     if (append(lines_, records.size())) {
         counts_.written += records.size();
         return {first, true};
@@ -65,27 +65,27 @@ AuditTrail::Recorded AuditTrail::write(const DecisionRecord& record) {
 
 // ---- what repeats ---------------------------------------------------------------------------------------
 
-UserRecords& AuditTrail::records_of(UserQuota& share) {
-    if (!share.records) share.records = std::make_shared<UserRecords>();
-    return *share.records;
+UserRecords& AuditTrail::records_of(UserQuota& quota) {
+    if (!quota.records) quota.records = std::make_shared<UserRecords>();
+    return *quota.records;
 }
 
-void AuditTrail::charge(UserQuota& share, std::size_t bytes, Clock::time_point now) noexcept {
-    const bool was_slowed = share.is_slowed(now);
-    if (!share.use_record_bytes(bytes, now) && !was_slowed) ++counts_.slowed;
+void AuditTrail::charge(UserQuota& quota, std::size_t bytes, Clock::time_point now) noexcept {
+    const bool was_slowed = quota.is_slowed(now);
+    if (!quota.use_record_bytes(bytes, now) && !was_slowed) ++counts_.slowed;
 }
 
-auto AuditTrail::recorder_of_failures(UserQuota& share, Clock::time_point now) {
-    return [this, &share, now](const RepeatedFailure& failure, std::uint64_t count) {
+auto AuditTrail::recorder_of_failures(UserQuota& quota, Clock::time_point now) {
+    return [this, &quota, now](const RepeatedFailure& failure, std::uint64_t count) {
         write(failure.record(count));
-        charge(share, line_.size(), now);
+        charge(quota, line_.size(), now);
     };
 }
 
-auto AuditTrail::recorder_of_events(UserQuota& share, Clock::time_point now) {
-    return [this, &share, now](const RepeatedEvent& repeated, std::uint64_t count) {
+auto AuditTrail::recorder_of_events(UserQuota& quota, Clock::time_point now) {
+    return [this, &quota, now](const RepeatedEvent& repeated, std::uint64_t count) {
         event(repeated.record(count));
-        charge(share, line_.size(), now);
+        charge(quota, line_.size(), now);
     };
 }
 
@@ -94,31 +94,31 @@ auto AuditTrail::recorder_of_refused_sessions() {
 }
 
 bool AuditTrail::is_counted(SessionAudit& session, const DecisionRecord& record, Clock::time_point now) {
-    UserQuota& share = session.share;
+    UserQuota& quota = session.quota;
     const RepeatedFailure::Event failure{record, session.listener};
-    if (records_of(share).failures.stands_alone(failure, now, recorder_of_failures(share, now))) return false;
-    await_settling(share);
+    if (records_of(quota).failures.stands_alone(failure, now, recorder_of_failures(quota, now))) return false;
+    await_settling(quota);
     return true;
 }
 
 // Something of the user has been counted.
-void AuditTrail::await_settling(UserQuota& share) {
-    if (!std::exchange(share.has_counted_records, true)) counting_.push_back(&share);
-    for (const auto& due : {share.records->failures.due(), share.records->events.due()})
-        if (due) settle_at_ = std::min(settle_at_.value_or(*due), *due);
+void AuditTrail::await_settling(UserQuota& quota) {
+    if (!std::exchange(quota.has_counted_records, true)) counting_.push_back(&quota);
+    for (const auto& due : {quota.records->failures.due(), quota.records->events.due()})
+        if (due) settle_.set_by(*due);
 }
 
 void AuditTrail::settle(Clock::time_point now) {
     const auto charged_at = now == Clock::time_point::max() ? Clock::now() : now;
-    settle_at_.reset();
-    for (UserQuota* const share : std::exchange(counting_, {})) {
-        share->has_counted_records = false;
-        share->records->failures.settle(now, recorder_of_failures(*share, charged_at));
-        share->records->events.settle(now, recorder_of_events(*share, charged_at));
-        if (share->records->failures.due() || share->records->events.due()) await_settling(*share);
+    settle_.stop();
+    for (UserQuota* const quota : std::exchange(counting_, {})) {
+        quota->has_counted_records = false;
+        quota->records->failures.settle(now, recorder_of_failures(*quota, charged_at));
+        quota->records->events.settle(now, recorder_of_events(*quota, charged_at));
+        if (quota->records->failures.due() || quota->records->events.due()) await_settling(*quota);
     }
     refused_sessions_.settle(now, recorder_of_refused_sessions());
-    if (const auto due = refused_sessions_.due()) settle_at_ = std::min(settle_at_.value_or(*due), *due);
+    if (const auto due = refused_sessions_.due()) settle_.set_by(*due);
 }
 
 // ---- events --------------------------------------------------------------------------------------------
@@ -131,21 +131,21 @@ void AuditTrail::event(EventRecord record) {
     if (ring_ == nullptr) return;
     record.head = head(ring_->next_sequence());
     write_line(line_, record);
-    // What befell a session is told as well as the disk allows; the session has ended either way.
+    // Events of a session are recorded as well as the disk allows; the session has ended either way.
     static_cast<void>(append(line_));
 }
 
-void AuditTrail::event_of(UserQuota& share, const EventRecord& record, Clock::time_point now) {
+void AuditTrail::event_of(UserQuota& quota, const EventRecord& record, Clock::time_point now) {
     if (ring_ == nullptr) return;
-    if (!records_of(share).events.stands_alone(record, now, recorder_of_events(share, now)))
-        return await_settling(share);
+    if (!records_of(quota).events.stands_alone(record, now, recorder_of_events(quota, now)))
+        return await_settling(quota);
     event(record);
-    charge(share, line_.size(), now);
+    charge(quota, line_.size(), now);
 }
 
 void AuditTrail::session_event(SessionAudit& session, std::string_view name, std::string_view cause,
                                Clock::time_point now) {
-    event_of(session.share, {.event = name, .session = session.session, .peer = session.peer, .cause = cause},
+    event_of(session.quota, {.event = name, .session = session.session, .peer = session.peer, .cause = cause},
              now);
 }
 
@@ -153,7 +153,7 @@ void AuditTrail::session_refused(const EventRecord& record, Clock::time_point no
     if (ring_ == nullptr) return;
     if (refused_sessions_.stands_alone(record, now, recorder_of_refused_sessions(), record.count))
         return event(record);
-    if (const auto due = refused_sessions_.due()) settle_at_ = std::min(settle_at_.value_or(*due), *due);
+    if (const auto due = refused_sessions_.due()) settle_.set_by(*due);
 }
 
 }  // namespace fdbroker::opener

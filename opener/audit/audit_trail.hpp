@@ -17,12 +17,13 @@
 #include "opener/audit/audit_record.hpp"
 #include "opener/audit/audit_ring.hpp"
 #include "opener/audit/session_audit.hpp"
+#include "opener/base/event_loop.hpp"
 #include "opener/base/repeats.hpp"
 #include "policy/matching/policy.hpp"
 
 namespace fdbroker::opener {
 
-// Of one generation's decisions.
+// Counts of a generation's decisions.
 struct AuditCounts {
     std::uint64_t written = 0;  // records
     std::uint64_t counted =
@@ -36,8 +37,14 @@ class AuditTrail {
     using Clock = std::chrono::steady_clock;
 
     // `ring` null: nothing is recorded (--audit none). `policy_digest` is the whole of it.
-    AuditTrail(AuditRing* ring, std::uint32_t generation, std::string_view policy_digest)
-        : ring_(ring), generation_(generation), policy_digest_(policy_digest) {}
+    // What was counted is put on record by `loop`, which outlives the trail.
+    AuditTrail(AuditRing* ring, std::uint32_t generation, std::string_view policy_digest, EventLoop& loop)
+        : ring_(ring),
+          generation_(generation),
+          policy_digest_(policy_digest),
+          settle_(loop.timer([this](Clock::time_point now) { settle(now); })) {}
+    AuditTrail(const AuditTrail&) = delete;
+    AuditTrail& operator=(const AuditTrail&) = delete;
 
     // `settings` is the policy's `audit:`. Before it is given everything is recorded.
     void apply(const policy::AuditSettings& settings) noexcept { settings_ = settings; }
@@ -59,7 +66,7 @@ class AuditTrail {
     // Something befell the generation; nothing depends on whether it could be recorded.
     void event(EventRecord record);
     // The same of what a user can bring about without end: it may be counted, and is charged to the user.
-    void event_of(UserQuota& share, const EventRecord& record, Clock::time_point now);
+    void event_of(UserQuota& quota, const EventRecord& record, Clock::time_point now);
     // The same of a session.
     void session_event(SessionAudit& session, std::string_view event, std::string_view cause,
                        Clock::time_point now);
@@ -68,10 +75,8 @@ class AuditTrail {
     // them; nobody is charged for these, but they may be counted.
     void session_refused(const EventRecord& record, Clock::time_point now);
 
-    // Records what was counted and whose second is over.
+    // Records what was counted and whose second is over. The loop's timer does so in time.
     void settle(Clock::time_point now);
-    // When settle() is next of use.
-    std::optional<Clock::time_point> settle_at() const noexcept { return settle_at_; }
 
     // No more than this many records follow, under the numbers that the ring counts by now; above that none can be made.
     void continue_with(std::uint64_t records) noexcept {
@@ -80,7 +85,7 @@ class AuditTrail {
 
     const AuditCounts& counts() const noexcept { return counts_; }
 
-    // Of a record with that number, now.
+    // The head of a record with that number, now.
     RecordHead head(std::uint64_t sequence) const;
 
   private:
@@ -89,12 +94,12 @@ class AuditTrail {
         return ring_->next_sequence() + count <= end_ && ring_->append(lines, count);
     }
     bool is_counted(SessionAudit& session, const DecisionRecord& record, Clock::time_point now);
-    static UserRecords& records_of(UserQuota& share);
-    void charge(UserQuota& share, std::size_t bytes, Clock::time_point now) noexcept;
-    void await_settling(UserQuota& share);
+    static UserRecords& records_of(UserQuota& quota);
+    void charge(UserQuota& quota, std::size_t bytes, Clock::time_point now) noexcept;
+    void await_settling(UserQuota& quota);
     // Functions that put what was counted on record.
-    auto recorder_of_failures(UserQuota& share, Clock::time_point now);
-    auto recorder_of_events(UserQuota& share, Clock::time_point now);
+    auto recorder_of_failures(UserQuota& quota, Clock::time_point now);
+    auto recorder_of_events(UserQuota& quota, Clock::time_point now);
     auto recorder_of_refused_sessions();
 
     AuditRing* ring_;
@@ -103,11 +108,11 @@ class AuditTrail {
     std::string policy_digest_;
     policy::AuditSettings settings_{};
     std::string line_{};
-    std::string lines_{};  // of grants_together()
+    std::string lines_{};  // the lines of grants_together()
     AuditCounts counts_{};
     std::vector<UserQuota*> counting_{};
     Repeats<RepeatedEvent> refused_sessions_{{.whole = max_whole_records, .kinds = max_repeated_kinds}};
-    std::optional<Clock::time_point> settle_at_{};
+    Timer settle_;
 };
 
 }  // namespace fdbroker::opener

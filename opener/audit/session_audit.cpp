@@ -42,8 +42,8 @@ RepeatedEvent::RepeatedEvent(const EventRecord& event)
 
 bool RepeatedEvent::is_like(const EventRecord& event) const noexcept {
     // The causes of other events have numbers in them.
-    return event.event == event_ && event.rule == example_.rule &&
-           (!event.event.starts_with("session-") || event.cause == cause_);
+    const bool by_cause = event.event.starts_with("session-") || event.event == "shadow";
+    return event.event == event_ && event.rule == example_.rule && (!by_cause || event.cause == cause_);
 }
 
 void RepeatedEvent::keep(const EventRecord& event) {

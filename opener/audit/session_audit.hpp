@@ -59,7 +59,7 @@ class RepeatedEvent {
 inline constexpr unsigned max_whole_records = 20;
 inline constexpr std::size_t max_repeated_kinds = 16;
 
-// One user's records that repeat.
+// A user's records that repeat.
 struct UserRecords {
     Repeats<RepeatedFailure> failures{{.whole = max_whole_records, .kinds = max_repeated_kinds}};
     Repeats<RepeatedEvent> events{{.whole = max_whole_records, .kinds = max_repeated_kinds}};
@@ -67,16 +67,16 @@ struct UserRecords {
 
 class SessionAudit {
   public:
-    SessionAudit(std::uint64_t token, std::string peer_text, UserQuota& of_user)
-        : session(token), peer(std::move(peer_text)), share(of_user) {}
+    SessionAudit(std::uint64_t connection_id, std::string peer_text, UserQuota& of_user)
+        : session(connection_id), peer(std::move(peer_text)), quota(of_user) {}
     SessionAudit(const SessionAudit&) = delete;
     SessionAudit& operator=(const SessionAudit&) = delete;
 
     const std::uint64_t session;
-    const std::string peer;  // of audit_peer()
+    const std::string peer;  // made by audit_peer()
     // The beginning of `peer`.
     const std::string_view listener = std::string_view(peer).substr(0, peer.find(R"(,"peer":)"));
-    UserQuota& share;
+    UserQuota& quota;
 };
 
 }  // namespace fdbroker::opener

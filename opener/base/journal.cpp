@@ -19,7 +19,7 @@ namespace fdbroker::opener {
 namespace {
 
 // Documented in fdbroker-audit(5).
-constexpr std::array<JournalEvent, 17> events{{
+constexpr std::array<JournalEvent, 19> events{{
     {"request", "59476fa7d95940db91cd5c3105f13142"},
     {"start", "ccadb719ca9644569f5061953e4eeb61", Priority::notice},
     {"stop", "69d64052da5d424b98d55a4d302cb1ab", Priority::notice},
@@ -37,6 +37,8 @@ constexpr std::array<JournalEvent, 17> events{{
     {"session-start", "be5b53a20d6d4d6498f95bb9fbf143b5"},
     {"session-end", "6c4381e5682f4497854c4f51ff5421cd"},
     {"audit-failed", "e370ccb17c5e41af97bdb6e5eaec98df", Priority::error},
+    {"shadow", "9addde2c265441598ec8d3d184461886"},
+    {"audit-head", "29503e9be18449a2b5d432f591f05c91"},
 }};
 
 bool names_standard_error(const char* journal_stream) noexcept {

@@ -7,12 +7,11 @@
 
 namespace fdbroker::opener {
 
-// Writes the text, a line or several without the last newline, as a terminal may have it (proto/printable.hpp). Where standard error is closed, full or a pipe that
-// nobody reads any more, nothing is said: that is no reason to serve nobody.
+// Writes the text, a line or several without the last newline, as a terminal may have it (proto/printable.hpp). Writes
+// nothing where standard error is closed, full or a pipe without a reader: that is no reason to serve nobody.
 //
-// Where standard error is the journal (journal.hpp) each line has a priority before it: an error, but for log_stderr(),
-// which warns,
-// and log_note(), which does neither.
+// Where standard error is the journal (journal.hpp) each line has a priority before it: an error, but a warning from
+// log_stderr(), and neither from log_note().
 void log_stderr_plainly(std::string_view text) noexcept;
 // The same with "opener: " in front.
 void log_stderr(std::string_view text) noexcept;

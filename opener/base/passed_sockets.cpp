@@ -24,7 +24,7 @@ namespace {
 constexpr int first_passed = 3;
 constexpr int max_passed = 1 << 20;
 
-// What the environment says, read once and removed.
+// The contents of the environment, read once and removed.
 struct Passed {
     std::optional<std::int64_t> count;
     std::optional<std::string> names;

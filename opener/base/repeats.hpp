@@ -14,7 +14,7 @@
 
 namespace fdbroker::opener {
 
-// An Example is made from the first event of its kind. `is_like(event)` says whether another event is of that kind;
+// An Example is made from the first event of a kind. `is_like(event)` says whether another event is of that kind;
 // `keep(event)` copies the event that is told with the count.
 template <typename Example>
 class Repeats {

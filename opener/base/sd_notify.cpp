@@ -109,7 +109,7 @@ bool await_service_manager(std::chrono::milliseconds timeout) {
         const BorrowedFd sent = write_end.borrow();
         if (!notify_service_manager("BARRIER=1", std::span(&sent, 1))) return false;
     }
-    // It closes what it was sent when it comes to that message.
+    // The manager closes the descriptor when it comes to that message.
     pollfd closed{.fd = read_end.number(), .events = 0, .revents = 0};
     return ::poll(&closed, 1, static_cast<int>(timeout.count())) == 1;
 }

@@ -20,8 +20,8 @@ void service_manager_ready();  // also: the reload is over
 void service_manager_reloading();
 void service_manager_stopping();
 
-// One message to the socket that $NOTIFY_SOCKET names, a path or an abstract @NAME; waits for room in it. False: there is
-// none, or it does not take the message.
+// Sends a message to the socket that $NOTIFY_SOCKET names, a path or an abstract @NAME; waits for room in it. False:
+// there is no such socket, or it does not take the message.
 bool notify_service_manager(std::string_view message, std::span<const proto::BorrowedFd> descriptors = {});
 
 // How many descriptors the service manager keeps over a restart of the service ($FDSTORE, FileDescriptorStoreMax=); 0: none,

@@ -17,7 +17,7 @@ class TokenBucket {
     TokenBucket(std::uint64_t rate, std::uint64_t burst) noexcept
         : rate_(static_cast<double>(rate)), burst_(std::max(static_cast<double>(burst), rate_ / 100)) {}
 
-    // What has been used is used: it may be more than there is.
+    // Takes tokens that have been used already, possibly more than there are.
     void use(std::uint64_t count, Clock::time_point now) noexcept {
         settle(now);
         used_ += static_cast<double>(count);
@@ -28,7 +28,7 @@ class TokenBucket {
         const std::chrono::duration<double> wait((used_ - burst_ + 1) / rate_);
         return settled_ + std::chrono::ceil<Clock::duration>(wait);
     }
-    // What has been used and has not come back.
+    // Tokens used that have not come back.
     std::uint64_t used(Clock::time_point now) noexcept {
         settle(now);
         return static_cast<std::uint64_t>(used_);

@@ -26,7 +26,7 @@ Failure failure(const std::string& path, int errno_value = errno) {
     return Failure(fmt::format("{}: {}", path, std::strerror(errno_value)));
 }
 
-// What is wrong with the owner or the mode of one step; none: nothing.
+// The fault of a step's owner or mode; none: no fault.
 std::optional<std::string> distrust(const std::string& path, const struct stat& status, TrustedFor use) {
     const uid_t user = ::geteuid();
     const char* const harm =

@@ -16,10 +16,10 @@ namespace fdbroker::opener {
 // Which harm a message names. /var/log itself may be its group's to write for records: some distributions have it so.
 enum class TrustedFor : std::uint8_t { policy, records };
 
-// Where a name leads to. Every step on the way was held to the rule: the root directory, each directory, each
-// symbolic link and the object itself belong to root (or to the effective user), and neither group nor others
-// may write them; a directory with the sticky bit may be writable, since only an entry's owner replaces that. Of a
-// policy that is neither a file nor a directory the mode is not looked at: its reader refuses it by its type.
+// The object that a name leads to. Every step on the way was held to the rule: the root directory, each directory, each
+// symbolic link and the object belong to root (or to the effective user). Neither group nor others may write them.
+// A directory with the sticky bit may be writable, since only an entry's owner replaces that. The mode of a policy that is
+// neither a file nor a directory is not looked at: the reader refuses it by its type.
 struct TrustedObject {
     proto::UniqueFd directory{};  // O_PATH
     std::string name{};           // in `directory`; "." for the root directory
@@ -37,9 +37,9 @@ std::expected<TrustedObject, std::string> walk_trusted(const std::string& path,
 // `flags`: O_DIRECTORY or 0.
 std::expected<proto::UniqueFd, std::string> open_for_reading(const TrustedObject& object, int flags);
 
-// Opens for appending, or makes with mode 0600, what has this name in a directory that was walked to for records, and
-// holds it to the same rule, but for the mode of devices. A symbolic link is an error, and so is, where only regular files
-// will do, anything else; nothing of that is opened. Never blocks.
+// Opens the file of this name for appending, or makes it with mode 0600, in a directory that was walked to for records. Holds
+// it to the same rule, but for the mode of devices. A symbolic link is an error, and so is any other type where only
+// regular files will do; none of these is opened. Never blocks.
 enum class AppendTo : std::uint8_t { anything, regular_files };
 std::expected<proto::UniqueFd, std::string> open_for_appending(const TrustedObject& directory,
                                                                const std::string& name, AppendTo what);

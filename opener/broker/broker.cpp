@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "opener/base/send_end.hpp"
 #include "opener/base/wait_status.hpp"
 #include "opener/control/server.hpp"
 #include "opener/quota/user_quota.hpp"
@@ -21,10 +22,9 @@ namespace {
 
 // How long helpers that stay with a stream may take to end it when the generation has to end.
 constexpr milliseconds last_words{500};
-// How long until the broker looks again at sessions that wait for something epoll does not tell, and how long at most when
-// it was in vain again and again.
+// Sessions that wait for something no event tells are looked at again after the first, and after at most the second time.
 constexpr milliseconds first_look{10};
-constexpr milliseconds last_look{160};
+constexpr Backoff looks{first_look, milliseconds(160)};
 
 }  // namespace
 
@@ -33,211 +33,118 @@ void Broker::activate() {
     service_.audit.start(start_.cause);
 }
 
-// Of one that died while it did no more than finish: its sessions are this one's already.
-void Broker::answer_lost(std::uint32_t generation) {
-    if (!activated_) return service_.predecessors.take_lost(generation, lost_);
+// A generation that died draining: this one has the sessions already.
+void Broker::answer_lost(const to_generation::GenerationLost& message) {
+    if (!activated_) return service_.orphaned_requests.take_lost(message.number, lost_);
     OrphanedRequests::LostRequests lost;
-    service_.predecessors.take_lost(generation, lost);
-    for (const auto& [token, requests] : lost) {
-        const auto found = sessions_.find(token);
+    service_.orphaned_requests.take_lost(message.number, lost);
+    for (const auto& [connection_id, requests] : lost) {
+        const auto found = sessions_.find(connection_id);
         if (found == sessions_.end()) continue;
         make_room_for_waiting();
         // Making room may have ended it.
-        if (!sessions_.contains(token)) continue;
+        if (!sessions_.contains(connection_id)) continue;
         Session& session = *found->second;
         const Session::State before = session.state();
         follow(session, before, session.answer_lost(requests.ids, requests.message));
     }
 }
 
+Broker::Broker(const GenerationStart& start, Service& service, const RefusedPeers& refused, EventLoop& loop)
+    : start_(start),
+      service_(service),
+      refused_(refused),
+      loop_(loop),
+      resume_(loop.timer([this](Clock::time_point now) { resume_paused(now); })),
+      look_again_(loop.timer([this](Clock::time_point) { look_again(); })),
+      look_delay_(looks),
+      phase_end_(loop.timer([this](Clock::time_point) { end_phase(); })) {
+    service.helpers.set_owner(*this);
+}
+
 Result<void> Broker::run() {
-    const policy::Policy& policy = service_.tools.policy;
-    // The link is the one thing without a session, so its tag is null.
-    if (auto added = loop_.add(start_.link.descriptor(), EPOLLIN, nullptr); !added) return added;
-    if (auto added = loop_.add(service_.control.descriptor(), EPOLLIN, &service_.control); !added)
-        return added;
-    const LinkMessage ready{.type = LinkType::ready,
-                            .value = policy.limits().connections,
-                            .total = policy.limits().connections_total,
-                            .keep = policy.audit().keep,
-                            .token = policy.audit().max_size};
+    const policy::Policy& policy = service_.request_services.policy;
+    const auto link = loop_.watch(start_.link.descriptor(), Events::readable, [this](Events) {
+        if (auto alive = serve_link(); !alive) link_error_ = alive.error();
+    });
+    if (!link) return std::unexpected(link.error());
+    const to_supervisor::Ready ready{.connections_per_uid = policy.limits().connections,
+                                     .connections_total = policy.limits().connections_total,
+                                     .audit_max_size = policy.audit().max_size,
+                                     .audit_keep = policy.audit().keep};
     if (auto sent = start_.link.send(ready); !sent) return sent;
-    if (auto added = loop_.add(service_.helpers.descriptor(), EPOLLIN, &service_.helpers); !added)
-        return added;
     while (!finished() && !ended_) {
-        take_events();
-        if (std::exchange(link_has_something_, false)) {
-            auto alive = serve_link();
-            if (!alive) return std::unexpected(alive.error());
-        }
+        await_events();
+        if (link_error_) return std::unexpected(*link_error_);
         serve_turns();
-        if (std::exchange(helpers_have_something_, false)) service_.helpers.serve();
-        if (std::exchange(control_has_something_, false)) service_.control.serve();
+        loop_.run_timers();
         service_.control.flush_watchers();
-        act_on_time();
         if (!has_handed_over()) continue;
         if (!service_.helpers.has_work()) break;
-        if (auto finishing = finish_for_helpers(); !finishing) return finishing;
+        if (auto drained = drain_helpers(); !drained) return drained;
     }
     service_.audit.settle(Clock::time_point::max());
     return {};
 }
 
-void Broker::take_events() {
-    const auto events = loop_.wait(turns_.empty() ? patience() : 0);
-    for (const epoll_event& event : events) {
-        if (event.data.ptr == nullptr) {
-            link_has_something_ = true;
-        } else if (event.data.ptr == &service_.control) {
-            control_has_something_ = true;
-        } else if (event.data.ptr == &service_.helpers) {
-            helpers_have_something_ = true;
-        } else {
-            turns_.add(*static_cast<Session*>(event.data.ptr));
-        }
+void Broker::await_events() {
+    if (!round_robin_.empty()) {
+        loop_.wait(EventLoop::Wait::never);
+        return;
     }
+    service_.busy_wait.wait([this] { return loop_.wait(EventLoop::Wait::never); },
+                            [this] { loop_.wait(EventLoop::Wait::for_something); });
 }
 
 void Broker::serve_turns() {
-    turns_.round([this] { make_room_for_waiting(); }, [this](Session& session) { return handle(session); });
+    round_robin_.round([this] { make_room_for_waiting(); },
+                       [this](Session& session) { return handle(session); });
 }
 
-int Broker::patience() const noexcept {
-    auto soonest = Clock::time_point::max();
-    if (phase_ != Phase::serving) soonest = end_by_;
-    for (const auto& when : {look_again_at_, resume_at_, service_.audit.settle_at(),
-                             service_.control.again_at(), service_.helpers.due()})
-        soonest = std::min(soonest, when.value_or(soonest));
-    if (soonest == Clock::time_point::max()) return -1;
-    const auto left = soonest - std::min(soonest, Clock::now());
-    return static_cast<int>(std::chrono::ceil<milliseconds>(left).count());
+// A broker that hands over goes on in run().
+void Broker::end_phase() {
+    if (phase_ == Phase::handing_over) return;
+    service_.helpers.abandon(
+        EIO, "the opener reloads or stops, and the filesystem did not answer; the outcome is unknown");
+    // Bytes written to streams are in the pipes until the helpers have moved them.
+    ended_ = !service_.helpers.end_background();
+    phase_end_.set_after(last_words);
 }
 
-void Broker::act_on_time() {
-    HelperPool& helpers = service_.helpers;
-    const auto control_at = service_.control.again_at();
-    // Nothing here asks for the time while nothing waits for it.
-    if (!look_again_at_ && !resume_at_ && !service_.audit.settle_at() && !control_at && !helpers.due() &&
-        phase_ == Phase::serving)
-        return;
-    const auto now = Clock::now();
-    if (look_again_at_ && now >= *look_again_at_) look_again();
-    if (resume_at_ && now >= *resume_at_) resume_paused(now);
-    if (service_.audit.settle_at() && now >= *service_.audit.settle_at()) service_.audit.settle(now);
-    if (control_at && now >= *control_at) service_.control.serve();
-    if (helpers.due()) helpers.act_on_time(now);
-    if (phase_ == Phase::serving || phase_ == Phase::handing_over || now < end_by_) return;
-    helpers.abandon(EIO,
-                    "the opener reloads or stops, and the filesystem did not answer; the outcome is unknown");
-    // What has been written to streams is in their pipes until their helpers have moved it.
-    ended_ = !helpers.end_lasting();
-    end_by_ = now + last_words;
-}
-
-Result<bool> Broker::serve_link() {
-    for (;;) {
-        auto received = start_.link.receive();
-        if (!received) return std::unexpected(received.error());
-        if (!*received) return true;
-        const LinkMessage& message = (*received)->message;
-        switch (message.type) {
-            case LinkType::activate:
-                activate();
-                break;
-            case LinkType::adopt:
-                adopt(message, std::move((*received)->attached));
-                break;
-            case LinkType::adopt_control:
-                service_.control.adopt(message.token, std::move((*received)->attached), message.note);
-                break;
-            case LinkType::result:
-                service_.control.settle(message.token, static_cast<CommandResult>(message.value),
-                                        std::move((*received)->attached));
-                break;
-            case LinkType::hand_over:
-                hand_over();
-                break;
-            case LinkType::retire:
-                retire(milliseconds(message.value));
-                break;
-            case LinkType::lost:
-                answer_lost(message.value);
-                break;
-            case LinkType::left:
-                service_.predecessors.take_left(message.value, lost_);
-                break;
-            case LinkType::not_reloaded:
-                service_.audit.event({.event = "reload-failed",
-                                      .cause = "the new generation " +
-                                               describe_end(static_cast<int>(message.value)) +
-                                               "; the policy stays as it was"});
-                break;
-            case LinkType::turned_away:
-                record_turned_away(message);
-                break;
-            case LinkType::waiting:
-                service_.audit.event({.event = "connections-wait",
-                                      .cause = message.value == 0
-                                                   ? "there are as many connections as may be in all"
-                                                   : std::strerror(static_cast<int>(message.value)),
-                                      .count = message.total});
-                break;
-            case LinkType::make_room:
-                make_room_for_newcomer();
-                break;
-            case LinkType::ping:
-                static_cast<void>(start_.link.send({.type = LinkType::pong, .token = message.token}));
-                break;
-            default:
-                return proto::protocol_error("link", "a message that only a generation sends");
-        }
-    }
-}
-
-void Broker::record_turned_away(const LinkMessage& message) {
-    if (message.value >= start_.listeners.size()) return;
-    policy::PeerIdentity identity;
-    identity.listener = start_.listeners[message.value].name;
-    identity.uid = static_cast<std::uint32_t>(message.token);
-    identity.gid = static_cast<std::uint32_t>(message.note);
-    // Its user has connections, or there would not be too many.
-    for (const auto& [token, session] : sessions_)
-        if (session->peer().uid == identity.uid) identity.user = session->peer().user;
-    const std::string peer = audit_peer(identity, static_cast<pid_t>(message.keep), {});
-    service_.audit.session_refused(
-        {.event = "session-refused", .peer = peer, .cause = too_many_of_user, .count = message.total},
-        Clock::now());
-}
-
-void Broker::adopt(const LinkMessage& message, UniqueFd socket) {
-    const ConnectionId token = message.token;
+void Broker::adopt(const to_generation::Adopt& message, UniqueFd socket) {
+    const ConnectionId connection_id = message.connection_id;
     // A connection that cannot be served is let go; the supervisor closes it.
     const auto let_go = [&] {
         ::shutdown(socket.number(), SHUT_RDWR);
-        release(token);
+        release(connection_id);
     };
-    if (!socket || message.value >= start_.listeners.size()) return let_go();
-    auto peer = identify(socket.borrow(), start_.listeners[message.value].name, message.names, refused_);
+    if (!socket || message.listener >= start_.listeners.size()) return let_go();
+    auto peer = identify(socket.borrow(), start_.listeners[message.listener].name, message.names, refused_);
     if (!peer) {
         service_.audit.session_refused(
-            {.event = "session-refused", .session = token, .cause = peer.error().message()}, Clock::now());
+            {.event = "session-refused", .session = connection_id, .cause = peer.error().message()},
+            Clock::now());
+        send_end(socket.borrow(), peer.error().errno_value, peer.error().detail);
         if (peer.error().errno_value == EPERM) tell_uid_is_taken();
         return let_go();
     }
-    service_.tools.metrics.session_began();
-    auto session = std::make_unique<Session>(service_, token, std::move(socket), std::move(*peer));
-    if (auto added = loop_.add(session->descriptor(), EPOLLIN, session.get()); !added) {
-        session->end(added.error().errno_value, "the opener cannot watch another connection");
-        release(token);
+    service_.request_services.metrics.session_began();
+    auto session = std::make_unique<Session>(service_, connection_id, std::move(socket), std::move(*peer));
+    Session& added = *session;
+    auto source = loop_.watch(added.descriptor(), Events::readable,
+                              [this, &added](Events) { round_robin_.add(added); });
+    if (!source) {
+        added.end(source.error().errno_value, "the opener cannot watch another connection");
+        release(connection_id);
         return;
     }
-    Session& added = *session;
+    added.source = std::move(*source);
     added.carry_on({.since = Clock::time_point(Clock::duration(message.since)),
-                    .requests = message.note,
-                    .refused = message.keep});
-    if (message.total != 0) added.record_start();
-    sessions_.emplace(token, std::move(session));
-    if (auto lost = lost_.extract(token)) {
+                    .requests = message.requests,
+                    .refused = message.refused});
+    if (message.adoption == Adoption::first) added.record_start();
+    sessions_.emplace(connection_id, std::move(session));
+    if (auto lost = lost_.extract(connection_id)) {
         make_room_for_waiting();
         follow(added, Session::State::readable, added.answer_lost(lost.mapped().ids, lost.mapped().message));
     }
@@ -246,76 +153,73 @@ void Broker::adopt(const LinkMessage& message, UniqueFd socket) {
 
 void Broker::tell_uid_is_taken() {
     if (std::exchange(told_uid_is_taken_, true)) return;
-    static_cast<void>(start_.link.send({.type = LinkType::uid_taken, .value = *refused_.broker}));
+    static_cast<void>(start_.link.send(to_supervisor::UidTaken{*refused_.broker}));
 }
 
 // Returns how many requests it has answered.
 std::size_t Broker::handle(Session& session) {
-    // By what it waits for, not by what epoll tells: a peer that hangs up is told of either way.
+    // By what the session waits for, not by the event: a peer that hangs up is told of either way.
     const Session::State before = session.state();
     if (before == Session::State::paused) return 0;
     const Session::State after = before == Session::State::writable ? session.flush() : session.serve();
     const std::size_t answered = before == Session::State::writable ? 0 : session.answered();
-    if (after == Session::State::readable && answered >= Session::requests_per_turn) turns_.add(session);
+    if (after == Session::State::readable && answered >= Session::requests_per_turn)
+        round_robin_.add(session);
     follow(session, before, after);
     return answered;
 }
 
-// Keeps what epoll waits for in step with what the session waits for.
+// Keeps the events of the source in step with what the session waits for.
 void Broker::follow(Session& session, Session::State before, Session::State after) {
     if (after == before) return;
     if (before == Session::State::writable) std::erase(waiting_, &session);
     if (before == Session::State::paused) std::erase(paused_, &session);
     if (after == Session::State::ended) return end_session(session);
     if (after == Session::State::paused) {
-        // Not with its events masked: epoll tells of a hang-up all the same, and would do so without end.
-        loop_.remove(session.descriptor());
+        ignore(session);
         paused_.push_back(&session);
         tell_slowed(session);
-        resume_at_ = std::min(resume_at_.value_or(Clock::time_point::max()), session.paused_until());
-        return;
+        return resume_.set_by(session.paused_until());
     }
     // The same goes for a peer that sends nothing more.
     if (after == Session::State::draining) {
-        loop_.remove(session.descriptor());
+        ignore(session);
         return look_again_soon();
     }
     // And for one that another generation reads.
     const bool reads = phase_ == Phase::serving || phase_ == Phase::retiring;
-    if (!reads && after == Session::State::readable) return loop_.remove(session.descriptor());
+    if (!reads && after == Session::State::readable) return ignore(session);
     if (after == Session::State::writable) {
         waiting_.push_back(&session);
         session.waiting_since = Clock::now();
         look_again_soon();
     }
     // Edge-triggered: a socket with room tells so again each time the peer has read something.
-    std::uint32_t events =
-        after == Session::State::writable ? std::uint32_t{EPOLLOUT} | EPOLLET : std::uint32_t{EPOLLIN};
-    // One that was paused, drained or handed over has been taken out.
-    auto changed = loop_.set(session.descriptor(), events, &session);
+    auto changed = session.source.set(after == Session::State::writable ? Events::writable | Events::edge
+                                                                        : Events::readable);
     if (!changed) {
         session.end(changed.error().errno_value, "the opener cannot watch the connection");
         end_session(session);
     }
 }
 
-// What epoll cannot tell: that a user's other sessions have been read, that the kernel takes descriptors again, that a
-// peer has at last read what its ended session had sent.
+// Looks for changes that no event tells. A user's other sessions have been read; the kernel takes descriptors again; a peer
+// has at last read the last replies of an ended session.
 void Broker::look_again() {
     const auto draining = [this] {
         std::vector<Session*> found;
-        for (const auto& [token, session] : sessions_) {
+        for (const auto& [connection_id, session] : sessions_) {
             if (session->state() == Session::State::draining) found.push_back(session.get());
         }
         return found;
     };
     const std::vector<Session*> drained = draining();
     const std::size_t before = waiting_.size() + lingering_.size() + drained.size();
-    for (const auto& [token, session] : sessions_) session->unread_descriptors();
-    const auto oldest = Clock::now() - service_.tools.policy.limits().reply_timeout;
+    for (const auto& [connection_id, session] : sessions_) session->unread_descriptors();
+    const auto oldest = Clock::now() - service_.request_services.policy.limits().reply_timeout;
     for (Session* session : std::vector(waiting_)) {
         Session::State after = session->flush();
-        // Not one that waits for other sessions of its user, or for other users.
+        // Not a session that waits for other sessions of the same user, or for other users.
         if (after == Session::State::writable && session->waiting_since < oldest && session->has_unread()) {
             session->end(ETIMEDOUT, "the peer does not read its replies");
             after = session->state();
@@ -324,31 +228,36 @@ void Broker::look_again() {
     }
     std::erase_if(lingering_, [this](const std::unique_ptr<Session>& session) {
         if (session->unread_descriptors() != 0 || session->tasks() != 0) return false;
-        release(session->token());
+        release(session->connection_id());
         return true;
     });
     // Peers that never read shall not keep a processor busy.
     for (Session* session : drained) follow(*session, Session::State::draining, session->drain());
     const std::size_t left = waiting_.size() + lingering_.size() + draining().size();
-    look_again_after_ = left < before ? first_look : std::min(2 * look_again_after_, last_look);
-    look_again_at_.reset();
-    if (left != 0) look_again_at_ = Clock::now() + look_again_after_;
+    if (left < before) look_delay_.reset();
+    const milliseconds delay = look_delay_.next();
+    look_again_.stop();
+    if (left != 0) look_again_.set_after(delay);
+}
+
+// Until follow() or resume_paused() has it watched again.
+void Broker::ignore(Session& session) {
+    static_cast<void>(session.source.set(Events::none));
 }
 
 void Broker::look_again_soon() {
-    look_again_after_ = first_look;
-    look_again_at_ = Clock::now() + look_again_after_;
+    look_delay_.reset();
+    look_again_.set_after(look_delay_.next());
 }
 
 void Broker::resume_paused(Clock::time_point now) {
-    resume_at_.reset();
     std::erase_if(paused_, [this, now](Session* session) {
         if (session->paused_until() > now) {
-            resume_at_ = std::min(resume_at_.value_or(Clock::time_point::max()), session->paused_until());
+            resume_.set_by(session->paused_until());
             return false;
         }
-        if (auto added = loop_.add(session->descriptor(), EPOLLIN, session); !added) {
-            resume_at_ = now + first_look;
+        if (auto watched = session->source.set(Events::readable); !watched) {
+            resume_.set_by(now + first_look);
             return false;
         }
         session->resume();
@@ -361,29 +270,29 @@ void Broker::resume_paused(Clock::time_point now) {
 void Broker::end_session(Session& session) {
     std::erase(waiting_, &session);
     std::erase(paused_, &session);
-    turns_.remove(session);
-    loop_.remove(session.descriptor());
-    service_.helpers.forget(session.token());
-    auto ended = sessions_.extract(session.token());
+    round_robin_.remove(session);
+    session.source.end();
+    service_.helpers.forget(session.connection_id());
+    auto ended = sessions_.extract(session.connection_id());
     if (session.unread_descriptors() != 0 || session.tasks() != 0) {
         lingering_.push_back(std::move(ended.mapped()));
         look_again_soon();
     } else {
-        release(session.token());
+        release(session.connection_id());
     }
 }
 
-void Broker::release(ConnectionId token) {
-    // What has been handed over is another generation's.
-    if (phase_ == Phase::finishing) return;
-    static_cast<void>(start_.link.send({.type = LinkType::release, .token = token}));
+void Broker::release(ConnectionId connection_id) {
+    // A connection that has been handed over is another generation's.
+    if (phase_ == Phase::draining) return;
+    static_cast<void>(start_.link.send(to_supervisor::Release{connection_id}));
 }
 
 std::vector<SessionFacts> Broker::sessions() const {
     std::vector<SessionFacts> all;
     all.reserve(sessions_.size());
-    for (const auto& [token, session] : sessions_) all.push_back(session->facts());
-    std::ranges::sort(all, {}, &SessionFacts::token);
+    for (const auto& [connection_id, session] : sessions_) all.push_back(session->facts());
+    std::ranges::sort(all, {}, &SessionFacts::connection_id);
     return all;
 }
 
@@ -391,8 +300,8 @@ std::vector<SessionFacts> Broker::sessions() const {
 
 void Broker::delivered(HelperTask& task, const Sent& sent) {
     if (sent.errno_value == 0)
-        service_.tools.metrics.helper_delivered(task.received_at, task.given_at, task.reported_at,
-                                                Clock::now());
+        service_.request_services.metrics.helper_delivered(task.received_at, task.given_at, task.reported_at,
+                                                           Clock::now());
     const Session::State before = task.session->state();
     follow(*task.session, before, task.session->task_delivered(sent));
 }
@@ -403,7 +312,7 @@ void Broker::failed(HelperTask& task, int errno_value, const char* reason) {
 }
 
 void Broker::record_for(std::uint32_t uid, const EventRecord& record) {
-    service_.audit.event_of(service_.shares.of(uid), record, Clock::now());
+    service_.audit.event_of(service_.quotas.of(uid), record, Clock::now());
 }
 
 namespace {
@@ -443,7 +352,7 @@ void Broker::came_back(std::uint32_t uid, std::size_t stuck) {
 
 void Broker::zygote_lost() {
     service_.audit.event({.event = "zygote-lost", .cause = "a process that makes helpers has ended"});
-    if (phase_ != Phase::finishing) static_cast<void>(start_.link.send({.type = LinkType::renew}));
+    if (phase_ != Phase::draining) static_cast<void>(start_.link.send(to_supervisor::Renew{}));
 }
 
 }  // namespace fdbroker::opener

@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "opener/base/backoff.hpp"
 #include "opener/base/event_loop.hpp"
 #include "opener/base/repeats.hpp"
 #include "opener/broker/round_robin.hpp"
@@ -39,22 +40,19 @@ class RepeatedUid {
 
 class Broker final : public ControlHost, HelperPool::Owner {
   public:
-    // What is passed must outlive it.
-    Broker(const GenerationStart& start, Service& service, const RefusedPeers& refused, EventLoop loop)
-        : start_(start), service_(service), refused_(refused), loop_(std::move(loop)) {
-        service.helpers.set_owner(*this);
-    }
+    // The arguments must outlive the broker.
+    Broker(const GenerationStart& start, Service& service, const RefusedPeers& refused, EventLoop& loop);
     Broker(const Broker&) = delete;
     Broker& operator=(const Broker&) = delete;
 
     std::vector<SessionFacts> sessions() const override;
     std::vector<SlowedUser> slowed_users() const override;
     std::size_t session_count() const override { return sessions_.size(); }
-    std::size_t descriptors_in_flight() const override { return service_.shares.unread(); }
-    const Metrics& metrics() const override { return service_.tools.metrics; }
+    std::size_t descriptors_in_flight() const override { return service_.quotas.unread(); }
+    const Metrics& metrics() const override { return service_.request_services.metrics; }
     const AuditCounts& audit_counts() const override { return service_.audit.counts(); }
     const HelperPool& helpers() const override { return service_.helpers; }
-    void tell(const LinkMessage& message) override { static_cast<void>(start_.link.send(message)); }
+    void tell(const ToSupervisor& message) override { static_cast<void>(start_.link.send(message)); }
 
     // Until it has been told to end and has ended what it had begun. disconnected: the supervisor is gone.
     proto::Result<void> run();
@@ -65,17 +63,27 @@ class Broker final : public ControlHost, HelperPool::Owner {
     enum class Phase {
         serving,
         handing_over,  // reads nothing, until nothing is parked
-        finishing,     // another one serves; ends when no helper is at work and nothing is parked
+        draining,      // another one serves; ends when no helper is at work and nothing is parked
         retiring,      // takes nothing new, and ends when every session has, and what they had going on
     };
 
-    proto::Result<bool> serve_link();
+    proto::Result<void> serve_link();
+    // The phases that the link's table (broker_link.cpp) tells apart.
+    enum class LinkPhase : std::uint8_t { starting, serving, retiring, handing_over, handed_over, draining };
+    LinkPhase link_phase() const noexcept;
+    void dispatch(GenerationLink::Received received, LinkPhase phase);
     void activate();
-    void answer_lost(std::uint32_t generation);
-    void adopt(const LinkMessage& message, proto::UniqueFd socket);
-    void record_turned_away(const LinkMessage& message);
+    void answer_lost(const to_generation::GenerationLost& message);
+    void take_left(const to_generation::GenerationDraining& message);
+    void adopt(const to_generation::Adopt& message, proto::UniqueFd socket);
+    void adopt_control(const to_generation::AdoptControl& message, proto::UniqueFd socket);
+    void settle_command(const to_generation::CommandAnswer& message, proto::UniqueFd said);
+    void record_rejected(const to_generation::ConnectionsRejected& message);
+    void record_wait(const to_generation::ConnectionsWait& message);
+    void record_failed_reload(const to_generation::ReloadFailed& message);
+    void answer_ping(const to_generation::Ping& message);
     void tell_uid_is_taken();
-    void take_events();
+    void await_events();
     void serve_turns();
     std::size_t handle(Session& session);
     void follow(Session& session, Session::State before, Session::State after);
@@ -83,16 +91,17 @@ class Broker final : public ControlHost, HelperPool::Owner {
     void make_room_for_waiting();
     void make_room_for_newcomer();
     void look_again();
+    static void ignore(Session& session);
     void look_again_soon();
     void resume_paused(Clock::time_point now);
-    void act_on_time();
-    void release(ConnectionId token);
+    void end_phase();
+    void release(ConnectionId connection_id);
     void end_session(Session& session);
     void hand_over();
-    proto::Result<void> finish_for_helpers();
+    proto::Result<void> drain_helpers();
     void leave_sessions();
-    proto::Result<void> await_finish();
-    void retire(std::chrono::milliseconds timeout);
+    void finish(const to_generation::Finish& message);
+    void retire(const to_generation::Retire& message);
     void tell_use(const Session& session);
 
     proto::BorrowedFd connection_of(const HelperTask& task) override { return task.session->descriptor(); }
@@ -108,38 +117,35 @@ class Broker final : public ControlHost, HelperPool::Owner {
     void zygote_lost() override;
 
     bool has_handed_over() const noexcept {
-        return phase_ == Phase::handing_over && (waiting_.empty() || Clock::now() >= end_by_);
+        return phase_ == Phase::handing_over && (waiting_.empty() || !phase_end_.due());
     }
     bool finished() const noexcept {
-        return (phase_ == Phase::retiring && sessions_.empty() && service_.helpers.lasting() == 0) ||
-               (phase_ == Phase::finishing && waiting_.empty() && !service_.helpers.has_work());
+        return (phase_ == Phase::retiring && sessions_.empty() && service_.helpers.background() == 0) ||
+               (phase_ == Phase::draining && waiting_.empty() && !service_.helpers.has_work());
     }
-    int patience() const noexcept;
 
     const GenerationStart& start_;
     Service& service_;
     const RefusedPeers& refused_;
-    EventLoop loop_;
+    EventLoop& loop_;
     std::unordered_map<ConnectionId, std::unique_ptr<Session>> sessions_{};
     std::vector<Session*> waiting_{};  // in State::writable, longest first
     std::vector<Session*> paused_{};   // in State::paused, and not in the loop
-    std::optional<Clock::time_point> resume_at_{};
+    Timer resume_;                     // the first of these
     // A message a minute for each user; the metric counts.
     Repeats<RepeatedUid> slowed_told_{{.whole = 1, .kinds = 64, .interval = std::chrono::minutes(1)}};
-    std::optional<Clock::time_point> look_again_at_{};
-    std::chrono::milliseconds look_again_after_{};
-    RoundRobin turns_{};
-    bool link_has_something_ = false;
-    bool control_has_something_ = false;
-    bool helpers_have_something_ = false;
+    Timer look_again_;
+    Backoff look_delay_;
+    RoundRobin round_robin_{};
     // Ended, with descriptors that the peer has not taken, or requests that are with helpers.
     std::vector<std::unique_ptr<Session>> lingering_{};
     OrphanedRequests::LostRequests lost_{};  // until their sessions are adopted
     bool activated_ = false;
     bool told_uid_is_taken_ = false;
     Phase phase_ = Phase::serving;
-    Clock::time_point end_by_{};  // the phase; not of serving
-    bool ended_ = false;          // whatever is still there
+    Timer phase_end_;     // ends any phase but serving
+    bool ended_ = false;  // whatever is still there
+    std::optional<proto::Error> link_error_{};
 };
 
 }  // namespace fdbroker::opener

@@ -13,16 +13,16 @@
 
 namespace fdbroker::opener {
 
-// Every session being served needs a journal entry; one whose replies are parked keeps its own. When there are as many
-// of those as may be, a peer that does not read has to go: of those of its user, the one that waits longest.
+// Every session being served needs an in-flight entry; a session with parked replies keeps one. When all entries are taken,
+// a peer that does not read has to go: the peer of that user that waits longest.
 void Broker::make_room_for_waiting() {
     // More than one, where answers of helpers have joined those that wait.
     while (waiting_.size() >= InflightLog::max_parked) {
-        // Of the user who has the most of them: else one user's peers could drive out another's.
+        // The user who has the most of them is chosen: else a user's peers could drive out another's.
         std::unordered_map<const UserQuota*, std::size_t> of_user;
-        for (const Session* session : waiting_) ++of_user[&session->share()];
+        for (const Session* session : waiting_) ++of_user[&session->quota()];
         Session& longest = **std::ranges::max_element(
-            waiting_, {}, [&](const Session* session) { return of_user[&session->share()]; });
+            waiting_, {}, [&](const Session* session) { return of_user[&session->quota()]; });
         longest.end(ETIMEDOUT, "the peer does not read its replies, and others need their place");
         end_session(longest);
     }
@@ -31,18 +31,18 @@ void Broker::make_room_for_waiting() {
 // The user who has most connections loses the one that has been silent for longest; one that helpers work for comes last.
 void Broker::make_room_for_newcomer() {
     const auto rank = [this](const Session& session) {
-        const bool is_at_work = session.tasks() != 0 || service_.helpers.works_for(session.token());
-        return std::tuple(session.share().sessions, !is_at_work, -session.last_used().time_since_epoch());
+        const bool is_at_work = session.tasks() != 0 || service_.helpers.works_for(session.connection_id());
+        return std::tuple(session.quota().sessions, !is_at_work, -session.last_used().time_since_epoch());
     };
     Session* silent = nullptr;
-    for (const auto& [token, session] : sessions_)
+    for (const auto& [connection_id, session] : sessions_)
         if (silent == nullptr || rank(*session) > rank(*silent)) silent = session.get();
     if (silent == nullptr) return;
-    const ConnectionId token = silent->token();
+    const ConnectionId connection_id = silent->connection_id();
     silent->end(ETIMEDOUT, "of its user's connections it was silent for longest, and others need the place");
     end_session(*silent);
     // The place is free at once; descriptors that the peer leaves unread are counted here until it takes them.
-    release(token);
+    release(connection_id);
 }
 
 // ---- who is slowed -------------------------------------------------------------------------------------
@@ -50,10 +50,10 @@ void Broker::make_room_for_newcomer() {
 std::vector<SlowedUser> Broker::slowed_users() const {
     std::vector<SlowedUser> slowed;
     const auto now = Clock::now();
-    for (const auto& [token, session] : sessions_) {
-        if (!session->share().is_slowed(now)) continue;
+    for (const auto& [connection_id, session] : sessions_) {
+        if (!session->quota().is_slowed(now)) continue;
         const policy::PeerIdentity& peer = *session->facts().identity;
-        slowed.push_back({peer.uid, peer.user, session->share().slowed_since()});
+        slowed.push_back({peer.uid, peer.user, session->quota().slowed_since()});
     }
     std::ranges::sort(slowed, {}, &SlowedUser::uid);
     const auto repeated = std::ranges::unique(slowed, {}, &SlowedUser::uid);
@@ -63,7 +63,7 @@ std::vector<SlowedUser> Broker::slowed_users() const {
 
 void Broker::tell_slowed(const Session& session) {
     const auto now = Clock::now();
-    if (!session.share().is_slowed(now)) return;
+    if (!session.quota().is_slowed(now)) return;
     const policy::PeerIdentity& peer = *session.facts().identity;
     if (!slowed_told_.stands_alone(peer.uid, now, [](const RepeatedUid&, std::uint64_t) {})) return;
     log_stderr(fmt::format("uid {} ({}) is slowed: its audit records exceed limits: record_bytes_per_second",

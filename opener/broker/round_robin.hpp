@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Whose turn it is: users take turns, and the sessions of a user share his.
 //
-// In each round a user may have Session::requests_per_turn requests answered, whether over one connection or over all he
-// may have; what one message brought above that comes off his next rounds (a deficit round robin). So somebody who
-// asks once waits for a round at most, however many requests others have under way.
+// In each round a user may have Session::requests_per_turn requests answered, over any number of connections. Requests of a
+// message above that come off the user's next rounds (a deficit round robin). So a single request waits for a round at most,
+// however many requests others have under way.
 #pragma once
 
 #include <algorithm>
@@ -23,19 +23,19 @@ class RoundRobin {
     void add(Session& session) {
         if (session.has_turn) return;
         session.has_turn = true;
-        UserQuota& user = session.share();
+        UserQuota& user = session.quota();
         if (user.ready.empty()) users_.push_back(&user);
         user.ready.push_back(&session);
     }
     void remove(Session& session) {
         if (!session.has_turn) return;
         session.has_turn = false;
-        UserQuota& user = session.share();
+        UserQuota& user = session.quota();
         std::erase(user.ready, &session);
         if (user.ready.empty()) forget(user);
     }
 
-    // One round. `before` is called before every session is, and may remove any; `serve` returns how many requests it has
+    // Runs a round. `before` is called before every session is, and may remove any; `serve` returns how many requests it has
     // answered, and may add and remove any.
     template <typename Before, typename Serve>
     void round(Before before, Serve serve) {

@@ -13,6 +13,7 @@
 #include <csignal>
 #include <ctime>
 #include <iterator>
+#include <memory>
 #include <optional>
 #include <utility>
 
@@ -64,6 +65,11 @@ struct Resolved {
     ControlAccess access;
 };
 
+// The command line can lower what the policy says.
+std::chrono::microseconds busy_poll_of(const Options& options, const policy::Limits& limits) {
+    return std::min(limits.busy_poll, options.busy_poll.value_or(limits.busy_poll));
+}
+
 template <typename Value>
 Value ok_or_fail(const StartReport& report, Result<Value> result) {
     if (!result) fail(report, exit_failed, result.error().message());
@@ -83,7 +89,7 @@ Resolved resolve(const GenerationStart& start) {
     const std::optional<std::string>& group = start.options.control.group;
     const bool is_kept = start.policy != nullptr;
     PolicyText text;
-    if (is_kept) text = ok_or_fail(report, start.kept.read());
+    if (is_kept) text = ok_or_fail(report, start.snapshot.read());
     LoadedPolicy loaded =
         ok_or_fail(report, is_kept ? load_policy(text)
                                    : load_policy(start.options.policy, start.unknown_accounts, &text));
@@ -94,23 +100,36 @@ Resolved resolve(const GenerationStart& start) {
     access.metrics_group = accounts.gid_of(metrics_group);
     if (!is_kept) {
         text.broker_accounts = ok_or_fail(report, find_accounts(start.options.user));
-        if (auto kept = start.kept.keep(text); !kept) fail(report, exit_failed, kept.error().message());
+        if (auto kept = start.snapshot.keep(text); !kept) fail(report, exit_failed, kept.error().message());
     }
     BrokerAccount account = ok_or_fail(report, choose_account(text.broker_accounts, start.avoided_uids));
-    // What the policy was read from: without this the heap keeps it for as long as the generation lives.
+    // Frees the text of the policy, which the heap would keep for as long as the generation lives.
     text = {};
     ::malloc_trim(0);
     return {std::move(loaded), std::move(account), access};
 }
 
+// The candidate that decides beside the policy. One that does not load does no harm, unless the generation is for it.
+std::unique_ptr<Shadow> load_shadow(const GenerationStart& start) {
+    if (start.shadow.empty()) return nullptr;
+    auto loaded = load_policy(start.shadow, policy::UnknownAccounts::match_nobody);
+    if (loaded)
+        return std::make_unique<Shadow>(std::move(*loaded), start.shadow, std::chrono::system_clock::now());
+    for (const policy::Diagnostic& diagnostic : loaded.error())
+        start.report.log_stderr_plainly(diagnostic.what());
+    if (start.needs_shadow) ::_exit(exit_policy);
+    start.report.log_stderr("shadow: the candidate did not load, and nothing decides beside the policy");
+    return nullptr;
+}
+
 // Two, so that helpers can be made until the supervisor has replaced a generation that has lost one.
-Result<void> start_zygotes(const HelperTools& tools, const ZygoteConfinement& held_to,
+Result<void> start_zygotes(const HelperServices& services, const ZygoteConfinement& held_to,
                            const KnownMounts& mounts, std::vector<UniqueFd>& zygotes) {
     std::vector<proto::BorrowedFd> kept{proto::BorrowedFd(STDIN_FILENO), proto::BorrowedFd(STDOUT_FILENO),
                                         proto::BorrowedFd(STDERR_FILENO)};
     if (mounts.descriptor()) kept.push_back(mounts.descriptor());
     while (zygotes.size() < 2) {
-        auto zygote = start_zygote(tools, held_to, kept);
+        auto zygote = start_zygote(services, held_to, kept);
         if (!zygote) return std::unexpected(zygote.error());
         zygotes.push_back(std::move(*zygote));
     }
@@ -122,7 +141,7 @@ Result<void> start_zygotes(const HelperTools& tools, const ZygoteConfinement& he
 void run_generation(const GenerationStart& start) {
     // A generation without its supervisor gets no connections and writes no records.
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-    // What is made has the mode of its rule.
+    // Made files have the mode of the rule.
     ::umask(0);
     const StartReport& report = start.report;
     detach_standard_streams(start);
@@ -130,11 +149,13 @@ void run_generation(const GenerationStart& start) {
         fail(report, exit_failed, reader.error().message());
 
     const auto [loaded, account, access] = resolve(start);
+    const std::unique_ptr<Shadow> shadow = load_shadow(start);
     const policy::Policy& policy = loaded.policy;
     for (const std::string& line : tolerated_lines(loaded)) report.log_stderr_plainly(line);
     ConfinementPlan plan = plan_confinement(policy.directories(), account);
     // For the names that directories list (name_check.hpp).
-    plan.calls.list = plan.calls.list || policy::has_deny_rules(policy);
+    plan.lists_names = policy::has_deny_rules(policy);
+    plan.calls.list = plan.calls.list || plan.lists_names;
     const RefusedPeers refused{.unmapped = find_unmapped_uid(!account.changes),
                                .broker = account.changes ? std::optional(account.uid) : std::nullopt};
     const Inspector inspector(read_link_protection());
@@ -142,22 +163,20 @@ void run_generation(const GenerationStart& start) {
     ::tzset();
 
     auto loop = EventLoop::create();
-    auto control = ControlServer::create(access);
-    if (!control) fail(report, exit_failed, control.error().message());
     if (!loop) fail(report, exit_failed, loop.error().message());
     std::vector<proto::BorrowedFd> keep{proto::BorrowedFd(STDIN_FILENO),
                                         proto::BorrowedFd(STDOUT_FILENO),
                                         proto::BorrowedFd(STDERR_FILENO),
                                         start.link.descriptor(),
+                                        start.snapshot.file(),
                                         loop->descriptor(),
-                                        control->descriptor(),
                                         report.descriptor()};
     if (start.ring != nullptr) std::ranges::copy(start.ring->descriptors(), std::back_inserter(keep));
     // Before the directories are bound, so that a change after this moment is seen by one or the other.
     if (auto watching = start_directory_watch(plan, start.changes, log_stderr); !watching)
         fail(report, exit_failed, watching.error().message());
     for (const std::string& line : describe_silent(plan)) report.log_stderr(line);
-    // What changes from here on is seen by the watch.
+    // The watch sees changes from here on.
     const KnownMounts mounts;
     if (mounts.descriptor()) keep.push_back(mounts.descriptor());
     std::optional<Resolver> resolver;
@@ -182,10 +201,13 @@ void run_generation(const GenerationStart& start) {
         report.log_stderr("the broker is confined less than it could be: " + confined->report.missing());
     }
 
+    if (const std::string& lacking = confined->report[Layer::capabilities].detail; !lacking.empty())
+        report.log_stderr("the broker runs " + lacking + ": what rules need that for fails");
+
     wait_for_room_on_stderr(std::chrono::milliseconds(0));
     // Before anything a peer sent is read.
     start.report.give_up();
-    AuditTrail audit(start.ring, start.number, loaded.digest);
+    AuditTrail audit(start.ring, start.number, loaded.digest, *loop);
     audit.apply(policy.audit());
     GenerationFacts facts{.policy = policy,
                           .policy_digest = loaded.digest,
@@ -194,28 +216,32 @@ void run_generation(const GenerationStart& start) {
                           .account = account,
                           .capabilities = capability_names(plan.capabilities),
                           .tolerated = tolerated_lines(loaded),
-                          .started = std::chrono::system_clock::now()};
+                          .started = std::chrono::system_clock::now(),
+                          .shadow = shadow.get()};
     for (const BoundDirectory& directory : resolver->directories()) {
         if (directory.errno_value != 0) facts.dormant.push_back(dormant_directory(directory));
         if (const auto width = width_of(directory.path, directory.stands_for))
             facts.wide.push_back({directory.path, *width});
     }
-    auto helpers = HelperPool::create(std::move(zygotes));
+    ControlServer control(access, *loop);
+    auto helpers = HelperPool::create(std::move(zygotes), *loop);
     if (!helpers) fail(report, exit_failed, helpers.error().message());
     Metrics metrics(policy.rules());
     // Users share half of what the kernel lets be on its way. The other half is for those who find nothing left of that:
     // each may be sent one message, of as many descriptors as it can carry.
-    UserQuotas shares(policy.limits(), confined->max_descriptors / 2);
-    OrphanedRequests predecessors(start.previous);
+    UserQuotas quotas(policy.limits(), confined->max_descriptors / 2);
+    OrphanedRequests orphaned_requests(start.previous);
     Service service{{policy, *resolver, inspector, metrics},
                     audit,
                     start.inflight,
-                    *control,
+                    control,
                     **helpers,
-                    predecessors,
-                    shares};
-    Broker broker(start, service, refused, std::move(*loop));
-    control->begin(facts, broker);
+                    orphaned_requests,
+                    quotas,
+                    BusyWait(busy_poll_of(start.options, policy.limits()))};
+    service.shadow = shadow.get();
+    Broker broker(start, service, refused, *loop);
+    control.begin(facts, broker);
     const auto ended = broker.run();
     if (!ended && ended.error().kind != proto::ErrorKind::disconnected) {
         log_error(ended.error().message());

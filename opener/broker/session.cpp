@@ -8,7 +8,9 @@
 
 #include <utility>
 
+#include "opener/base/send_end.hpp"
 #include "opener/operations/batch.hpp"
+#include "opener/request/call_table.hpp"
 #include "opener/request/decide.hpp"
 #include "proto/payload.hpp"
 
@@ -22,7 +24,7 @@ namespace {
 
 // As it was asked for; a path that no request could have is none.
 std::string_view new_path_of(const proto::Request& request) noexcept {
-    if (request.call != proto::Call::rename) return {};
+    if (row_of(request.call).asks != Asks::two_names) return {};
     const std::string_view path = proto::read_text(request.payload);
     return path.size() <= proto::max_path_length ? path : std::string_view();
 }
@@ -35,15 +37,18 @@ bool must_wait(const proto::Error& error) noexcept {
 
 }  // namespace
 
-Session::Session(Service& service, ConnectionId token, proto::UniqueFd socket, IdentifiedPeer peer)
+Session::Session(Service& service, ConnectionId connection_id, proto::UniqueFd socket, IdentifiedPeer peer)
     : service_(service),
-      token_(token),
+      connection_id_(connection_id),
       socket_(std::move(socket)),
-      peer_(service.tools.policy.identify(std::move(peer.identity))),
+      peer_(service.request_services.policy.identify(std::move(peer.identity))),
       pid_(peer.pid),
-      share_(service.shares.of(peer_.identity().uid)),
-      audit_(token, audit_peer(peer_.identity(), peer.pid, peer_.role_names(service.tools.policy)), share_) {
-    service_.shares.session_began(share_);
+      quota_(service.quotas.of(peer_.identity().uid)),
+      audit_(connection_id,
+             audit_peer(peer_.identity(), peer.pid, peer_.role_names(service.request_services.policy)),
+             quota_) {
+    service_.quotas.session_began(quota_);
+    identify_for_shadow();
 }
 
 void Session::record_start() {
@@ -53,9 +58,8 @@ void Session::record_start() {
 // ---- receive -------------------------------------------------------------------------------------------
 
 Session::State Session::serve() {
-    // A peer that waits for each reply must have it at once; one that has sent more meanwhile is served faster with
-    // several replies in one message. Which it is shows by gathering now and then: that costs the first sort one
-    // receive in vain.
+    // A peer that waits for each reply must have it at once. A peer that has sent more meanwhile is served faster with
+    // several replies in one message. Gathering now and then tells them apart; it costs the first sort a receive in vain.
     const bool gather = pipelines_ || ++turns_ % 16 == 0;
     std::size_t messages = 0;
     answered_ = 0;
@@ -70,8 +74,8 @@ Session::State Session::serve() {
         }
         // Once more without waiting, even after a reply: a peer on the same CPU has often run by now, and this is
         // cheaper than going through epoll.
-        auto message =
-            proto::receive(socket_.borrow(), service_.inflight.begin_intake(token_), proto::Wait::never);
+        auto message = proto::receive(socket_.borrow(), service_.inflight.begin_intake(connection_id_),
+                                      proto::Wait::never);
         if (!message) {
             const bool nothing_there = would_block(message.error());
             service_.inflight.end_intake(nothing_there ? 0 : proto::max_message_size);
@@ -98,7 +102,7 @@ bool Session::has_unread() const noexcept {
 
 bool Session::peer_has_read() {
     if (has_unread()) return false;
-    service_.shares.taken(share_, std::exchange(unread_, 0));
+    service_.quotas.taken(quota_, std::exchange(unread_, 0));
     return true;
 }
 
@@ -108,13 +112,13 @@ std::size_t Session::unread_descriptors() {
 }
 
 bool Session::may_be_read() {
-    if (unread_ <= max_unread_descriptors && service_.shares.may_send_more(share_)) return true;
-    return peer_has_read() && service_.shares.may_send_more(share_);
+    if (unread_ <= max_unread_descriptors && service_.quotas.may_send_more(quota_)) return true;
+    return peer_has_read() && service_.quotas.may_send_more(quota_);
 }
 
 bool Session::must_pause() const noexcept {
     // The clock is read only where the last message is no proof.
-    return share_.paused_until() > received_at_ && share_.paused_until() > std::chrono::steady_clock::now();
+    return quota_.paused_until() > received_at_ && quota_.paused_until() > std::chrono::steady_clock::now();
 }
 
 void Session::receive_failed(const proto::Error& error) {
@@ -152,9 +156,10 @@ bool Session::handle_hello(std::span<const std::byte> message) {
     }
     if (!send_replies()) return false;
     ++answered_;
-    if (share_.limits_requests()) share_.use_requests(1, received_at_);
+    if (quota_.limits_requests()) quota_.use_requests(1, received_at_);
     std::array<std::byte, 64> reply;
-    const std::size_t size = proto::write_hello_reply(reply, {.calls = served_calls});
+    const std::size_t size = proto::write_hello_reply(
+        reply, {.calls = served_calls | (service_.busy_wait.is_off() ? proto::no_busy_poll : 0)});
     auto sent = proto::send(socket_.borrow(), std::span(reply).first(size), {}, proto::Wait::never);
     // A peer that lets its replies pile up has no use for another hello.
     if (!sent) finish("the peer does not read");
@@ -167,21 +172,20 @@ bool Session::handle_requests(std::span<const std::byte> message) {
         end(EPROTO, proto::to_string(requests.error()));
         return false;
     }
-    if (share_.limits_requests()) share_.use_requests(requests->size(), received_at_);
-    service_.placement.asked(token_, proto::read_header(message)->cpu, requests->size() == 1 && !pipelines_,
-                             service_.shares.is_alone(share_));
-    // One message of replies holds as many as one of requests, each with the longest reason; and so does one entry.
+    if (quota_.limits_requests()) quota_.use_requests(requests->size(), received_at_);
+    service_.busy_wait.asked(proto::read_header(message)->cpu);
+    // A message of replies holds as many as a message of requests, each with the longest reason; and so does an entry.
     const std::size_t noted = entry_ == nullptr ? 0 : entry_->count.load(std::memory_order_relaxed);
     const bool fits = (noted + requests->size() <= proto::max_requests &&
                        service_.delivery.has_room_for(requests->size())) ||
                       send_replies();
     if (!fits && parked_.empty()) return false;
-    if (entry_ == nullptr) entry_ = service_.inflight.acquire(token_);
+    if (entry_ == nullptr) entry_ = service_.inflight.acquire(connection_id_);
     if (entry_ == nullptr) std::abort();  // the broker keeps fewer replies parked than there are entries
     for (const proto::Request& request : *requests) InflightLog::note(*entry_, request.id);
     service_.inflight.end_intake(message.size());
     if (!fits) {
-        // It has left the socket, so it waits here.
+        // The message has left the socket, so it waits here.
         deferred_.assign(message.begin(), message.end());
         return false;
     }
@@ -196,13 +200,13 @@ void Session::answer_all(std::span<const std::byte> message, std::span<const pro
 }
 
 void Session::answer_together(std::span<const proto::Request> requests) {
-    service_.tools.metrics.begin();
+    service_.request_services.metrics.begin();
     answered_ += requests.size();
     auto outcomes =
-        carry_out_together(service_.tools, peer_, requests,
+        carry_out_together(service_.request_services, peer_, requests,
                            service_.delivery.payload_room(requests.size() - 1), ExecutionContext::loop());
     if (!outcomes) outcomes = hand_to_helper_together(requests);
-    if (!outcomes) return service_.tools.metrics.end();
+    if (!outcomes) return service_.request_services.metrics.end();
     const auto now = std::chrono::steady_clock::now();
     std::vector<DecisionRecord> records;
     for (std::size_t index = 0; index < requests.size(); ++index)
@@ -213,12 +217,12 @@ void Session::answer_together(std::span<const proto::Request> requests) {
                               rulings[index].may_leave);
 }
 
-// What was noted when it was deferred.
+// Answers the requests noted when the message was deferred.
 void Session::answer_deferred() {
     if (deferred_.empty()) return;
     const std::vector<std::byte> message = std::exchange(deferred_, {});
     const auto requests = proto::read_requests(message, service_.requests);
-    if (!requests) std::abort();  // it was read when it came
+    if (!requests) std::abort();  // the message was read when it came
     // How long the peer left its replies unread is not held against what it asked for.
     received_at_ = std::chrono::steady_clock::now();
     answer_all(message, *requests);
@@ -228,24 +232,24 @@ void Session::answer_deferred() {
 // ---- decide, resolve, inspect --------------------------------------------------------------------------
 
 std::optional<Outcome> Session::carry_out(const proto::Request& request, std::size_t others) {
-    auto granted = decide(service_.tools, peer_, request);
+    auto granted = decide(service_.request_services, peer_, request);
     if (!granted) return std::move(granted.error());
     granted->payload_room = service_.delivery.payload_room(others);
     if (const std::uint64_t continued = continued_by(request); continued != 0)
         return hand_to_helper(*granted, continued);
-    auto outcome = execute(service_.tools, peer_, *granted, ExecutionContext::loop());
+    auto outcome = execute(service_.request_services, peer_, *granted, ExecutionContext::loop());
     return outcome ? std::move(outcome) : hand_to_helper(*granted, 0);
 }
 
 // ---- record, deliver -----------------------------------------------------------------------------------
 
 void Session::answer(const proto::Request& request, std::size_t others) {
-    service_.tools.metrics.begin();
+    service_.request_services.metrics.begin();
     ++answered_;
     auto outcome = carry_out(request, others);
-    if (!outcome) return service_.tools.metrics.end();
+    if (!outcome) return service_.request_services.metrics.end();
     const Ruling ruling = record(request, *outcome, received_at_);
-    service_.tools.metrics.done(Step::record);
+    service_.request_services.metrics.done(Step::record);
     service_.delivery.add(request.id, std::move(*outcome), ruling.record, ruling.may_leave);
 }
 
@@ -299,28 +303,29 @@ Ruling Session::ruled(DecisionRecord& record, const AuditTrail::Recorded& record
     return {.record = recorded.sequence, .may_leave = recorded.may_leave};
 }
 
-// What became of a request, for those who look on; none of it matters to the peer.
+// Tells the outcome of a request to those who look on; none of it matters to the peer.
 void Session::count(DecisionRecord& record, std::uint64_t sequence,
                     std::chrono::steady_clock::time_point now) {
-    service_.tools.metrics.count({.operations = record.operations,
-                                  .rule = record.rule,
-                                  .errno_value = record.errno_value,
-                                  .step = record.step,
-                                  .duration = record.duration,
-                                  .at = now});
+    service_.request_services.metrics.count({.operations = record.operations,
+                                             .rule = record.rule,
+                                             .errno_value = record.errno_value,
+                                             .step = record.step,
+                                             .duration = record.duration,
+                                             .at = now});
     use_.count(record.rule, record.errno_value == 0, record.path, now);
+    if (shadow_peer_) compare_with_shadow(record, now);
     if (!service_.control.is_watched()) return;
     record.head = service_.audit.head(sequence);
-    record.session = token_;
+    record.session = connection_id_;
     record.peer = audit_.peer;
     service_.control.publish({record, pid_, peer_.identity()});
 }
 
 SessionFacts Session::facts() const {
-    return {.token = token_,
+    return {.connection_id = connection_id_,
             .pid = pid_,
             .identity = &peer_.identity(),
-            .roles = peer_.role_names(service_.tools.policy),
+            .roles = peer_.role_names(service_.request_services.policy),
             .use = &use_,
             .unread_descriptors = unread_};
 }
@@ -331,8 +336,8 @@ bool Session::send_replies() {
         return true;
     }
     auto sent = service_.delivery.send(socket_.borrow());
-    service_.tools.metrics.done(Step::deliver);
-    service_.tools.metrics.end();
+    service_.request_services.metrics.done(Step::deliver);
+    service_.request_services.metrics.end();
     if (sent) {
         count_unread(service_.delivery.descriptor_count());
         service_.delivery.clear();
@@ -352,7 +357,7 @@ bool Session::send_replies() {
 
 void Session::count_unread(std::size_t descriptors) noexcept {
     unread_ += descriptors;
-    service_.shares.sent(share_, descriptors);
+    service_.quotas.sent(quota_, descriptors);
 }
 
 Session::State Session::flush() {
@@ -380,7 +385,7 @@ Session::State Session::answer_lost(std::span<const std::uint32_t> ids, std::spa
         return state_;
     }
     owed_.insert(owed_.end(), ids.begin(), ids.end());
-    // What waits has an entry of the journal already; flush() goes on with these.
+    // Waiting replies have an entry in the in-flight log already; flush() goes on with these.
     if (state_ != State::writable) answer_owed();
     if (!message.empty() && state_ == State::readable) handle(message);
     return state_;
@@ -388,7 +393,7 @@ Session::State Session::answer_lost(std::span<const std::uint32_t> ids, std::spa
 
 void Session::answer_owed() {
     while (!owed_.empty()) {
-        entry_ = service_.inflight.acquire(token_);
+        entry_ = service_.inflight.acquire(connection_id_);
         if (entry_ == nullptr) std::abort();
         for (std::size_t room = proto::max_requests; room > 0 && !owed_.empty(); --room) {
             const std::uint32_t id = owed_.back();
@@ -405,13 +410,13 @@ void Session::answer_owed() {
 // ---- the end -------------------------------------------------------------------------------------------
 
 Session::~Session() {
-    service_.shares.taken(share_, unread_);
-    service_.shares.session_ended(share_);
+    service_.quotas.taken(quota_, unread_);
+    service_.quotas.session_ended(quota_);
 }
 
 void Session::retire() {
     retiring_ = true;
-    // What the peer has sent stays readable; what it sends from now on fails with EPIPE.
+    // Messages already sent stay readable; the peer's further sends fail with EPIPE.
     ::shutdown(socket_.number(), SHUT_RD);
 }
 
@@ -426,10 +431,8 @@ void Session::hand_over() noexcept {
 
 void Session::end(int errno_value, std::string_view cause) {
     service_.delivery.clear();
-    std::array<std::byte, 512> message;
-    const std::size_t size = proto::write_end(message, errno_value, cause);
-    // A courtesy to whoever debugs the peer; one that does not read goes without.
-    static_cast<void>(proto::send(socket_.borrow(), std::span(message).first(size), {}, proto::Wait::never));
+    // A courtesy to whoever debugs the peer.
+    send_end(socket_.borrow(), errno_value, cause);
     finish(cause);
 }
 

@@ -3,9 +3,9 @@
 //
 //   receive → parse → identify → decide → resolve → inspect → deliver → record
 //
-// session.cpp reads in that order, each step a call into one module; what may block is resolved, inspected and delivered
-// by a helper, and session_tasks.cpp is this end of that. (Identification comes first in time: once per
-// connection, before the first message. The record of a request is made before its reply leaves.)
+// session.cpp reads in that order, each step a call into one module. A helper resolves, inspects and delivers whatever may
+// block; session_tasks.cpp is the session's end of that. (Identification comes first in time: once per connection, before
+// the first message. The record of a request is made before its reply leaves.)
 #pragma once
 
 #include <chrono>
@@ -18,7 +18,8 @@
 
 #include "opener/audit/audit_trail.hpp"
 #include "opener/audit/session_audit.hpp"
-#include "opener/broker/cpu_affinity.hpp"
+#include "opener/base/event_loop.hpp"
+#include "opener/broker/busy_wait.hpp"
 #include "opener/control/server.hpp"
 #include "opener/helpers/helper_pool.hpp"
 #include "opener/identity/identity.hpp"
@@ -30,30 +31,32 @@
 #include "opener/quota/user_quota.hpp"
 #include "opener/request/decide.hpp"
 #include "opener/request/delivery.hpp"
+#include "opener/request/shadow.hpp"
 #include "policy/matching/policy.hpp"
 #include "proto/channel.hpp"
 #include "proto/message.hpp"
 
 namespace fdbroker::opener {
 
-// What all sessions of one generation share. Used by one thread.
+// Shared by all sessions of a generation. Used by one thread.
 struct Service {
-    RequestServices tools;
+    RequestServices request_services;
     AuditTrail& audit;
     InflightLog& inflight;
     ControlServer& control;
     HelperPool& helpers;
-    OrphanedRequests& predecessors;
-    UserQuotas& shares;
+    OrphanedRequests& orphaned_requests;
+    UserQuotas& quotas;
 
-    CpuAffinity placement{};
+    BusyWait busy_wait;
     Delivery delivery{};
     std::array<proto::Request, proto::max_requests> requests{};
+    Shadow* shadow = nullptr;  // null: no candidate decides beside the policy
 };
 
 class Session {
   public:
-    // What the session waits for.
+    // The event that the session waits for.
     enum class State {
         readable,  // the peer's next request
         writable,  // the peer to read: replies are parked, or too many descriptors are on their way to it
@@ -63,14 +66,14 @@ class Session {
         ended,  // nothing: the descriptor has been shut down, the cause recorded
     };
 
-    Session(Service& service, ConnectionId token, proto::UniqueFd socket, IdentifiedPeer peer);
+    Session(Service& service, ConnectionId connection_id, proto::UniqueFd socket, IdentifiedPeer peer);
     Session(const Session&) = delete;
     Session& operator=(const Session&) = delete;
     ~Session();
 
-    ConnectionId token() const noexcept { return token_; }
+    ConnectionId connection_id() const noexcept { return connection_id_; }
     State state() const noexcept { return state_; }
-    UserQuota& share() const noexcept { return share_; }
+    UserQuota& quota() const noexcept { return quota_; }
     const policy::PeerIdentity& peer() const noexcept { return peer_.identity(); }
     proto::BorrowedFd descriptor() const noexcept { return socket_.borrow(); }
     SessionFacts facts() const;
@@ -79,7 +82,7 @@ class Session {
         return use_.last().value_or(use_.since());
     }
 
-    // What is known of it from earlier generations, and what the next one is to know.
+    // The session's use in earlier generations, and the use that the next one is told.
     void carry_on(const SessionUse::Earlier& earlier) noexcept { use_.carry_on(earlier); }
     const SessionUse& use() const noexcept { return use_; }
     // Puts on record that it is a new connection, not one taken over from an earlier generation.
@@ -87,8 +90,8 @@ class Session {
     // Serves what is there, in whole messages, until requests_per_turn or more are answered, so that no session keeps
     // the others waiting. Never blocks on the peer.
     State serve();
-    std::chrono::steady_clock::time_point paused_until() const noexcept { return share_.paused_until(); }
-    // It is over.
+    std::chrono::steady_clock::time_point paused_until() const noexcept { return quota_.paused_until(); }
+    // The wait is over.
     State resume() noexcept { return state_ = State::readable; }
     // Looks whether the peer has read; sends what was parked.
     State flush();
@@ -102,20 +105,20 @@ class Session {
 
     // Tasks of this session that helpers have not ended yet. The session must live as long as there are some.
     std::size_t tasks() const noexcept { return tasks_; }
-    // What HelperPool::Owner hears of them.
+    // The reports to HelperPool::Owner about the session's tasks.
     std::vector<Ruling> task_reported(HelperTask& task, const Report& report);
     State task_delivered(const Sent& sent);
     State task_failed(const HelperTask& task, int errno_value, std::string_view reason);
     // Looks whether an earlier generation's helpers have done what a draining session waits for.
     State drain();
 
-    // Answers requests that an earlier generation took and did not live to answer, and serves a message of another kind,
-    // when one is given, that it took. More than max_lost ids, which only one that was taken over or several that died
-    // in a row can leave, end the session.
+    // Answers requests that an earlier generation took and did not live to answer. Serves a message of another kind that it
+    // took, when one is given. More than max_lost ids end the session: only a generation that was taken over, or several
+    // that died in a row, can leave so many.
     State answer_lost(std::span<const std::uint32_t> ids, std::span<const std::byte> message);
 
-    // The next generation has the connection. Here nothing more is read, and what is parked is left to that one; what
-    // helpers have begun is answered, and the end of the session is that one's to record.
+    // The next generation has the connection. Nothing more is read here, and parked replies are left to it. Requests that
+    // helpers have begun are answered here. The next generation records the end of the session.
     void hand_over() noexcept;
     // Takes no more than what the peer has already sent. The session ends when that is answered.
     void retire();
@@ -124,7 +127,7 @@ class Session {
 
     // In the last call of serve().
     std::size_t answered() const noexcept { return answered_; }
-    bool has_turn = false;  // of RoundRobin
+    bool has_turn = false;  // set by RoundRobin
 
     static constexpr std::size_t requests_per_turn = 32;
     // Noted, with helpers, and in one message that was not noted yet.
@@ -147,7 +150,7 @@ class Session {
     std::uint64_t continued_by(const proto::Request& request) const;
     // `continues`: the above; the helper that has it does it.
     std::optional<Outcome> hand_to_helper(const GrantedRequest& granted, std::uint64_t continues);
-    // Of a message of all or nothing: the outcomes when no helper takes it.
+    // For an all-or-nothing message: the outcomes when no helper takes it.
     std::optional<std::vector<Outcome>> hand_to_helper_together(std::span<const proto::Request> requests);
     void submit(std::span<const proto::Request> requests, proto::Batch batch,
                 std::span<const HelperTask::Part> decided, std::chrono::milliseconds deadline,
@@ -156,11 +159,14 @@ class Session {
     void answer_together(std::span<const proto::Request> requests);
     void answer(const proto::Request& request, std::size_t others);
     void count(DecisionRecord& record, std::uint64_t sequence, std::chrono::steady_clock::time_point now);
+    // session_shadow.cpp
+    void identify_for_shadow();
+    void compare_with_shadow(const DecisionRecord& record, std::chrono::steady_clock::time_point now);
     static DecisionRecord record_of(const proto::Request& request, const Outcome& outcome,
                                     std::chrono::nanoseconds duration);
     Ruling record(const proto::Request& request, const Outcome& outcome,
                   std::chrono::steady_clock::time_point received_at);
-    // Of a message of all or nothing. What is granted may leave only when all of it is on record.
+    // For an all-or-nothing message. Grants may leave only when all of them are on record.
     std::vector<Ruling> record_together(std::span<DecisionRecord> records,
                                         std::chrono::steady_clock::time_point now);
     Ruling ruled(DecisionRecord& record, const AuditTrail::Recorded& recorded,
@@ -176,17 +182,18 @@ class Session {
     void answer_deferred();
 
     Service& service_;
-    ConnectionId token_;
+    ConnectionId connection_id_;
     proto::UniqueFd socket_;
     policy::Peer peer_;
+    std::optional<policy::Peer> shadow_peer_{};  // as the candidate sees the peer, where there is one
     pid_t pid_;
-    UserQuota& share_;
+    UserQuota& quota_;
     SessionAudit audit_;
     SessionUse use_{};
     State state_ = State::readable;
     bool retiring_ = false;
     bool handed_over_ = false;
-    InflightEntry* entry_ = nullptr;  // of the requests whose replies are being gathered
+    InflightEntry* entry_ = nullptr;  // holds the requests whose replies are being gathered
     std::deque<ParkedReplies> parked_{};
     std::vector<std::uint32_t> owed_{};  // lost ids that are not answered yet
     std::vector<std::byte> deferred_{};  // a message of requests that came before the replies were parked
@@ -199,6 +206,9 @@ class Session {
     // Whether the peer keeps several requests under way, so that their replies are worth gathering.
     bool pipelines_ = false;
     std::uint8_t turns_ = 0;
+
+  public:
+    Source source{};  // the broker's; ends before the socket
 };
 
 }  // namespace fdbroker::opener

@@ -9,6 +9,7 @@
 #include "opener/broker/session.hpp"
 #include "opener/operations/batch.hpp"
 #include "opener/operations/snapshot.hpp"
+#include "opener/request/call_table.hpp"
 #include "proto/payload.hpp"
 
 namespace fdbroker::opener {
@@ -47,9 +48,9 @@ Outcome refused_for_want_of_room(const HelperTask::Part& part) {
 }  // namespace
 
 std::uint64_t Session::continued_by(const proto::Request& request) const {
-    if (request.call != proto::Call::commit && request.call != proto::Call::discard) return 0;
+    if (row_of(request.call).background != Background::continues) return 0;
     const std::uint64_t number = proto::read_number(request.payload).value_or(0);
-    return service_.helpers.can_continue(number, token_) ? number : 0;
+    return service_.helpers.can_continue(number, connection_id_) ? number : 0;
 }
 
 std::optional<Outcome> Session::hand_to_helper(const GrantedRequest& granted, std::uint64_t continues) {
@@ -65,7 +66,7 @@ std::optional<std::vector<Outcome>> Session::hand_to_helper_together(
     std::vector<HelperTask::Part> decided;
     auto deadline = std::chrono::milliseconds::max();
     for (const proto::Request& request : requests) {
-        const auto granted = decide(service_.tools, peer_, request);
+        const auto granted = decide(service_.request_services, peer_, request);
         if (!granted) std::abort();  // pure, and all were granted before
         decided.push_back(part_of(*granted));
         deadline = std::min(deadline, deadline_of(granted->grant));
@@ -85,7 +86,7 @@ void Session::submit(std::span<const proto::Request> requests, proto::Batch batc
     auto task =
         make_task(service_.helpers.next_number(), peer_.identity(), received_at_ + deadline, requests, batch);
     task->session = this;
-    task->token = token_;
+    task->connection_id = connection_id_;
     task->uid = peer_.identity().uid;
     task->continues = continues;
     task->received_at = received_at_;
@@ -93,19 +94,19 @@ void Session::submit(std::span<const proto::Request> requests, proto::Batch batc
         HelperTask::Part& part = task->parts[index];
         part.operations = decided[index].operations;
         part.rule = decided[index].rule;
-        part.slot = &service_.inflight.note_apart(token_, part.request.id);
+        part.slot = &service_.inflight.note_apart(connection_id_, part.request.id);
     }
     ++tasks_;
     service_.helpers.submit(std::move(task));
 }
 
 std::vector<Ruling> Session::task_reported(HelperTask& task, const Report& report) {
-    const auto rules = service_.tools.policy.rules();
+    const auto rules = service_.request_services.policy.rules();
     std::uint64_t copied = 0;
     for (const ReportedOutcome& reported : report.outcomes) copied += reported.copied;
     // For all or none of them: there are several only in a batch of all or nothing.
     const bool within_budget =
-        copied == 0 || service_.shares.use_copied_bytes(share_, copied, std::chrono::steady_clock::now());
+        copied == 0 || service_.quotas.use_copied_bytes(quota_, copied, std::chrono::steady_clock::now());
     const auto now = std::chrono::steady_clock::now();
     std::vector<Outcome> outcomes;
     std::vector<DecisionRecord> records;
@@ -152,7 +153,7 @@ Session::State Session::task_failed(const HelperTask& task, int errno_value, std
     const Step step = errno_value == EIO ? Step::deliver : Step::resolve;
     for (const HelperTask::Part& part : task.parts) {
         Outcome outcome = refused_after(part, step, errno_value, reason);
-        // What has been reported is on record as what it was; only its reply may not have left.
+        // A reported request is on record already; only the reply may not have left.
         const Ruling ruling = task.reported ? Ruling{.record = part.record, .may_leave = true}
                                             : record(part.request, outcome, task.received_at);
         if (state_ != State::ended)
@@ -176,7 +177,7 @@ void Session::drain_or_finish(std::string_view cause) {
 }
 
 bool Session::has_tasks_anywhere() const noexcept {
-    return tasks_ != 0 || service_.predecessors.work_for(token_);
+    return tasks_ != 0 || service_.orphaned_requests.work_for(connection_id_);
 }
 
 void Session::finish_if_drained() {

@@ -28,7 +28,7 @@ class HelpFormatter final : public CLI::Formatter {
 
 using Commands = std::vector<const CLI::App*>;
 
-// Of the command and of those that it stands below.
+// The options of the command and of those that it stands below.
 std::vector<std::string> option_names(const Commands& commands) {
     std::vector<std::string> names;
     for (const CLI::App* command : commands) {
@@ -83,7 +83,7 @@ std::string misspelt_word(const CLI::App& app, int argc, const char* const* argv
             const std::string name = word.substr(0, word.find('='));
             const CLI::Option* const option = find_option(commands, name);
             if (option == nullptr) return no_such(name, "option", option_names(commands));
-            if (option->get_items_expected_max() != 0 && name == word) ++i;  // its value
+            if (option->get_items_expected_max() != 0 && name == word) ++i;  // the option's value
             continue;
         }
         const Commands below = commands_below(*commands.back());

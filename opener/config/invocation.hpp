@@ -24,7 +24,7 @@ struct Invocation {
     }
     // Another opener is to execute its program, and this process ends then.
     bool has_other_take_over() const {
-        const auto own_end = std::ranges::find(arguments, "--");  // what follows is a worker's
+        const auto own_end = std::ranges::find(arguments, "--");  // a worker's command follows
         return std::find(arguments.begin(), own_end, take_over_option) != own_end;
     }
 };

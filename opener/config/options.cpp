@@ -134,6 +134,10 @@ std::variant<Options, ExitStatus> parse_options(int argc, char** argv) {
     app.add_option("--policy", options.policy, "the allowlist (/etc/fdbroker/policy.yaml)")
         ->type_name("FILE");
     app.add_option(
+           "--shadow", options.shadow,
+           "a candidate that decides beside the policy, without effect; differences are counted and recorded")
+        ->type_name("FILE");
+    app.add_option(
            "--listen", listen,
            "where workers connect: a path, @NAME (abstract) or fd:N (inherited); repeatable with names "
            "(/run/fdbroker/opener.sock, or the sockets systemd passes)")
@@ -158,6 +162,13 @@ std::variant<Options, ExitStatus> parse_options(int argc, char** argv) {
                    "how long a broker may take to load the policy and be confined, 1 to 86400 (60)")
         ->type_name("SECONDS")
         ->check(CLI::Range(1U, 86400U));
+    unsigned busy_poll = 0;
+    const auto* const busy_poll_option =
+        app.add_option("--busy-poll", busy_poll,
+                       "how long a broker may look for the next request before it sleeps, 0 (never) to 1000, "
+                       "whatever more the policy's limits: busy_poll says (what the policy says, else 20)")
+            ->type_name("MICROSECONDS")
+            ->check(CLI::Range(0U, 1000U));
     std::string workers, worker_user;
     std::vector<std::string> worker_env;
     unsigned worker_watchdog = 0;
@@ -202,6 +213,7 @@ std::variant<Options, ExitStatus> parse_options(int argc, char** argv) {
         parse_control(control, options);
         if (!audit.empty()) parse_audit(audit, options);
         options.start_timeout = std::chrono::seconds(start_timeout);
+        if (busy_poll_option->count() != 0) options.busy_poll = std::chrono::microseconds(busy_poll);
         check_names(options);
         if (!workers.empty()) {
             options.workers = parse_workers(workers);

@@ -31,7 +31,7 @@ struct ListenOption {
     proto::Address address;
 };
 
-// What goes with a listening socket that is a path. `name` empty: with every one that has none of its own.
+// Mode and group of a listening socket that is a path. `name` empty: for every socket that is not named.
 struct ListenMode {
     std::string name;
     mode_t mode = 0660;
@@ -44,9 +44,9 @@ struct ListenGroup {
 struct ControlOptions {
     // none: nobody controls the opener.
     std::optional<proto::Address> address{};
-    // It was not asked for: where it cannot be had, the opener serves without.
+    // Nobody asked for the control socket: where it cannot be had, the opener serves without.
     bool by_default = true;
-    std::optional<std::string> group{};  // whose members may control; none: root alone
+    std::optional<std::string> group{};  // the group that may control; none: root alone
 };
 
 // Workers that the opener starts and looks after.
@@ -77,6 +77,9 @@ struct Options {
     std::string audit_file = default_audit_file;
     std::optional<std::string> user{};
     std::chrono::seconds start_timeout{60};  // for a generation to load its policy and be confined
+    // As the policy's `limits: busy_poll`, and not more; none: what the policy says.
+    std::optional<std::chrono::microseconds> busy_poll{};
+    std::string shadow{};  // a candidate that decides beside the policy; empty: none
     bool check = false;
     bool require_confinement = false;
 };

@@ -53,7 +53,7 @@ Result<std::string> why_no_private_root(const BrokerAccount& account) {
     auto answer = ask_child([&](BorrowedFd) {
         const auto entered = enter_private_root(empty);
         if (!entered) return entered.error().message();
-        // What an empty plan does not need.
+        // An empty plan does without this.
         const UniqueFd copy(kernel::open_tree(AT_FDCWD, "/", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC));
         return copy ? std::string(no_obstacle) : proto::system_error("open_tree").error().message();
     });
@@ -242,7 +242,7 @@ class Confining {
     const bool refuses_descriptors_ = proto::can_refuse_descriptors();
 };
 
-// What a child found out, on its way to the parent.
+// Encodes a child's findings for the parent.
 std::string encode(const Result<Confined>& confined) {
     Json answer;
     if (confined) {

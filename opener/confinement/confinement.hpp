@@ -52,7 +52,7 @@ struct NamedDirectory {
     std::string path;
     policy::OperationSet operations{};
     bool devices = false;
-    // Its filesystem does not answer (start_directory_watch()): it is not touched, and dormant with ETIMEDOUT.
+    // The filesystem does not answer (start_directory_watch()): the directory is not touched, and dormant with ETIMEDOUT.
     bool silent = false;
 };
 
@@ -81,6 +81,7 @@ struct ConfinementPlan {
     std::vector<NamedDirectory> named{};  // sorted by path, each once; as many at most
     std::uint64_t capabilities = 0;       // bit per CAP_* number; none for who is not root
     ModifyingCalls calls{};
+    bool lists_names = false;  // names of any of the directories are listed (name_check.hpp)
     BrokerAccount account{};
 };
 
@@ -89,7 +90,7 @@ ConfinementPlan plan_confinement(std::span<const policy::Directory> directories,
                                  const BrokerAccount& account);
 
 enum class Layer : std::uint8_t {
-    own_account,   // a uid and gid of its own, no supplementary groups
+    own_account,   // a private uid and gid, no supplementary groups
     capabilities,  // those of the plan, bounding set empty, securebits locked
     private_root,  // nothing but the planned directories is there
     // On top of the private root, against descriptors that are sent in: for what the process forks, and for itself where
@@ -126,7 +127,7 @@ struct ConfinementReport {
 struct BoundDirectory {
     std::string path;
     proto::UniqueFd fd{};  // O_PATH|O_DIRECTORY|O_CLOEXEC; empty when dormant
-    // What can be opened through `fd` may be a device. Then this is the same directory on a mount that opens none; empty:
+    // Devices can be opened through `fd`. Then this is the same directory on a mount that opens none; empty:
     // such a mount was not to be had.
     bool opens_devices = false;
     proto::UniqueFd without_devices{};
@@ -136,15 +137,15 @@ struct BoundDirectory {
     proto::UniqueFd read_only{};
     int errno_value =
         0;  // 0: bound; else why it is dormant: ENOENT, ENOTDIR, ELOOP (a symlink on the way), ETIMEDOUT (silent), …
-    std::string why{};  // of ELOOP, for an administrator: which link, where it leads, what to write instead
-    std::string refusal{};  // of ELOOP, for peers
+    std::string why{};      // ELOOP, for an administrator: which link, where it leads, what to write instead
+    std::string refusal{};  // ELOOP, for peers
     StandsFor stands_for{};
     std::uint64_t mount_id = 0;  // as statx(2), STATX_MNT_ID, tells it inside
-    // Of the directory itself, the same inside and outside: a name that now leads elsewhere shows by them.
+    // The directory's own numbers, the same inside and outside: they tell when the name leads elsewhere.
     std::uint64_t device = 0;
     std::uint64_t inode = 0;
     uid_t owner = 0;
-    bool local = false;  // its filesystem is one that is known not to wait for a network or another process
+    bool local = false;  // the filesystem is known not to wait for a network or another process
 };
 
 struct Confined {
@@ -158,14 +159,14 @@ struct Confined {
 };
 
 // Confines the calling process, which must have one thread. Irreversible. Every descriptor but those of
-// `keep` is closed. The working directory becomes the root. PR_SET_PDEATHSIG is kept; the parent may have
-// ended meanwhile, so compare getppid() afterwards. Blocks as long as a rule's directory does that is not silent. system: ENOSYS
-// (no openat2), whatever a layer that this kernel has failed with. A layer
+// `keep` is closed. The working directory becomes the root. PR_SET_PDEATHSIG is kept; the parent may have ended meanwhile,
+// so compare getppid() afterwards. Blocks as long as a rule's directory does that is not silent.
+// system: ENOSYS (no openat2), or the errno of a layer that this kernel has and that failed. A layer
 // that the kernel or the process's rights do not permit is no error but `missing` in the report.
 //
-// `before_filter` is called when all is done but the filter of system calls, which lets nothing fork any more; what it
-// forks is confined but for that and for landlock_of_children. It may take both out of what it is given. Its error is
-// that of confine().
+// `before_filter` is called when all is done but the filter of system calls, which forbids fork. Its children are confined
+// but for that filter and for landlock_of_children. `before_filter` may move both out of
+// the argument. Errors become those of confine().
 using BeforeFilter = std::function<proto::Result<void>(Confined&)>;
 proto::Result<Confined> confine(const ConfinementPlan& plan, std::span<const proto::BorrowedFd> keep,
                                 const BeforeFilter& before_filter = {});
@@ -175,7 +176,7 @@ struct DormantDirectory {
     int errno_value = 0;
     std::string why{};  // in words, for an administrator
 };
-// Of one that is dormant.
+// Makes the dormant directory of a bound one.
 DormantDirectory dormant_directory(const BoundDirectory& directory);
 
 // Confines a child in the same way and tells what came of it; the caller is unchanged. `dormant`, when given,

@@ -44,7 +44,7 @@ class Watch {
   public:
     Watch(std::vector<std::string> paths, UniqueFd root, UniqueFd mounts,
           const std::function<void(std::string_view)>& log)
-        : mounts_(std::move(mounts)), lookers_(std::move(root), std::move(paths)), log_(log) {}
+        : mounts_(std::move(mounts)), probes_(std::move(root), std::move(paths)), log_(log) {}
 
     // The first look: which directories do not answer.
     Result<std::vector<std::uint32_t>> begin() {
@@ -99,9 +99,9 @@ class Watch {
     Result<Seen> look(std::chrono::milliseconds patience) {
         const std::string table = mounts_ ? read_from_start(mounts_.borrow()) : std::string();
         const auto mounts = listed_mounts(table);
-        auto answers = lookers_.look(patience, mounts);
+        auto answers = probes_.look(patience, mounts);
         if (!answers) return std::unexpected(answers.error());
-        return Seen{std::move(*answers), mounts_about(mounts, lookers_.paths())};
+        return Seen{std::move(*answers), mounts_about(mounts, probes_.paths())};
     }
 
     // Whether something is another than when it was last seen. One that does not answer is taken for what it was.
@@ -124,7 +124,7 @@ class Watch {
             is_silent_[i] = !answers[i];
             if (answers[i] || was_silent) continue;
             if (first.empty())
-                first = proto::printable(lookers_.paths()[i], proto::LineFeeds::escaped);
+                first = proto::printable(probes_.paths()[i], proto::LineFeeds::escaped);
             else
                 ++more;
         }
@@ -137,7 +137,7 @@ class Watch {
     }
 
     UniqueFd mounts_;
-    ProbeProcesses lookers_;
+    ProbeProcesses probes_;
     const std::function<void(std::string_view)>& log_;
     Answers last_{};
     std::vector<bool> is_silent_{};
@@ -154,21 +154,15 @@ class Watch {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     std::signal(SIGCHLD, SIG_IGN);
     std::signal(SIGPIPE, SIG_IGN);
-    // What it reads is names: to be allowed to walk to them is all.
+    // The watch reads names: the right to walk to them is all it needs.
     const std::uint64_t capabilities = plan.account.changes ? capability_bit(CAP_DAC_READ_SEARCH) : 0;
-    const auto permitted = permitted_capabilities();
-    if (!permitted) fail(log, permitted.error().message());
-    if ((capabilities & ~*permitted) != 0)
-        fail(log,
-             "CAP_DAC_READ_SEARCH is missing, which this process does not have (docker run: --cap-add "
-             "DAC_READ_SEARCH)");
     if (const auto dropped = drop_privileges(plan.account, capabilities); !dropped)
         fail(log, dropped.error().message());
     // The change of uid takes the signal away for a moment, in which the parent may have ended.
     if (::getppid() != parent) ::_exit(1);
     if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
         fail(log, proto::system_error("prctl", "PR_SET_NO_NEW_PRIVS").error().message());
-    // It looks at names; what they lead to is opened for nothing. A kernel without Landlock is reported by the broker.
+    // The watch looks at names and opens no object for any use. A kernel without Landlock is reported by the broker.
     if (const auto version = landlock_version(); version && may_restrict_by_landlock()) {
         const auto ruleset = make_ruleset({}, {}, *version);
         const auto restricted =

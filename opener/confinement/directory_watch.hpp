@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: MIT
 // Notices when a directory that rules name becomes another: it appears, vanishes, is moved away and replaced, is mounted
-// over or unmounted, or something is mounted below it, or its mount gets other flags. A private root keeps showing what was there when it was made, so
-// a new generation has to follow.
+// over or unmounted, or something is mounted below it, or its mount gets other flags. A private root keeps showing what
+// was there when it was made, so a new generation has to follow.
 //
-// That is looked for where it can be seen, outside every private root, by a process of its own: a directory on a
-// filesystem that hangs would hold the supervisor up. It compares what the names lead to, a few times a second, and at once
-// when a mount changes; there is no kind of change that this misses, as there is with inotify(7) (mounts, network
-// filesystems, parents that are replaced themselves).
+// A separate process outside every private root looks: a directory on a filesystem that hangs would hold the supervisor up.
+// It compares the objects that the names lead to, a few times a second, and at once when a mount changes. No kind of change
+// is missed, while inotify(7) misses mounts, network filesystems, and parents that are replaced themselves.
 //
-// A directory that does not answer (directory_lookers.hpp) keeps nobody from noticing what becomes of the others. One that
-// does not when a generation starts is left out of it, and another generation follows when it does.
+// A directory that does not answer (probe_processes.hpp) does not hide changes of the others. A generation starts without
+// the directories that do not answer, and another generation follows when they do.
 #pragma once
 
 #include <chrono>
@@ -30,9 +29,9 @@ inline constexpr std::chrono::milliseconds watch_interval{400};
 inline constexpr std::chrono::milliseconds first_patience{2'000};
 inline constexpr std::chrono::milliseconds watch_patience{400};
 
-// Starts the process, which has nothing but the right to look, writes a byte to `tell` for each change since this call,
-// and ends with the caller. Returns when it has looked once, and marks in `plan` the directories that did not answer.
-// It tells `log` why it ends and, later, which others do not answer any more. The caller must have one thread.
+// Starts the process, which has nothing but the right to look. It writes a byte to `tell` for each change since this call.
+// It tells `log` which directories no longer answer and why it ends. It ends with the caller. This function returns after the
+// first look, with the directories that did not answer marked in `plan`. The caller must have one thread.
 proto::Result<void> start_directory_watch(ConfinementPlan& plan, proto::BorrowedFd tell,
                                           const std::function<void(std::string_view)>& log);
 

@@ -26,7 +26,7 @@ class KnownMounts {
     // As they are now, in the namespace that the caller is in. Without /proc none are known, and nothing is told apart.
     KnownMounts();
 
-    // Of mountinfo (proc(5)); the process that asks later must have kept it. Empty: there is none.
+    // The descriptor of mountinfo (proc(5)), which the process that asks later must have kept. Empty: none.
     proto::BorrowedFd descriptor() const noexcept { return table_.borrow(); }
     // Whether the mounts on the way to `path`, its own included, are what they were. Reads the table anew.
     bool hold_on_way_to(std::string_view path) const;

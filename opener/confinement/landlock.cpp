@@ -58,15 +58,19 @@ std::uint64_t rights_for(OperationSet operations, bool devices) noexcept {
         // A descriptor opened without the right to truncate keeps that for whoever gets it.
         {Operation::write, write_file | truncate},
         {Operation::append, write_file},
-        {Operation::create, make_reg | write_file | truncate | refer},
+        // A file without its owner is removed again.
+        {Operation::create, make_reg | write_file | truncate | refer | remove_file},
         {Operation::truncate, truncate},
         {Operation::list, read_dir},
-        // It is made under another name, which it then loses.
-        {Operation::mkdir, make_dir | remove_dir},
-        // What is removed gets another name before.
-        {Operation::remove, remove_dir | remove_file | make_anything},
+        // A directory is made under a temporary name, which it then loses, and opened to be given to its owner.
+        {Operation::mkdir, make_dir | remove_dir | read_dir},
+        // A removed object gets a temporary name before; unfinished objects in a directory are listed.
+        {Operation::remove, remove_dir | remove_file | make_anything | read_dir},
         {Operation::rename, remove_dir | remove_file | make_anything | refer},
         {Operation::symlink, make_sym | remove_file},
+        // Attributes are those of an opened object.
+        {Operation::setattr, read_file | read_dir},
+        {Operation::xattr, read_file | read_dir},
         // Mapping an opened file asks nothing of Landlock; the kernel reads what it executes.
         {Operation::execute, execute | read_file},
     };
@@ -74,10 +78,13 @@ std::uint64_t rights_for(OperationSet operations, bool devices) noexcept {
     for (const auto& entry : table) {
         if (operations.contains(entry.operation)) rights |= entry.rights;
     }
+    // put: the new file replaces another one, is read again by name, and its directory is written to the disk.
+    if (operations.contains_all({Operation::write, Operation::create, Operation::truncate}))
+        rights |= read_file | read_dir;
     return devices ? rights | ioctl_dev : rights;
 }
 
-// All that can be done on the mount, whichever of its rules it is for: were rights to differ inside, what may be renamed
+// All rights on the mount, whichever rule they are for: were rights to differ inside, permitted renames
 // would be EXDEV (Landlock's REFER).
 std::uint64_t rights_on_mount(const PlannedDirectory& directory) noexcept {
     std::uint64_t rights = read_file | read_dir;
@@ -145,7 +152,8 @@ proto::Result<void> restrict_by_landlock(const ConfinementPlan& plan, proto::Bor
     if (!ruleset) return std::unexpected(ruleset.error());
     for (const NamedDirectory& named : plan.named) {
         const std::uint64_t rights =
-            rights_for(named.operations, named.devices) & filesystem_rights_of(version);
+            (rights_for(named.operations, named.devices) | (plan.lists_names ? read_dir : 0)) &
+            filesystem_rights_of(version);
         if (rights == 0 || named.silent) continue;
         const auto directory = open_source_directory(root, named.path);
         if (!directory) return std::unexpected(directory.error());

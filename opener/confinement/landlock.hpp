@@ -18,8 +18,8 @@ proto::Result<int> landlock_version();
 // Whether this process may restrict itself by it. system: EPERM, ENOSYS (a container's filter).
 proto::Result<void> may_restrict_by_landlock();
 
-// A ruleset that leaves what the private root's directories are bound for and nothing else, with no TCP, and no signals
-// nor abstract sockets outside where the version has them. `bound`: in the order of `planned`; none: nothing is left.
+// A ruleset that permits what the private root's directories are bound for and nothing else: no TCP, and where the version
+// has them no signals nor abstract sockets outside. `bound`: in the order of `planned`; empty: nothing is permitted.
 proto::Result<proto::UniqueFd> make_ruleset(std::span<const PlannedDirectory> planned,
                                             std::span<const BoundDirectory> bound, int version);
 

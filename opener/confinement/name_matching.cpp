@@ -39,7 +39,7 @@ constexpr std::array<std::uint32_t, 12> folding_filesystems = {
     HPFS_SUPER_MAGIC,
 };
 
-// Of these each directory has a flag.
+// On these filesystems each directory has a flag.
 constexpr std::array<std::uint32_t, 4> flagged_filesystems = {
     EXT4_SUPER_MAGIC, F2FS_SUPER_MAGIC, TMPFS_MAGIC,
     0xca451a4e,  // bcachefs (fs/bcachefs/bcachefs_format.h)

@@ -16,7 +16,7 @@ enum class NameMatching : std::uint8_t {
     unknown,  // a server decides (FUSE, network filesystems), or the filesystem is none that is known
 };
 
-// Of an O_PATH descriptor; opens the directory for reading. Blocks as its filesystem does. Behind the filter of a helper an
+// Takes an O_PATH descriptor; opens the directory for reading. Blocks as the filesystem does. Behind a helper's filter an
 // XFS is unknown.
 NameMatching name_matching_of(proto::BorrowedFd directory) noexcept;
 

@@ -33,7 +33,7 @@ AttributesByPath collect(std::span<const policy::Directory> directories) {
     for (const policy::Directory& directory : directories) {
         Attributes& attributes = collected[directory.path];
         attributes.operations = attributes.operations | directory.operations;
-        // To make a missing directory on the way of a file takes what it takes to make one that was asked for.
+        // Making a missing directory above a file takes the same rights as a mkdir.
         if (directory.makes_parents) attributes.operations.insert(Operation::mkdir);
         attributes.devices = attributes.devices || directory.devices;
     }
@@ -74,7 +74,7 @@ std::uint64_t capabilities_for(OperationSet operations, bool create_owners) noex
 }
 
 ModifyingCalls calls_for(OperationSet operations, bool create_owners, bool snapshots, bool streams) noexcept {
-    // What is made has another name at first, and so has what is removed at last.
+    // A made object has a temporary name at first, a removed one at last.
     constexpr OperationSet by_another_name{Operation::create, Operation::mkdir, Operation::symlink,
                                            Operation::remove};
     return {

@@ -3,6 +3,8 @@
 
 #include <fcntl.h>
 #include <sched.h>
+#include <sys/fsuid.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -39,6 +41,29 @@ class ZeroUmask {
 
   private:
     mode_t before_;
+};
+
+// Files are made and found as the owner's, so that a root without CAP_DAC_OVERRIDE and CAP_CHOWN can make them.
+class OwnersFiles {
+  public:
+    explicit OwnersFiles(const BrokerAccount& owner) noexcept {
+        ::prctl(PR_GET_PDEATHSIG, &death_signal_);
+        gid_ = static_cast<gid_t>(::setfsgid(owner.gid));
+        uid_ = static_cast<uid_t>(::setfsuid(owner.uid));
+    }
+    ~OwnersFiles() {
+        ::setfsuid(uid_);
+        ::setfsgid(gid_);
+        // Each change clears it (prctl(2)).
+        ::prctl(PR_SET_PDEATHSIG, death_signal_);
+    }
+    OwnersFiles(const OwnersFiles&) = delete;
+    OwnersFiles& operator=(const OwnersFiles&) = delete;
+
+  private:
+    int death_signal_ = 0;
+    gid_t gid_ = 0;
+    uid_t uid_ = 0;
 };
 
 std::uint64_t restrictions_of(const PlannedDirectory& directory) noexcept {
@@ -82,19 +107,20 @@ Result<UniqueFd> make_empty_root(const BrokerAccount& owner) {
     return root;
 }
 
-// A namespace of mounts of its own. The returned descriptor is on what the caller knows as /; the process's own
-// root is that of the namespace afterwards, because pivot_root(2) does not work from within a chroot.
+// Enters a new mount namespace. The returned descriptor is on the caller's former /. The process's root is
+// that of the namespace afterwards, because pivot_root(2) does not work from within a chroot.
 Result<UniqueFd> leave_shared_mounts() {
     if (::unshare(CLONE_NEWNS) != 0) return proto::system_error("unshare", "CLONE_NEWNS");
     if (kernel::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE) != 0) {
-        // In a chroot, / is no mount of its own and has no propagation to change.
+        // In a chroot, / is no mount and has no propagation to change.
         if (errno != EINVAL) return proto::system_error("mount", "MS_PRIVATE");
     }
     UniqueFd root(::open("/", O_PATH | O_DIRECTORY | O_CLOEXEC));
     if (!root) return proto::system_error("open", "/");
     const UniqueFd self(kernel::pidfd_open(::getpid(), 0));
     if (!self) return proto::system_error("pidfd_open");
-    if (::setns(self.number(), CLONE_NEWNS) != 0) return proto::system_error("setns");
+    // EPERM: there is no CAP_SYS_CHROOT, which no service needs outside a chroot. Inside one pivot_root(2) fails.
+    if (::setns(self.number(), CLONE_NEWNS) != 0 && errno != EPERM) return proto::system_error("setns");
     if (kernel::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE) != 0) {
         return proto::system_error("mount", "MS_PRIVATE");
     }
@@ -103,16 +129,14 @@ Result<UniqueFd> leave_shared_mounts() {
 
 // Makes each directory of `path` that is missing. Only for paths that lead through nothing but the tmpfs.
 Result<UniqueFd> make_mount_point(BorrowedFd root, const std::string& path, const BrokerAccount& owner) {
+    const OwnersFiles as_owner(owner);
     UniqueFd current(::fcntl(root.number(), F_DUPFD_CLOEXEC, 0));
     if (!current) return proto::system_error("fcntl", "F_DUPFD_CLOEXEC");
     for (std::size_t begin = 1; begin < path.size();) {
         const std::size_t end = std::min(path.find('/', begin), path.size());
         const std::string component = path.substr(begin, end - begin);
-        const bool made = ::mkdirat(current.number(), component.c_str(), 0700) == 0;
-        if (!made && errno != EEXIST) return proto::system_error("mkdirat", path);
-        if (made &&
-            ::fchownat(current.number(), component.c_str(), owner.uid, owner.gid, AT_SYMLINK_NOFOLLOW) != 0)
-            return proto::system_error("fchownat", path);
+        if (::mkdirat(current.number(), component.c_str(), 0700) != 0 && errno != EEXIST)
+            return proto::system_error("mkdirat", path);
         current = UniqueFd(
             kernel::openat2(current.number(), component.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC, no_links));
         if (!current) return proto::system_error("openat2", path);
@@ -217,7 +241,7 @@ class RootBuilder {
     UniqueFd old_root_;
     UniqueFd new_root_;
     bool is_tmpfs_;
-    const BrokerAccount* owner_;  // of the directories on the tmpfs
+    const BrokerAccount* owner_;  // owns the directories on the tmpfs
     std::set<std::string, std::less<>> bound_{};
 };
 

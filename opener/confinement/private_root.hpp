@@ -9,9 +9,9 @@
 
 namespace fdbroker::opener {
 
-// Puts the calling process, which must have one thread, into a private root; as someone who is not root by way of
-// a user namespace that maps the process's own uid and gid. On an error the process may be anywhere on the
-// way and must end. Every descriptor that the caller opened before still leads outside. The result is as Confined::directories.
+// Puts the calling process, which must have one thread, into a private root. A process that is not root goes through a
+// user namespace that maps its uid and gid. On an error the process may be anywhere on the way and must end.
+// Every descriptor that the caller opened before still leads outside. The result is as Confined::directories.
 proto::Result<std::vector<BoundDirectory>> enter_private_root(const ConfinementPlan& plan);
 
 }  // namespace fdbroker::opener

@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <cerrno>
 
 #include "opener/confinement/capability_names.hpp"
@@ -25,6 +26,9 @@ using proto::Result;
 constexpr unsigned long locked_securebits = SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP |
                                             SECBIT_NO_SETUID_FIXUP_LOCKED | SECBIT_KEEP_CAPS_LOCKED |
                                             SECBIT_NO_CAP_AMBIENT_RAISE | SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED;
+
+// The broker's own account, nothing that leads back, an end of the broker, and a walk to what rules name.
+constexpr std::array needed_by_root{CAP_SETUID, CAP_SETGID, CAP_SETPCAP, CAP_KILL, CAP_DAC_READ_SEARCH};
 
 Result<void> become(const BrokerAccount& account) {
     if (::setgroups(0, nullptr) != 0) return proto::system_error("setgroups");
@@ -79,6 +83,28 @@ Result<std::uint64_t> permitted_capabilities() {
     std::array<__user_cap_data_struct, 2> data{};
     if (::syscall(SYS_capget, &header, data.data()) != 0) return proto::system_error("capget");
     return std::uint64_t{data[1].permitted} << 32 | data[0].permitted;
+}
+
+Result<void> require_root_capabilities() {
+    if (::geteuid() != 0) return {};
+    const auto permitted = permitted_capabilities();
+    if (!permitted) return std::unexpected(permitted.error());
+    std::string lacking, options;
+    for (const int capability : needed_by_root) {
+        if ((*permitted & capability_bit(capability)) != 0) continue;
+        std::string name = capability_names(capability_bit(capability));
+        std::ranges::transform(name, name.begin(),
+                               [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
+        lacking += (lacking.empty() ? "CAP_" : ", CAP_") + name;
+        options += " --cap-add " + name;
+    }
+    if (lacking.empty()) return {};
+    return proto::system_error(
+        "capabilities",
+        fmt::format(
+            "{} missing, which an opener of root's needs (docker run{}; systemd: CapabilityBoundingSet=)",
+            lacking.contains(',') ? lacking + " are" : lacking + " is", options),
+        0);
 }
 
 Result<std::string> drop_privileges(const BrokerAccount& account, std::uint64_t capabilities) {

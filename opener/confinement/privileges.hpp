@@ -17,13 +17,16 @@ inline constexpr std::uint64_t wanted_descriptors = std::uint64_t{1} << 18;
 // a core would hold what peers' files do. Returns what falls short, in words; empty: nothing.
 proto::Result<std::string> set_limits();
 
-// What the calling process may use, a bit per CAP_* number.
+// The capabilities that the calling process may use, a bit per CAP_* number.
 proto::Result<std::uint64_t> permitted_capabilities();
 
-// Ends with the uid and gid of `account` (where it changes), no supplementary groups, `capabilities` permitted
-// and effective, none inheritable or ambient, an empty bounding set, every securebit locked, not
-// dumpable. PR_SET_PDEATHSIG, which a change of uid clears, is as before. Returns what could not be
-// taken away for lack of CAP_SETPCAP, in words.
+// Fails where root lacks a capability without which no broker can be started or ended, as in a container. The error names
+// those that are missing. Other users need none.
+proto::Result<void> require_root_capabilities();
+
+// Ends with the uid and gid of `account` (where it changes), no supplementary groups, and not dumpable. `capabilities` are
+// permitted and effective, none inheritable or ambient. The bounding set is empty and every securebit locked.
+// PR_SET_PDEATHSIG, which a change of uid clears, is as before. Returns in words what stays for lack of CAP_SETPCAP.
 proto::Result<std::string> drop_privileges(const BrokerAccount& account, std::uint64_t capabilities);
 
 }  // namespace fdbroker::opener

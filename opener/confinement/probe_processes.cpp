@@ -24,11 +24,11 @@ using proto::UniqueFd;
 
 namespace {
 
-// Directories that a looker is asked for at once: what it is ahead fits into its channel.
+// Directories that a probe process is asked for at once: what it is ahead fits into its channel.
 constexpr std::size_t max_asked = 128;
 
-// What it answers for each, in their order.
-struct LookerAnswer {
+// A probe process's answer for each directory, in their order.
+struct ProbeAnswer {
     SeenDirectory seen;
     int fault = 0;  // an errno that concerns all directories
 };
@@ -57,15 +57,15 @@ std::string unescaped(std::string_view text) {
     return plain;
 }
 
-LookerAnswer look_at(proto::BorrowedFd root, const std::string& path) {
+ProbeAnswer look_at(proto::BorrowedFd root, const std::string& path) {
     auto source = open_source_directory(root, path);
     if (!source) return {.seen = {}, .fault = source.error().errno_value};
-    LookerAnswer answer{.seen = {.errno_value = source->errno_value}};
+    ProbeAnswer answer{.seen = {.errno_value = source->errno_value}};
     if (!source->fd) return answer;
     BoundDirectory found;
     found.path = path;
     found.fd = std::move(source->fd);
-    // One whose filesystem fails counts as not there.
+    // A directory whose filesystem fails counts as not there.
     if (!inspect_directory(found)) {
         answer.seen.errno_value = EIO;
         return answer;
@@ -74,9 +74,9 @@ LookerAnswer look_at(proto::BorrowedFd root, const std::string& path) {
     return answer;
 }
 
-// It has nothing but its channel to say so.
-[[noreturn]] void fail_looker(const UniqueFd& channel, const proto::Error& why) {
-    const LookerAnswer answer{.seen = {}, .fault = why.errno_value};
+// The process has nothing but the channel to say so.
+[[noreturn]] void fail_probe(const UniqueFd& channel, const proto::Error& why) {
+    const ProbeAnswer answer{.seen = {}, .fault = why.errno_value};
     static_cast<void>(
         proto::send(channel.borrow(), std::as_bytes(std::span(&answer, 1)), {}, proto::Wait::block));
     ::_exit(1);
@@ -115,7 +115,7 @@ bool ProbeProcesses::is_silent(std::string_view mount) const noexcept {
 
 Result<ProbeProcesses::Answers> ProbeProcesses::look(std::chrono::milliseconds patience,
                                                      std::span<const ListedMount> mounts) {
-    // What has come meanwhile may be old: it is asked anew. The process ends, since its channel does.
+    // Answers that came meanwhile may be old, so the question is asked anew. The process ends with the channel.
     std::erase_if(silent_, [](const Silent& each) {
         pollfd answered{each.channel.number(), POLLIN, 0};
         return ::poll(&answered, 1, 0) > 0;
@@ -132,7 +132,7 @@ Result<ProbeProcesses::Answers> ProbeProcesses::look(std::chrono::milliseconds p
         next += *answered;
         if (*answered == chunk.size()) continue;
         const std::string mount(mount_point_of(paths_[due[next]], mounts));
-        silent_.push_back({std::move(looker_), mount});
+        silent_.push_back({std::move(probe_), mount});
         std::erase_if(due, [&](std::uint32_t index) {
             return !answers[index] && mount_point_of(paths_[index], mounts) == mount;
         });
@@ -140,24 +140,24 @@ Result<ProbeProcesses::Answers> ProbeProcesses::look(std::chrono::milliseconds p
     return answers;
 }
 
-// How many of them have been answered; the looker hangs with the next one.
+// How many of them have been answered; the probe process hangs with the next one.
 Result<std::size_t> ProbeProcesses::ask(std::span<const std::uint32_t> chunk,
                                         std::chrono::milliseconds patience, Answers& answers) {
-    if (!looker_) {
-        if (auto made = make_looker(); !made) return std::unexpected(made.error());
+    if (!probe_) {
+        if (auto made = make_probe(); !made) return std::unexpected(made.error());
     }
     const auto fail = [this](const proto::Error& error) {
-        looker_.reset();
+        probe_.reset();
         return std::unexpected(error);
     };
-    if (auto sent = proto::send(looker_.borrow(), std::as_bytes(chunk), {}, proto::Wait::block); !sent)
+    if (auto sent = proto::send(probe_.borrow(), std::as_bytes(chunk), {}, proto::Wait::block); !sent)
         return fail(sent.error());
     for (std::size_t i = 0; i < chunk.size(); ++i) {
-        pollfd answered{looker_.number(), POLLIN, 0};
+        pollfd answered{probe_.number(), POLLIN, 0};
         if (::poll(&answered, 1, static_cast<int>(patience.count())) == 0) return i;
-        LookerAnswer answer;
+        ProbeAnswer answer;
         const auto buffer = std::as_writable_bytes(std::span(&answer, 1));
-        auto received = proto::receive(looker_.borrow(), buffer, proto::Wait::block);
+        auto received = proto::receive(probe_.borrow(), buffer, proto::Wait::block);
         if (!received) return fail(received.error());
         if (answer.fault != 0)
             return fail(proto::system_error("openat2", paths_[chunk[i]], answer.fault).error());
@@ -166,7 +166,7 @@ Result<std::size_t> ProbeProcesses::ask(std::span<const std::uint32_t> chunk,
     return chunk.size();
 }
 
-Result<void> ProbeProcesses::make_looker() {
+Result<void> ProbeProcesses::make_probe() {
     int ends[2];
     if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
         return proto::system_error("socketpair");
@@ -177,27 +177,27 @@ Result<void> ProbeProcesses::make_looker() {
     if (pid < 0) return proto::system_error("fork");
     if (pid == 0) {
         asking.reset();
-        run_looker(std::move(looking), self);
+        run_probe(std::move(looking), self);
     }
-    looker_ = std::move(asking);
+    probe_ = std::move(asking);
     return {};
 }
 
-void ProbeProcesses::run_looker(UniqueFd channel, pid_t parent) {
+void ProbeProcesses::run_probe(UniqueFd channel, pid_t parent) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (::getppid() != parent) ::_exit(1);
-    // One that hangs shall keep nobody waiting for the end of what he reads.
+    // A process that hangs shall keep nobody waiting for the end of a stream they read.
     const auto closed = close_all_but(std::array{root_.borrow(), channel.borrow()});
-    if (!closed) fail_looker(channel, closed.error());
+    if (!closed) fail_probe(channel, closed.error());
     const auto filtered = install_seccomp_filter(FilterFor::helper, {});
-    if (!filtered && !is_missing_seccomp(filtered.error())) fail_looker(channel, filtered.error());
+    if (!filtered && !is_missing_seccomp(filtered.error())) fail_probe(channel, filtered.error());
     std::array<std::uint32_t, max_asked> asked;
     for (;;) {
         const auto received =
             proto::receive(channel.borrow(), std::as_writable_bytes(std::span(asked)), proto::Wait::block);
         if (!received) ::_exit(0);
         for (std::size_t i = 0; i < received->size() / sizeof(std::uint32_t); ++i) {
-            const LookerAnswer answer = look_at(root_.borrow(), paths_[asked[i]]);
+            const ProbeAnswer answer = look_at(root_.borrow(), paths_[asked[i]]);
             const auto bytes = std::as_bytes(std::span(&answer, 1));
             if (!proto::send(channel.borrow(), bytes, {}, proto::Wait::block)) ::_exit(0);
         }

@@ -17,7 +17,7 @@
 
 namespace fdbroker::opener {
 
-// What the name of a directory leads to.
+// The object that the name of a directory leads to.
 struct SeenDirectory {
     std::uint64_t device = 0;
     std::uint64_t inode = 0;
@@ -26,7 +26,7 @@ struct SeenDirectory {
     bool operator==(const SeenDirectory&) const = default;
 };
 
-// Of a mountinfo file (proc(5)): the identifier, the mount point and the mount's own options of each line.
+// A line of a mountinfo file (proc(5)): the identifier, the mount point and the mount's own options.
 struct ListedMount {
     std::string_view id;
     std::string point;
@@ -50,9 +50,9 @@ class ProbeProcesses {
 
     const std::vector<std::string>& paths() const noexcept { return paths_; }
 
-    // What each path leads to; nullopt: that is not answered within `patience`, or nothing on the same mount is. Blocks for
+    // Finds the object each path leads to; nullopt: no answer within `patience`, or none from the same mount. Blocks for
     // no longer than `patience` for each mount that hangs and is not known to.
-    // system: what concerns all directories (no processes, no descriptors, no memory).
+    // system: a failure that concerns all directories (no processes, no descriptors, no memory).
     using Answers = std::vector<std::optional<SeenDirectory>>;
     proto::Result<Answers> look(std::chrono::milliseconds patience, std::span<const ListedMount> mounts);
 
@@ -62,14 +62,14 @@ class ProbeProcesses {
         std::string mount;
     };
     bool is_silent(std::string_view mount) const noexcept;
-    proto::Result<void> make_looker();
-    [[noreturn]] void run_looker(proto::UniqueFd channel, pid_t parent);
+    proto::Result<void> make_probe();
+    [[noreturn]] void run_probe(proto::UniqueFd channel, pid_t parent);
     proto::Result<std::size_t> ask(std::span<const std::uint32_t> chunk, std::chrono::milliseconds patience,
                                    Answers& answers);
 
     proto::UniqueFd root_;
     std::vector<std::string> paths_;
-    proto::UniqueFd looker_{};  // to the process that waits for work; empty: there is none
+    proto::UniqueFd probe_{};  // channel to the process that waits for work; empty: none
     std::vector<Silent> silent_{};
 };
 

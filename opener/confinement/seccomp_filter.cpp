@@ -37,7 +37,7 @@ using proto::Result;
 #endif
 #endif
 
-// What a broker does between two requests and for one that reads. No call here takes a path but openat2,
+// The calls of a broker between two requests and for a request that reads. No call here takes a path but openat2,
 // readlinkat and statx, which the private root holds; none makes a socket, a process or code.
 constexpr int always[] = {
     SCMP_SYS(openat2),
@@ -99,7 +99,7 @@ constexpr int always[] = {
 
 constexpr std::uint64_t low_32_bits = 0xffffffff;
 
-// Of an int argument the kernel sees the low half; what the caller leaves in the other is no matter.
+// The kernel sees the low half of an int argument; the other half is no matter.
 scmp_arg_cmp int_is(unsigned argument, int value) {
     return {.arg = argument,
             .op = SCMP_CMP_MASKED_EQ,
@@ -164,7 +164,7 @@ void allow_with_conditions(Filter& filter) {
     filter.allow(SCMP_SYS(mmap), {bits_clear(2, PROT_EXEC)});
     filter.allow(SCMP_SYS(mprotect), {bits_clear(2, PROT_EXEC)});
     filter.allow(SCMP_SYS(newfstatat), {bits_set(3, AT_EMPTY_PATH)});
-    for (const int command : {F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC}) {
+    for (const int command : {F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC, F_GET_SEALS}) {
         filter.allow(SCMP_SYS(fcntl), {int_is(1, command)});
     }
     filter.allow(SCMP_SYS(ioctl), {int_is(1, SIOCOUTQ)});  // how much a peer has not read yet

@@ -18,7 +18,7 @@ enum class FilterFor {
 // system: EINVAL, ENOSYS (a kernel without seccomp filters), EPERM, EACCES (they are forbidden here).
 proto::Result<void> install_seccomp_filter(FilterFor whom, const ModifyingCalls& calls);
 
-// Of an error of the above: there are no filters to be had here, which is for the report.
+// Whether an error of the above says that this kernel has no filters, which is for the report.
 bool is_missing_seccomp(const proto::Error& error) noexcept;
 
 }  // namespace fdbroker::opener

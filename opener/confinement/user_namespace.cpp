@@ -30,7 +30,7 @@ proto::Result<void> enter_user_namespace() {
     // The files of a process that is not dumpable, as after a change of uid, are root's.
     if (::prctl(PR_SET_DUMPABLE, 1) != 0) return proto::system_error("prctl", "PR_SET_DUMPABLE");
     if (::unshare(CLONE_NEWUSER) != 0) return proto::system_error("unshare", "CLONE_NEWUSER");
-    // Who may not set groups may map a gid: user_namespaces(7).
+    // A process that cannot set groups may map a gid: user_namespaces(7).
     if (const auto denied = write_mapping("/proc/self/setgroups", "deny"); !denied) return denied;
     if (const auto mapped = write_mapping("/proc/self/uid_map", fmt::format("{0} {0} 1", uid)); !mapped)
         return mapped;

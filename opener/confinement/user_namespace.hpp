@@ -6,7 +6,8 @@
 namespace fdbroker::opener {
 
 // Puts the calling process, which must have one thread, into a user namespace that maps its own uid and gid to
-// themselves. It has every capability in there, and none outside. Every other uid shows as the overflow uid. Leaves the process dumpable.
+// themselves. The process has every capability in there, and none outside, and stays dumpable. Every other uid shows as
+// the overflow uid.
 proto::Result<void> enter_user_namespace();
 
 }  // namespace fdbroker::opener

@@ -24,7 +24,7 @@ unsigned attributes_of(const PlannedDirectory& directory) noexcept {
     return (directory.writable ? 1U : 0U) | (directory.executable ? 2U : 0U) | (directory.devices ? 4U : 0U);
 }
 
-// Of "/": 0.
+// The depth of "/" is 0.
 std::size_t depth_of(std::string_view path) noexcept {
     return path == "/" ? 0 : static_cast<std::size_t>(std::ranges::count(path, '/'));
 }
@@ -145,7 +145,7 @@ void widen(ConfinementPlan& plan, std::size_t most) {
     if (plan.directories.size() > most)
         plan.directories = Widening(std::move(plan.directories)).down_to(most);
     if (plan.named.size() <= most) return;
-    // What is bound is what is watched and what Landlock permits.
+    // Bound directories are those that are watched and that Landlock permits.
     std::vector<NamedDirectory> bound;
     for (const PlannedDirectory& directory : plan.directories) bound.push_back({.path = directory.path});
     for (const NamedDirectory& named : plan.named) {

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "opener/audit/audit_chain.hpp"
 #include "opener/base/build_config.hpp"
 #include "opener/base/byte_text.hpp"
 #include "opener/base/wait_status.hpp"
@@ -24,17 +25,9 @@ using nlohmann::json;
 
 namespace {
 
-std::string time_text(std::chrono::system_clock::time_point time) {
-    return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::chrono::floor<std::chrono::seconds>(time)));
-}
-
 std::chrono::system_clock::time_point opener_started(const GenerationFacts& facts) {
     return time_of_day(
         SessionUse::Clock::time_point(std::chrono::nanoseconds(facts.start.facts.facts().started_at.load())));
-}
-
-std::int64_t seconds_since(std::chrono::system_clock::time_point time) {
-    return std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now() - time).count();
 }
 
 json nullable(const std::string& text) {
@@ -46,6 +39,12 @@ std::optional<std::uint64_t> number(std::string_view text) {
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
     if (error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
     return value;
+}
+
+// Null: there is no chain.
+json audit_head(const SupervisorFacts& facts) {
+    const RecordHash head = facts.audit_head.load();
+    return head == no_record ? json() : json(to_hex(head));
 }
 
 std::string audit_destination(const Options& options) {
@@ -62,7 +61,7 @@ std::string audit_destination(const Options& options) {
     return "none";
 }
 
-constexpr const char* states[] = {"missing", "enforced"};  // of LayerReport
+constexpr const char* states[] = {"missing", "enforced"};  // LayerReport's
 
 json confinement_to_json(const GenerationFacts& facts) {
     json layers = json::array();
@@ -114,7 +113,7 @@ json answer_status(const GenerationFacts& facts, const ControlHost& host) {
     answer["supervisor"] = {
         {"generations", supervisor.generations.load()}, {"crashes", supervisor.crashes.load()},
         {"reloads", supervisor.reloads.load()},         {"failed_reloads", supervisor.failed_reloads.load()},
-        {"followed", supervisor.followed.load()},       {"finishing", supervisor.finishing.load()}};
+        {"followed", supervisor.followed.load()},       {"finishing", supervisor.draining.load()}};
     answer["listeners"] = json::array();
     for (const ListenerFacts& listener : facts.start.listeners) {
         answer["listeners"].push_back({{"name", listener.name},
@@ -122,13 +121,13 @@ json answer_status(const GenerationFacts& facts, const ControlHost& host) {
                                        {"control", listener.kind == ListenerKind::control}});
     }
     answer["sessions"] = host.session_count();
-    answer["connections_refused"] = supervisor.turned_away.load();
+    answer["connections_refused"] = supervisor.rejected_connections.load();
     answer["unanswered_names"] = supervisor.unanswered_names.load();
     answer["descriptors_in_flight"] = host.descriptors_in_flight();
     answer["confinement"] = confinement_to_json(facts);
     answer["helpers"] = {
         {"helpers", host.helpers().helpers()},      {"stuck", host.helpers().stuck()},
-        {"lasting", host.helpers().lasting()},      {"waiting", host.helpers().waiting()},
+        {"lasting", host.helpers().background()},   {"waiting", host.helpers().waiting()},
         {"tasks", host.helpers().counters().tasks}, {"timed_out", host.helpers().counters().timed_out}};
     answer["stuck"] = json::array();
     for (const HeldUp& request : host.helpers().held_up()) {
@@ -158,7 +157,9 @@ json answer_status(const GenerationFacts& facts, const ControlHost& host) {
                        {"records", host.audit_counts().written},
                        {"counted", host.audit_counts().counted},
                        {"failed", host.audit_counts().failed},
-                       {"next_record", facts.start.ring != nullptr ? facts.start.ring->next_sequence() : 0}};
+                       {"next_record", facts.start.ring != nullptr ? facts.start.ring->next_sequence() : 0},
+                       {"head", audit_head(facts.start.facts.facts())}};
+    answer["shadow"] = facts.shadow == nullptr ? json() : json(characters_of(facts.shadow->file()));
     return answer;
 }
 
@@ -166,7 +167,7 @@ json answer_connections(const ControlHost& host, bool grants) {
     json sessions = json::array();
     for (const SessionFacts& session : host.sessions()) {
         const policy::PeerIdentity& peer = *session.identity;
-        json one{{"session", session.token},
+        json one{{"session", session.connection_id},
                  {"listener", peer.listener},
                  {"pid", session.pid},
                  {"uid", peer.uid},
@@ -292,6 +293,37 @@ json answer_explain(const GenerationFacts& facts, std::string_view text) {
     return answer;
 }
 
+// ---- policy --------------------------------------------------------------------------------------------
+
+namespace {
+
+json source_to_json(const policy::Source& source) {
+    return {{"name", source.name}, {"text", source.text}};
+}
+
+}  // namespace
+
+json answer_policy(const GenerationFacts& facts) {
+    const auto size = facts.start.snapshot.size();
+    if (!size) return failure("policy: " + size.error().message());
+    // Meanwhile nobody is served.
+    if (*size > max_policy_text)
+        return failure(fmt::format("policy: its text has {} bytes, more than the {} that are told", *size,
+                                   max_policy_text));
+    const auto text = facts.start.snapshot.read();
+    if (!text) return failure("policy: " + text.error().message());
+    json fragments = json::array();
+    for (const PolicyText::Fragments& one : text->fragments) {
+        json sources = json::array();
+        for (const policy::Source& source : one.sources) sources.push_back(source_to_json(source));
+        fragments.push_back({{"pattern", one.pattern}, {"sources", std::move(sources)}});
+    }
+    return {{"policy", policy_to_json(facts)},
+            {"main", source_to_json(text->main)},
+            {"fragments", std::move(fragments)},
+            {"text", text->main.text}};
+}
+
 // ---- workers -------------------------------------------------------------------------------------------
 
 json answer_workers(const GenerationFacts& facts) {
@@ -350,7 +382,7 @@ json diagnostic_from(std::string_view line) {
             {"message", line.substr(end + 2)}};
 }
 
-// One for each line that was said.
+// A diagnostic for each line that was said.
 json with_diagnostics(json answer, std::string_view said) {
     answer["diagnostics"] = json::array();
     while (!said.empty()) {
@@ -372,6 +404,15 @@ json answer_not_reloaded(CommandResult result, std::string_view said) {
         said);
 }
 
+json answer_no_shadow(CommandResult result, std::string_view said) {
+    if (result == CommandResult::refused)
+        return failure("shadow: the opener stops, or another candidate is being loaded");
+    return with_diagnostics(result == CommandResult::invalid
+                                ? failure("the candidate is invalid; everything stays as it is", exit_policy)
+                                : failure("the candidate could not be loaded; everything stays as it is"),
+                            said);
+}
+
 json answer_not_taken_over(CommandResult result, std::string_view said) {
     if (result == CommandResult::refused) return failure("take-over: the opener stops");
     return with_diagnostics(result == CommandResult::invalid
@@ -382,7 +423,7 @@ json answer_not_taken_over(CommandResult result, std::string_view said) {
 
 namespace {
 
-// What there is to say of the supervisor's last looks.
+// The use of resources, as the supervisor has last seen it.
 void add_supervisor_facts(Gauges& gauges, const SupervisorFacts& facts) {
     if (const std::int64_t at = facts.last_reload.load(); at != 0)
         gauges.last_reload = time_of_day(SessionUse::Clock::time_point(std::chrono::nanoseconds(at)));
@@ -408,16 +449,18 @@ Gauges gauges_of(const GenerationFacts& facts, const ControlHost& host) {
                   .crashes = facts.start.facts.facts().crashes.load(),
                   .reloads = facts.start.facts.facts().reloads.load(),
                   .failed_reloads = facts.start.facts.facts().failed_reloads.load(),
-                  .connections_refused = facts.start.facts.facts().turned_away.load(),
+                  .connections_refused = facts.start.facts.facts().rejected_connections.load(),
                   .connection_waits = facts.start.facts.facts().waits.load(),
                   .helpers = host.helpers().helpers(),
                   .stuck_helpers = host.helpers().stuck(),
-                  .lasting_helpers = host.helpers().lasting(),
+                  .background_helpers = host.helpers().background(),
                   .waiting_tasks = host.helpers().waiting(),
                   .helper_counts = host.helpers().counters(),
                   .audit_counts = host.audit_counts(),
                   .next_record = facts.start.ring != nullptr ? facts.start.ring->next_sequence() : 0};
     gauges.policy_digest = facts.policy_digest;
+    gauges.has_shadow = facts.shadow != nullptr;
+    if (facts.shadow != nullptr) gauges.shadow = facts.shadow->counts();
     for (std::size_t i = 0; i < layer_count; ++i)
         gauges.layers.push_back({to_string(static_cast<Layer>(i)),
                                  states[static_cast<std::size_t>(facts.confinement.layers[i].state)]});

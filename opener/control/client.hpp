@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // One connection to the control socket.
 //
-// It is read without being emptied: a line is taken off the socket when it is there as a whole. So the next generation
+// The socket is read without being emptied: a line is taken off the socket when it is there as a whole. So the next generation
 // finds in the socket whatever this one has not answered, and nothing else has to be handed on but a note.
 #pragma once
 
@@ -12,12 +12,13 @@
 #include <string>
 #include <string_view>
 
-#include "opener/link/link.hpp"
+#include "opener/base/event_loop.hpp"
+#include "opener/link/messages.hpp"
 #include "proto/unique_fd.hpp"
 
 namespace fdbroker::opener {
 
-// What the next generation has to know of a connection; in LinkMessage::note.
+// The state of a connection, for the next generation; in NoteControl and AdoptControl.
 struct ControlNote {
     enum class Waits : std::uint8_t {
         commands,   // for the client's next line
@@ -25,6 +26,7 @@ struct ControlNote {
         reload,     // the policy is loaded again
         workers,    // the number of workers is changed
         take_over,  // the opener executes its program anew
+        shadow,     // a candidate is loaded, or let go of
     };
     Waits waits = Waits::commands;
     bool json = false;
@@ -34,26 +36,27 @@ struct ControlNote {
         return lost << 8 | (json ? 128U : 0U) | static_cast<std::uint64_t>(waits);
     }
     static ControlNote from(std::uint64_t packed) noexcept {
-        return {static_cast<Waits>((packed & 127U) <= 4 ? packed & 127U : 0), (packed & 128U) != 0,
+        return {static_cast<Waits>((packed & 127U) <= 5 ? packed & 127U : 0), (packed & 128U) != 0,
                 packed >> 8};
     }
 };
 
 class ControlClient {
   public:
-    // What is kept for one that does not read: the answer to one line, and of a watch this much.
+    // Kept for a client that does not read: the answer to one line, and of a watch this much.
     static constexpr std::size_t max_backlog = std::size_t{256} << 10;  // bytes
 
-    // What its peer may ask for.
+    // Commands that the peer may give.
     enum class Rights : std::uint8_t { none, metrics, all };
 
-    ControlClient(ConnectionId token, proto::UniqueFd socket, ControlNote note, Rights rights)
-        : token_(token), socket_(std::move(socket)), note_(note), rights_(rights) {}
+    ControlClient(ConnectionId connection_id, proto::UniqueFd socket, ControlNote note, Rights rights)
+        : connection_id_(connection_id), socket_(std::move(socket)), note_(note), rights_(rights) {}
 
     Rights rights() const noexcept { return rights_; }
 
-    ConnectionId token() const noexcept { return token_; }
+    ConnectionId connection_id() const noexcept { return connection_id_; }
     proto::BorrowedFd descriptor() const noexcept { return socket_.borrow(); }
+    void watched_by(Source source) noexcept { source_ = std::move(source); }
     ControlNote& note() noexcept { return note_; }
     bool watches() const noexcept { return note_.waits == ControlNote::Waits::watching; }
 
@@ -82,7 +85,7 @@ class ControlClient {
     void tell_losses();
     void send_backlog();
 
-    ConnectionId token_;
+    ConnectionId connection_id_;
     proto::UniqueFd socket_;
     ControlNote note_;
     Rights rights_;
@@ -90,6 +93,7 @@ class ControlClient {
     bool over_ = false;  // ends when `out_` has left
     bool gone_ = false;
     std::uint64_t lost_in_all_ = 0;
+    Source source_{};  // the socket's
 };
 
 }  // namespace fdbroker::opener

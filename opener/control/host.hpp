@@ -16,16 +16,17 @@
 #include "opener/control/metrics_report.hpp"
 #include "opener/helpers/helper_pool.hpp"
 #include "opener/link/generation_start.hpp"
-#include "opener/link/link.hpp"
+#include "opener/link/messages.hpp"
 #include "opener/metrics/metrics.hpp"
 #include "opener/request/session_use.hpp"
+#include "opener/request/shadow.hpp"
 #include "policy/matching/policy.hpp"
 
 namespace fdbroker::opener {
 
 // A worker's connection.
 struct SessionFacts {
-    ConnectionId token = 0;
+    ConnectionId connection_id = 0;
     pid_t pid = 0;  // 0: the process had ended before it could be identified
     const policy::PeerIdentity* identity = nullptr;
     std::vector<std::string_view> roles{};
@@ -40,10 +41,10 @@ struct SlowedUser {
     std::chrono::steady_clock::time_point since{};
 };
 
-// What stays the same as long as a generation lives.
+// Facts that stay the same as long as a generation lives.
 struct GenerationFacts {
     const policy::Policy& policy;
-    std::string policy_digest{};  // of its sources (load_policy.hpp)
+    std::string policy_digest{};  // the sources' (load_policy.hpp)
     const GenerationStart& start;
     ConfinementReport confinement{};
     BrokerAccount account{};
@@ -56,6 +57,7 @@ struct GenerationFacts {
     std::vector<Wide> wide{};              // the directories that are bound in place of those that rules name
     std::vector<std::string> tolerated{};  // tolerated_lines()
     std::chrono::system_clock::time_point started{};
+    const Shadow* shadow = nullptr;  // null: no candidate decides beside the policy
 };
 
 class ControlHost {
@@ -69,8 +71,8 @@ class ControlHost {
     virtual const Metrics& metrics() const = 0;
     virtual const AuditCounts& audit_counts() const = 0;
     virtual const HelperPool& helpers() const = 0;
-    // To the supervisor; may block while it is slow.
-    virtual void tell(const LinkMessage& message) = 0;
+    // Sends a message to the supervisor; may block while that is slow.
+    virtual void tell(const ToSupervisor& message) = 0;
 };
 
 }  // namespace fdbroker::opener

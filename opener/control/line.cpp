@@ -31,6 +31,8 @@ constexpr std::array commands{
     CommandEntry{"why", ControlCommand::why, 1, 1, false},
     CommandEntry{"workers", ControlCommand::workers, 0, 2, false},
     CommandEntry{"explain", ControlCommand::explain, 1, 1, true},
+    CommandEntry{"policy", ControlCommand::policy, 0, 0, false},
+    CommandEntry{"shadow", ControlCommand::shadow, 1, 1, true},
     CommandEntry{"help", ControlCommand::help, 0, 0, false},
 };
 
@@ -70,6 +72,9 @@ std::string_view control_help() noexcept {
            "why RECORD               the decision with this record number\n"
            "workers [NAME N]         the workers it looks after; change how many\n"
            "explain JSON             what the policy says to a request\n"
+           "policy                   the text of the policy that is served (as JSON also its fragments)\n"
+           "shadow FILE              a candidate decides beside the policy, without effect (for root)\n"
+           "shadow --report          what the candidate would decide otherwise; --stop ends it\n"
            "help                     this\n"
            "--json after the command: the answer is one line of JSON\n";
 }

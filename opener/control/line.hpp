@@ -24,10 +24,12 @@ enum class ControlCommand : std::uint8_t {
     why,
     workers,
     explain,
+    policy,
+    shadow,
     help,
 };
 std::string_view to_string(ControlCommand command) noexcept;
-// What the commands are, a line for each.
+// The commands, a line for each.
 std::string_view control_help() noexcept;
 
 // Without the line feed, in bytes. `explain` needs the most: a path, each byte of it escaped, and groups.
@@ -40,7 +42,7 @@ struct ControlLine {
     ControlCommand command{};
     bool json = false;
     bool grants = false;                   // connections --grants
-    std::vector<std::string> arguments{};  // `echo` and `explain`: one, the rest of the line as it is
+    std::vector<std::string> arguments{};  // `echo`, `explain`, `shadow`: one, the rest of the line as it is
 };
 
 // `line` is without its line feed; a carriage return before it does not count. The error says what is wrong with it.

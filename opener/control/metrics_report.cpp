@@ -43,7 +43,7 @@ std::string operations_label(policy::OperationSet operations) {
     return words.empty() ? "other" : words;
 }
 
-// Of the rules that were used, the most used ones, and what all the others come to.
+// The most used rules, and the sum of all others that were used.
 struct RuleUses {
     std::vector<std::size_t> named{};
     std::size_t others = 0;
@@ -245,6 +245,14 @@ std::string to_prometheus(const Metrics& metrics, const Gauges& gauges) {
     out.sample(gauges.audit_counts.written, "result=\"written\"");
     out.sample(gauges.audit_counts.counted, "result=\"counted\"");
     out.sample(gauges.audit_counts.failed, "result=\"failed\"");
+    out.one("shadow", "gauge", "1: a candidate decides beside the policy, without effect.",
+            gauges.has_shadow ? 1 : 0);
+    out.family("shadow_decisions_total", "counter",
+               "Decisions that a candidate made beside the policy, by what they would come to.");
+    out.sample(gauges.shadow.decisions - gauges.shadow.would_be_allowed - gauges.shadow.would_be_refused,
+               "result=\"same\"");
+    out.sample(gauges.shadow.would_be_allowed, "result=\"would_be_allowed\"");
+    out.sample(gauges.shadow.would_be_refused, "result=\"would_be_refused\"");
     out.one("slowed_users", "gauge",
             "Users who are slowed: their audit records exceed limits: record_bytes_per_second.",
             gauges.slowed_users);
@@ -255,13 +263,13 @@ std::string to_prometheus(const Metrics& metrics, const Gauges& gauges) {
     out.one("helpers", "gauge", "Processes for what may block.", gauges.helpers);
     out.one("helpers_stuck", "gauge", "Of these, those that a filesystem holds.", gauges.stuck_helpers);
     out.one("helpers_lasting", "gauge", "Processes that stay with a stream or a put, besides these.",
-            gauges.lasting_helpers);
+            gauges.background_helpers);
     out.one("helpers_made_total", "counter", "Helpers made.", gauges.helper_counts.made);
     out.one("helper_tasks_waiting", "gauge", "Tasks that no helper has begun.", gauges.waiting_tasks);
     out.one("helper_tasks_total", "counter", "Tasks that were given to a helper.",
             gauges.helper_counts.tasks);
     out.one("helper_tasks_lasting_total", "counter", "Tasks that began a stream or a put.",
-            gauges.helper_counts.lasting);
+            gauges.helper_counts.background);
     out.family("helper_tasks_failed_total", "counter", "Tasks that came to nothing.");
     out.sample(gauges.helper_counts.timed_out, "reason=\"deadline\"");
     out.sample(gauges.helper_counts.lost, "reason=\"helper_died\"");
@@ -366,15 +374,20 @@ json to_json(const Metrics& metrics, const Gauges& gauges) {
              {{"written", gauges.audit_counts.written},
               {"counted", gauges.audit_counts.counted},
               {"failed", gauges.audit_counts.failed}}},
+            {"shadow",
+             {{"runs", gauges.has_shadow},
+              {"decisions", gauges.shadow.decisions},
+              {"would_be_allowed", gauges.shadow.would_be_allowed},
+              {"would_be_refused", gauges.shadow.would_be_refused}}},
             {"users_slowed", {{"now", gauges.slowed_users}, {"times", gauges.audit_counts.slowed}}},
             {"helpers",
              {{"helpers", gauges.helpers},
               {"stuck", gauges.stuck_helpers},
-              {"lasting", gauges.lasting_helpers},
+              {"lasting", gauges.background_helpers},
               {"made", gauges.helper_counts.made},
               {"waiting", gauges.waiting_tasks},
               {"tasks", gauges.helper_counts.tasks},
-              {"began_to_last", gauges.helper_counts.lasting},
+              {"began_to_last", gauges.helper_counts.background},
               {"timed_out", gauges.helper_counts.timed_out},
               {"lost", gauges.helper_counts.lost},
               {"refused", gauges.helper_counts.refused}}},

@@ -13,10 +13,11 @@
 #include "opener/audit/audit_trail.hpp"
 #include "opener/helpers/helper_pool.hpp"
 #include "opener/metrics/metrics.hpp"
+#include "opener/request/shadow.hpp"
 
 namespace fdbroker::opener {
 
-// What Metrics does not count, as it is at the moment of the report.
+// Numbers that Metrics does not count, as they are at the moment of the report.
 struct Gauges {
     std::uint32_t generation = 0;
     std::chrono::system_clock::time_point opener_started{};
@@ -24,7 +25,7 @@ struct Gauges {
     std::uint64_t sessions = 0;
     std::uint64_t descriptors_in_flight = 0;
     std::uint64_t slowed_users = 0;
-    std::uint64_t generations_started = 0;  // of this opener, over all generations, as the next five
+    std::uint64_t generations_started = 0;  // since the opener started, as the next five
     std::uint64_t crashes = 0;
     std::uint64_t reloads = 0;
     std::uint64_t failed_reloads = 0;
@@ -35,7 +36,7 @@ struct Gauges {
         std::string_view layer{}, state{};
     };
     std::vector<ConfinementLayer> layers{};
-    // What processes took when they were last looked at.
+    // The use of resources when processes were last looked at.
     struct Usage {
         std::string_view process{};
         std::uint32_t processes = 0;  // 0: they have not been looked at
@@ -47,17 +48,19 @@ struct Gauges {
     std::uint64_t connection_waits = 0;     // times that there was no room for another
     std::size_t helpers = 0;
     std::size_t stuck_helpers = 0;
-    std::size_t lasting_helpers = 0;
+    std::size_t background_helpers = 0;
     std::size_t waiting_tasks = 0;
     HelperCounters helper_counts{};
     AuditCounts audit_counts{};
+    Shadow::Counts shadow{};  // zeros: no candidate decides beside the policy
+    bool has_shadow = false;
     std::uint64_t control_clients = 0;
     std::uint64_t watchers = 0;
     std::uint64_t lost_watch_records = 0;
     std::uint64_t next_record = 0;  // the number that the next audit record bears; 0: nothing is recorded
 };
 
-// Of rules that have been used; of more than these only the most used are named, the others are added up.
+// Rules that have been used. Of more than these only the most used are named; the others are added up.
 inline constexpr std::size_t max_rules_reported = 1000;
 
 // The text format 0.0.4, whatever may stand in a rule's name escaped.

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "opener/control/answers.hpp"
+#include "opener/control/shadow_answer.hpp"
 #include "opener/control/text.hpp"
 #include "opener/identity/identity.hpp"
 #include "policy/explain/explain.hpp"
@@ -21,20 +22,16 @@ namespace fdbroker::opener {
 
 using nlohmann::json;
 using proto::BorrowedFd;
-using proto::Result;
 using proto::UniqueFd;
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 // Lines that are answered in one turn of the broker's loop, and for how many times as long as that took nothing more is:
-// clients that ask without end get a fifth of its time.
+// clients that ask without end get a fifth of the time.
 constexpr std::size_t lines_per_turn = 4;
 constexpr int rest_factor = 4;
 
-constexpr std::uint32_t all_events =
-    std::uint32_t{EPOLLIN} | std::uint32_t{EPOLLOUT} | std::uint32_t{EPOLLRDHUP} | std::uint32_t{EPOLLET};
+constexpr Events all_events = Events::readable | Events::writable | Events::peer_ended | Events::edge;
 
 std::string dump(const json& document) {
     return document.dump(-1, ' ', true, json::error_handler_t::replace);
@@ -44,7 +41,7 @@ std::string in_words(ControlCommand command, const json& answer, bool as_json) {
     return as_json ? dump(answer) + "\n" : to_text(command, answer);
 }
 
-// What a sealed file in memory holds.
+// The content of a sealed file in memory.
 std::string text_of(BorrowedFd file) {
     std::string text(StartReport::max_size, '\0');
     const ssize_t size = file ? ::pread(file.number(), text.data(), text.size(), 0) : 0;
@@ -75,12 +72,6 @@ std::string watch_line(const WatchedDecision& decision) {
 
 }  // namespace
 
-Result<ControlServer> ControlServer::create(ControlAccess access) {
-    auto loop = EventLoop::create();
-    if (!loop) return std::unexpected(loop.error());
-    return ControlServer(access, std::move(*loop));
-}
-
 void ControlServer::begin(const GenerationFacts& facts, ControlHost& host) noexcept {
     facts_ = &facts;
     host_ = &host;
@@ -99,16 +90,16 @@ ControlClient::Rights ControlServer::rights_of(BorrowedFd socket) const {
     return is_member(access_.metrics_group) ? Rights::metrics : Rights::none;
 }
 
-void ControlServer::adopt(ConnectionId token, UniqueFd socket, std::uint64_t packed) {
+void ControlServer::adopt(ConnectionId connection_id, UniqueFd socket, std::uint64_t packed) {
     const ControlNote note = ControlNote::from(packed);
     const auto rights = rights_of(socket.borrow());
-    auto client = std::make_unique<ControlClient>(token, std::move(socket), note, rights);
+    auto client = std::make_unique<ControlClient>(connection_id, std::move(socket), note, rights);
     ControlClient& added = *client;
     clients_.push_back(std::move(client));
     if (rights == ControlClient::Rights::none) {
         added.answer("error: only root and the members of the control group control the opener\n");
         added.end();
-    } else if (!loop_->add(added.descriptor(), all_events, &added)) {
+    } else if (!watch(added)) {
         added.end();
     } else if (note.waits == ControlNote::Waits::watching) {
         ++watchers_;
@@ -117,17 +108,25 @@ void ControlServer::adopt(ConnectionId token, UniqueFd socket, std::uint64_t pac
     remove_finished();
 }
 
+bool ControlServer::watch(ControlClient& client) {
+    auto source = loop_.watch(client.descriptor(), all_events,
+                              [this, &client](Events events) { hear(client, events); });
+    if (source) client.watched_by(std::move(*source));
+    return source.has_value();
+}
+
 // ---- commands ------------------------------------------------------------------------------------------
 
-void ControlServer::serve() {
-    for (const epoll_event& event : loop_->wait(0)) {
-        auto* const client = static_cast<ControlClient*>(event.data.ptr);
-        client->flush();
-        if ((event.events & EPOLLHUP) != 0) client->end();
-        if (std::ranges::find(ready_, client) == ready_.end()) ready_.push_back(client);
-    }
+void ControlServer::hear(ControlClient& client, Events events) {
+    client.flush();
+    if (has(events, Events::hung_up)) client.end();
+    if (std::ranges::find(ready_, &client) == ready_.end()) ready_.push_back(&client);
+    remove_finished();
+    if (!ready_.empty()) turn_.set(rest_until_);
+}
+
+void ControlServer::serve_lines() {
     const auto begun = Clock::now();
-    if (begun < rest_until_) return remove_finished();
     for (std::size_t lines = 0; lines < lines_per_turn && !ready_.empty(); ++lines) {
         ControlClient& client = *ready_.front();
         ready_.erase(ready_.begin());
@@ -139,6 +138,7 @@ void ControlServer::serve() {
     }
     rest_until_ = begun + (Clock::now() - begun) * (1 + rest_factor);
     remove_finished();
+    if (!ready_.empty()) turn_.set(rest_until_);
 }
 
 void ControlServer::obey(ControlClient& client, std::string_view text) {
@@ -168,22 +168,26 @@ void ControlServer::obey(ControlClient& client, std::string_view text) {
             return answer(answer_why(*facts_, line->arguments[0]));
         case ControlCommand::explain:
             return answer(answer_explain(*facts_, line->arguments[0]));
+        case ControlCommand::policy:
+            return answer(answer_policy(*facts_));
         case ControlCommand::help:
             return answer({{"text", control_help()}});
         case ControlCommand::watch:
             return wait(client, {.waits = ControlNote::Waits::watching, .json = line->json});
         case ControlCommand::reload:
             wait(client, {.waits = ControlNote::Waits::reload, .json = line->json});
-            return host_->tell({.type = LinkType::reload, .token = client.token()});
+            return host_->tell(to_supervisor::Reload{client.connection_id()});
         case ControlCommand::shutdown:
             answer({{"stopping", true}});
             client.flush();
-            return host_->tell({.type = LinkType::shutdown, .token = client.token()});
+            return host_->tell(to_supervisor::Shutdown{client.connection_id()});
         case ControlCommand::take_over:
             return take_over(client, *line);
         case ControlCommand::workers:
             if (line->arguments.empty()) return answer(answer_workers(*facts_));
             return set_workers(client, *line);
+        case ControlCommand::shadow:
+            return shadow(client, *line);
     }
 }
 
@@ -191,21 +195,40 @@ void ControlServer::set_workers(ControlClient& client, const ControlLine& line) 
     const auto count = worker_count(*facts_, line.arguments[0], line.arguments[1]);
     if (!count) return client.answer(in_words(line.command, count.error(), line.json));
     wait(client, {.waits = ControlNote::Waits::workers, .json = line.json});
-    host_->tell({.type = LinkType::set_workers, .total = *count, .token = client.token()});
+    host_->tell(to_supervisor::SetWorkers{.connection_id = client.connection_id(), .count = *count});
+}
+
+bool ControlServer::is_root(const ControlClient& client) const {
+    const auto peer = identify(client.descriptor(), {}, PeerNames{}, RefusedPeers{});
+    return peer && (peer->identity.uid == 0 || peer->identity.uid == access_.opener_uid);
+}
+
+// A file is for root alone to name: what is wrong with it is told, and could be another file's content.
+void ControlServer::shadow(ControlClient& client, const ControlLine& line) {
+    const std::string& what = line.arguments[0];
+    const auto answer = [&](const json& text) { client.answer(in_words(line.command, text, line.json)); };
+    if (what == "--report") return answer(answer_shadow(*facts_));
+    to_supervisor::Shadow message{.connection_id = client.connection_id()};
+    if (what != "--stop") {
+        if (!is_root(client)) return answer(failure("shadow: only root names a candidate"));
+        if (!what.starts_with('/') || what.size() >= message.file.size())
+            return answer(failure("shadow: a candidate is an absolute path, --report or --stop", exit_usage));
+        std::ranges::copy(what, message.file.begin());
+    }
+    wait(client, {.waits = ControlNote::Waits::shadow, .json = line.json});
+    host_->tell(message);
 }
 
 // Not for the control group: what is executed has the opener's rights.
 void ControlServer::take_over(ControlClient& client, const ControlLine& line) {
-    const auto peer = identify(client.descriptor(), {}, PeerNames{}, RefusedPeers{});
-    if (!peer || (peer->identity.uid != 0 && peer->identity.uid != access_.opener_uid))
-        return client.answer("error: only root has the opener execute its program anew\n");
+    if (!is_root(client)) return client.answer("error: only root has the opener execute its program anew\n");
     wait(client, {.waits = ControlNote::Waits::take_over, .json = line.json});
-    host_->tell({.type = LinkType::reload, .total = 1, .token = client.token()});
+    host_->tell(to_supervisor::TakeOver{client.connection_id()});
 }
 
 void ControlServer::answer_metrics(ControlClient& client, bool as_json) {
     // For the next time: the supervisor looks at the processes, which this one cannot see.
-    host_->tell({.type = LinkType::measure});
+    host_->tell(to_supervisor::Measure{});
     Gauges gauges = gauges_of(*facts_, *host_);
     gauges.control_clients = clients_.size();
     gauges.watchers = watchers_;
@@ -219,11 +242,12 @@ void ControlServer::answer_metrics(ControlClient& client, bool as_json) {
 void ControlServer::wait(ControlClient& client, const ControlNote& note) {
     client.note() = note;
     if (client.watches()) ++watchers_;
-    host_->tell({.type = LinkType::note, .token = client.token(), .note = note.packed()});
+    host_->tell(to_supervisor::NoteControl{.connection_id = client.connection_id(), .note = note.packed()});
 }
 
-void ControlServer::settle(ConnectionId token, CommandResult result, UniqueFd said) {
-    const auto found = std::ranges::find(clients_, token, [](const auto& client) { return client->token(); });
+void ControlServer::settle(ConnectionId connection_id, CommandResult result, UniqueFd said) {
+    const auto found = std::ranges::find(clients_, connection_id,
+                                         [](const auto& client) { return client->connection_id(); });
     if (found == clients_.end()) return;
     ControlClient& client = **found;
     const ControlNote note = client.note();
@@ -235,6 +259,9 @@ void ControlServer::settle(ConnectionId token, CommandResult result, UniqueFd sa
     } else if (note.waits == ControlNote::Waits::take_over) {
         command = ControlCommand::take_over;
         answer = done ? answer_reloaded(*facts_) : answer_not_taken_over(result, text_of(said.borrow()));
+    } else if (note.waits == ControlNote::Waits::shadow) {
+        command = ControlCommand::shadow;
+        answer = done ? answer_shadow(*facts_) : answer_no_shadow(result, text_of(said.borrow()));
     } else if (note.waits == ControlNote::Waits::workers) {
         command = ControlCommand::workers;
         answer = done ? answer_workers(*facts_)
@@ -247,6 +274,7 @@ void ControlServer::settle(ConnectionId token, CommandResult result, UniqueFd sa
     client.answer(in_words(command, answer, note.json));
     client.flush();
     ready_.push_back(&client);
+    turn_.set(rest_until_);
 }
 
 // ---- watch ---------------------------------------------------------------------------------------------
@@ -282,12 +310,13 @@ void ControlServer::hand_over() {
     for (const auto& client : clients_) {
         client->hand_over();
         if (client->watches())
-            host_->tell({.type = LinkType::note, .token = client->token(), .note = client->note().packed()});
+            host_->tell(to_supervisor::NoteControl{.connection_id = client->connection_id(),
+                                                   .note = client->note().packed()});
     }
     remove_finished();
-    for (const auto& client : clients_) loop_->remove(client->descriptor());
     clients_.clear();
     ready_.clear();
+    turn_.stop();
     watchers_ = 0;
 }
 
@@ -297,8 +326,7 @@ void ControlServer::remove_finished() {
         if (client->watches()) --watchers_;
         lost_ += client->lost();
         std::erase(ready_, client.get());
-        loop_->remove(client->descriptor());
-        host_->tell({.type = LinkType::release, .token = client->token()});
+        host_->tell(to_supervisor::Release{client->connection_id()});
         return true;
     });
 }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "opener/base/byte_text.hpp"
+#include "opener/control/shadow_answer.hpp"
 #include "proto/printable.hpp"
 
 namespace fdbroker::opener {
@@ -159,6 +160,9 @@ std::string status_text(const json& answer, const TextStyle& style) {
                   : fmt::format("{}, next record {}; decisions: {} written, {} collapsed, {} failed",
                                 word(audit["destination"]), word(audit["next_record"]),
                                 word(audit["records"]), word(audit["counted"]), word(audit["failed"])));
+    if (audit.contains("head") && audit["head"].is_string()) lines.add("audit head", word(audit["head"]));
+    if (answer.contains("shadow") && !answer["shadow"].is_null())
+        lines.add("shadow", name_word(answer["shadow"]) + " decides beside the policy, without effect");
     const json& confinement = answer["confinement"];
     lines.add("runs as", confinement["user"].is_null() ? fmt::format("uid {}", word(confinement["uid"]))
                                                        : fmt::format("uid {} ({})", word(confinement["uid"]),
@@ -281,6 +285,8 @@ std::string to_text(ControlCommand command, const json& answer, const TextStyle&
             return why_text(answer, style);
         case ControlCommand::workers:
             return workers_text(answer, style);
+        case ControlCommand::shadow:
+            return shadow_text(answer, style);
         case ControlCommand::reload:
         case ControlCommand::take_over:
             return fmt::format("generation {}\n{}\n", generation_text(answer["generation"]),

@@ -18,7 +18,7 @@ struct TextStyle {
 // "file:line:column: what is wrong" of one of an answer's diagnostics; not all have a place.
 std::string diagnostic_text(const nlohmann::json& diagnostic, const TextStyle& style = {});
 
-// What a request asked for: its call and, where they say more, the operations that it needs.
+// The subject of a request: its call and, where they say more, the operations that it needs.
 std::string asked_text(std::string_view call, std::string_view operations);
 
 // Lines, each ended by a newline. An answer that has `error` is "error: …", with the places below it.

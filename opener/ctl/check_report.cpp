@@ -50,7 +50,7 @@ json file_to_json(const CheckedFile& file, bool with_lint) {
     return answer;
 }
 
-// One file is told as itself, several as a list.
+// A single file is an object, several are a list.
 void print_as_json(const std::vector<CheckedFile>& files, bool with_lint) {
     if (files.size() == 1) return print_json(file_to_json(files.front(), with_lint));
     json all{{"valid", true}, {"files", json::array()}};

@@ -27,7 +27,7 @@ struct CheckFinding {
 
 struct CheckedFile {
     std::string file{};
-    // Of a valid policy.
+    // Counts of a valid policy.
     struct Counts {
         std::size_t rules = 0;
         std::size_t tests = 0;

@@ -12,24 +12,17 @@
 
 #include "opener/base/build_config.hpp"
 #include "opener/config/command_line.hpp"
+#include "opener/ctl/audit_cli.hpp"
+#include "opener/ctl/command.hpp"
 #include "opener/ctl/control_commands.hpp"
 #include "opener/ctl/log.hpp"
 #include "opener/ctl/policy_commands.hpp"
+#include "opener/ctl/policy_edit_cli.hpp"
+#include "opener/ctl/shadow_cli.hpp"
 #include "opener/ctl/terminal.hpp"
 #include "proto/address.hpp"
 
 namespace fdbroker::ctl {
-
-namespace {
-
-using opener::ControlCommand;
-
-// What all commands take, and what the chosen one does; set while the arguments are read.
-struct CommandLine {
-    std::string control{proto::default_control_socket};
-    bool json = false;
-    std::function<Ending()> action{};
-};
 
 CLI::App& add_command(CLI::App& group, CommandLine& line, const std::string& name, const char* description) {
     CLI::App* const command = group.add_subcommand(name, description);
@@ -37,6 +30,10 @@ CLI::App& add_command(CLI::App& group, CommandLine& line, const std::string& nam
     command->add_flag("--json", line.json, "write JSON to standard output");
     return *command;
 }
+
+namespace {
+
+using opener::ControlCommand;
 
 const std::map<std::string, CheckFormat> check_formats{{"text", CheckFormat::text},
                                                        {"json", CheckFormat::json},
@@ -104,6 +101,8 @@ void add_explain(CLI::App& group, CommandLine& line) {
         ->type_name("NAME");
     command->add_flag("--on-disk", options->on_disk,
                       "what is on disk decides the status, too (root alone sees it)");
+    command->add_flag("--why-not", options->why_not,
+                      "the smallest edits that would allow it, and what else they open");
     command->add_option("OP", options->operations, "what is asked for: operations, with commas between them")
         ->required();
     command->add_option("PATH", options->path, "an absolute path")->required();
@@ -147,7 +146,9 @@ void add_questions(CLI::App& app, CommandLine& line) {
                     "serve them by HTTP at ADDRESS:PORT, or on the inherited socket fd:N")
         ->type_name("ADDRESS");
     add(ControlCommand::watch, "every decision from now on, as it is made");
-    add(ControlCommand::reload, "load the policy again, and wait until it is served");
+    const auto [reload, condition] =
+        add(ControlCommand::reload, "load the policy again, and wait until it is served");
+    add_shadow_condition(reload, line, condition);
     add(ControlCommand::shutdown, "finish what is in flight, and stop");
     const auto [connections, which] = add(ControlCommand::connections, "who is connected");
     connections.add_flag("--grants", which->grants, "and what was delivered to them, by which rule");
@@ -155,8 +156,9 @@ void add_questions(CLI::App& app, CommandLine& line) {
     why.add_option("RECORD", number->arguments, "the number of its record, which the reply bears")
         ->expected(1)
         ->required();
+    add_shadow(app, line);
     const auto [workers, wanted] = add(ControlCommand::workers, "the workers that it looks after");
-    // One option each: a name may not hold a space, and the two are one or none.
+    // Each name is an option: a name may not hold a space, and the two are one or none.
     const auto append = [wanted](const std::string& word) { wanted->arguments.push_back(word); };
     CLI::Option* const pool = workers.add_option_function<std::string>("NAME", append, "of a pool");
     CLI::Option* const how_many =
@@ -170,6 +172,7 @@ void add_log(CLI::App& app, CommandLine& line) {
     const auto options = std::make_shared<LogOptions>();
     command.add_option("--user", options->user, "of this user: a name or a uid")->type_name("USER");
     command.add_option("--path", options->path, "about paths that this glob matches")->type_name("GLOB");
+    command.add_option("--rule", options->rule, "that this rule granted or denied")->type_name("RULE");
     command.add_flag("--refused", options->refused, "what was refused");
     command
         .add_option("--since", options->since,
@@ -234,9 +237,13 @@ ExitStatus run(int argc, const char* const* argv) {
     policy->require_subcommand(1);
     policy->fallthrough();
     add_check(*policy, line);
+    add_diff(*policy, line);
     add_explain(*policy, line);
+    add_replay(*policy, line);
     add_schema(*policy, line);
+    add_suggest(*policy, line);
     add_test(*policy, line);
+    add_audit_commands(app, line);
     const Ending done = parse_and_act(app, line, argc, argv);
     const ExitStatus status = done ? *done : tell(done.error(), wants_json(argc, argv));
     if (flush_output()) return status;

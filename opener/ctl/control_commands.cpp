@@ -47,7 +47,7 @@ std::expected<OpenerConnection, Failure> ask(const ControlQuestion& question, bo
     return std::move(*opener);
 }
 
-// What the opener says in text whatever was asked: that nobody may, that there are too many who do, or that no generation
+// The opener's refusals, which are text whatever was asked: nobody may, there are too many who do, or no generation
 // is there to answer.
 std::optional<Failure> refusal(std::string_view text) {
     constexpr std::string_view start = "error: ";
@@ -132,7 +132,7 @@ ExitStatus print_error(const json& answer, bool as_json) {
 
 namespace {
 
-// What the opener no longer remembers is read from its log.
+// Records that the opener no longer remembers are read from the audit log.
 std::expected<json, Failure> from_log(json answer, const ControlQuestion& question) {
     const auto file = answer.find("audit_file");
     if (question.command != ControlCommand::why || file == answer.end()) return answer;

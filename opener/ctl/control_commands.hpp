@@ -25,7 +25,7 @@ struct ControlQuestion {
 // because the policy is invalid; exit_unreachable.
 Ending ask_opener(const ControlQuestion& question);
 
-// The answer alone, as the opener gave it: it may be an error of its own ("error", "status").
+// The answer alone, as the opener gave it; an error has "error" and "status".
 std::expected<nlohmann::json, Failure> answer_of_opener(const ControlQuestion& question);
 // As JSON on standard output, or on standard error in text; the status that it bears.
 ExitStatus print_error(const nlohmann::json& answer, bool as_json);

@@ -14,8 +14,7 @@
 
 namespace fdbroker::ctl {
 
-// An object on the way, from / on; behind a link that is followed, those on the way to where it leads that are not there
-// yet.
+// An object on the way from /. Behind a followed link come the objects on the way to the link's target, if not there yet.
 struct DiskStep {
     std::string path{};
     policy::FileType type = policy::FileType::directory;
@@ -23,11 +22,11 @@ struct DiskStep {
     mode_t mode = 0;  // permission bits
     std::uint64_t links = 0;
     std::uint64_t size = 0;  // bytes
-    std::string target{};    // of a symbolic link: what it holds
+    std::string target{};    // the text of a symbolic link
     std::string leads_to{};  // the same as an absolute path
 };
 
-// What one rule of the grant says to the object.
+// The verdict of a rule of the grant on the object.
 struct RuleVerdict {
     std::string rule{};                          // the name; a report outlives its policy
     std::optional<opener::Obstacle> obstacle{};  // none: `files:` is fulfilled
@@ -41,14 +40,14 @@ struct DiskObstacle {
 
 struct DiskReport {
     std::vector<DiskStep> steps{};
-    std::vector<RuleVerdict> verdicts{};  // of the rules that grant what the path leads to, once it is found
+    std::vector<RuleVerdict> verdicts{};     // by the rules that grant the object found at the path
     std::optional<DiskObstacle> obstacle{};  // none: nothing on disk stands in the way
     std::string ended_at{};                  // the object itself, or what is missing on the way to it
 };
 
-// Asks a DryRun of the requests that these operations take, of which the policy must allow each; the report is of the first
-// that meets an obstacle. `path` is followed by a NUL. Blocks as long as the filesystem does; opens nothing but O_PATH
-// descriptors, and triggers no automount.
+// Makes a DryRun of the requests that these operations take, each of which the policy must allow. The report is about the
+// first request that meets an obstacle. `path` is followed by a NUL. Blocks as long as the filesystem does. Opens nothing
+// but O_PATH descriptors, and triggers no automount.
 DiskReport look_on_disk(const policy::Policy& policy, const policy::Peer& peer,
                         policy::OperationSet operations, policy::RequestPath path);
 

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 
+#include <algorithm>
 #include <chrono>
 #include <optional>
 #include <string>
@@ -14,6 +15,7 @@
 #include "opener/operations/names.hpp"
 #include "opener/operations/stream.hpp"
 #include "opener/operations/temporary.hpp"
+#include "opener/request/call_table.hpp"
 #include "policy/matching/request_path.hpp"
 
 namespace fdbroker::ctl {
@@ -24,6 +26,7 @@ using opener::ExecutionContext;
 using opener::OperationContext;
 using opener::ResolvedParent;
 using opener::stop_at;
+using opener::Subject;
 using policy::FileType;
 using policy::Grant;
 using policy::Operation;
@@ -37,16 +40,8 @@ constexpr OperationSet opening{Operation::read,     Operation::write,  Operation
                                Operation::truncate, Operation::create, Operation::execute};
 
 Call call_for(OperationSet operations) {
-    static constexpr std::pair<Operation, Call> calls[] = {
-        {Operation::stat, Call::stat},         {Operation::list, Call::list},
-        {Operation::readlink, Call::readlink}, {Operation::mkdir, Call::mkdir},
-        {Operation::remove, Call::remove},     {Operation::rename, Call::rename},
-        {Operation::symlink, Call::symlink},   {Operation::setattr, Call::setattr},
-        {Operation::xattr, Call::xattr_list},
-    };
-    for (const auto& [operation, call] : calls)
-        if (operations.contains(operation)) return call;
-    return Call::open;
+    const auto* const row = std::ranges::find(opener::call_table, operations, &opener::CallRow::operations);
+    return opening.intersects(operations) || row == opener::call_table.end() ? Call::open : row->call;
 }
 
 std::uint32_t flags_for(OperationSet operations) {
@@ -61,31 +56,32 @@ std::uint32_t flags_for(OperationSet operations) {
     return flags;
 }
 
-// One request on its way: what the function of the same name in opener/operations would meet.
+// A request on its way: meets what the function of the same name in opener/operations would meet.
 class Rehearsal {
   public:
-    Rehearsal(const OperationContext& work, const Grant& grant, const Onlooker& onlooker)
-        : work_(work), grant_(grant), onlooker_(onlooker) {}
+    Rehearsal(const OperationContext& context, const Grant& grant, const Onlooker& onlooker)
+        : context_(context), grant_(grant), onlooker_(onlooker) {}
 
     Done<Answer> run() const {
-        switch (work_.request().call) {
-            case Call::open:
+        switch (opener::row_of(context_.request().call).subject) {
+            case Subject::file:
                 return open();
-            case Call::stat:
+            case Subject::status:
                 return stat();
-            case Call::list:
+            case Subject::directory:
                 return answered(object(O_PATH | O_DIRECTORY));
-            case Call::readlink:
+            case Subject::link:
                 return readlink();
-            case Call::mkdir:
-            case Call::symlink:
-                return make();
-            case Call::remove:
-            case Call::rename:
+            case Subject::new_directory:
+                return make(FileType::directory);
+            case Subject::new_link:
+                return make(FileType::symlink);
+            case Subject::name:
                 return take_away();
-            default:
-                return answered(existing());
+            case Subject::opened:
+                break;
         }
+        return answered(existing());
     }
 
   private:
@@ -99,17 +95,17 @@ class Rehearsal {
     Inspected inspected(opener::Attempt<opener::ResolvedFile> file) const {
         if (!file) return stop_at(Step::resolve, file.error());
         if (const auto status = opener::Inspector::status_of(*file)) onlooker_.object(grant_, *status);
-        auto object = work_.tools.inspector.inspect(std::move(*file), grant_, work_.uid());
+        auto object = context_.services.inspector.inspect(std::move(*file), grant_, context_.uid());
         if (!object) return stop_at(Step::inspect, object.error());
         return std::move(*object);
     }
     Inspected object(std::uint64_t flags) const {
-        return inspected(work_.tools.resolver.resolve(grant_, flags, work_.place));
+        return inspected(context_.services.resolver.resolve(grant_, flags, context_.execution));
     }
 
     // openat2(2) for more than a look at it.
     Inspected existing() const {
-        auto file = work_.tools.resolver.resolve(grant_, O_PATH, work_.place);
+        auto file = context_.services.resolver.resolve(grant_, O_PATH, context_.execution);
         if (!file) return stop_at(Step::resolve, file.error());
         const auto status = opener::Inspector::status_of(*file);
         if (!status) return stop_at(Step::inspect, status.error());
@@ -120,15 +116,15 @@ class Rehearsal {
 
     int refused_by_kernel(FileType type) const {
         const bool device = type == FileType::character_device || type == FileType::block_device;
-        const auto& bound = work_.tools.resolver.directories();
+        const auto& bound = context_.services.resolver.directories();
         if (type == FileType::symlink) return ELOOP;
-        if (type == FileType::directory && work_.granted.flags.writes()) return EISDIR;
+        if (type == FileType::directory && context_.granted.flags.writes()) return EISDIR;
         if (type == FileType::socket) return ENXIO;
         return device && !bound.empty() && !bound.back().opens_devices ? EACCES : 0;
     }
 
     Done<Answer> open() const {
-        const opener::OpenFlags flags = work_.granted.flags;
+        const opener::OpenFlags flags = context_.granted.flags;
         if (grant_.rule().delivery == policy::Delivery::stream)
             if (const auto obstacle = opener::refuse_stream(flags)) return stop_at(Step::deliver, *obstacle);
         const Inspected there = existing();
@@ -158,20 +154,18 @@ class Rehearsal {
         const auto parent = parent_of_new();
         if (!parent) return std::unexpected(parent.error());
         if (*parent)
-            if (const auto obstacle = opener::refuse_new_file(work_, grant_, **parent, 0))
+            if (const auto obstacle = opener::refuse_new_file(context_, grant_, **parent, 0))
                 return stop_at(Step::inspect, *obstacle);
         return Answer{};
     }
 
-    Done<Answer> make() const {
-        const bool directory = work_.request().call == Call::mkdir;
+    Done<Answer> make(FileType type) const {
         const auto parent = parent_of_new();
-        if (!parent && directory && parent.error().errno_value == EBUSY)
+        if (!parent && type == FileType::directory && parent.error().errno_value == EBUSY)
             return stop_at(Step::resolve, {EEXIST, "it is there already"});
         if (!parent) return std::unexpected(parent.error());
         if (!*parent) return Answer{};
-        const FileType type = directory ? FileType::directory : FileType::symlink;
-        if (const auto obstacle = opener::refuse_new_name(work_, grant_, **parent, type))
+        if (const auto obstacle = opener::refuse_new_name(context_, grant_, **parent, type))
             return stop_at(Step::inspect, *obstacle);
         if (opener::exists((*parent)->descriptor(), (*parent)->name()))
             return opener::call_failed(Step::resolve, EEXIST);
@@ -179,14 +173,14 @@ class Rehearsal {
     }
 
     Done<Answer> take_away() const {
-        const auto parent = work_.tools.resolver.resolve_parent(grant_);
+        const auto parent = context_.services.resolver.resolve_parent(grant_);
         if (!parent) return stop_at(Step::resolve, parent.error());
-        return answered(inspected(work_.tools.resolver.resolve_in(*parent, O_PATH)));
+        return answered(inspected(context_.services.resolver.resolve_in(*parent, O_PATH)));
     }
 
     // nullopt: it is missing, and the rule makes it.
     Done<std::optional<ResolvedParent>> parent_of_new() const {
-        auto parent = work_.tools.resolver.resolve_parent(grant_);
+        auto parent = context_.services.resolver.resolve_parent(grant_);
         if (parent) return std::optional(std::move(*parent));
         if (parent.error().errno_value != ENOENT || !grant_.rule().create.parents)
             return stop_at(Step::resolve, parent.error());
@@ -202,18 +196,20 @@ class Rehearsal {
             const std::string above = path.substr(0, end);
             const auto parsed = policy::RequestPath::parse(above);
             const auto granted =
-                parsed ? opener::grant_of_parent(work_, grant_, *parsed) : std::optional<Grant>();
+                parsed ? opener::grant_of_parent(context_, grant_, *parsed) : std::optional<Grant>();
             if (making) {
                 if (!granted) return stop_at(Step::resolve, {ENOENT, opener::explain_open_failure(ENOENT)});
                 continue;
             }
             if (!granted) continue;
-            const auto there = work_.tools.resolver.resolve(*granted, O_PATH | O_DIRECTORY, work_.place);
+            const auto there =
+                context_.services.resolver.resolve(*granted, O_PATH | O_DIRECTORY, context_.execution);
             if (there) continue;
             if (there.error().errno_value != ENOENT) return stop_at(Step::resolve, there.error());
-            const auto parent = work_.tools.resolver.resolve_parent(*granted);
+            const auto parent = context_.services.resolver.resolve_parent(*granted);
             if (!parent) return stop_at(Step::resolve, parent.error());
-            if (const auto obstacle = opener::refuse_new_name(work_, *granted, *parent, FileType::directory))
+            if (const auto obstacle =
+                    opener::refuse_new_name(context_, *granted, *parent, FileType::directory))
                 return stop_at(Step::inspect, *obstacle);
             making = true;
         }
@@ -221,7 +217,7 @@ class Rehearsal {
         return {};
     }
 
-    const OperationContext& work_;
+    const OperationContext& context_;
     const Grant& grant_;
     const Onlooker& onlooker_;
 };
@@ -273,24 +269,25 @@ Done<Answer> DryRun::run(const Grant& grant) {
     const auto flags = opener::OpenFlags::parse(call == Call::open ? flags_for(grant.operations()) : 0);
     const proto::Request request{.call = call, .path = grant.path().text()};
     const opener::GrantedRequest granted{request, flags.value(), grant};
-    const auto place = ExecutionContext::helper(std::chrono::steady_clock::now(), true);
+    const auto execution = ExecutionContext::helper(std::chrono::steady_clock::now(), true);
 
     const auto with_resolver = [&](const Grant& one, const auto& use) {
         const opener::Resolver resolver(directories_above(one.path().text()), policy_);
-        const opener::RequestServices tools{policy_, resolver, inspector_, metrics_};
-        return use(OperationContext{tools, peer_, granted, place});
+        const opener::RequestServices services{policy_, resolver, inspector_, metrics_};
+        return use(OperationContext{services, peer_, granted, execution});
     };
     const opener::FindLink find = [&](const Grant& one) {
-        return with_resolver(
-            one, [&](const OperationContext& work) { return work.tools.resolver.find_link(one, place); });
+        return with_resolver(one, [&](const OperationContext& context) {
+            return context.services.resolver.find_link(one, execution);
+        });
     };
     const opener::Attempted attempt = [&](const Grant& one) {
         onlooker_.name(one);
         return with_resolver(
-            one, [&](const OperationContext& work) { return Rehearsal(work, one, onlooker_).run(); });
+            one, [&](const OperationContext& context) { return Rehearsal(context, one, onlooker_).run(); });
     };
-    if (call != Call::rename)
-        return opener::with_links({policy_, peer_, place, opener::last_link_of(granted)}, grant, find,
+    if (opener::row_of(call).asks != opener::Asks::two_names)
+        return opener::with_links({policy_, peer_, execution, opener::last_link_of(request)}, grant, find,
                                   attempt);
     auto renamed = attempt(grant);
     if (!renamed) return opener::name_link(find, grant, std::unexpected(std::move(renamed.error())));

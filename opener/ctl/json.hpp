@@ -9,7 +9,7 @@
 
 namespace fdbroker::ctl {
 
-// One document, indented, on standard output. Paths go through printable(): they are bytes.
+// Prints a document, indented, to standard output. Paths go through printable(): they are bytes.
 void print_json(const nlohmann::json& document);
 
 using opener::to_json;

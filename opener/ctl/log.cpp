@@ -12,15 +12,17 @@
 
 #include "opener/base/byte_text.hpp"
 #include "opener/control/text.hpp"
-#include "opener/ctl/audit_files.hpp"
 #include "opener/ctl/control_commands.hpp"
 #include "opener/ctl/terminal.hpp"
 #include "opener/identity/accounts.hpp"
+#include "opener/records/audit_files.hpp"
 #include "policy/language/loader.hpp"
 
 namespace fdbroker::ctl {
 
 using nlohmann::json;
+using records::AuditFile;
+using records::Reading;
 
 namespace {
 
@@ -111,12 +113,14 @@ struct Wanted {
     std::time_t since_second = 0;
     std::string user{};
     std::optional<PathFilter> path{};
+    std::string rule{};
     bool refused = false;
 
     bool matches(const json& record) const {
         if (!since.empty() && text_of(record, "time") < since) return false;
         if (refused && text_of(record, "decision") != "refused") return false;
         if (!user.empty() && !is_users(record)) return false;
+        if (!rule.empty() && text_of(record, "rule") != rule) return false;
         return !path || path->matches(record);
     }
 
@@ -129,7 +133,7 @@ struct Wanted {
 };
 
 std::expected<Wanted, Failure> wanted_by(const LogOptions& options) {
-    Wanted wanted{.user = options.user, .refused = options.refused};
+    Wanted wanted{.user = options.user, .rule = options.rule, .refused = options.refused};
     if (!options.since.empty()) {
         auto time = time_ago(options.since);
         if (!time) time = time_of_day(options.since);
@@ -203,11 +207,11 @@ Ending print_log(const LogOptions& options) {
     const auto file = options.file.empty() ? file_of_opener(options.control)
                                            : std::expected<std::string, Failure>(options.file);
     if (!file) return std::unexpected(file.error());
-    const auto files = audit_files(*file);
+    const auto files = records::audit_files(*file);
     if (!files) return failed(opener::exit_failed, "log: " + files.error().message());
     for (const AuditFile& audit : *files) {
         if (audit.written < wanted->since_second) continue;
-        const auto read = read_lines(audit, [&](std::string_view line) {
+        const auto read = records::read_lines(audit, [&](std::string_view line) {
             const json record = json::parse(line, nullptr, false);
             if (!record.is_object() || !record.contains("seq") || !wanted->matches(record))
                 return Reading::go_on;
@@ -220,12 +224,12 @@ Ending print_log(const LogOptions& options) {
 }
 
 std::expected<std::optional<json>, Failure> recorded(const std::string& file, std::uint64_t sequence) {
-    const auto files = audit_files(file);
+    const auto files = records::audit_files(file);
     if (!files) return failed(opener::exit_failed, "why: " + files.error().message());
     const std::string number = fmt::format("\"seq\":{},", sequence);
     for (const AuditFile& audit : std::views::reverse(*files)) {
         std::optional<json> last;
-        const auto read = read_lines(audit, [&](std::string_view line) {
+        const auto read = records::read_lines(audit, [&](std::string_view line) {
             if (line.find(number) == std::string_view::npos) return Reading::go_on;
             json record = json::parse(line, nullptr, false);
             if (record.is_object() && record.value("seq", std::uint64_t{0}) == sequence)

@@ -16,6 +16,7 @@ struct LogOptions {
     std::string file{};     // the log; empty: the opener's
     std::string user{};     // a name or a uid
     std::string path{};     // a glob, as in policies
+    std::string rule{};     // which granted or denied
     std::string since{};
     bool refused = false;
     bool json = false;

@@ -35,7 +35,7 @@ class OpenerConnection {
 
     proto::UniqueFd socket_;
     std::string received_{};
-    std::size_t used_ = 0;  // of `received_`
+    std::size_t used_ = 0;  // bytes of `received_`
 };
 
 }  // namespace fdbroker::ctl

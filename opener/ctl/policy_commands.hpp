@@ -28,18 +28,19 @@ struct TestOptions {
     std::string file{};
     bool json = false;
 };
-// exit_done: all of its tests pass; exit_failed: one does not; exit_policy: it is invalid for another reason.
+// exit_done: all tests pass; exit_failed: a test does not; exit_policy: the policy is invalid for another reason.
 ExitStatus policy_test(const TestOptions& options);
 
 struct ExplainOptions {
     std::string policy{};                 // a file; empty: the policy that the running opener serves
-    std::string control{};                // its control socket
+    std::string control{};                // control socket of the opener
     std::string user{};                   // a name or a uid
     std::optional<std::string> groups{};  // names or gids between commas; none: those of the account
     std::string socket{};                 // the listener's name
     std::string operations{};             // words between commas
     std::string path{};
-    bool on_disk = false;  // what is on disk counts, too
+    bool on_disk = false;  // the disk counts, too
+    bool why_not = false;  // with the edits that would allow a refused request
     bool json = false;
 };
 // exit_done: the policy allows it, and with `on_disk` nothing on disk is in the way; exit_failed: refused, or the disk counts

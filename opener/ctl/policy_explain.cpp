@@ -13,7 +13,9 @@
 #include "opener/ctl/json.hpp"
 #include "opener/ctl/policy_commands.hpp"
 #include "opener/ctl/read_policy.hpp"
+#include "opener/ctl/running_policy.hpp"
 #include "opener/ctl/terminal.hpp"
+#include "opener/ctl/why_not_report.hpp"
 #include "opener/identity/accounts.hpp"
 #include "opener/policy_source/load_policy.hpp"
 #include "policy/explain/explain.hpp"
@@ -71,7 +73,7 @@ struct Question {
     policy::RequestPath path;
 };
 
-// What is on disk, or why that is not known. Empty where the policy refuses: what is refused is not looked at on disk, here
+// The objects on disk, or why they are not known. Empty where the policy refuses: refused paths are not looked at, here
 // as in the opener.
 using Looked = std::expected<DiskReport, std::string_view>;
 
@@ -114,6 +116,14 @@ ExitStatus status_of(bool allowed, const std::optional<Looked>& disk, const Expl
     return allowed ? opener::exit_done : opener::exit_failed;
 }
 
+// The edits that would allow the request; empty: nothing is refused, or nobody asked.
+std::vector<policy::WhyNotEdit> edits_for(const policy::Policy& policy, const policy::PeerIdentity& peer,
+                                          policy::OperationSet operations, policy::RequestPath path,
+                                          const ExplainOptions& options) {
+    if (!options.why_not) return {};
+    return policy::why_not(policy, opener::SystemAccounts{}, peer, operations, path);
+}
+
 ExitStatus answer(const policy::Policy& policy, const Question& question, const ExplainOptions& options) {
     const policy::Explanation explanation =
         policy::explain(policy, question.peer, question.operations, question.path);
@@ -123,8 +133,11 @@ ExitStatus answer(const policy::Policy& policy, const Question& question, const 
                    ? Looked(look_on_disk(policy, question.peer, question.operations, question.path))
                    : std::unexpected(takes_root);
     const bool allowed = allowed_at_last(explanation.decision.has_value(), disk, options);
+    const auto edits =
+        edits_for(policy, question.peer.identity(), question.operations, question.path, options);
     if (options.json) {
         nlohmann::json whole = to_json(explanation);
+        if (options.why_not) whole["why_not"] = why_not_to_json(edits);
         whole["operations"] = to_json(question.operations);
         whole["path"] = printable(question.path.text());
         whole["peer"] = to_json(question.peer.identity());
@@ -132,6 +145,7 @@ ExitStatus answer(const policy::Policy& policy, const Question& question, const 
     } else {
         print_text(policy::to_text(explanation, question.peer, question.operations, question.path), disk,
                    options);
+        print(why_not_text(edits));
     }
     return status_of(allowed, disk, options);
 }
@@ -168,6 +182,8 @@ Ending explain_running(const ExplainOptions& options, const policy::PeerIdentity
     if (!answer) return std::unexpected(answer.error());
     if (answer->contains("error")) return print_error(*answer, options.json);
     const bool decided = (*answer)["allowed"] == true;
+    // The edits point to its rules.
+    std::expected<policy::Policy, Failure> running = failed(opener::exit_failed, "");
     std::optional<Looked> disk;
     if (decided) {
         const auto served = served_policy(*answer);
@@ -175,11 +191,19 @@ Ending explain_running(const ExplainOptions& options, const policy::PeerIdentity
                       : std::unexpected(served.error());
     }
     const bool allowed = allowed_at_last(decided, disk, options);
+    std::vector<policy::WhyNotEdit> edits;
+    if (options.why_not && !decided) {
+        running = running_policy(options.control);
+        if (!running) return std::unexpected(running.error());
+        edits = edits_for(*running, peer, operations, path, options);
+    }
     if (options.json) {
+        if (options.why_not) (*answer)["why_not"] = why_not_to_json(edits);
         answer->erase("text");
         print_answer_as_json(std::move(*answer), disk, allowed);
     } else {
         print_text((*answer)["text"], disk, options);
+        print(why_not_text(edits));
     }
     return status_of(allowed, disk, options);
 }

@@ -25,7 +25,7 @@ std::string expected(const policy::Test& test) {
     return (test.allowed ? "allow" : "refuse") + rule;
 }
 
-// What `use(explanation, peer, path)` makes of why a test came out as it did. A path of a test is canonical.
+// Calls `use(explanation, peer, path)` with the explanation of a test's outcome. A path of a test is canonical.
 template <typename Use>
 auto explained(const Policy& policy, const policy::Test& test, const Use& use) {
     const auto path = policy::RequestPath::parse(test.path);

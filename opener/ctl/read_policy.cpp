@@ -22,7 +22,7 @@ namespace fdbroker::ctl {
 namespace {
 
 constexpr std::string_view indent = "    ";
-constexpr std::size_t max_columns = 120;  // of a source line
+constexpr std::size_t max_columns = 120;  // printed of a source line
 
 // A character as it is shown, where it stands, and how many columns it takes.
 struct Shown {

@@ -22,7 +22,7 @@ std::string painted(std::string_view text, Colour colour, bool with_colour);
 
 using proto::printable;
 
-// To standard output, made printable. What cannot be written shows at flush_output().
+// Prints to standard output, made printable. Failed writes show at flush_output().
 void print(std::string_view text);
 // As print(), but as it is: text with colour, JSON.
 void print_raw(std::string_view text);

@@ -48,10 +48,10 @@ class Helper {
   public:
     using Clock = std::chrono::steady_clock;
 
-    Helper(const HelperTools& tools, UniqueFd channel)
-        : tools_(tools), channel_(std::move(channel)), metrics_(tools.policy.rules()) {}
+    Helper(const HelperServices& services, UniqueFd channel)
+        : services_(services), channel_(std::move(channel)), metrics_(services.policy.rules()) {}
 
-    // One job after the other, until the broker has gone or what one of them has left going on is done.
+    // Serves jobs until the broker has gone or the background work of a job is done.
     [[noreturn]] void run() {
         for (serve(); work_ == nullptr; serve()) {
             connection_.reset();
@@ -63,7 +63,7 @@ class Helper {
     }
 
   private:
-    // One job, from its message to its reply.
+    // Serves a job, from the message to the reply.
     void serve() {
         const Job job = receive_job();
         carry_out(job);
@@ -98,7 +98,7 @@ class Helper {
     int patience() const {
         const auto moved_at = work_->moved_at();
         if (!moved_at) return -1;
-        const auto left = *moved_at + tools_.policy.limits().stream_idle - Clock::now();
+        const auto left = *moved_at + services_.policy.limits().stream_idle - Clock::now();
         return static_cast<int>(
             std::max<std::int64_t>(std::chrono::ceil<std::chrono::milliseconds>(left).count(), 0));
     }
@@ -131,7 +131,7 @@ class Helper {
     }
 
     Verdict receive_verdict() {
-        // Into memory of its own: the reply is made from the job's.
+        // Reads into separate memory: the reply is made from the job's.
         std::array<std::byte, 8192> buffer;
         auto message = proto::receive(channel_.borrow(), buffer, proto::Wait::block);
         if (!message) end(exit_done);
@@ -148,36 +148,39 @@ class Helper {
         PeerNames names;
         names.user.set(job.user);
         names.group.set(job.group);
-        auto identified = identify(connection_.borrow(), std::string(job.listener), names, tools_.refused);
+        auto identified = identify(connection_.borrow(), std::string(job.listener), names, services_.refused);
         if (!identified) {
             for (std::size_t i = 0; i < count_; ++i) {
                 outcomes_.push_back(refused(Step::resolve, EIO, "the peer cannot be identified any more"));
             }
             return;
         }
-        const policy::Peer peer = tools_.policy.identify(std::move(identified->identity));
+        const policy::Peer peer = services_.policy.identify(std::move(identified->identity));
         // Only one request can leave something going on, or it would not be clear which one a further job is about.
-        const ExecutionContext place = ExecutionContext::helper(job.deadline, job.may_last && count_ == 1);
+        const ExecutionContext execution =
+            ExecutionContext::helper(job.deadline, job.allows_background && count_ == 1);
         if (batch_of(job.requests) == proto::Batch::all_or_nothing) {
-            outcomes_ =
-                *carry_out_together(tools(), peer, *requests, delivery_.payload_room(count_ - 1), place);
+            outcomes_ = *carry_out_together(services(), peer, *requests, delivery_.payload_room(count_ - 1),
+                                            execution);
             return;
         }
         for (std::size_t i = 0; i < count_; ++i)
-            outcomes_.push_back(carry_out(peer, requests_[i], job.number, place));
+            outcomes_.push_back(carry_out(peer, requests_[i], job.number, execution));
     }
 
-    RequestServices tools() { return {tools_.policy, tools_.resolver, tools_.inspector, metrics_}; }
+    RequestServices services() {
+        return {services_.policy, services_.resolver, services_.inspector, metrics_};
+    }
 
     Outcome carry_out(const policy::Peer& peer, const proto::Request& request, std::uint64_t job,
-                      const ExecutionContext& place) {
-        const RequestServices tools = this->tools();
-        auto granted = decide(tools, peer, request);
+                      const ExecutionContext& execution) {
+        const RequestServices services = this->services();
+        auto granted = decide(services, peer, request);
         if (!granted) return std::move(granted.error());
         granted->job = job;
         granted->payload_room = delivery_.payload_room(count_ - 1);
-        if (work_ != nullptr) return work_->carry_out(tools, peer, *granted, place);
-        return *execute(tools, peer, *granted, place);
+        if (work_ != nullptr) return work_->carry_out(services, peer, *granted, execution);
+        return *execute(services, peer, *granted, execution);
     }
 
     void report(const Job& job) {
@@ -188,7 +191,7 @@ class Helper {
             reported.step = outcome.recorded_step;
             reported.operations = outcome.operations;
             if (outcome.rule != nullptr)
-                reported.rule = static_cast<std::uint32_t>(outcome.rule - tools_.policy.rules().data());
+                reported.rule = static_cast<std::uint32_t>(outcome.rule - services_.policy.rules().data());
             reported.copied = copied_bytes(outcome);
             reported.reason = outcome.recorded_reason();
             reported.final_path = outcome.final_path;
@@ -201,8 +204,8 @@ class Helper {
         for (std::size_t i = 0; i < count_; ++i) {
             if (verdict.rulings[i].over_budget)
                 outcomes_[i] = refused(Step::deliver, EAGAIN, too_many_copies);
-            if (verdict.rulings[i].may_leave && outcomes_[i].lasting != nullptr)
-                begun = std::move(outcomes_[i].lasting);
+            if (verdict.rulings[i].may_leave && outcomes_[i].background != nullptr)
+                begun = std::move(outcomes_[i].background);
             delivery_.add(requests_[i].id, std::move(outcomes_[i]), verdict.rulings[i].record,
                           verdict.rulings[i].may_leave);
         }
@@ -212,7 +215,7 @@ class Helper {
         say_to_broker(write_sent({.job = job.number,
                                   .descriptors = static_cast<std::uint32_t>(failed == 0 ? descriptors : 0),
                                   .errno_value = failed,
-                                  .lasts = work_ != nullptr && !work_->done()}));
+                                  .in_background = work_ != nullptr && !work_->done()}));
         // Not before the broker has heard that the reply has left: closing may block as opening may, where a FUSE server
         // is asked to flush.
         delivery_.clear();
@@ -231,9 +234,9 @@ class Helper {
         }
     }
 
-    const HelperTools& tools_;
+    const HelperServices& services_;
     UniqueFd channel_;
-    Metrics metrics_;  // of no one's interest: the broker counts what is reported
+    Metrics metrics_;  // unused: the broker counts the reports
     std::vector<std::byte> buffer_ = std::vector<std::byte>(max_helper_message);
     std::array<proto::Request, proto::max_requests> requests_{};
     std::size_t count_ = 0;
@@ -246,8 +249,8 @@ class Helper {
 
 }  // namespace
 
-void run_helper(const HelperTools& tools, UniqueFd channel) {
-    Helper(tools, std::move(channel)).run();
+void run_helper(const HelperServices& services, UniqueFd channel) {
+    Helper(services, std::move(channel)).run();
 }
 
 }  // namespace fdbroker::opener

@@ -26,25 +26,25 @@ struct HelperTask {
         policy::OperationSet operations{};
         const policy::Rule* rule = nullptr;
         InflightSlot* slot = nullptr;  // where it is noted
-        std::uint64_t record = 0;      // the number of its audit record, once it is reported
+        std::uint64_t record = 0;      // the number of the audit record, once reported
     };
 
-    Session* session = nullptr;  // outlives the task
-    ConnectionId token = 0;      // the session's, which outlives it
+    Session* session = nullptr;      // outlives the task
+    ConnectionId connection_id = 0;  // the session's, which outlives it
     std::uint32_t uid = 0;
     std::uint64_t number = 0;
     Clock::time_point received_at{};
-    Clock::time_point given_at{};     // to a helper
-    Clock::time_point reported_at{};  // by it
+    Clock::time_point given_at{};     // when a helper got the task
+    Clock::time_point reported_at{};  // when the helper reported
     Clock::time_point deadline{};
     std::vector<std::byte> message{};  // the job for the helper
-    std::vector<Part> parts{};         // one for each request
+    std::vector<Part> parts{};         // a part for each request
     proto::Batch batch = proto::Batch::each_for_itself;
-    // Of the helper that it is for alone, because it is about what an earlier task has left going on there; 0: any.
+    // The only helper it is for, because it concerns the background work of an earlier task there; 0: any.
     std::uint64_t continues = 0;
-    bool may_last = false;    // of the places for what lasts, one is kept for it
-    bool reported = false;    // it is on record
-    std::size_t granted = 0;  // descriptors that its reply may carry, once it is reported
+    bool allows_background = false;  // a place for background work is kept for it
+    bool reported = false;           // the outcome is on record
+    std::size_t granted = 0;         // descriptors that its reply may carry, once it is reported
 };
 
 // `peer`: the session's. Copies the requests, which came in one message.

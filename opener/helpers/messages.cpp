@@ -93,7 +93,7 @@ ReportedOutcome read_outcome(FieldReader& reader) {
 std::vector<std::byte> write_job(const Job& job) {
     FieldWriter writer;
     writer.number(job.number);
-    writer.number(static_cast<std::uint8_t>(job.may_last));
+    writer.number(static_cast<std::uint8_t>(job.allows_background));
     writer.number(job.deadline.time_since_epoch().count());
     for (const std::string_view text : {job.listener, job.user, job.group}) writer.text(text);
     writer.bytes(job.requests);
@@ -104,7 +104,7 @@ std::optional<Job> read_job(std::span<const std::byte> message) {
     FieldReader reader(message);
     Job job;
     job.number = reader.number<std::uint64_t>();
-    job.may_last = reader.number<std::uint8_t>() != 0;
+    job.allows_background = reader.number<std::uint8_t>() != 0;
     job.deadline = std::chrono::steady_clock::time_point(
         std::chrono::steady_clock::duration(reader.number<std::chrono::steady_clock::rep>()));
     for (std::string_view* const text : {&job.listener, &job.user, &job.group}) *text = reader.text();
@@ -113,8 +113,8 @@ std::optional<Job> read_job(std::span<const std::byte> message) {
     return job;
 }
 
-void set_may_last(std::span<std::byte> job, bool may_last) noexcept {
-    job[sizeof(Job::number)] = std::byte{may_last};
+void set_allows_background(std::span<std::byte> job, bool allows_background) noexcept {
+    job[sizeof(Job::number)] = std::byte{allows_background};
 }
 
 std::vector<std::byte> write_report(const Report& report) {
@@ -169,7 +169,7 @@ std::vector<std::byte> write_sent(const Sent& sent) {
     writer.number(sent.job);
     writer.number(sent.descriptors);
     writer.number(sent.errno_value);
-    writer.number(static_cast<std::uint8_t>(sent.lasts));
+    writer.number(static_cast<std::uint8_t>(sent.in_background));
     return std::move(writer).take();
 }
 
@@ -208,7 +208,7 @@ std::optional<FromHelper> read_from_helper(std::span<const std::byte> message) {
             result.sent.job = reader.number<std::uint64_t>();
             result.sent.descriptors = reader.number<std::uint32_t>();
             result.sent.errno_value = reader.number<std::int32_t>();
-            result.sent.lasts = reader.number<std::uint8_t>() != 0;
+            result.sent.in_background = reader.number<std::uint8_t>() != 0;
             if (result.sent.descriptors > proto::max_requests) reader.fail();
             break;
         case FromHelper::Type::idle:

@@ -7,9 +7,9 @@
 //   helper → broker   sent     the reply is in the connection, or why it is not
 //   helper → broker   idle     the connection and what was opened for it are closed
 //
-// One whose job has left something going on says so in `sent`, and then is not idle any more: it takes further jobs, which
-// are about that alone, each with its report, verdict and `sent`, and when it is done says `ended` and is no more. While
-// something goes through a stream its helper says `moved`, once a second at most.
+// A helper whose job leaves background work says so in `sent`, and then is not idle any more. It takes further jobs about
+// that work alone, each with a report, a verdict and `sent`. At the end of the work it says `ended`, and exits. While bytes go
+// through a stream the helper says `moved`, once a second at most.
 //
 // Both ends are the same program, so numbers travel as they lie in memory. A helper may have been taken over by what a
 // hostile filesystem did to the kernel's answers: what it sends is checked like a peer's message.
@@ -33,17 +33,17 @@ inline constexpr std::size_t max_helper_message = proto::max_message_size + 4096
 
 struct Job {
     std::uint64_t number = 0;
-    bool may_last = false;  // something may go on after the reply
+    bool allows_background = false;  // something may go on after the reply
     std::chrono::steady_clock::time_point deadline{};
     std::string_view listener{};  // where the peer connected
-    std::string_view user{};      // the names of its uid and gid; empty: none
+    std::string_view user{};      // the names of uid and gid; empty: none
     std::string_view group{};
     std::span<const std::byte> requests{};  // a message of requests as proto/message.hpp has it
 };
 std::vector<std::byte> write_job(const Job& job);
 std::optional<Job> read_job(std::span<const std::byte> message);
 // In a job that has been written, which is before anybody knows.
-void set_may_last(std::span<std::byte> job, bool may_last) noexcept;
+void set_allows_background(std::span<std::byte> job, bool allows_background) noexcept;
 
 // How one request of a job ended, as it goes on record.
 struct ReportedOutcome {
@@ -56,16 +56,16 @@ struct ReportedOutcome {
     // As in Outcome. The last ones of a batch are cut short where all together are longer than max_final_paths.
     std::string_view final_path{};
 };
-// What a message has room for besides as many outcomes as there can be, each with the longest reason.
+// Bytes of a message beside the greatest number of outcomes, each with the longest reason.
 inline constexpr std::size_t max_final_paths = std::size_t{10} << 10;
 struct Report {
     std::uint64_t job = 0;
-    std::vector<ReportedOutcome> outcomes{};  // one for each request
+    std::vector<ReportedOutcome> outcomes{};  // an outcome for each request
 };
 std::vector<std::byte> write_report(const Report& report);
 
 struct Ruling {
-    std::uint64_t record = 0;  // the number of its audit record
+    std::uint64_t record = 0;  // the number of the audit record
     bool may_leave = false;    // else the peer is told that it could not be put on record
     bool over_budget = false;  // the peer is told that, and gets nothing: too_many_copies
 };
@@ -81,7 +81,7 @@ struct Sent {
     std::uint64_t job = 0;
     std::uint32_t descriptors = 0;  // that the reply carried
     std::int32_t errno_value = 0;   // 0: it is in the connection
-    bool lasts = false;             // the helper stays with what the job has left going on
+    bool in_background = false;     // the helper stays with what the job has left going on
 };
 std::vector<std::byte> write_sent(const Sent& sent);
 std::vector<std::byte> write_idle();
@@ -93,9 +93,9 @@ std::vector<std::byte> write_ended(std::int32_t errno_value);
 struct FromHelper {
     enum class Type : std::uint32_t { report = 1, sent = 2, idle = 3, ended = 4, moved = 5 };
     Type type{};
-    Report report{};  // its texts point into the message
+    Report report{};  // texts point into the message
     Sent sent{};
-    std::int32_t errno_value = 0;  // of ended
+    std::int32_t errno_value = 0;  // errno of `ended`
 };
 std::optional<FromHelper> read_from_helper(std::span<const std::byte> message);
 

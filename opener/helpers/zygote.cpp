@@ -65,8 +65,8 @@ void filter_calls(FilterFor whom, const ModifyingCalls& calls) {
 
 class Zygote {
   public:
-    Zygote(const HelperTools& tools, const ModifyingCalls& calls, UniqueFd channel)
-        : tools_(tools), calls_(calls), channel_(std::move(channel)) {}
+    Zygote(const HelperServices& services, const ModifyingCalls& calls, UniqueFd channel)
+        : services_(services), calls_(calls), channel_(std::move(channel)) {}
 
     [[noreturn]] void run() {
         for (;;) {
@@ -90,7 +90,7 @@ class Zygote {
             channel_.reset();
             channel->maker.reset();
             filter_calls(FilterFor::helper, calls_);
-            run_helper(tools_, std::move(channel->made));
+            run_helper(services_, std::move(channel->made));
         }
         return std::move(channel->maker);
     }
@@ -103,14 +103,14 @@ class Zygote {
         if (!sent) ::_exit(exit_done);
     }
 
-    const HelperTools& tools_;
+    const HelperServices& services_;
     const ModifyingCalls& calls_;
     UniqueFd channel_;
 };
 
 }  // namespace
 
-Result<UniqueFd> start_zygote(const HelperTools& tools, const ZygoteConfinement& held_to,
+Result<UniqueFd> start_zygote(const HelperServices& services, const ZygoteConfinement& held_to,
                               std::span<const BorrowedFd> keep) {
     auto channel = make_channel();
     if (!channel) return std::unexpected(channel.error());
@@ -126,12 +126,12 @@ Result<UniqueFd> start_zygote(const HelperTools& tools, const ZygoteConfinement&
     restrict_by_landlock(held_to.landlock);
     std::vector<BorrowedFd> kept(keep.begin(), keep.end());
     kept.push_back(channel->made.borrow());
-    for (const BoundDirectory& directory : tools.resolver.directories())
+    for (const BoundDirectory& directory : services.resolver.directories())
         for (const UniqueFd* const fd : {&directory.fd, &directory.without_devices, &directory.read_only})
             if (*fd) kept.push_back(fd->borrow());
     if (const auto closed = close_all_but(kept); !closed) fail("close", closed.error());
     filter_calls(FilterFor::zygote, held_to.calls);
-    Zygote(tools, held_to.calls, std::move(channel->made)).run();
+    Zygote(services, held_to.calls, std::move(channel->made)).run();
 }
 
 }  // namespace fdbroker::opener

@@ -15,17 +15,16 @@
 
 namespace fdbroker::opener {
 
-// What a zygote and its helpers are held to besides what they inherit.
+// The restrictions of a zygote and the helpers beside those they inherit.
 struct ZygoteConfinement {
     const ModifyingCalls& calls;   // as the broker's own filter has them
     proto::BorrowedFd landlock{};  // Confined::landlock_of_children
 };
 
-// Forks one. `keep`: descriptors that helpers need besides those of the resolver's directories. The result is the broker's
-// end of the channel to it: one byte asks for a helper, and the answer is an int, 0 with the broker's end of a channel to
-// the new helper attached, or the errno that it could not be made with. To be called before the broker's own filter, which
-// lets nothing fork.
-proto::Result<proto::UniqueFd> start_zygote(const HelperTools& tools, const ZygoteConfinement& held_to,
+// Forks a zygote. `keep`: descriptors that helpers need besides those of the resolver's directories. The result is the
+// broker's end of the channel to it. A byte asks for a helper; the answer is an int: 0 with the broker's end of a channel to
+// the new helper, or the errno of the failure. Call before entering the broker's own filter, which lets nothing fork.
+proto::Result<proto::UniqueFd> start_zygote(const HelperServices& services, const ZygoteConfinement& held_to,
                                             std::span<const proto::BorrowedFd> keep);
 
 }  // namespace fdbroker::opener

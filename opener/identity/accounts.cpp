@@ -17,8 +17,8 @@ constexpr int max_groups = 65536;  // NGROUPS_MAX
 // A group with very many members; above it the entry counts as missing.
 constexpr std::size_t max_buffer = std::size_t{16} << 20;
 
-// Calls `lookup(entry, buffer, size, result)`, a getXXnam_r(3), with as much room as it needs, and returns what
-// `use` makes of the entry, or the error; 0: there is no entry.
+// Calls `lookup(entry, buffer, size, result)`, a getXXnam_r(3), with as much room as it needs. Returns what `use` makes of
+// the entry, or the error; 0: there is no entry.
 template <typename Entry, typename Lookup, typename Use>
 auto ask(const Lookup& lookup, const Use& use) -> std::expected<decltype(use(Entry{})), int> {
     for (std::size_t size = 4096; size <= max_buffer; size *= 2) {

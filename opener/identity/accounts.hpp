@@ -18,7 +18,7 @@ class SystemAccounts final : public policy::Accounts {
   public:
     struct User {
         uid_t uid = 0;
-        gid_t gid = 0;  // of its primary group
+        gid_t gid = 0;  // the primary group's
         std::string name{};
         std::string home{};
         std::string shell{};

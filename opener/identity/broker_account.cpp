@@ -24,13 +24,13 @@ bool is_spare(const BrokerAccount& account) noexcept {
 }
 
 // At most `most` uids that `taken` does not hold and `is_taken` says no to.
-Result<std::vector<BrokerAccount>> find_spare(std::set<std::uint32_t> taken, std::size_t most,
+Result<std::vector<BrokerAccount>> find_spare(std::set<std::uint32_t> taken, std::size_t max_count,
                                               const std::function<bool(uid_t)>& is_taken) {
     std::vector<BrokerAccount> found;
     // From anywhere in the range, so that two openers that start at once do not meet.
     std::uint32_t offset = 0;
     if (::getrandom(&offset, sizeof offset, 0) != sizeof offset) return proto::system_error("getrandom");
-    while (found.size() < most) {
+    while (found.size() < max_count) {
         const auto uid = find_unused_uid(
             offset, [&](uid_t candidate) { return taken.contains(candidate) || is_taken(candidate); });
         if (!uid) break;

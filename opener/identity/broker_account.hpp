@@ -22,15 +22,15 @@ struct BrokerAccount {
     bool changes = true;
 };
 
-// Of uids that nobody has, so many are found at once: what runs under them is looked at again before each use.
+// Uids that nobody has, found at once: processes under them are looked for again before each use.
 inline constexpr std::size_t spare_accounts = 16;
 
-// --user NAME (`user`), else the account `fdbroker`, else spare uids from 61184 to 65519 (and gids of the same
-// number) that no account, no group and no running process has: a process of the same uid could signal the
-// broker and set its limits. Not for root: the caller's own. At least one. Reads the account database and /proc, so it may
-// block.
-// system: ENOENT (no such account), EINVAL (the account is root), EPERM (not root, and `user` is someone else), EAGAIN
-// (every uid of the range is in use).
+// The accounts that the broker may have, at least one: --user NAME (`user`), else the account `fdbroker`, else spare ones.
+// Spare uids, from 61184 to 65519, and gids of the same number, are nobody's: no account, group or running process has
+// them. A process of the same uid could signal the broker and set its limits. Without root: the caller's own account.
+// Reads the account database and /proc, so it may block.
+// system: ENOENT (no such account), EINVAL (the account is root), EPERM (no root, and another user), EAGAIN (every uid of
+// the range is in use).
 proto::Result<std::vector<BrokerAccount>> find_accounts(const std::optional<std::string>& user);
 
 // The first of `accounts` that is no spare uid, or one that no running process has and `avoided` does not hold. Two calls
@@ -38,7 +38,7 @@ proto::Result<std::vector<BrokerAccount>> find_accounts(const std::optional<std:
 proto::Result<BrokerAccount> choose_account(std::span<const BrokerAccount> accounts,
                                             const std::set<uid_t>& avoided = {});
 
-// A uid of the range, and the gid of its number, that no running process has, without asking the account database.
+// A uid of the range that no running process has, and the gid of that number, without asking the account database.
 proto::Result<BrokerAccount> unassigned_account();
 
 // find_accounts() and choose_account().

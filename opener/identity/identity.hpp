@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Who is at the other end of a connection, as the kernel vouches for it.
 //
-// It is the identity of the process that connected (or made the socket pair), taken once. A process that inherits
+// The identity is that of the process that connected (or made the socket pair), taken once. A process that inherits
 // or receives the socket later is served as that one.
 #pragma once
 
@@ -38,9 +38,9 @@ struct RefusedPeers {
     bool is_broker(uid_t uid) const noexcept { return broker == uid; }
 };
 
-// SO_PEERCRED, SO_PEERGROUPS (unix(7), socket(7)) and, where the kernel has it (6.5), SO_PEERPIDFD; `names` are those of
-// its uid and gid. Does not block. EACCES: the peer's uid has no mapping in the opener's user namespace, so nobody can say
-// who it is. EPERM: its uid is the broker's.
+// SO_PEERCRED, SO_PEERGROUPS (unix(7), socket(7)) and, where the kernel has it (6.5), SO_PEERPIDFD; `names` belong to
+// the peer's uid and gid. Does not block. EACCES: the peer's uid has no mapping in the opener's user namespace, so nobody
+// can say who it is. EPERM: the uid is the broker's.
 proto::Result<IdentifiedPeer> identify(proto::BorrowedFd socket, std::string listener, const PeerNames& names,
                                        const RefusedPeers& refused);
 

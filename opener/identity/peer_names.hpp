@@ -28,7 +28,7 @@ class Name {
 
 struct PeerNames {
     Name user{};
-    Name group{};  // of the primary group
+    Name group{};  // the primary group's
 };
 
 }  // namespace fdbroker::opener

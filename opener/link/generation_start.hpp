@@ -32,21 +32,24 @@ struct GenerationOrders {
     std::uint32_t number;
     std::string cause;                        // why it is started, for the record
     bool recorded;                            // false: --audit none
-    std::vector<EarlierGeneration> previous;  // whose requests may be unanswered
+    std::vector<EarlierGeneration> previous;  // generations that may have left requests unanswered
     FactsPage& facts;
-    std::shared_ptr<PolicySnapshot> policy;    // to load; null: its files are read, and kept
-    policy::UnknownAccounts unknown_accounts;  // of files that are read
+    std::shared_ptr<PolicySnapshot> policy;    // the policy to load; null: read from its files, and kept
+    policy::UnknownAccounts unknown_accounts;  // when files are read
     std::set<uid_t> avoided_uids;              // that others have been seen to run as
+    std::string shadow{};                      // the candidate that decides beside the policy; empty: none
+    bool needs_shadow = false;  // a candidate that does not load keeps the generation from starting
 };
 
 struct GenerationStart : GenerationOrders {
-    Link& link;
-    InflightLog& inflight;  // its own, empty
-    AuditRing* ring;        // its own; null: nothing is recorded
+    GenerationLink& link;
+    InflightLog& inflight;  // this generation's, empty
+    AuditRing* ring;        // this generation's; null: nothing is recorded
     StartReport& report;
-    PolicySnapshot& kept;       // what is loaded, or where what is read from the files is kept
+    PolicySnapshot& snapshot;   // read where `policy` is given, else written
     proto::BorrowedFd changes;  // a byte written here: a directory that rules name has become another
-    proto::BorrowedFd output;   // standard error of its processes, which the supervisor copies to its own
+    proto::BorrowedFd
+        output;  // standard error of the generation's processes; the supervisor copies it to its own
 };
 
 }  // namespace fdbroker::opener

@@ -12,7 +12,7 @@ namespace fdbroker::opener {
 
 proto::Result<InflightLog> InflightLog::create() {
     void* memory = ::mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED) return proto::system_error("mmap", "the journal");
+    if (memory == MAP_FAILED) return proto::system_error("mmap", "the in-flight log");
     return InflightLog(new (memory) Shared);
 }
 
@@ -25,7 +25,8 @@ std::string InflightLog::bytes() const {
 }
 
 proto::Result<InflightLog> InflightLog::restore(std::string_view bytes) {
-    if (bytes.size() != sizeof(Shared)) return proto::system_error("the journal", "of another form", EINVAL);
+    if (bytes.size() != sizeof(Shared))
+        return proto::system_error("the in-flight log", "of another form", EINVAL);
     auto log = create();
     if (log) std::memcpy(static_cast<void*>(log->shared_), bytes.data(), bytes.size());
     return log;
@@ -35,30 +36,30 @@ void InflightLog::keep_from_children() noexcept {
     ::madvise(shared_, sizeof(Shared), MADV_DONTFORK);
 }
 
-InflightEntry* InflightLog::acquire(ConnectionId token) noexcept {
+InflightEntry* InflightLog::acquire(ConnectionId connection_id) noexcept {
     for (InflightEntry& entry : entries()) {
-        if (entry.token.load(std::memory_order_relaxed) != 0) continue;
-        entry.token.store(token, std::memory_order_relaxed);
+        if (entry.connection_id.load(std::memory_order_relaxed) != 0) continue;
+        entry.connection_id.store(connection_id, std::memory_order_relaxed);
         return &entry;
     }
     return nullptr;
 }
 
-std::span<std::byte> InflightLog::begin_intake(ConnectionId token) noexcept {
-    JournalIntake& intake = shared_->intake;
+std::span<std::byte> InflightLog::begin_intake(ConnectionId connection_id) noexcept {
+    InflightIntake& intake = shared_->intake;
     std::memset(intake.message.data(), 0, std::exchange(intake_used_, intake.message.size()));
-    intake.token.store(token, std::memory_order_release);
+    intake.connection_id.store(connection_id, std::memory_order_release);
     return intake.message;
 }
 
-InflightSlot& InflightLog::note_apart(ConnectionId token, std::uint32_t id) noexcept {
+InflightSlot& InflightLog::note_apart(ConnectionId connection_id, std::uint32_t id) noexcept {
     const auto all = slots();
     for (std::size_t looked_at = 0; looked_at < slot_count; ++looked_at) {
         InflightSlot& slot = all[next_slot_];
         next_slot_ = (next_slot_ + 1) % slot_count;
-        if (slot.token.load(std::memory_order_relaxed) != 0) continue;
+        if (slot.connection_id.load(std::memory_order_relaxed) != 0) continue;
         slot.id = id;
-        slot.token.store(token, std::memory_order_release);
+        slot.connection_id.store(connection_id, std::memory_order_release);
         return slot;
     }
     std::abort();

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
 // What a generation is working on, in memory that outlives it.
 //
-// The supervisor maps a journal before it forks a generation; both share it. The generation notes the ids of the
+// The supervisor maps an in-flight log before it forks a generation; both share it. The generation notes the ids of the
 // requests it has taken from a socket until their replies are in the socket again. When it dies between, the
-// next generation reads the journal and answers those ids, so that no client waits for a reply that nobody is
-// going to write. What was still in the sockets is served as if nothing had happened.
+// next generation answers the ids in its in-flight log: no client waits for a reply that nobody is going to write.
+// Requests that are still in the sockets are served as if nothing had happened.
 //
-// A message is received right into the journal, since between the moment when it leaves the socket and the one when
-// its ids are noted it is nowhere else. That costs nothing: it has to be received somewhere.
+// A message is received right into the in-flight log. Between the moment when it leaves the socket and the one when its
+// ids are noted it is nowhere else. That costs nothing: it has to be received somewhere.
 //
 // A generation that dies right after sending leaves ids that have been answered: a client may then see a second
 // reply to a request, which PROTOCOL.md tells it to drop.
@@ -22,7 +22,7 @@
 #include <string_view>
 #include <utility>
 
-#include "opener/link/link.hpp"
+#include "opener/link/messages.hpp"
 #include "opener/quota/helper_limits.hpp"
 #include "proto/error.hpp"
 #include "proto/message.hpp"
@@ -31,21 +31,21 @@ namespace fdbroker::opener {
 
 // The requests of one session that are being worked on, or whose replies wait for the peer to read.
 struct InflightEntry {
-    std::atomic<ConnectionId> token{0};  // 0: free
+    std::atomic<ConnectionId> connection_id{0};  // 0: free
     std::atomic<std::uint32_t> count{0};
     std::array<std::uint32_t, proto::max_requests> ids{};
 };
 
 // Where a generation receives messages.
-struct JournalIntake {
-    std::atomic<ConnectionId> token{
+struct InflightIntake {
+    std::atomic<ConnectionId> connection_id{
         0};  // the session being received from; 0: what is there has been noted, or is no message
     alignas(8) std::array<std::byte, proto::max_message_size> message{};
 };
 
-// One request that is with a helper, or waits for one.
+// A request that is with a helper, or waits for one.
 struct InflightSlot {
-    std::atomic<ConnectionId> token{0};  // 0: free
+    std::atomic<ConnectionId> connection_id{0};  // 0: free
     std::uint32_t id = 0;
 };
 
@@ -62,7 +62,7 @@ class InflightLog {
     InflightLog& operator=(InflightLog&&) = delete;
     ~InflightLog();
 
-    // What is in it, and one with that in it again, in another process. EINVAL: it is of another form.
+    // The content, and a log with that content in another process. EINVAL: the content has another form.
     std::string bytes() const;
     static proto::Result<InflightLog> restore(std::string_view bytes);
 
@@ -72,30 +72,32 @@ class InflightLog {
     std::span<InflightEntry, entry_count> entries() noexcept { return shared_->entries; }
     std::span<InflightSlot, slot_count> slots() noexcept { return shared_->slots; }
     // An entry that nobody uses; null when all are taken.
-    InflightEntry* acquire(ConnectionId token) noexcept;
-    const JournalIntake& intake() const noexcept { return shared_->intake; }
+    InflightEntry* acquire(ConnectionId connection_id) noexcept;
+    const InflightIntake& intake() const noexcept { return shared_->intake; }
     // The buffer for the next message of a session, all zeros: nothing of an earlier message stands there, whoever sent
     // it, nor behind the one that comes.
-    std::span<std::byte> begin_intake(ConnectionId token) noexcept;
+    std::span<std::byte> begin_intake(ConnectionId connection_id) noexcept;
     // A message of this size has been noted; 0: there was none.
     void end_intake(std::size_t size) noexcept {
-        shared_->intake.token.store(0, std::memory_order_release);
+        shared_->intake.connection_id.store(0, std::memory_order_release);
         intake_used_ = size;
     }
 
-    // Of a generation that reads no more: what it had taken and left has been answered, but for what helpers still do.
+    // The generation reads no more, and all that it had taken has been answered, but for what helpers still do.
     void clear_gathered() noexcept {
         for (InflightEntry& entry : entries()) release(entry);
         end_intake(shared_->intake.message.size());
     }
-    // Of one that has ended: all that it left has been answered.
+    // The generation has ended, and all that it had left has been answered.
     void clear() noexcept {
         clear_gathered();
         for (InflightSlot& slot : slots()) release(slot);
     }
     // Notes a request that is answered apart from others. There are as many slots as such requests can be.
-    InflightSlot& note_apart(ConnectionId token, std::uint32_t id) noexcept;
-    static void release(InflightSlot& slot) noexcept { slot.token.store(0, std::memory_order_release); }
+    InflightSlot& note_apart(ConnectionId connection_id, std::uint32_t id) noexcept;
+    static void release(InflightSlot& slot) noexcept {
+        slot.connection_id.store(0, std::memory_order_release);
+    }
     static void note(InflightEntry& entry, std::uint32_t id) noexcept {
         const std::uint32_t count = entry.count.load(std::memory_order_relaxed);
         entry.ids[count] = id;
@@ -103,14 +105,14 @@ class InflightLog {
     }
     static void release(InflightEntry& entry) noexcept {
         entry.count.store(0, std::memory_order_relaxed);
-        entry.token.store(0, std::memory_order_release);
+        entry.connection_id.store(0, std::memory_order_release);
     }
 
   private:
     struct Shared {
         std::array<InflightEntry, entry_count> entries{};
         std::array<InflightSlot, slot_count> slots{};
-        JournalIntake intake{};
+        InflightIntake intake{};
     };
 
   public:

@@ -9,9 +9,9 @@ namespace fdbroker::opener {
 
 namespace {
 
-// One generation may have died while it answered what another had lost, or before it forgot a message that it had noted.
+// Two generations name a request if the first died while it answered for the other, or before it forgot a noted message.
 void name_each_once(OrphanedRequests::LostRequests& lost) {
-    for (auto& [token, of_session] : lost) {
+    for (auto& [connection_id, of_session] : lost) {
         std::ranges::sort(of_session.ids);
         const auto rest = std::ranges::unique(of_session.ids);
         of_session.ids.erase(rest.begin(), rest.end());
@@ -25,28 +25,29 @@ OrphanedRequests::Known* OrphanedRequests::find(std::uint32_t generation) noexce
     return found == known_.end() ? nullptr : &*found;
 }
 
-// A previous generation may have been taken over: its journal is read with as little trust as a message.
+// A previous generation may have been taken over: its in-flight log is read with as little trust as a message.
 void OrphanedRequests::take_gathered(Known& one, LostRequests& lost) {
     if (std::exchange(one.gathered_taken, true)) return;
     for (const InflightEntry& entry : one.inflight->entries()) {
-        const ConnectionId token = entry.token.load();
+        const ConnectionId connection_id = entry.connection_id.load();
         const std::size_t count = std::min<std::size_t>(entry.count.load(), entry.ids.size());
-        if (token == 0) continue;
-        auto& ids = lost[token].ids;
+        if (connection_id == 0) continue;
+        auto& ids = lost[connection_id].ids;
         ids.insert(ids.end(), entry.ids.begin(), entry.ids.begin() + static_cast<std::ptrdiff_t>(count));
     }
-    const ConnectionId token = one.inflight->intake().token.load();
+    const ConnectionId connection_id = one.inflight->intake().connection_id.load();
     // A copy: what is checked is what is used, whoever else can write there.
     const auto message = one.inflight->intake().message;
-    if (token == 0 || message[0] == std::byte{0}) return;
+    if (connection_id == 0 || message[0] == std::byte{0}) return;
     const auto header = proto::read_header(message);
     std::array<proto::Request, proto::max_requests> room;
     if (const auto requests = proto::read_requests_within(message, room)) {
-        for (const proto::Request& request : *requests) lost[token].ids.push_back(request.id);
+        for (const proto::Request& request : *requests) lost[connection_id].ids.push_back(request.id);
     } else {
         const bool is_hello = header && header->type == proto::MessageType::hello;
         const std::size_t size = is_hello ? proto::header_size : message.size();
-        lost[token].message.assign(message.begin(), message.begin() + static_cast<std::ptrdiff_t>(size));
+        lost[connection_id].message.assign(message.begin(),
+                                           message.begin() + static_cast<std::ptrdiff_t>(size));
     }
 }
 
@@ -63,14 +64,17 @@ void OrphanedRequests::take_lost(std::uint32_t generation, LostRequests& lost) {
     if (one == known_.end()) return;
     take_gathered(*one, lost);
     for (const InflightSlot& slot : one->inflight->slots()) {
-        if (const ConnectionId token = slot.token.load(); token != 0) lost[token].ids.push_back(slot.id);
+        if (const ConnectionId connection_id = slot.connection_id.load(); connection_id != 0)
+            lost[connection_id].ids.push_back(slot.id);
     }
     name_each_once(lost);
     known_.erase(one);
 }
 
-bool OrphanedRequests::work_for(ConnectionId token) const noexcept {
-    const auto has = [token](const InflightSlot& slot) { return slot.token.load() == token; };
+bool OrphanedRequests::work_for(ConnectionId connection_id) const noexcept {
+    const auto has = [connection_id](const InflightSlot& slot) {
+        return slot.connection_id.load() == connection_id;
+    };
     return std::ranges::any_of(known_, [&](const Known& one) {
         return one.lives && std::ranges::any_of(one.inflight->slots(), has);
     });

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What earlier generations have left unanswered, as their journals tell: those that died, and those that have handed over
-// and live on until their helpers are done.
+// Requests that earlier generations have left unanswered, as their in-flight logs tell: generations that died, and
+// generations that have handed over and live on until their helpers are done.
 #pragma once
 
 #include <cstddef>
@@ -10,12 +10,12 @@
 #include <vector>
 
 #include "opener/link/inflight_log.hpp"
-#include "opener/link/link.hpp"
+#include "opener/link/messages.hpp"
 #include "proto/message.hpp"
 
 namespace fdbroker::opener {
 
-// The journal of an earlier generation, mapped by this one.
+// The in-flight log of an earlier generation, mapped by this one.
 struct EarlierGeneration {
     std::uint32_t number;
     InflightLog* inflight;
@@ -23,7 +23,7 @@ struct EarlierGeneration {
 
 class OrphanedRequests {
   public:
-    // What a session had asked for and nobody is going to answer but who reads this.
+    // Requests of a session that nobody answers but the reader of this.
     struct Lost {
         std::vector<std::uint32_t> ids{};
         std::vector<std::byte> message{};  // that was no requests
@@ -34,14 +34,14 @@ class OrphanedRequests {
         for (const auto& [number, inflight] : all) known_.push_back({.number = number, .inflight = inflight});
     }
 
-    // Adds to `lost` what one that lives on (LinkType::left) had taken and not given to helpers. Nothing is added twice,
+    // Adds to `lost` what one that lives on (GenerationDraining) had taken and not given to helpers. Nothing is added twice,
     // by this or by take_lost().
     void take_left(std::uint32_t generation, LostRequests& lost);
-    // The same of one that has ended (LinkType::lost): everything.
+    // The same of one that has ended (GenerationLost): everything.
     void take_lost(std::uint32_t generation, LostRequests& lost);
 
     // Whether one that lives on has a request of this connection with a helper.
-    bool work_for(ConnectionId token) const noexcept;
+    bool work_for(ConnectionId connection_id) const noexcept;
 
   private:
     struct Known {

@@ -28,7 +28,7 @@ class StartReport {
     proto::BorrowedFd descriptor() const noexcept { return file_.borrow(); }
     // Closes this process's end.
     void give_up() noexcept { file_.reset(); }
-    // What was said, as a sealed file; nothing is kept from now on. Empty: there is none.
+    // The report as a sealed file; nothing is kept from now on. Empty: there is none.
     proto::UniqueFd take() noexcept;
 
   private:

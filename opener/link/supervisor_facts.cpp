@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <cstring>
 #include <new>
 
 #include "opener/base/memory_file.hpp"
@@ -12,6 +13,33 @@
 namespace fdbroker::opener {
 
 using proto::Result;
+
+// Into the slot that nobody is told to read yet.
+void HashFact::store(const Hash& hash) noexcept {
+    const std::uint64_t next = stored_.load() + 1;
+    Slot& slot = slots_[next % 2];
+    for (std::size_t i = 0; i < slot.words.size(); ++i) {
+        std::uint64_t word = 0;
+        std::memcpy(&word, hash.data() + i * sizeof word, sizeof word);
+        slot.words[i].store(word);
+    }
+    stored_.store(next);
+}
+
+// Once more where the slot was written meanwhile: two stores lie a drain of the audit log apart.
+HashFact::Hash HashFact::load() const noexcept {
+    Hash hash{};
+    for (unsigned tries = 0; tries < 100; ++tries) {
+        const std::uint64_t stored = stored_.load();
+        const Slot& slot = slots_[stored % 2];
+        for (std::size_t i = 0; i < slot.words.size(); ++i) {
+            const std::uint64_t word = slot.words[i].load();
+            std::memcpy(hash.data() + i * sizeof word, &word, sizeof word);
+        }
+        if (stored_.load() == stored) break;
+    }
+    return hash;
+}
 
 Result<FactsPage> FactsPage::create() {
     auto file = make_memory_file("supervisor-facts");

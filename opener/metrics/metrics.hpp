@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // What a generation counts about itself: plain numbers, written by the one thread of its broker.
 //
-// They begin at 0 with each generation, since they are about its policy's rules; who adds them up over time (Prometheus's
-// rate()) takes that for what it is, a counter that starts anew. What is counted for a request costs an addition each:
+// They begin at 0 with each generation, since they are about the rules of one policy. Prometheus's rate() takes that for
+// what it is, a counter that starts anew. What is counted for a request costs an addition each:
 // everything is found by a small index, and no clock is read but what the request has read anyway. Only how long the
-// single steps take needs readings of its own, and is taken of one request in sample_every.
+// single steps take needs further readings, and is taken of one request in sample_every.
 #pragma once
 
 #include <array>
@@ -43,7 +43,7 @@ class Latencies {
     std::span<const std::uint64_t, bucket_count> buckets() const noexcept { return buckets_; }
     std::uint64_t count() const noexcept { return count_; }
     std::chrono::nanoseconds sum() const noexcept { return std::chrono::nanoseconds(sum_); }
-    // Of all, and of the last hundred or so; 0 when there was none.
+    // The mean of all, and of the last hundred or so; 0 when there was none.
     std::chrono::nanoseconds mean() const noexcept {
         return std::chrono::nanoseconds(count_ == 0 ? 0 : sum_ / count_);
     }
@@ -66,7 +66,7 @@ enum class Reason : std::uint8_t {
     unfit,          // the object is not what the rule asks for
     not_delivered,  // the descriptor could not be sent
     not_recorded,   // the grant could not be put on record
-    deadline,       // its outcome did not come in time
+    deadline,       // the outcome did not come in time
 };
 inline constexpr std::size_t reason_count = 9;
 std::string_view to_string(Reason reason) noexcept;
@@ -119,7 +119,7 @@ class Metrics {
     // The rest of the steps of this request is not measured.
     void end() noexcept { sampling_ = false; }
 
-    // What a helper has delivered: all of them are measured.
+    // A helper has delivered: all deliveries are measured.
     void helper_delivered(Clock::time_point received, Clock::time_point given, Clock::time_point reported,
                           Clock::time_point delivered) noexcept {
         helper_steps_[static_cast<std::size_t>(HelperStep::wait)].add(given - received);

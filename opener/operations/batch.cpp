@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: MIT
 #include "opener/operations/batch.hpp"
 
-#include <fcntl.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <string>
 #include <utility>
 
 #include "opener/operations/execute.hpp"
+#include "opener/request/call_table.hpp"
 #include "opener/request/decide.hpp"
 
 namespace fdbroker::opener {
@@ -17,26 +20,30 @@ using proto::Step;
 
 namespace {
 
-// What may be done and then not delivered, as if it had not been.
-bool changes_nothing(const proto::Request& request) noexcept {
-    switch (request.call) {
-        case proto::Call::open:
-            return (request.flags & (O_CREAT | O_TRUNC)) == 0;
-        case proto::Call::stat:
-        case proto::Call::readlink:
-            return true;
-        default:
-            return false;
-    }
+bool is_allowed(const CallRow& row, const proto::Request& request) noexcept {
+    return row.in_batch == InBatch::allowed && (request.flags & row.changing_flags) == 0;
 }
 
-std::expected<GrantedRequest, Outcome> decide_in_batch(const RequestServices& tools, const policy::Peer& peer,
+// "all or nothing is for open without changes, stat and readlink"
+std::string calls_of_batches() {
+    std::vector<std::string> calls;
+    for (const CallRow& row : call_table) {
+        if (row.in_batch != InBatch::allowed) continue;
+        calls.emplace_back(proto::to_string(row.call));
+        if (row.changing_flags != 0) calls.back() += " without changes";
+    }
+    const std::string last = calls.back();
+    calls.pop_back();
+    return fmt::format("all or nothing is for {} and {}", fmt::join(calls, ", "), last);
+}
+
+std::expected<GrantedRequest, Outcome> decide_in_batch(const RequestServices& services,
+                                                       const policy::Peer& peer,
                                                        const proto::Request& request) {
-    if (!changes_nothing(request))
-        return std::unexpected(
-            refused(Step::parse, EINVAL, "all or nothing is for open without changes, stat and readlink"));
-    auto granted = decide(tools, peer, request);
-    if (granted && request.call == proto::Call::open &&
+    const CallRow& row = row_of(request.call);
+    if (!is_allowed(row, request)) return std::unexpected(refused(Step::parse, EINVAL, calls_of_batches()));
+    auto granted = decide(services, peer, request);
+    if (granted && row.subject == Subject::file &&
         granted->grant.rule().delivery == policy::Delivery::stream) {
         Outcome outcome = refused(Step::deliver, EINVAL, "all or nothing has no streams");
         outcome.operations = granted->grant.operations();
@@ -49,7 +56,7 @@ std::expected<GrantedRequest, Outcome> decide_in_batch(const RequestServices& to
 void cancel(Outcome& outcome) {
     outcome.file.reset();
     outcome.payload.clear();
-    outcome.lasting.reset();
+    outcome.background.reset();
     outcome.errno_value = ECANCELED;
     outcome.step = outcome.recorded_step = Step::deliver;
     outcome.reason = "another request of the batch was refused";
@@ -71,14 +78,15 @@ Batch batch_of(std::span<const std::byte> message) noexcept {
                : Batch::each_for_itself;
 }
 
-std::optional<std::vector<Outcome>> carry_out_together(const RequestServices& tools, const policy::Peer& peer,
+std::optional<std::vector<Outcome>> carry_out_together(const RequestServices& services,
+                                                       const policy::Peer& peer,
                                                        std::span<const proto::Request> requests,
                                                        std::size_t payload_room,
-                                                       const ExecutionContext& place) {
+                                                       const ExecutionContext& execution) {
     std::vector<GrantedRequest> granted;
     std::vector<Outcome> outcomes;
     for (const proto::Request& request : requests) {
-        auto one = decide_in_batch(tools, peer, request);
+        auto one = decide_in_batch(services, peer, request);
         if (one) {
             outcomes.push_back({.operations = one->grant.operations(), .rule = &one->grant.rule()});
             granted.push_back(*one);
@@ -90,7 +98,7 @@ std::optional<std::vector<Outcome>> carry_out_together(const RequestServices& to
         bool needs_helper = false;
         for (std::size_t index = 0; index < granted.size(); ++index) {
             granted[index].payload_room = payload_room;
-            auto outcome = execute(tools, peer, granted[index], place);
+            auto outcome = execute(services, peer, granted[index], execution);
             needs_helper = needs_helper || !outcome;
             if (!outcome) continue;
             outcomes[index] = std::move(*outcome);

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "opener/request/outcome.hpp"
-#include "opener/request/tools.hpp"
+#include "opener/request/request_services.hpp"
 #include "opener/resolve/execution_context.hpp"
 #include "policy/matching/policy.hpp"
 #include "proto/message.hpp"
@@ -20,9 +20,10 @@ proto::Batch batch_of(std::span<const std::byte> message) noexcept;
 
 // Decides on all before anything of any is touched, then does what execute() does for each. `payload_room`: what the
 // payloads may take together. nullopt, in the loop only: nothing has been done, and a helper has to do all of it.
-std::optional<std::vector<Outcome>> carry_out_together(const RequestServices& tools, const policy::Peer& peer,
+std::optional<std::vector<Outcome>> carry_out_together(const RequestServices& services,
+                                                       const policy::Peer& peer,
                                                        std::span<const proto::Request> requests,
                                                        std::size_t payload_room,
-                                                       const ExecutionContext& place);
+                                                       const ExecutionContext& execution);
 
 }  // namespace fdbroker::opener

@@ -40,25 +40,24 @@ int unlink(proto::BorrowedFd parent, const char* name, const ObjectStatus& objec
 
 }  // namespace
 
-Done<Answer> make_directory(const OperationContext& work, const policy::Grant& grant) {
-    if (!work.place.may_block()) return not_here();
-    const auto parent = parent_of_new(work, grant);
+Done<Answer> make_directory(const OperationContext& context, const policy::Grant& grant) {
+    const auto parent = parent_of_new(context, grant);
     if (!parent)
         // The rule's own directory has no parent here, but it is there.
         return parent.error().errno_value == EBUSY ? stop_at(Step::resolve, {EEXIST, "it is there already"})
                                                    : std::unexpected(parent.error());
-    if (const auto made = create_directory(work, grant, *parent); !made) return std::unexpected(made.error());
+    if (const auto made = create_directory(context, grant, *parent); !made)
+        return std::unexpected(made.error());
     return Answer{};
 }
 
-Done<Answer> remove_name(const OperationContext& work, const policy::Grant& grant) {
-    if (!work.place.may_block()) return not_here();
-    const auto parent = work.tools.resolver.resolve_parent(grant);
+Done<Answer> remove_name(const OperationContext& context, const policy::Grant& grant) {
+    const auto parent = context.services.resolver.resolve_parent(grant);
     if (!parent) return stop_at(Step::resolve, parent.error());
-    const auto object = open_inspected_in(work, grant, *parent, O_PATH);
+    const auto object = open_inspected_in(context, grant, *parent, O_PATH);
     if (!object) return std::unexpected(object.error());
     const bool directory = object->status().type == FileType::directory;
-    if (directory != ((work.request().flags & AT_REMOVEDIR) != 0))
+    if (directory != ((context.request().flags & AT_REMOVEDIR) != 0))
         return call_failed(Step::deliver, directory ? EISDIR : ENOTDIR);
     if (asks_nothing(grant)) {
         if (unlink(parent->descriptor(), parent->name(), object->status()) != 0)
@@ -72,20 +71,18 @@ Done<Answer> remove_name(const OperationContext& work, const policy::Grant& gran
     return Answer{};
 }
 
-Done<Answer> make_link(const OperationContext& work, const policy::Grant& grant) {
-    if (!work.place.may_block()) return not_here();
-    const auto parent = parent_of_new(work, grant);
+Done<Answer> make_link(const OperationContext& context, const policy::Grant& grant) {
+    const auto parent = parent_of_new(context, grant);
     if (!parent) return std::unexpected(parent.error());
-    if (const auto made = create_link(work, grant, *parent, work.request().payload.data()); !made)
+    if (const auto made = create_link(context, grant, *parent, context.request().payload.data()); !made)
         return std::unexpected(made.error());
     return Answer{};
 }
 
-Done<Answer> set_attributes(const OperationContext& work, const policy::Grant& grant) {
-    if (!work.place.may_block()) return not_here();
-    const auto file = open_inspected(work, grant, for_its_attributes);
+Done<Answer> set_attributes(const OperationContext& context, const policy::Grant& grant) {
+    const auto file = open_inspected(context, grant, for_its_attributes);
     if (!file) return std::unexpected(file.error());
-    const proto::Request& request = work.request();
+    const proto::Request& request = context.request();
     const int number = file->descriptor().number();
     if ((request.flags & proto::setattr_mode) != 0 && ::fchmod(number, request.mode) != 0)
         return call_failed(Step::deliver);
@@ -97,22 +94,20 @@ Done<Answer> set_attributes(const OperationContext& work, const policy::Grant& g
     return Answer{};
 }
 
-Done<Answer> write_attribute(const OperationContext& work, const policy::Grant& grant) {
-    if (!work.place.may_block()) return not_here();
-    const auto file = open_inspected(work, grant, for_its_attributes);
+Done<Answer> write_attribute(const OperationContext& context, const policy::Grant& grant) {
+    const auto file = open_inspected(context, grant, for_its_attributes);
     if (!file) return std::unexpected(file.error());
-    const auto attribute = proto::read_attribute(work.request().payload).value();
+    const auto attribute = proto::read_attribute(context.request().payload).value();
     if (::fsetxattr(file->descriptor().number(), attribute.name.data(), attribute.value.data(),
-                    attribute.value.size(), static_cast<int>(work.request().flags)) != 0)
+                    attribute.value.size(), static_cast<int>(context.request().flags)) != 0)
         return call_failed(Step::deliver);
     return Answer{};
 }
 
-Done<Answer> remove_attribute(const OperationContext& work, const policy::Grant& grant) {
-    if (!work.place.may_block()) return not_here();
-    const auto file = open_inspected(work, grant, for_its_attributes);
+Done<Answer> remove_attribute(const OperationContext& context, const policy::Grant& grant) {
+    const auto file = open_inspected(context, grant, for_its_attributes);
     if (!file) return std::unexpected(file.error());
-    if (::fremovexattr(file->descriptor().number(), work.request().payload.data()) != 0)
+    if (::fremovexattr(file->descriptor().number(), context.request().payload.data()) != 0)
         return call_failed(Step::deliver);
     return Answer{};
 }

@@ -7,11 +7,11 @@
 
 namespace fdbroker::opener {
 
-Done<Answer> make_directory(const OperationContext& work, const policy::Grant& grant);
-Done<Answer> remove_name(const OperationContext& work, const policy::Grant& grant);
-Done<Answer> make_link(const OperationContext& work, const policy::Grant& grant);
-Done<Answer> set_attributes(const OperationContext& work, const policy::Grant& grant);
-Done<Answer> write_attribute(const OperationContext& work, const policy::Grant& grant);
-Done<Answer> remove_attribute(const OperationContext& work, const policy::Grant& grant);
+Done<Answer> make_directory(const OperationContext& context, const policy::Grant& grant);
+Done<Answer> remove_name(const OperationContext& context, const policy::Grant& grant);
+Done<Answer> make_link(const OperationContext& context, const policy::Grant& grant);
+Done<Answer> set_attributes(const OperationContext& context, const policy::Grant& grant);
+Done<Answer> write_attribute(const OperationContext& context, const policy::Grant& grant);
+Done<Answer> remove_attribute(const OperationContext& context, const policy::Grant& grant);
 
 }  // namespace fdbroker::opener

@@ -2,8 +2,8 @@
 // The second half of a request's way: what was decided is carried out. Resolves, inspects, and has the side effects of
 // every operation.
 //
-// The same code runs in two places. In the broker's loop, which serves everyone, it does what cannot block, and says of
-// the rest that it must go to a helper; there it begins anew, and may block.
+// The same code runs in two contexts. In the broker's loop, which serves everyone, it does what cannot block, and sends
+// the rest to a helper. There it begins anew, and may block.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,7 @@
 
 #include "opener/request/decide.hpp"
 #include "opener/request/outcome.hpp"
-#include "opener/request/tools.hpp"
+#include "opener/request/request_services.hpp"
 #include "opener/resolve/execution_context.hpp"
 #include "policy/matching/policy.hpp"
 
@@ -21,7 +21,7 @@ namespace fdbroker::opener {
 inline constexpr std::uint64_t served_calls = (std::uint64_t{1} << proto::call_count) - 1;
 
 // nullopt, in the loop only: nothing has been done, and a helper has to do it.
-std::optional<Outcome> execute(const RequestServices& tools, const policy::Peer& peer,
-                               const GrantedRequest& granted, const ExecutionContext& place);
+std::optional<Outcome> execute(const RequestServices& services, const policy::Peer& peer,
+                               const GrantedRequest& granted, const ExecutionContext& execution);
 
 }  // namespace fdbroker::opener

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "opener/operations/links.hpp"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -12,7 +11,6 @@
 
 namespace fdbroker::opener {
 
-using proto::Call;
 using proto::Step;
 
 namespace {
@@ -31,8 +29,8 @@ Stop loop(std::string reason) {
     return {Step::resolve, ELOOP, std::move(reason)};
 }
 
-// Where `path` leads when the link on its way is replaced by what it holds. Nothing in front of the link is a link, so
-// that `..` may be taken from the text; a `..` behind a name of the target takes that name away whatever it is.
+// The path that `path` becomes when the link on its way is replaced by the link's text. Nothing in front of the link is a
+// link, so `..` may be taken from the text. A `..` behind a name of the target takes that name away whatever it is.
 std::string rewritten(std::string_view path, const FoundLink& link) {
     const std::filesystem::path directory = std::filesystem::path(link.path).parent_path();
     std::string whole = (directory / link.target).string();
@@ -48,22 +46,6 @@ bool met_a_link(const Stop& stop) {
 
 }  // namespace
 
-LastLink last_link_of(const GrantedRequest& granted) noexcept {
-    switch (granted.request.call) {
-        case Call::open:
-            return granted.flags.wants(O_NOFOLLOW) ? LastLink::keep : LastLink::follow;
-        case Call::stat:
-            return (granted.request.flags & AT_SYMLINK_NOFOLLOW) != 0 ? LastLink::keep : LastLink::follow;
-        case Call::readlink:
-        case Call::mkdir:
-        case Call::remove:
-        case Call::symlink:
-            return LastLink::keep;
-        default:
-            return LastLink::follow;
-    }
-}
-
 std::unexpected<Stop> name_link(const FindLink& find, const policy::Grant& grant,
                                 std::unexpected<Stop> stop) {
     if (!met_a_link(stop.error())) return stop;
@@ -74,7 +56,7 @@ std::unexpected<Stop> name_link(const FindLink& find, const policy::Grant& grant
 
 Done<Answer> with_links(const LinkWalk& walk, policy::Grant grant, const FindLink& find,
                         const Attempted& attempt) {
-    std::string text;  // what `grant` borrows, once a link has been followed
+    std::string text;  // storage that `grant` borrows, once a link has been followed
     for (unsigned followed = 0;; ++followed) {
         auto done = attempt(grant);
         if (done || !met_a_link(done.error())) {
@@ -91,7 +73,7 @@ Done<Answer> with_links(const LinkWalk& walk, policy::Grant grant, const FindLin
         if ((is_last && walk.last == LastLink::keep) || !follows(grant))
             return std::unexpected(
                 loop(fmt::format("\"{}\" is a symbolic link", printable_path(link->path))));
-        if (!walk.place.may_block()) return not_here();
+        if (!walk.execution.may_block()) return not_here();
         if (followed == max_links) return std::unexpected(loop("more than 40 symbolic links are on the way"));
 
         text = rewritten(grant.path().text(), *link);
@@ -114,12 +96,12 @@ Done<Answer> with_links(const LinkWalk& walk, policy::Grant grant, const FindLin
     }
 }
 
-Done<Answer> with_links(const OperationContext& work, LastLink last, const Attempted& attempt) {
-    const auto find = [&work](const policy::Grant& grant) {
-        return work.tools.resolver.find_link(grant, work.place);
+Done<Answer> with_links(const OperationContext& context, LastLink last, const Attempted& attempt) {
+    const auto find = [&context](const policy::Grant& grant) {
+        return context.services.resolver.find_link(grant, context.execution);
     };
-    return with_links(LinkWalk{work.tools.policy, work.peer, work.place, last}, work.granted.grant, find,
-                      attempt);
+    return with_links(LinkWalk{context.services.policy, context.peer, context.execution, last},
+                      context.granted.grant, find, attempt);
 }
 
 }  // namespace fdbroker::opener

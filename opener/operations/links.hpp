@@ -7,22 +7,19 @@
 #include <optional>
 
 #include "opener/operations/operation.hpp"
+#include "opener/request/call_table.hpp"
 
 namespace fdbroker::opener {
 
 // As the kernel's own limit: MAXSYMLINKS of include/linux/namei.h.
 inline constexpr unsigned max_links = 40;
 
-// Whether a link in the last place of the path is followed as well.
-enum class LastLink : std::uint8_t { follow, keep };
-LastLink last_link_of(const GrantedRequest& granted) noexcept;
-
 // The walker of links: find, rewrite, decide again. The broker carries out operations with it, and `openerctl policy
 // explain` tells with it what the broker would do.
 struct LinkWalk {
     const policy::Policy& policy;
     const policy::Peer& peer;
-    const ExecutionContext& place;
+    const ExecutionContext& execution;
     LastLink last = LastLink::follow;
 };
 using FindLink = std::function<std::optional<FoundLink>(const policy::Grant&)>;
@@ -31,11 +28,11 @@ using Attempted = std::function<Done<Answer>(const policy::Grant&)>;
 // A refusal because of a link on the way of this grant's path names the link that `find` finds there.
 std::unexpected<Stop> name_link(const FindLink& find, const policy::Grant& grant, std::unexpected<Stop> stop);
 
-// Does `attempt` with the grant; as often as that ends at a link and every rule of the grant follows, with the grant of
-// where the link leads to. A refusal names the link.
+// Does `attempt` with the grant. As often as that ends at a link that every rule of the grant follows, does it again with the
+// grant for the link's target. A refusal names the link.
 Done<Answer> with_links(const LinkWalk& walk, policy::Grant grant, const FindLink& find,
                         const Attempted& attempt);
 // The same for the broker's request.
-Done<Answer> with_links(const OperationContext& work, LastLink last, const Attempted& attempt);
+Done<Answer> with_links(const OperationContext& context, LastLink last, const Attempted& attempt);
 
 }  // namespace fdbroker::opener

@@ -6,6 +6,6 @@
 
 namespace fdbroker::opener {
 
-Done<Answer> list_directory(const OperationContext& work, const policy::Grant& grant);
+Done<Answer> list_directory(const OperationContext& context, const policy::Grant& grant);
 
 }  // namespace fdbroker::opener

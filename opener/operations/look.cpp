@@ -10,6 +10,7 @@
 #include <climits>
 #include <cstring>
 
+#include "opener/operations/request_faults.hpp"
 #include "proto/payload.hpp"
 
 namespace fdbroker::opener {
@@ -26,11 +27,16 @@ Answer answer(const std::array<char, Size>& bytes) {
 
 }  // namespace
 
-Done<Answer> stat_object(const OperationContext& work, const policy::Grant& grant) {
-    const auto object = open_inspected(work, grant, O_PATH);
+proto::Status ancestor_status() noexcept {
+    return {.mask = STATX_TYPE, .mode = S_IFDIR};
+}
+
+Done<Answer> stat_object(const OperationContext& context, const policy::Grant& grant) {
+    if (grant.is_ancestor()) return answer(proto::status_payload(ancestor_status()));
+    const auto object = open_inspected(context, grant, O_PATH);
     if (!object) return std::unexpected(object.error());
     // With O_PATH a link in the last place is opened itself.
-    if (object->status().type == FileType::symlink && (work.request().flags & AT_SYMLINK_NOFOLLOW) == 0)
+    if (object->status().type == FileType::symlink && (context.request().flags & AT_SYMLINK_NOFOLLOW) == 0)
         return stop_at(Step::resolve, {ELOOP, explain_open_failure(ELOOP)});
     struct statx status{};
     if (::statx(object->descriptor().number(), "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME, &status) !=
@@ -39,8 +45,8 @@ Done<Answer> stat_object(const OperationContext& work, const policy::Grant& gran
     return answer(proto::status_payload(proto::status_of(status)));
 }
 
-Done<Answer> read_link(const OperationContext& work, const policy::Grant& grant) {
-    const auto object = open_inspected(work, grant, O_PATH);
+Done<Answer> read_link(const OperationContext& context, const policy::Grant& grant) {
+    const auto object = open_inspected(context, grant, O_PATH);
     if (!object) return std::unexpected(object.error());
     if (object->status().type != FileType::symlink)
         return stop_at(Step::inspect, {EINVAL, "it is not a symbolic link"});
@@ -50,11 +56,10 @@ Done<Answer> read_link(const OperationContext& work, const policy::Grant& grant)
     return Answer{.payload = std::string(target.data(), static_cast<std::size_t>(size))};
 }
 
-Done<Answer> read_attribute_value(const OperationContext& work, const policy::Grant& grant) {
-    if (!work.place.may_block()) return not_here();
-    const auto file = open_inspected(work, grant, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+Done<Answer> read_attribute_value(const OperationContext& context, const policy::Grant& grant) {
+    const auto file = open_inspected(context, grant, O_RDONLY | O_NONBLOCK | O_NOCTTY);
     if (!file) return std::unexpected(file.error());
-    const char* name = work.request().payload.data();
+    const char* name = context.request().payload.data();
     std::string value(XATTR_SIZE_MAX, '\0');
     const ssize_t size = ::fgetxattr(file->descriptor().number(), name, value.data(), value.size());
     if (size < 0) return call_failed(Step::inspect);
@@ -62,9 +67,8 @@ Done<Answer> read_attribute_value(const OperationContext& work, const policy::Gr
     return Answer{.payload = std::move(value)};
 }
 
-Done<Answer> list_attributes(const OperationContext& work, const policy::Grant& grant) {
-    if (!work.place.may_block()) return not_here();
-    const auto file = open_inspected(work, grant, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+Done<Answer> list_attributes(const OperationContext& context, const policy::Grant& grant) {
+    const auto file = open_inspected(context, grant, O_RDONLY | O_NONBLOCK | O_NOCTTY);
     if (!file) return std::unexpected(file.error());
     std::string all(XATTR_LIST_MAX, '\0');
     const ssize_t size = ::flistxattr(file->descriptor().number(), all.data(), all.size());

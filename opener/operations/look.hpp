@@ -3,12 +3,16 @@
 #pragma once
 
 #include "opener/operations/operation.hpp"
+#include "proto/payload.hpp"
 
 namespace fdbroker::opener {
 
-Done<Answer> stat_object(const OperationContext& work, const policy::Grant& grant);
-Done<Answer> read_link(const OperationContext& work, const policy::Grant& grant);
-Done<Answer> read_attribute_value(const OperationContext& work, const policy::Grant& grant);
-Done<Answer> list_attributes(const OperationContext& work, const policy::Grant& grant);
+// The answer to a stat under `ancestors: stat`: a directory, and nothing else.
+proto::Status ancestor_status() noexcept;
+
+Done<Answer> stat_object(const OperationContext& context, const policy::Grant& grant);
+Done<Answer> read_link(const OperationContext& context, const policy::Grant& grant);
+Done<Answer> read_attribute_value(const OperationContext& context, const policy::Grant& grant);
+Done<Answer> list_attributes(const OperationContext& context, const policy::Grant& grant);
 
 }  // namespace fdbroker::opener

@@ -33,15 +33,15 @@ Done<UniqueFd> create_in_place(const ResolvedParent& parent, const NewObject& ob
                                   flags | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, no_links_followed,
                                   object.mode));
     if (!file) return call_failed(Step::resolve);
-    if (auto dressed = apply_ownership(file.borrow(), object); !dressed) {
+    if (auto owned = apply_ownership(file.borrow(), object); !owned) {
         ::unlinkat(parent.descriptor().number(), parent.name(), 0);
-        return std::unexpected(dressed.error());
+        return std::unexpected(owned.error());
     }
     return file;
 }
 
-uid_t owner_of_new(const OperationContext& work, const policy::Grant& grant) {
-    return grant.rule().create.owner.value_or(work.uid());
+uid_t owner_of_new(const OperationContext& context, const policy::Grant& grant) {
+    return grant.rule().create.owner.value_or(context.uid());
 }
 
 bool has_no_unnamed_files(int errno_value) noexcept {
@@ -66,7 +66,7 @@ Done<void> make_directory_as(const ResolvedParent& parent, const NewObject& obje
         made.leave();
         return stop_at(Step::inspect, {EAGAIN, "another directory took its place"});
     }
-    if (auto dressed = apply_ownership(directory.borrow(), object); !dressed) return dressed;
+    if (auto owned = apply_ownership(directory.borrow(), object); !owned) return owned;
     return made.finish();
 }
 
@@ -92,7 +92,7 @@ Done<void> make_link_as(const ResolvedParent& parent, const NewObject& object, c
     return made.finish();
 }
 
-// What is made has another name until it is whole; where no name can be changed it is made by its own.
+// A new object has a temporary name until it is whole; where no name can be changed it is made under the final one.
 template <typename Make>
 Done<void> make_whole(const ResolvedParent& parent, Make make_as) {
     if (!keeps_names(parent)) {
@@ -108,19 +108,20 @@ Done<void> make_whole(const ResolvedParent& parent, Make make_as) {
 }
 
 // Makes what is missing of the directories above the last name.
-Done<void> make_parents(const OperationContext& work, const policy::Grant& grant) {
+Done<void> make_parents(const OperationContext& context, const policy::Grant& grant) {
     const std::string path(grant.path().text());
     for (std::size_t end = path.find('/', 1); end != std::string::npos; end = path.find('/', end + 1)) {
         const std::string above = path.substr(0, end);
         const auto parsed = policy::RequestPath::parse(above);
-        const auto granted = parsed ? grant_of_parent(work, grant, *parsed) : std::nullopt;
+        const auto granted = parsed ? grant_of_parent(context, grant, *parsed) : std::nullopt;
         if (!granted) continue;
-        const auto there = work.tools.resolver.resolve(*granted, O_PATH | O_DIRECTORY, work.place);
+        const auto there =
+            context.services.resolver.resolve(*granted, O_PATH | O_DIRECTORY, context.execution);
         if (there) continue;
         if (there.error().errno_value != ENOENT) return stop_at(Step::resolve, there.error());
-        const auto parent = work.tools.resolver.resolve_parent(*granted);
+        const auto parent = context.services.resolver.resolve_parent(*granted);
         if (!parent) return stop_at(Step::resolve, parent.error());
-        const auto made = create_directory(work, *granted, *parent);
+        const auto made = create_directory(context, *granted, *parent);
         if (!made && made.error().errno_value != EEXIST) return made;
     }
     return {};
@@ -128,12 +129,12 @@ Done<void> make_parents(const OperationContext& work, const policy::Grant& grant
 
 }  // namespace
 
-Done<NewObject> new_object(const OperationContext& work, const policy::Grant& grant,
+Done<NewObject> new_object(const OperationContext& context, const policy::Grant& grant,
                            const ResolvedParent& parent, FileType type) {
     const policy::Creation& create = grant.rule().create;
     NewObject object{.mode = type == FileType::directory ? create.directory_mode() : create.mode,
-                     .owner = owner_of_new(work, grant),
-                     .group = create.group.value_or(work.peer.identity().gid)};
+                     .owner = owner_of_new(context, grant),
+                     .group = create.group.value_or(context.peer.identity().gid)};
     if (create.group != policy::group_of_directory) return object;
     struct stat above;
     if (::syscall(SYS_fstat, parent.descriptor().number(), &above) != 0) return call_failed(Step::inspect);
@@ -142,35 +143,35 @@ Done<NewObject> new_object(const OperationContext& work, const policy::Grant& gr
     return object;
 }
 
-std::optional<policy::Grant> grant_of_parent(const OperationContext& work, const policy::Grant& grant,
+std::optional<policy::Grant> grant_of_parent(const OperationContext& context, const policy::Grant& grant,
                                              policy::RequestPath directory) {
     constexpr OperationSet making{Operation::create, Operation::mkdir, Operation::symlink};
     const policy::Decision decision =
-        work.tools.policy.decide(work.peer, grant.operations() & making, directory);
+        context.services.policy.decide(context.peer, grant.operations() & making, directory);
     if (!decision || &decision->rule() != &grant.rule()) return std::nullopt;
-    const policy::Decision made = work.tools.policy.decide(work.peer, {Operation::mkdir}, directory);
+    const policy::Decision made = context.services.policy.decide(context.peer, {Operation::mkdir}, directory);
     if (!made && made.error().denied_by != nullptr) return std::nullopt;
     return *decision;
 }
 
-std::optional<Obstacle> refuse_new_file(const OperationContext& work, const policy::Grant& grant,
+std::optional<Obstacle> refuse_new_file(const OperationContext& context, const policy::Grant& grant,
                                         const ResolvedParent& parent, std::uint64_t size) {
     const ObjectStatus status{.type = FileType::regular,
                               .links = 1,
                               .size = size,
-                              .owner = owner_of_new(work, grant),
+                              .owner = owner_of_new(context, grant),
                               .directory_owner = parent.directory().owner,
                               .crossed_mount = parent.crossed_mount()};
-    return work.tools.inspector.refuse(status, grant, work.uid());
+    return context.services.inspector.refuse(status, grant, context.uid());
 }
 
-std::optional<Obstacle> refuse_new_name(const OperationContext& work, const policy::Grant& grant,
+std::optional<Obstacle> refuse_new_name(const OperationContext& context, const policy::Grant& grant,
                                         const ResolvedParent& parent, FileType type) {
     const ObjectStatus status{.type = type,
-                              .owner = owner_of_new(work, grant),
+                              .owner = owner_of_new(context, grant),
                               .directory_owner = parent.directory().owner,
                               .crossed_mount = parent.crossed_mount()};
-    return work.tools.inspector.refuse(status, grant, work.uid(), Demand::name);
+    return context.services.inspector.refuse(status, grant, context.uid(), Demand::name);
 }
 
 Done<void> apply_ownership(BorrowedFd file, const NewObject& object) {
@@ -209,17 +210,16 @@ Done<void> link_unnamed(BorrowedFd file, const ResolvedParent& parent, const cha
     return {};
 }
 
-Done<UniqueFd> create_file(const OperationContext& work, const policy::Grant& grant,
+Done<UniqueFd> create_file(const OperationContext& context, const policy::Grant& grant,
                            const ResolvedParent& parent, std::uint64_t flags) {
-    if (const auto obstacle = refuse_new_file(work, grant, parent, 0))
+    if (const auto obstacle = refuse_new_file(context, grant, parent, 0))
         return stop_at(Step::inspect, *obstacle);
-    const auto object = new_object(work, grant, parent, FileType::regular);
+    const auto object = new_object(context, grant, parent, FileType::regular);
     if (!object) return std::unexpected(object.error());
     auto file = open_unnamed(parent, flags, object->mode);
     if (!file && file.error().errno_value == ENOTSUP) return create_in_place(parent, *object, flags);
     if (!file) return file;
-    if (auto dressed = apply_ownership(file->borrow(), *object); !dressed)
-        return std::unexpected(dressed.error());
+    if (auto owned = apply_ownership(file->borrow(), *object); !owned) return std::unexpected(owned.error());
     const auto linked = link_unnamed(file->borrow(), parent, parent.name());
     if (linked) return file;
     // linkat(2): ENOENT without CAP_DAC_READ_SEARCH, whatever there is.
@@ -227,33 +227,33 @@ Done<UniqueFd> create_file(const OperationContext& work, const policy::Grant& gr
     return std::unexpected(linked.error());
 }
 
-Done<void> create_directory(const OperationContext& work, const policy::Grant& grant,
+Done<void> create_directory(const OperationContext& context, const policy::Grant& grant,
                             const ResolvedParent& parent) {
-    if (const auto obstacle = refuse_new_name(work, grant, parent, FileType::directory))
+    if (const auto obstacle = refuse_new_name(context, grant, parent, FileType::directory))
         return stop_at(Step::inspect, *obstacle);
-    const auto object = new_object(work, grant, parent, FileType::directory);
+    const auto object = new_object(context, grant, parent, FileType::directory);
     if (!object) return std::unexpected(object.error());
     return make_whole(parent,
                       [&](std::string name) { return make_directory_as(parent, *object, std::move(name)); });
 }
 
-Done<void> create_link(const OperationContext& work, const policy::Grant& grant, const ResolvedParent& parent,
-                       const char* target) {
-    if (const auto obstacle = refuse_new_name(work, grant, parent, FileType::symlink))
+Done<void> create_link(const OperationContext& context, const policy::Grant& grant,
+                       const ResolvedParent& parent, const char* target) {
+    if (const auto obstacle = refuse_new_name(context, grant, parent, FileType::symlink))
         return stop_at(Step::inspect, *obstacle);
-    const auto object = new_object(work, grant, parent, FileType::symlink);
+    const auto object = new_object(context, grant, parent, FileType::symlink);
     if (!object) return std::unexpected(object.error());
     return make_whole(
         parent, [&](std::string name) { return make_link_as(parent, *object, target, std::move(name)); });
 }
 
-Done<ResolvedParent> parent_of_new(const OperationContext& work, const policy::Grant& grant) {
-    auto parent = work.tools.resolver.resolve_parent(grant);
+Done<ResolvedParent> parent_of_new(const OperationContext& context, const policy::Grant& grant) {
+    auto parent = context.services.resolver.resolve_parent(grant);
     if (!parent && parent.error().errno_value == ENOENT && grant.rule().create.parents) {
-        if (auto made = make_parents(work, grant); !made) return std::unexpected(made.error());
-        parent = work.tools.resolver.resolve_parent(grant);
+        if (auto made = make_parents(context, grant); !made) return std::unexpected(made.error());
+        parent = context.services.resolver.resolve_parent(grant);
     }
-    work.tools.metrics.done(Step::resolve);
+    context.services.metrics.done(Step::resolve);
     if (!parent) return stop_at(Step::resolve, parent.error());
     return std::move(*parent);
 }

@@ -9,27 +9,27 @@ namespace fdbroker::opener {
 
 // The directory of the grant's last name; makes the missing ones above where the rule says so (`create: parents`) and
 // covers them.
-Done<ResolvedParent> parent_of_new(const OperationContext& work, const policy::Grant& grant);
+Done<ResolvedParent> parent_of_new(const OperationContext& context, const policy::Grant& grant);
 
 // A grant for a directory above the grant's path, when the rule that leads governs that as well and nothing forbids to make
 // it. Borrows `directory`.
-std::optional<policy::Grant> grant_of_parent(const OperationContext& work, const policy::Grant& grant,
+std::optional<policy::Grant> grant_of_parent(const OperationContext& context, const policy::Grant& grant,
                                              policy::RequestPath directory);
 
-// What a file, directory or link that the grant's rule creates looks like. A default ACL of its directory may take bits
+// The looks of a file, directory or link that the grant's rule creates. A default ACL of the directory may take bits
 // of the mode away (acl(5), "OBJECT CREATION AND DEFAULT ACLS").
 struct NewObject {
     mode_t mode = 0;  // with S_ISGID: a directory in a set-group-ID directory whose group it gets
     uid_t owner = 0;
     gid_t group = 0;
 };
-Done<NewObject> new_object(const OperationContext& work, const policy::Grant& grant,
+Done<NewObject> new_object(const OperationContext& context, const policy::Grant& grant,
                            const ResolvedParent& parent, policy::FileType type);
-// What the rules have against a new regular file of so many bytes there.
-std::optional<Obstacle> refuse_new_file(const OperationContext& work, const policy::Grant& grant,
+// The rules' objection to a new regular file of so many bytes there.
+std::optional<Obstacle> refuse_new_file(const OperationContext& context, const policy::Grant& grant,
                                         const ResolvedParent& parent, std::uint64_t size);
-// What they have against a new directory or link there. Of a directory above a file they ask no more.
-std::optional<Obstacle> refuse_new_name(const OperationContext& work, const policy::Grant& grant,
+// The rules' objection to a new directory or link there. They ask no more of a directory above a file.
+std::optional<Obstacle> refuse_new_name(const OperationContext& context, const policy::Grant& grant,
                                         const ResolvedParent& parent, policy::FileType type);
 // Gives a file or directory its owner and group, and takes bits that its mode should not have. It must be of this process's
 // own making and belong to it, and nobody else may have it open for writing who should not.
@@ -44,14 +44,14 @@ Done<proto::UniqueFd> open_unnamed(const ResolvedParent& parent, std::uint64_t f
 // Gives it the parent's name; EEXIST when that is taken.
 Done<void> link_unnamed(proto::BorrowedFd file, const ResolvedParent& parent, const char* name);
 
-// A file of that name that was not there before, open with `flags`, inspected as far as it can be; the descriptor may be
-// one of an unnamed file (O_TMPFILE). EEXIST when the name is taken.
-Done<proto::UniqueFd> create_file(const OperationContext& work, const policy::Grant& grant,
+// Makes a new file of that name, open with `flags`, inspected as far as it can be. The descriptor may be that of an unnamed
+// file (O_TMPFILE). EEXIST when the name is taken.
+Done<proto::UniqueFd> create_file(const OperationContext& context, const policy::Grant& grant,
                                   const ResolvedParent& parent, std::uint64_t flags);
 // EEXIST when the name is taken. The rule's conditions must hold of it, as far as they hold of names (Demand::name).
-Done<void> create_directory(const OperationContext& work, const policy::Grant& grant,
+Done<void> create_directory(const OperationContext& context, const policy::Grant& grant,
                             const ResolvedParent& parent);
-Done<void> create_link(const OperationContext& work, const policy::Grant& grant, const ResolvedParent& parent,
-                       const char* target);
+Done<void> create_link(const OperationContext& context, const policy::Grant& grant,
+                       const ResolvedParent& parent, const char* target);
 
 }  // namespace fdbroker::opener

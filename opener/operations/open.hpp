@@ -6,6 +6,6 @@
 
 namespace fdbroker::opener {
 
-Done<Answer> open_file(const OperationContext& work, const policy::Grant& grant);
+Done<Answer> open_file(const OperationContext& context, const policy::Grant& grant);
 
 }  // namespace fdbroker::opener

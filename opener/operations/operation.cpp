@@ -7,12 +7,12 @@ using proto::Step;
 
 namespace {
 
-Done<InspectedFile> inspected(const OperationContext& work, const policy::Grant& grant,
+Done<InspectedFile> inspected(const OperationContext& context, const policy::Grant& grant,
                               Attempt<ResolvedFile> resolved) {
-    work.tools.metrics.done(Step::resolve);
+    context.services.metrics.done(Step::resolve);
     if (!resolved) return stop_at(Step::resolve, resolved.error());
-    auto file = work.tools.inspector.inspect(std::move(*resolved), grant, work.uid());
-    work.tools.metrics.done(Step::inspect);
+    auto file = context.services.inspector.inspect(std::move(*resolved), grant, context.uid());
+    context.services.metrics.done(Step::inspect);
     if (!file) return stop_at(Step::inspect, file.error());
     return std::move(*file);
 }
@@ -30,7 +30,7 @@ Outcome outcome_of(const GrantedRequest& granted, Done<Answer> done) {
     if (done) {
         outcome.file = std::move(done->file);
         outcome.payload = std::move(done->payload);
-        outcome.lasting = std::move(done->lasting);
+        outcome.background = std::move(done->background);
         return outcome;
     }
     outcome.errno_value = done.error().errno_value;
@@ -42,14 +42,14 @@ Outcome outcome_of(const GrantedRequest& granted, Done<Answer> done) {
     return outcome;
 }
 
-Done<InspectedFile> open_inspected(const OperationContext& work, const policy::Grant& grant,
+Done<InspectedFile> open_inspected(const OperationContext& context, const policy::Grant& grant,
                                    std::uint64_t flags) {
-    return inspected(work, grant, work.tools.resolver.resolve(grant, flags, work.place));
+    return inspected(context, grant, context.services.resolver.resolve(grant, flags, context.execution));
 }
 
-Done<InspectedFile> open_inspected_in(const OperationContext& work, const policy::Grant& grant,
+Done<InspectedFile> open_inspected_in(const OperationContext& context, const policy::Grant& grant,
                                       const ResolvedParent& parent, std::uint64_t flags) {
-    return inspected(work, grant, work.tools.resolver.resolve_in(parent, flags));
+    return inspected(context, grant, context.services.resolver.resolve_in(parent, flags));
 }
 
 }  // namespace fdbroker::opener

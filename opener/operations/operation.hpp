@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// What the operations of a policy have in common: what they work with, and how they end.
+// The parts that the operations of a policy have in common: their context, and how they end.
 //
-// Each is a function of a Work and a Grant. The grant is passed beside the work because a followed link leads to another
-// one, for another path, with which the same work is done again (operations/links.hpp).
+// Each is a function of an OperationContext and a Grant. A followed link leads to another grant, for another path, and the
+// operation begins again with it (operations/links.hpp). So the grant is passed beside the context.
 #pragma once
 
 #include <cerrno>
@@ -14,7 +14,7 @@
 #include "opener/base/sparse_string.hpp"
 #include "opener/request/background_work.hpp"
 #include "opener/request/decide.hpp"
-#include "opener/request/tools.hpp"
+#include "opener/request/request_services.hpp"
 #include "opener/resolve/execution_context.hpp"
 #include "opener/resolve/resolver.hpp"
 #include "policy/matching/policy.hpp"
@@ -23,10 +23,10 @@
 namespace fdbroker::opener {
 
 struct OperationContext {
-    const RequestServices& tools;
+    const RequestServices& services;
     const policy::Peer& peer;
     const GrantedRequest& granted;
-    const ExecutionContext& place;
+    const ExecutionContext& execution;
 
     const proto::Request& request() const noexcept { return granted.request; }
     std::uint32_t uid() const noexcept { return peer.identity().uid; }
@@ -49,11 +49,11 @@ struct Stop {
     bool needs_helper() const noexcept { return errno_value == 0; }
 };
 
-// What an operation answers.
+// The answer of an operation.
 struct Answer {
     std::optional<DeliverableFile> file{};
     SparseString payload{};
-    std::unique_ptr<BackgroundWork> lasting{};
+    std::unique_ptr<BackgroundWork> background{};
     LedTo led_to{};
 };
 
@@ -63,7 +63,7 @@ using Done = std::expected<T, Stop>;
 inline std::unexpected<Stop> stop_at(proto::Step step, const Obstacle& obstacle) {
     return std::unexpected(Stop{step, obstacle.errno_value, obstacle.text});
 }
-// Of a system call that has just failed.
+// The result for a system call that has just failed.
 inline std::unexpected<Stop> call_failed(proto::Step step, int errno_value = errno) {
     return std::unexpected(Stop{step, errno_value, explain_open_failure(errno_value)});
 }
@@ -76,10 +76,10 @@ inline std::unexpected<Stop> not_here() {
 Outcome outcome_of(const GrantedRequest& granted, Done<Answer> done);
 
 // resolve() and inspect() in one.
-Done<InspectedFile> open_inspected(const OperationContext& work, const policy::Grant& grant,
+Done<InspectedFile> open_inspected(const OperationContext& context, const policy::Grant& grant,
                                    std::uint64_t flags);
 // The same for the object that has the parent's name now.
-Done<InspectedFile> open_inspected_in(const OperationContext& work, const policy::Grant& grant,
+Done<InspectedFile> open_inspected_in(const OperationContext& context, const policy::Grant& grant,
                                       const ResolvedParent& parent, std::uint64_t flags);
 
 }  // namespace fdbroker::opener

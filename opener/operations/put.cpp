@@ -31,15 +31,15 @@ constexpr unsigned max_looks = 16;
 
 enum class Target : std::uint8_t { missing, replaceable };
 
-// What has the name now. Only a regular file that the rules let the peer write to is replaced.
-Done<Target> look_at_target(const OperationContext& work, const policy::Grant& grant,
+// Inspects the object that has the name now. Only a regular file that the rules let the peer write to is replaced.
+Done<Target> look_at_target(const OperationContext& context, const policy::Grant& grant,
                             const ResolvedParent& parent) {
     if (keeps_names(parent))
         return stop_at(Step::resolve,
                        {EPERM,
                         "its directory is append-only (lsattr): there, what is complete cannot "
                         "get its name"});
-    const auto there = open_inspected_in(work, grant, parent, O_PATH);
+    const auto there = open_inspected_in(context, grant, parent, O_PATH);
     if (there) {
         const FileType type = there->status().type;
         if (type == FileType::regular) return Target::replaceable;
@@ -48,28 +48,28 @@ Done<Target> look_at_target(const OperationContext& work, const policy::Grant& g
     }
     if (there.error().step == Step::resolve && there.error().errno_value == ENOENT) return Target::missing;
     // A link is opened itself and refused for its type; it is to be followed, or named.
-    if (work.tools.resolver.find_link(grant, work.place))
+    if (context.services.resolver.find_link(grant, context.execution))
         return stop_at(Step::resolve, {ELOOP, explain_open_failure(ELOOP)});
     return std::unexpected(there.error());
 }
 
 // The same before a commit, which may have been told not to replace anything.
-Done<Target> look_before_commit(const OperationContext& work, const policy::Grant& grant,
+Done<Target> look_before_commit(const OperationContext& context, const policy::Grant& grant,
                                 const ResolvedParent& parent) {
-    auto target = look_at_target(work, grant, parent);
-    if (target && *target == Target::replaceable && (work.request().flags & RENAME_NOREPLACE) != 0)
+    auto target = look_at_target(context, grant, parent);
+    if (target && *target == Target::replaceable && (context.request().flags & RENAME_NOREPLACE) != 0)
         return stop_at(Step::resolve, {EEXIST, "it is there already"});
     return target;
 }
 
-// What is complete gets the name.
-Done<void> finish(const OperationContext& work, const policy::Grant& grant, const ResolvedParent& parent,
+// Gives the name to the complete file.
+Done<void> finish(const OperationContext& context, const policy::Grant& grant, const ResolvedParent& parent,
                   Unfinished& complete) {
     for (unsigned looks = 1;; ++looks) {
-        const auto there = look_before_commit(work, grant, parent);
+        const auto there = look_before_commit(context, grant, parent);
         if (!there) return std::unexpected(there.error());
-        // What takes the name from now on nobody has looked at. What is there whoever may write to the directory can
-        // exchange, and could have replaced himself.
+        // An object that takes the name from now on has not been inspected. Whoever may write to the directory can
+        // exchange it, and could have replaced the file themselves.
         const auto done = *there == Target::missing ? complete.finish() : complete.finish_over();
         if (done || *there != Target::missing || done.error().errno_value != EEXIST || looks == max_looks)
             return done;
@@ -105,7 +105,7 @@ Done<void> sync_directory(const ResolvedParent& parent) {
     return sync(directory.borrow());
 }
 
-// What is in `file`, in another that no one else has.
+// Copies `file` into an unnamed file that no one else has.
 Done<UniqueFd> copy_unnamed(BorrowedFd file, const ResolvedParent& parent) {
     auto copy = open_unnamed(parent, O_WRONLY, private_mode);
     if (!copy) return copy;
@@ -127,26 +127,26 @@ class Put final : public BackgroundWork {
     bool done() const noexcept override { return done_; }
     int errno_value() const noexcept override { return 0; }
     void end() override {}
-    Outcome carry_out(const RequestServices& tools, const policy::Peer& peer, const GrantedRequest& granted,
-                      const ExecutionContext& place) override {
-        const OperationContext work{tools, peer, granted, place};
-        return outcome_of(granted, carry_out(work));
+    Outcome carry_out(const RequestServices& services, const policy::Peer& peer,
+                      const GrantedRequest& granted, const ExecutionContext& execution) override {
+        const OperationContext context{services, peer, granted, execution};
+        return outcome_of(granted, carry_out(context));
     }
 
   private:
-    Done<Answer> carry_out(const OperationContext& work) {
-        if (work.request().path != path_) return stop_at(Step::deliver, {ESTALE, "it was put elsewhere"});
-        if (work.request().call == proto::Call::commit)
-            return with_links(work, LastLink::follow,
-                              [&](const policy::Grant& grant) { return commit(work, grant); });
+    Done<Answer> carry_out(const OperationContext& context) {
+        if (context.request().path != path_) return stop_at(Step::deliver, {ESTALE, "it was put elsewhere"});
+        if (context.request().call == proto::Call::commit)
+            return with_links(context, LastLink::follow,
+                              [&](const policy::Grant& grant) { return commit(context, grant); });
         done_ = true;
         return Answer{};
     }
 
-    Done<Answer> commit(const OperationContext& work, const policy::Grant& grant) {
-        const auto parent = parent_of_new(work, grant);
+    Done<Answer> commit(const OperationContext& context, const policy::Grant& grant) {
+        const auto parent = parent_of_new(context, grant);
         if (!parent) return std::unexpected(parent.error());
-        if (const auto target = look_before_commit(work, grant, *parent); !target)
+        if (const auto target = look_before_commit(context, grant, *parent); !target)
             return std::unexpected(target.error());
         std::optional<Unfinished> named;
         if (!has_had_name_) {
@@ -166,13 +166,13 @@ class Put final : public BackgroundWork {
             return stop_at(Step::deliver, {lease.errno_value(), "a lease on it cannot be had"});
         const auto status = status_of(file_.borrow());
         if (!status) return std::unexpected(status.error());
-        if (const auto obstacle = refuse_new_file(work, grant, *parent, status->size))
+        if (const auto obstacle = refuse_new_file(context, grant, *parent, status->size))
             return stop_at(Step::inspect, *obstacle);
-        if (named) return finish_with(work, grant, *parent, file_.borrow(), *named);
-        return finish_with_copy(work, grant, *parent);
+        if (named) return finish_with(context, grant, *parent, file_.borrow(), *named);
+        return finish_with_copy(context, grant, *parent);
     }
 
-    // What could write to it is closed.
+    // Closes the descriptors that could write to it.
     Done<void> open_for_reading(const ResolvedParent& parent, Unfinished& named) {
         UniqueFd reader(kernel::openat2(parent.descriptor().number(), named.name(),
                                         O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC,
@@ -189,7 +189,7 @@ class Put final : public BackgroundWork {
         return {};
     }
 
-    Done<Answer> finish_with_copy(const OperationContext& work, const policy::Grant& grant,
+    Done<Answer> finish_with_copy(const OperationContext& context, const policy::Grant& grant,
                                   const ResolvedParent& parent) {
         const auto copy = copy_unnamed(file_.borrow(), parent);
         if (!copy) return std::unexpected(copy.error());
@@ -197,21 +197,21 @@ class Put final : public BackgroundWork {
         auto name = give_passing_name(copy->borrow(), parent);
         if (!name) return std::unexpected(name.error());
         Unfinished named(parent, std::move(*name), 0);
-        return finish_with(work, grant, parent, copy->borrow(), named);
+        return finish_with(context, grant, parent, copy->borrow(), named);
     }
 
     // Nobody can write to `file` any more.
-    Done<Answer> finish_with(const OperationContext& work, const policy::Grant& grant,
+    Done<Answer> finish_with(const OperationContext& context, const policy::Grant& grant,
                              const ResolvedParent& parent, BorrowedFd file, Unfinished& named) {
-        // What was written since it was synced before.
+        // Writes since the last sync follow.
         if (auto synced = sync(file); !synced) return std::unexpected(synced.error());
         // From here on it is the opener's no longer, and not to be had again.
         done_ = true;
-        const auto object = new_object(work, grant, parent, FileType::regular);
+        const auto object = new_object(context, grant, parent, FileType::regular);
         if (!object) return std::unexpected(object.error());
         if (auto open = apply_mode(file, parent, *object); !open) return std::unexpected(open.error());
-        if (auto dressed = apply_ownership(file, *object); !dressed) return std::unexpected(dressed.error());
-        if (auto finished = finish(work, grant, parent, named); !finished)
+        if (auto owned = apply_ownership(file, *object); !owned) return std::unexpected(owned.error());
+        if (auto finished = finish(context, grant, parent, named); !finished)
             return std::unexpected(finished.error());
         if (auto synced = sync_directory(parent); !synced) return std::unexpected(synced.error());
         return Answer{};
@@ -226,15 +226,14 @@ class Put final : public BackgroundWork {
 
 }  // namespace
 
-Done<Answer> begin_put(const OperationContext& work, const policy::Grant& grant) {
-    if (!work.place.may_block()) return not_here();
-    if (!work.place.may_last())
+Done<Answer> begin_put(const OperationContext& context, const policy::Grant& grant) {
+    if (!context.execution.allows_background())
         return stop_at(Step::resolve, {EAGAIN, "too many files are being put or streamed"});
-    const auto parent = parent_of_new(work, grant);
+    const auto parent = parent_of_new(context, grant);
     if (!parent) return std::unexpected(parent.error());
-    if (const auto target = look_at_target(work, grant, *parent); !target)
+    if (const auto target = look_at_target(context, grant, *parent); !target)
         return std::unexpected(target.error());
-    if (const auto obstacle = refuse_new_file(work, grant, *parent, 0))
+    if (const auto obstacle = refuse_new_file(context, grant, *parent, 0))
         return stop_at(Step::inspect, *obstacle);
     auto file = open_unnamed(*parent, O_WRONLY, private_mode);
     if (!file && file.error().errno_value == ENOTSUP)
@@ -242,10 +241,10 @@ Done<Answer> begin_put(const OperationContext& work, const policy::Grant& grant)
     if (!file) return std::unexpected(file.error());
     UniqueFd given(::fcntl(file->number(), F_DUPFD_CLOEXEC, 0));
     if (!given) return call_failed(Step::deliver);
-    const auto number = proto::number_payload(work.granted.job);
+    const auto number = proto::number_payload(context.granted.job);
     return Answer{.file = DeliverableFile::made_here(std::move(given)),
                   .payload = std::string(number.data(), number.size()),
-                  .lasting = std::make_unique<Put>(std::string(work.request().path), std::move(*file))};
+                  .background = std::make_unique<Put>(std::string(context.request().path), std::move(*file))};
 }
 
 Done<Answer> no_such_put(const OperationContext&, const policy::Grant&) {

@@ -9,7 +9,7 @@
 namespace fdbroker::opener {
 
 ReadLease::ReadLease(proto::BorrowedFd file) : file_(file) {
-    // Who breaks a lease has its holder sent SIGIO, which would end it.
+    // Breaking a lease sends the holder SIGIO, which would end it.
     ::signal(SIGIO, SIG_IGN);
     if (::fcntl(file.number(), F_SETLEASE, F_RDLCK) != 0) errno_value_ = errno;
 }

@@ -6,9 +6,9 @@
 
 namespace fdbroker::opener {
 
-// A read lease (fcntl(2), F_SETLEASE), which the kernel grants only when nobody has the file open for writing, by a
-// descriptor or a mapping; while it is held nobody opens it for writing without its being noticed. `file` must be open for
-// reading alone. On a file of another user's it takes CAP_LEASE.
+// A read lease (fcntl(2), F_SETLEASE). The kernel grants it only when nobody has the file open for writing, by a descriptor
+// or a mapping. While it is held, opening the file for writing is noticed. `file` must be open for reading alone. A lease on
+// another user's file takes CAP_LEASE.
 class ReadLease {
   public:
     explicit ReadLease(proto::BorrowedFd file);

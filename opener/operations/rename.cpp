@@ -19,62 +19,63 @@ namespace {
 // How often something may take the new name between the look at it and the rename.
 constexpr unsigned max_renames = 16;
 
-// What a rule's conditions keep from the peer at the old name they must not give it at the new one.
-std::optional<Obstacle> gains_by_conditions(const OperationContext& work, const policy::RenameGrant& grant,
+// Conditions that keep something from the peer at the old name must not give it at the new one.
+std::optional<Obstacle> gains_by_conditions(const OperationContext& context, const policy::RenameGrant& grant,
                                             const ObjectStatus& object) {
     for (unsigned bit = 0; bit < policy::operation_count; ++bit) {
         const auto operation = static_cast<Operation>(bit);
         if (!grant.at_new_name.contains(operation)) continue;
-        const auto before = work.tools.policy.decide(work.peer, {operation}, grant.from.path());
-        const auto after = work.tools.policy.decide(work.peer, {operation}, grant.to.path());
-        const Inspector& inspector = work.tools.inspector;
-        if (before && after && inspector.refuse(object, *before, work.uid()) &&
-            !inspector.refuse(object, *after, work.uid()))
+        const auto before = context.services.policy.decide(context.peer, {operation}, grant.from.path());
+        const auto after = context.services.policy.decide(context.peer, {operation}, grant.to.path());
+        const Inspector& inspector = context.services.inspector;
+        if (before && after && inspector.refuse(object, *before, context.uid()) &&
+            !inspector.refuse(object, *after, context.uid()))
             return Obstacle{EACCES, "the conditions of the rules at its old name would no longer hold it"};
     }
     return std::nullopt;
 }
 
-std::optional<Obstacle> refuse_object(const OperationContext& work, const policy::RenameGrant& grant,
+std::optional<Obstacle> refuse_object(const OperationContext& context, const policy::RenameGrant& grant,
                                       const ObjectStatus& object) {
     if (object.type == FileType::directory && !grant.directories)
         return Obstacle{EACCES,
                         "a directory moves only with rename: {directories: true} and where the same rules "
                         "govern what is below both names"};
-    if (const auto obstacle = work.tools.inspector.refuse(object, grant.to, work.uid())) return obstacle;
-    return gains_by_conditions(work, grant, object);
+    if (const auto obstacle = context.services.inspector.refuse(object, grant.to, context.uid()))
+        return obstacle;
+    return gains_by_conditions(context, grant, object);
 }
 
-// What the request would replace must be something that the peer may remove. What its rules do not let it remove is kept
-// by RENAME_NOREPLACE.
-Done<unsigned> flags_for(const OperationContext& work, const policy::RenameGrant& grant,
+// The peer must have the right to remove an object that the rename replaces. RENAME_NOREPLACE keeps the objects that the rules
+// do not let it remove.
+Done<unsigned> flags_for(const OperationContext& context, const policy::RenameGrant& grant,
                          const ResolvedParent& to) {
-    if (!grant.may_replace || (work.request().flags & RENAME_NOREPLACE) != 0)
+    if (!grant.may_replace || (context.request().flags & RENAME_NOREPLACE) != 0)
         return unsigned{RENAME_NOREPLACE};
-    const auto removal = work.tools.policy.decide(work.peer, {Operation::remove}, grant.to.path());
+    const auto removal = context.services.policy.decide(context.peer, {Operation::remove}, grant.to.path());
     if (!removal) return unsigned{RENAME_NOREPLACE};
-    const auto replaced = open_inspected_in(work, *removal, to, O_PATH);
-    // What takes the name from now on nobody has looked at.
+    const auto replaced = open_inspected_in(context, *removal, to, O_PATH);
+    // An object that takes the name from now on has not been inspected.
     if (!replaced && replaced.error().errno_value == ENOENT) return unsigned{RENAME_NOREPLACE};
     if (!replaced) return std::unexpected(replaced.error());
     return 0U;
 }
 
-bool may_replace(const OperationContext& work, const policy::RenameGrant& grant) {
-    return grant.may_replace && (work.request().flags & RENAME_NOREPLACE) == 0;
+bool may_replace(const OperationContext& context, const policy::RenameGrant& grant) {
+    return grant.may_replace && (context.request().flags & RENAME_NOREPLACE) == 0;
 }
 
-std::unexpected<Stop> new_name_is_taken(const OperationContext& work, const policy::RenameGrant& grant) {
-    if (grant.may_replace || (work.request().flags & RENAME_NOREPLACE) != 0)
+std::unexpected<Stop> new_name_is_taken(const OperationContext& context, const policy::RenameGrant& grant) {
+    if (grant.may_replace || (context.request().flags & RENAME_NOREPLACE) != 0)
         return call_failed(Step::deliver, EEXIST);
     return stop_at(Step::inspect, {EACCES, "no rule allows remove at its new name, which is taken"});
 }
 
 // Gives what was set aside its new name.
-Done<void> move(const OperationContext& work, const policy::RenameGrant& grant, const ResolvedParent& from,
+Done<void> move(const OperationContext& context, const policy::RenameGrant& grant, const ResolvedParent& from,
                 SetAside& object, const ResolvedParent& to) {
     for (unsigned tries = 1;; ++tries) {
-        const auto flags = flags_for(work, grant, to);
+        const auto flags = flags_for(context, grant, to);
         if (!flags) return std::unexpected(flags.error());
         const bool done = (*flags == 0 ? rename_over : rename_to_free)(from.descriptor(), object.name(),
                                                                        to.descriptor(), to.name()) == 0;
@@ -84,32 +85,31 @@ Done<void> move(const OperationContext& work, const policy::RenameGrant& grant, 
             return {};
         }
         if (errno != EEXIST || *flags == 0 || tries == max_renames) return call_failed(Step::deliver);
-        if (!may_replace(work, grant)) return new_name_is_taken(work, grant);
+        if (!may_replace(context, grant)) return new_name_is_taken(context, grant);
     }
 }
 
 }  // namespace
 
-Done<Answer> rename_object(const OperationContext& work) {
-    if (!work.place.may_block()) return not_here();
-    const policy::RenameGrant& grant = *work.granted.rename;
-    const auto find = [&work](const policy::Grant& one) {
-        return work.tools.resolver.find_link(one, work.place);
+Done<Answer> rename_object(const OperationContext& context, const policy::Grant&) {
+    const policy::RenameGrant& grant = *context.granted.rename;
+    const auto find = [&context](const policy::Grant& one) {
+        return context.services.resolver.find_link(one, context.execution);
     };
-    const auto from = work.tools.resolver.resolve_parent(grant.from);
+    const auto from = context.services.resolver.resolve_parent(grant.from);
     if (!from) return name_link(find, grant.from, stop_at(Step::resolve, from.error()));
-    const auto to = work.tools.resolver.resolve_parent(grant.to);
+    const auto to = context.services.resolver.resolve_parent(grant.to);
     if (!to) return name_link(find, grant.to, stop_at(Step::resolve, to.error()));
-    const auto object = open_inspected_in(work, grant.from, *from, O_PATH);
+    const auto object = open_inspected_in(context, grant.from, *from, O_PATH);
     if (!object) return std::unexpected(object.error());
-    if (const auto obstacle = refuse_object(work, grant, object->status()))
+    if (const auto obstacle = refuse_object(context, grant, object->status()))
         return stop_at(Step::inspect, *obstacle);
     // Not before it is looked at: for as long as it is aside nobody finds it.
-    if (!may_replace(work, grant) && exists(to->descriptor(), to->name()))
-        return new_name_is_taken(work, grant);
+    if (!may_replace(context, grant) && exists(to->descriptor(), to->name()))
+        return new_name_is_taken(context, grant);
     auto aside = SetAside::take(*from, object->status());
     if (!aside) return std::unexpected(aside.error());
-    if (const auto moved = move(work, grant, *from, *aside, *to); !moved)
+    if (const auto moved = move(context, grant, *from, *aside, *to); !moved)
         return std::unexpected(moved.error());
     return Answer{};
 }

@@ -154,9 +154,9 @@ Answer deliver_stream(DeliverableFile file, Pipe pipe, OpenFlags flags) {
     ::signal(SIGPIPE, SIG_IGN);
     Answer answer{.file = DeliverableFile::made_here(std::move(pipe.peers))};
     if (flags.writes()) {
-        answer.lasting = std::make_unique<ToFile>(std::move(file), std::move(pipe.helpers));
+        answer.background = std::make_unique<ToFile>(std::move(file), std::move(pipe.helpers));
     } else {
-        answer.lasting = std::make_unique<FromFile>(std::move(file), std::move(pipe.helpers));
+        answer.background = std::make_unique<FromFile>(std::move(file), std::move(pipe.helpers));
     }
     return answer;
 }

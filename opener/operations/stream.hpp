@@ -15,15 +15,15 @@ struct Pipe {
     proto::UniqueFd peers;    // blocks unless the peer asked for O_NONBLOCK
 };
 
-// Of what a stream cannot be asked for, EINVAL: it is read, or written with O_APPEND, in the order of the bytes.
+// EINVAL for impossible flags: a stream is read, or written with O_APPEND, in the order of the bytes.
 std::optional<Obstacle> refuse_stream(OpenFlags flags) noexcept;
 
 // Before anything is opened or made, so that nothing is where this fails.
 Done<Pipe> make_pipe(OpenFlags flags);
 
-// `file` is regular, opened for what `flags` ask. A stream that is read ends at the end of the file; one that is written,
-// when nobody can write to it any more. Both end with the session: of one that is written, what is in the pipe by then
-// still gets into the file, as far as it is less than what a pipe can hold.
+// `file` is regular, opened for what `flags` ask. A read stream ends at the end of the file, a written one when nobody can
+// write to it any more. Both end with the session. Bytes in a written stream's pipe by then still get into the file, as far
+// as they are less than a pipe can hold.
 Answer deliver_stream(DeliverableFile file, Pipe pipe, OpenFlags flags);
 
 }  // namespace fdbroker::opener

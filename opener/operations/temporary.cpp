@@ -37,14 +37,14 @@ UniqueFd look_at(BorrowedFd directory, const char* name) {
         kernel::openat2(directory.number(), name, O_PATH | O_NOFOLLOW | O_CLOEXEC, RESOLVE_NO_MAGICLINKS));
 }
 
-// As a system call of its own: glibc's renameat(2) is another, which the filter does not know.
+// Calls renameat2(2) directly: glibc's renameat(2) is another call, which the filter does not know.
 int rename_with(BorrowedFd from, const char* old_name, BorrowedFd to, const char* new_name, unsigned flags) {
     return static_cast<int>(::syscall(SYS_renameat2, from.number(), old_name, to.number(), new_name, flags));
 }
 
 struct Leaving {
     std::string name;
-    int removal_flags;  // of unlinkat
+    int removal_flags;  // flags for unlinkat
 };
 
 // nullopt: there is something else.
@@ -68,7 +68,7 @@ void sweep(BorrowedFd parent, const char* name, const ObjectStatus& object) {
     if (!is(directory, object)) return;
     const auto leavings = nothing_but_leavings(directory.borrow());
     if (!leavings) return;
-    // One that is still being made finds its directory gone a moment earlier than it would without this.
+    // An object that is still being made finds the directory gone a moment earlier than it would without this.
     for (const Leaving& leaving : *leavings)
         ::unlinkat(directory.number(), leaving.name.c_str(), leaving.removal_flags);
 }

@@ -41,7 +41,7 @@ class SetAside {
     ~SetAside();
 
     const char* name() const noexcept { return name_.c_str(); }
-    // It has gone, or has another name.
+    // The object has gone, or has another name.
     void release() noexcept { parent_ = nullptr; }
 
   private:
@@ -50,8 +50,8 @@ class SetAside {
     std::string name_;
 };
 
-// What has just been made in `parent`, which must outlive it, under a temporary name, and is on its way to the parent's own;
-// or under that at once (keeps_names()). Its destructor takes it away again.
+// A new object in `parent`, which must outlive it. The object has a temporary name until it gets the final one, or the final
+// name at once (keeps_names()). The destructor removes the object again.
 class Unfinished {
   public:
     // `removal_flags`: what unlinkat(2) takes for it.

@@ -12,8 +12,8 @@
 
 namespace fdbroker::opener {
 
-// All that was read and looked up for a policy, so that it can be loaded again as it was although its files and the
-// accounts that it names have changed.
+// All that was read and looked up for a policy. It can be loaded again as it was, although its files and the accounts
+// that it names have changed.
 struct PolicyText {
     struct Fragments {
         std::string pattern;  // as `include:` has it
@@ -28,7 +28,7 @@ struct PolicyText {
 struct LoadedPolicy {
     policy::Policy policy;
     std::string
-        digest;  // SHA-256 of its sources one after the other, in hexadecimal: `cat FILE... | sha256sum`
+        digest;  // SHA-256 of the sources one after the other, in hexadecimal: `cat FILE... | sha256sum`
     std::vector<policy::Diagnostic> tolerated{};  // accounts that do not exist, and what comes of that
 };
 
@@ -41,7 +41,7 @@ std::expected<LoadedPolicy, std::vector<policy::Diagnostic>> load_policy(
 // that `text` does not have is an error; an account that it does not have matches nobody.
 std::expected<LoadedPolicy, std::vector<policy::Diagnostic>> load_policy(const PolicyText& text);
 
-// One line each on standard error.
+// A line each on standard error.
 void print_diagnostics(const std::vector<policy::Diagnostic>& diagnostics);
 // A line for each, and one for those beyond the first 20.
 std::vector<std::string> tolerated_lines(const LoadedPolicy& loaded);

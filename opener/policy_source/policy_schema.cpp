@@ -94,7 +94,7 @@ json to_schema(const Shape& shape) {
 json policy_schema(policy::Document document) {
     const bool whole = document == policy::Document::policy;
     json schema = to_schema(policy::describe_language(document));
-    if (!whole) schema["type"] = {"object", "null"};  // one that is empty loads
+    if (!whole) schema["type"] = {"object", "null"};  // an empty policy loads
     schema["$schema"] = "http://json-schema.org/draft-07/schema#";
     schema["title"] = whole ? "fdbroker policy" : "fragment of an fdbroker policy";
     schema["description"] = "fdbroker-policy(5)";

@@ -8,7 +8,7 @@
 
 namespace fdbroker::opener {
 
-// What it refuses, the loader refuses; the loader refuses more: globs, names that do not exist, settings that contradict.
+// The loader refuses whatever the schema refuses, and more: globs, names that do not exist, settings that contradict.
 // A mode is wanted in quotes, since YAML 1.2 reads 0640 as a decimal number.
 nlohmann::json policy_schema(policy::Document document);
 

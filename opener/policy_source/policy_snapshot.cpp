@@ -1,70 +1,38 @@
 // SPDX-License-Identifier: MIT
 #include "opener/policy_source/policy_snapshot.hpp"
 
+#include <sys/stat.h>
+
 #include <cstdint>
-#include <string_view>
+#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "opener/base/memory_file.hpp"
-#include "opener/base/packed_text.hpp"
+
+using nlohmann::json;
+
+// An account that does not exist is null.
+template <>
+struct nlohmann::adl_serializer<std::optional<std::uint32_t>> {
+    static void to_json(json& to, const std::optional<std::uint32_t>& id) { to = id ? json(*id) : json(); }
+    static void from_json(const json& from, std::optional<std::uint32_t>& id) {
+        id = from.is_null() ? std::nullopt : std::optional(from.get<std::uint32_t>());
+    }
+};
+
+namespace fdbroker::policy {
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Source, name, text)
+}  // namespace fdbroker::policy
 
 namespace fdbroker::opener {
 
 using proto::Result;
 
-namespace {
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(AccountAnswers, users, groups)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(BrokerAccount, uid, gid, name, changes)
 
-// One behind the other (packed_text.hpp):
-//
-//   name, text of the policy; how many patterns; for each: pattern, how many files; for each: name, text;
-//   how many users; for each: name, id or no_id; the same of groups;
-//   how many accounts of the broker; for each: uid, gid, name, whether it changes
-
-// Above every id: the account does not exist.
-constexpr std::uint64_t no_id = std::uint64_t{1} << 32;
-
-class PolicyWriter : public PackedWriter {
-  public:
-    void source(const policy::Source& source) {
-        text(source.name);
-        text(source.text);
-    }
-    void answers(const std::map<std::string, std::optional<std::uint32_t>>& answers) {
-        number(answers.size());
-        for (const auto& [name, id] : answers) {
-            text(name);
-            number(id ? *id : no_id);
-        }
-    }
-};
-
-class PolicyReader : public PackedReader {
-  public:
-    using PackedReader::PackedReader;
-
-    policy::Source source() {
-        std::string name = text();
-        return {.name = std::move(name), .text = text()};
-    }
-    void answers(std::map<std::string, std::optional<std::uint32_t>>& answers) {
-        for (std::uint64_t left = count(); left > 0; --left) {
-            std::string name = text();
-            const std::uint64_t id = number();
-            answers[std::move(name)] =
-                id < no_id ? std::optional(static_cast<std::uint32_t>(id)) : std::nullopt;
-        }
-    }
-    BrokerAccount account() {
-        BrokerAccount account;
-        account.uid = static_cast<uid_t>(number());
-        account.gid = static_cast<gid_t>(number());
-        account.name = text();
-        account.changes = number() != 0;
-        return account;
-    }
-};
-
-}  // namespace
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(PolicyText::Fragments, pattern, sources)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(PolicyText, main, fragments, accounts, broker_accounts)
 
 Result<PolicySnapshot> PolicySnapshot::create() {
     auto file = make_memory_file("policy");
@@ -72,47 +40,27 @@ Result<PolicySnapshot> PolicySnapshot::create() {
     return PolicySnapshot(std::move(*file));
 }
 
+// CBOR, since a file's name may hold any bytes.
 Result<void> PolicySnapshot::keep(const PolicyText& text) {
-    PolicyWriter writer;
-    writer.source(text.main);
-    writer.number(text.fragments.size());
-    for (const PolicyText::Fragments& fragments : text.fragments) {
-        writer.text(fragments.pattern);
-        writer.number(fragments.sources.size());
-        for (const policy::Source& source : fragments.sources) writer.source(source);
-    }
-    writer.answers(text.accounts.users);
-    writer.answers(text.accounts.groups);
-    writer.number(text.broker_accounts.size());
-    for (const BrokerAccount& account : text.broker_accounts) {
-        writer.number(account.uid);
-        writer.number(account.gid);
-        writer.text(account.name);
-        writer.number(account.changes ? 1 : 0);
-    }
-    if (auto written = write_all(file_.borrow(), std::as_bytes(std::span(writer.bytes()))); !written)
-        return written;
+    const auto bytes = json::to_cbor(json(text));
+    if (auto written = write_all(file_.borrow(), std::as_bytes(std::span(bytes))); !written) return written;
     return seal(file_.borrow());
 }
 
+Result<std::uint64_t> PolicySnapshot::size() const {
+    struct stat status{};
+    if (::fstat(file_.number(), &status) != 0) return proto::system_error("the policy snapshot");
+    return static_cast<std::uint64_t>(status.st_size);
+}
+
 Result<PolicyText> PolicySnapshot::read() const {
-    auto bytes = read_sealed(file_.borrow());
+    const auto bytes = read_sealed(file_.borrow());
     if (!bytes) return std::unexpected(bytes.error());
-    PolicyReader reader(*bytes);
-    PolicyText text;
-    text.main = reader.source();
-    for (std::uint64_t patterns = reader.count(); patterns > 0; --patterns) {
-        PolicyText::Fragments& fragments = text.fragments.emplace_back();
-        fragments.pattern = reader.text();
-        for (std::uint64_t files = reader.count(); files > 0; --files)
-            fragments.sources.push_back(reader.source());
+    try {
+        return json::from_cbor(*bytes).get<PolicyText>();
+    } catch (const json::exception& error) {
+        return proto::system_error("the policy snapshot", error.what(), EINVAL);
     }
-    reader.answers(text.accounts.users);
-    reader.answers(text.accounts.groups);
-    for (std::uint64_t left = reader.count(); left > 0; --left)
-        text.broker_accounts.push_back(reader.account());
-    if (!reader.read_all()) return proto::system_error("the kept policy", {}, EINVAL);
-    return text;
 }
 
 }  // namespace fdbroker::opener

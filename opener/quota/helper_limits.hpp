@@ -17,12 +17,12 @@ inline constexpr std::size_t max_helpers_of_user = 4;
 inline constexpr std::size_t max_idle_helpers = 4;
 
 // Processes that stay with what a request has left going on: a stream, a put. They count with the others until its reply
-// has left, and then only here. What is above these is answered EAGAIN; for a user who has none, the stream or put that has
-// rested for longest gives way, of the user who has most.
-inline constexpr std::size_t max_lasting_helpers_of_user = 16;
-inline constexpr std::size_t max_lasting_helpers = total_for(max_lasting_helpers_of_user);
+// has left, and then only here. What is above these is answered EAGAIN. For a user who has none, a stream or put gives way:
+// of the user who has most, the one that has rested for longest.
+inline constexpr std::size_t max_background_helpers_of_user = 16;
+inline constexpr std::size_t max_background_helpers = total_for(max_background_helpers_of_user);
 
-// Requests that wait for a helper or are with one. What is above these is answered EAGAIN at once; for a user who has
+// Requests that wait for a helper or are with one. What is above these is answered EAGAIN at once. For a user who has
 // none, some that were not begun give way, of the user who has most.
 inline constexpr std::size_t max_helper_requests_of_user = 1024;
 inline constexpr std::size_t max_helper_requests = total_for(max_helper_requests_of_user);

@@ -4,16 +4,16 @@
 namespace fdbroker::opener {
 
 UserQuota& UserQuotas::of(std::uint32_t uid) {
-    if (const auto found = shares_.find(uid); found != shares_.end()) return *found->second;
-    if (shares_.size() >= forget_at_) {
+    if (const auto found = quotas_.find(uid); found != quotas_.end()) return *found->second;
+    if (quotas_.size() >= forget_at_) {
         forget_idle(UserQuota::Clock::now());
-        forget_at_ = 2 * shares_.size() + 1024;
+        forget_at_ = 2 * quotas_.size() + 1024;
     }
-    return *shares_.emplace(uid, std::make_unique<UserQuota>(limits_)).first->second;
+    return *quotas_.emplace(uid, std::make_unique<UserQuota>(limits_)).first->second;
 }
 
 void UserQuotas::forget_idle(UserQuota::Clock::time_point now) {
-    std::erase_if(shares_, [now](const auto& entry) { return entry.second->is_idle(now); });
+    std::erase_if(quotas_, [now](const auto& entry) { return entry.second->is_idle(now); });
 }
 
 }  // namespace fdbroker::opener

@@ -55,13 +55,13 @@ class UserQuota {
         return slowed_until_ > now - std::chrono::seconds(1);
     }
     Clock::time_point slowed_since() const noexcept { return slowed_since_; }
-    // Its sessions are not read before; in the past as a rule, and cheap to ask for.
+    // The user's sessions are not read before; in the past as a rule, and cheap to ask for.
     Clock::time_point paused_until() const noexcept { return paused_until_; }
 
     // Descriptors on their way to it.
     std::size_t unread = 0;
 
-    // Of RoundRobin.
+    // RoundRobin's.
     std::deque<Session*> ready{};  // that wait for the user's turn
     std::ptrdiff_t credit = 0;     // requests that may be answered in this turn
 
@@ -96,48 +96,48 @@ class UserQuotas {
           copied_bytes_(total_for(limits.snapshot_bytes_per_second.rate),
                         total_for(limits.snapshot_bytes_per_second.burst)) {}
 
-    // Of this user; valid as long as it counts a session, or something of it is used up.
+    // The quota of this user; valid as long as it counts a session, or something of it is used up.
     UserQuota& of(std::uint32_t uid);
-    // What a user who is not there any more had used up is kept until it would be there again.
+    // The use by a user who is not there any more is kept until all would be there again.
     void forget_idle(UserQuota::Clock::time_point now);
 
     // Descriptors on their way count against one limit of the broker's, whoever they are for (unix(7), ETOOMANYREFS). No
     // user can be made to give way, since the kernel holds them: a user who has none unread may always be sent some.
-    bool may_send_more(const UserQuota& share) const noexcept {
-        return share.unread == 0 || may_take(share.unread, unread_, max_unread_);
+    bool may_send_more(const UserQuota& quota) const noexcept {
+        return quota.unread == 0 || may_take(quota.unread, unread_, max_unread_);
     }
-    void sent(UserQuota& share, std::size_t descriptors) noexcept {
-        share.unread += descriptors;
+    void sent(UserQuota& quota, std::size_t descriptors) noexcept {
+        quota.unread += descriptors;
         unread_ += descriptors;
     }
-    void taken(UserQuota& share, std::size_t descriptors) noexcept {
-        share.unread -= descriptors;
+    void taken(UserQuota& quota, std::size_t descriptors) noexcept {
+        quota.unread -= descriptors;
         unread_ -= descriptors;
     }
-    // Of snapshots. False: there are none for the user now. The last one may be larger than what is left: a user who has had
-    // none lately gets one.
-    bool use_copied_bytes(UserQuota& share, std::uint64_t count, UserQuota::Clock::time_point now) noexcept {
-        const std::uint64_t own = share.copied_bytes_.used(now), all = copied_bytes_.used(now);
+    // Bytes of snapshots. False: there are none for the user now. The last snapshot may be larger than what is left: a user
+    // who has had none lately gets one.
+    bool use_copied_bytes(UserQuota& quota, std::uint64_t count, UserQuota::Clock::time_point now) noexcept {
+        const std::uint64_t own = quota.copied_bytes_.used(now), all = copied_bytes_.used(now);
         const bool has_share =
             own == 0 || may_take(own, all, total_for(limits_.snapshot_bytes_per_second.burst));
-        if (share.copied_bytes_.usable_at() > now || !has_share) return false;
-        share.copied_bytes_.use(count, now);
+        if (quota.copied_bytes_.usable_at() > now || !has_share) return false;
+        quota.copied_bytes_.use(count, now);
         copied_bytes_.use(count, now);
         return true;
     }
-    // Of all users together.
+    // Descriptors on their way to all users together.
     std::size_t unread() const noexcept { return unread_; }
 
-    void session_began(UserQuota& share) noexcept {
-        ++share.sessions;
+    void session_began(UserQuota& quota) noexcept {
+        ++quota.sessions;
         ++sessions_;
     }
-    void session_ended(UserQuota& share) noexcept {
-        --share.sessions;
+    void session_ended(UserQuota& quota) noexcept {
+        --quota.sessions;
         --sessions_;
     }
     // Nobody else has a session.
-    bool is_alone(const UserQuota& share) const noexcept { return share.sessions == sessions_; }
+    bool is_alone(const UserQuota& quota) const noexcept { return quota.sessions == sessions_; }
 
   private:
     policy::Limits limits_;
@@ -145,7 +145,7 @@ class UserQuotas {
     TokenBucket copied_bytes_;
     std::size_t unread_ = 0;
     std::size_t sessions_ = 0;
-    std::unordered_map<std::uint32_t, std::unique_ptr<UserQuota>> shares_{};
+    std::unordered_map<std::uint32_t, std::unique_ptr<UserQuota>> quotas_{};
     std::size_t forget_at_ = 1024;
 };
 

@@ -23,8 +23,7 @@ class BackgroundWork {
   public:
     virtual ~BackgroundWork() = default;
 
-    // What it waits for, which must not be readiness that never ends; -1: only for what the broker or the session's end
-    // tells.
+    // The event it waits for, which must not be readiness that never ends; -1: only for the broker or the session's end.
     virtual pollfd awaited() const noexcept = 0;
     // That has come: does what there is to do, and may block for the file, never for the peer.
     virtual void go_on() = 0;
@@ -39,8 +38,8 @@ class BackgroundWork {
     // The session or the broker has ended, and with it this: what the peer has finished until now is still done.
     virtual void end() = 0;
     // A further request of the same session that is about this.
-    virtual Outcome carry_out(const RequestServices& tools, const policy::Peer& peer,
-                              const GrantedRequest& granted, const ExecutionContext& place) = 0;
+    virtual Outcome carry_out(const RequestServices& services, const policy::Peer& peer,
+                              const GrantedRequest& granted, const ExecutionContext& execution) = 0;
 
     BackgroundWork(const BackgroundWork&) = delete;
     BackgroundWork& operator=(const BackgroundWork&) = delete;

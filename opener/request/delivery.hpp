@@ -17,7 +17,7 @@
 
 namespace fdbroker::opener {
 
-// Replies that the peer's socket had no room for. Their journal entry, where they have one, stays theirs until they have
+// Replies that the peer's socket had no room for. Their in-flight entry, where they have one, stays theirs until they have
 // left.
 struct ParkedReplies {
     std::vector<std::byte> message{};
@@ -35,7 +35,7 @@ class Delivery {
     std::size_t count() const noexcept { return writer_.count(); }
     // Whether `replies` more have room in this message, whatever their reasons.
     bool has_room_for(std::size_t replies) const noexcept;
-    // What the next reply's payload may take when `others` more are to follow.
+    // Bytes that the next reply's payload may take when `others` more are to follow.
     std::size_t payload_room(std::size_t others) const noexcept;
     std::size_t descriptor_count() const noexcept { return files_.size(); }
 

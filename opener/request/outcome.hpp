@@ -20,11 +20,11 @@ struct Outcome {
     proto::Step step = proto::Step::none;
     SparseString reason{};
 
-    // What the reply carries, where it was done. Most have one or the other.
+    // The reply's contents, where the request was done. Most have either of them.
     std::optional<DeliverableFile> file{};
     SparseString payload{};  // bytes
-    // What goes on once the reply has left; only from where Place::may_last().
-    std::unique_ptr<BackgroundWork> lasting{};
+    // Work that goes on once the reply has left; only where ExecutionContext::allows_background().
+    std::unique_ptr<BackgroundWork> background{};
 
     // For the record: what was asked for, which rule decided (null: none), and what the peer is not told where it is told
     // something else (`reveal: ENOENT`).

@@ -28,7 +28,7 @@ class SessionUse {
         std::string last_path{};
     };
 
-    // What an earlier generation knew of the session.
+    // The session as an earlier generation knew it.
     struct Earlier {
         Clock::time_point since{};
         std::uint64_t requests = 0;
@@ -58,7 +58,7 @@ class SessionUse {
     // When it was accepted, and last asked this generation for something; nullopt: never.
     Clock::time_point since() const noexcept { return since_; }
     std::optional<Clock::time_point> last() const noexcept { return last_; }
-    // Of this generation alone, whose rules they are about.
+    // Grants of this generation alone, whose rules they are about.
     const std::vector<Grants>& grants() const noexcept { return grants_; }
 
   private:

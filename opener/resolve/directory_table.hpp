@@ -2,9 +2,10 @@
 // The directories that a generation holds, found by path: which of them lies deepest on the way to a file.
 #pragma once
 
-#include <cstddef>
-#include <cstdint>
+#include <bitset>
+#include <climits>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "opener/confinement/confinement.hpp"
@@ -25,19 +26,18 @@ class DirectoryTable {
         const char* relative_to_inner = nullptr;
     };
     // The deepest directory that is `path` or above it; one that a link keeps from being bound counts only where there is
-    // no other. `path` is canonical and followed by a NUL. Takes time
-    // that grows with the path, not with the number of directories. directory is null when there is none.
+    // no other. `path` is canonical and followed by a NUL. Takes time that grows with the path, not with the number of
+    // directories. directory is null when there is none.
     Found find(std::string_view path) const noexcept;
 
     const std::vector<BoundDirectory>& directories() const noexcept { return directories_; }
 
   private:
     static void find_inner(std::string_view path, Found& found) noexcept;
-    const BoundDirectory* look_up(std::string_view path, std::uint64_t hash) const noexcept;
 
     std::vector<BoundDirectory> directories_;
-    // Open addressing, at most half full: index + 1 of a directory, 0 for a free slot.
-    std::vector<std::uint32_t> slots_;
+    std::unordered_map<std::string_view, const BoundDirectory*> by_path_{};
+    std::bitset<PATH_MAX> lengths_{};  // that a path in by_path_ has
 };
 
 }  // namespace fdbroker::opener

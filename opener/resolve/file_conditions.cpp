@@ -12,7 +12,6 @@
 namespace fdbroker::opener {
 
 using policy::FileType;
-using policy::Operation;
 using policy::OperationSet;
 
 namespace {
@@ -36,13 +35,10 @@ const char* text_of_refused(FileType type) noexcept {
     return "";
 }
 
-constexpr OperationSet writing{Operation::write, Operation::append, Operation::truncate, Operation::create,
-                               Operation::setattr};
-
 std::optional<Obstacle> hold_links_against(const ObjectStatus& object, const policy::Rule& rule,
                                            LinkProtection protection) noexcept {
-    const bool links_are_safe =
-        protection.hardlinks && object.directory_owner == 0 && !rule.operations.intersects(writing);
+    const bool links_are_safe = protection.hardlinks && object.directory_owner == 0 &&
+                                !rule.operations.intersects(policy::content_changing_operations);
     const std::uint64_t most = rule.files.max_links.value_or(links_are_safe ? policy::any_links : 1);
     if (object.links <= most) return std::nullopt;
     return Obstacle{EACCES, "it has more links than the rule's max_links"};
@@ -113,10 +109,7 @@ LinkProtection read_link_protection() {
 }
 
 Demand demand_of(OperationSet operations) noexcept {
-    constexpr OperationSet of_a_name{Operation::stat,   Operation::list,   Operation::readlink,
-                                     Operation::mkdir,  Operation::remove, Operation::rename,
-                                     Operation::symlink};
-    return of_a_name.contains_all(operations) ? Demand::name : Demand::content;
+    return policy::name_operations.contains_all(operations) ? Demand::name : Demand::content;
 }
 
 std::optional<Obstacle> hold_against(const ObjectStatus& object, const policy::Rule& rule, Demand demand,

@@ -19,22 +19,22 @@ struct Obstacle {
     int errno_value = 0;
     const char* text = "";
 
-    // None at all: what was asked for could block, and this was not the place for it (place.hpp).
+    // None at all: what was asked for could block, and this was not the place for it (execution_context.hpp).
     bool needs_helper() const noexcept { return errno_value == 0; }
 };
 inline constexpr Obstacle only_in_a_helper{};
 
-// What the peer is told where openat2 failed with `errno_value`; a literal.
+// The reason for the peer where openat2 failed with `errno_value`; a literal.
 const char* explain_open_failure(int errno_value) noexcept;
 
 // The answer to an open of a directory, whatever the rules' types say.
 inline constexpr Obstacle directory_undelivered{EISDIR, "directories are listed, never delivered"};
 
 policy::FileType type_of(mode_t mode) noexcept;
-// What the peer is told of an object that a rule's types do not have.
+// The reason for the peer where the object's type is not among the rule's.
 Obstacle refused_type(policy::FileType type) noexcept;
 
-// What of the kernel's settings the inspection depends on.
+// The kernel's settings that the inspection depends on.
 struct LinkProtection {
     bool hardlinks = false;  // fs.protected_hardlinks (proc(5)): no one links to what is not theirs
 };
@@ -47,7 +47,7 @@ struct ObjectStatus {
     std::uint64_t links = 0;
     std::uint64_t size = 0;  // bytes
     uid_t owner = 0;
-    uid_t directory_owner = 0;   // of the bound directory that the walk began at
+    uid_t directory_owner = 0;   // owner of the bound directory that the walk began at
     bool crossed_mount = false;  // another filesystem, or a bind mount, below that directory
     // Which object it is.
     std::uint64_t device = 0;

@@ -22,11 +22,11 @@ namespace fdbroker::opener {
 
 enum class NameCheck : std::uint8_t {
     never,            // no deny rule reaches below the directory
-    on_other_mounts,  // what is mounted below it may fold names, itself it does not
+    on_other_mounts,  // filesystems mounted below may fold names, the directory's own does not
     always,
 };
 
-// Of each of the bound directories, in their order. Blocks as their filesystems do.
+// Checks each bound directory, in their order. Blocks as their filesystems do.
 std::vector<NameCheck> name_checks_of(std::span<const BoundDirectory> directories,
                                       const policy::Policy& policy);
 

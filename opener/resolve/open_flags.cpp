@@ -10,8 +10,8 @@ using policy::OperationSet;
 
 namespace {
 
-// glibc defines O_LARGEFILE as 0 on 64-bit, but the kernel's value is what a 32-bit peer, or one that builds
-// its flags by hand, sends (asm-generic/fcntl.h).
+// The kernel's value (asm-generic/fcntl.h), which 32-bit peers and peers with flags of their own making send; glibc defines
+// O_LARGEFILE as 0 on 64-bit.
 constexpr std::uint32_t kernel_largefile = 0100000;
 
 constexpr std::uint32_t accepted = O_ACCMODE | O_APPEND | O_CREAT | O_EXCL | O_TRUNC | O_DIRECTORY |

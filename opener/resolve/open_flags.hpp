@@ -27,9 +27,8 @@ class OpenFlags {
     // O_RDWR|O_CREAT needs read, write and create; O_APPEND turns write into append; O_DIRECTORY needs list.
     policy::OperationSet operations() const noexcept { return operations_; }
 
-    // For openat2 of an object that is there: what the peer asked for, with O_NONBLOCK (no FIFO, no lease may hold the
-    // broker up), O_NOCTTY, O_NOFOLLOW and O_CLOEXEC whether asked for or not, and without O_TRUNC: what is not inspected
-    // yet is not truncated.
+    // Flags for openat2 of an object that is there: the peer's, and always O_NONBLOCK (no FIFO, no lease may hold the broker
+    // up), O_NOCTTY, O_NOFOLLOW and O_CLOEXEC. O_TRUNC is taken out: only an inspected object is truncated.
     std::uint64_t for_openat2() const noexcept;
 
     // For openat2 of a file that is made with it: without what an opened object might do to the broker.

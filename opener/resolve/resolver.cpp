@@ -161,25 +161,25 @@ Attempt<DirectoryTable::Found> Resolver::start_of(const policy::Grant& grant) co
 }
 
 Attempt<ResolvedFile> Resolver::open_found(const DirectoryTable::Found& found, std::uint64_t flags,
-                                           const ExecutionContext& place, BorrowedFd start) const {
+                                           const ExecutionContext& execution, BorrowedFd start) const {
     const BoundDirectory& bound = *found.directory;
     const NameCheck check = name_check_of(bound);
-    if (!place.may_block() && (!bound.local || check == NameCheck::always))
+    if (!execution.may_block() && (!bound.local || check == NameCheck::always))
         return std::unexpected(only_in_a_helper);
-    const auto walk = begin_walk(found, check, start, place.may_block());
+    const auto walk = begin_walk(found, check, start, execution.may_block());
     if (!walk) return std::unexpected(walk.error());
     bool crossed_mount = false;
     UniqueFd fd;
-    if (place.may_block()) {
-        fd = open_in_helper(walk->from, walk->relative, flags, crossed_mount, place.deadline());
+    if (execution.may_block()) {
+        fd = open_in_helper(walk->from, walk->relative, flags, crossed_mount, execution.deadline());
     } else {
-        // What is in the cache of one local mount cannot block: no disk, no network, no FUSE server is asked.
+        // A walk in the cache of one local mount cannot block: no disk, no network, no FUSE server is asked.
         fd = open_beneath(walk->from, walk->relative, flags, RESOLVE_NO_XDEV | RESOLVE_CACHED);
         // Not in the cache, or held by a lease; on another mount.
         if (!fd && (errno == EAGAIN || errno == EXDEV)) return std::unexpected(only_in_a_helper);
     }
     if (!fd) {
-        const std::uint64_t resolve = place.may_block() ? 0 : RESOLVE_NO_XDEV | RESOLVE_CACHED;
+        const std::uint64_t resolve = execution.may_block() ? 0 : RESOLVE_NO_XDEV | RESOLVE_CACHED;
         return open_failed(errno, walk->from, walk->relative, flags, resolve);
     }
     if (asks_for_names(walk->directory.name_check, crossed_mount))
@@ -188,36 +188,36 @@ Attempt<ResolvedFile> Resolver::open_found(const DirectoryTable::Found& found, s
     return ResolvedFile(std::move(fd), crossed_mount, walk->directory);
 }
 
-// To open a device is to have its driver do something. What has its name by the time when it is opened is no device at all
+// Opening a device has the driver do something. An object that takes the name before the open is no device at all
 // where a mount without devices was to be had.
 Attempt<ResolvedFile> Resolver::open_past_devices(const DirectoryTable::Found& found,
                                                   const policy::Grant& grant, std::uint64_t flags,
-                                                  const ExecutionContext& place) const {
+                                                  const ExecutionContext& execution) const {
     const BoundDirectory& directory = *found.directory;
-    const auto looked = open_found(found, O_PATH, place, directory.fd.borrow());
+    const auto looked = open_found(found, O_PATH, execution, directory.fd.borrow());
     if (!looked) return std::unexpected(looked.error());
     struct stat status;
     if (::syscall(SYS_fstat, looked->fd_.number(), &status) != 0) return open_failed(errno);
     if (!S_ISCHR(status.st_mode) && !S_ISBLK(status.st_mode))
-        return open_found(found, flags, place, start_for(directory, grant, flags));
+        return open_found(found, flags, execution, start_for(directory, grant, flags));
     const policy::FileType type = type_of(status.st_mode);
     for (const policy::Rule* rule : grant.rules())
         if (!rule->files.allows(type)) return std::unexpected(refused_type(type));
     // A driver may take its time.
-    if (!place.may_block()) return std::unexpected(only_in_a_helper);
-    return open_found(found, flags, place, directory.fd.borrow());
+    if (!execution.may_block()) return std::unexpected(only_in_a_helper);
+    return open_found(found, flags, execution, directory.fd.borrow());
 }
 
 Attempt<ResolvedFile> Resolver::resolve(const policy::Grant& grant, std::uint64_t flags,
-                                        const ExecutionContext& place) const {
+                                        const ExecutionContext& execution) const {
     const auto found = start_of(grant);
     if (!found) return std::unexpected(found.error());
-    if (place.may_block())
+    if (execution.may_block())
         if (const auto obstacle = refuse_other_mounts(grant)) return std::unexpected(*obstacle);
     const BoundDirectory& directory = *found->directory;
     return directory.opens_devices && (flags & O_PATH) == 0
-               ? open_past_devices(*found, grant, flags, place)
-               : open_found(*found, flags, place, start_for(directory, grant, flags));
+               ? open_past_devices(*found, grant, flags, execution)
+               : open_found(*found, flags, execution, start_for(directory, grant, flags));
 }
 
 Attempt<ResolvedParent> Resolver::resolve_parent(const policy::Grant& grant) const {
@@ -257,20 +257,20 @@ Attempt<ResolvedFile> Resolver::resolve_in(const ResolvedParent& parent, std::ui
 }
 
 std::optional<FoundLink> Resolver::find_link(const policy::Grant& grant,
-                                             const ExecutionContext& place) const {
+                                             const ExecutionContext& execution) const {
     const auto found = start_of(grant);
-    if (!found || (!place.may_block() && !found->directory->local)) return std::nullopt;
+    if (!found || (!execution.may_block() && !found->directory->local)) return std::nullopt;
     const std::string relative = found->relative;
     const std::string_view path = grant.path().text();
     for (std::size_t end = relative.find('/');; end = relative.find('/', end + 1)) {
         const bool last = end == std::string::npos;
         const std::string prefix = relative.substr(0, end);
         const UniqueFd fd = open_beneath(found->directory->fd.borrow(), prefix.c_str(), O_PATH,
-                                         place.may_block() ? 0 : RESOLVE_NO_XDEV | RESOLVE_CACHED);
+                                         execution.may_block() ? 0 : RESOLVE_NO_XDEV | RESOLVE_CACHED);
         if (!fd) return std::nullopt;
         if (is_link(fd)) {
             // Where links are met, other mounts may have been: what is asked of them is asked here of all.
-            if (name_check_of(*found->directory) != NameCheck::never && place.may_block() &&
+            if (name_check_of(*found->directory) != NameCheck::never && execution.may_block() &&
                 refuse_alias(found->directory->fd.borrow(), prefix, fd.borrow()))
                 return std::nullopt;
             std::array<char, PATH_MAX> target;

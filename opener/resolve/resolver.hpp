@@ -63,14 +63,14 @@ class InspectedFile {
     ObjectStatus status_;
 };
 
-// What a reply may carry.
+// A file that a reply may carry.
 class DeliverableFile {
   public:
     DeliverableFile(DeliverableFile&&) = default;
     DeliverableFile& operator=(DeliverableFile&&) = default;
     proto::BorrowedFd descriptor() const noexcept { return fd_.borrow(); }
 
-    // Of something that the opener has made itself and that no path leads to: a copy, a pipe.
+    // Wraps an object that the opener has made and that no path leads to: a copy, a pipe.
     static DeliverableFile made_here(proto::UniqueFd fd) { return DeliverableFile(std::move(fd)); }
 
   private:
@@ -103,7 +103,7 @@ class ResolvedParent {
 struct FoundLink {
     std::string path{};
     std::string target{};
-    bool magic = false;  // of procfs: what it leads to is not what it says
+    bool magic = false;  // procfs: the target is not what the link says
 };
 
 template <typename T>
@@ -123,7 +123,7 @@ class Resolver {
     // (BoundDirectory::local) has; for all else it says only_in_a_helper. A device is opened only where the types of every
     // rule have it (EACCES), which is looked at before.
     Attempt<ResolvedFile> resolve(const policy::Grant& grant, std::uint64_t flags,
-                                  const ExecutionContext& place) const;
+                                  const ExecutionContext& execution) const;
 
     // EBUSY where the path is a bound directory itself, which has no parent here. May block.
     Attempt<ResolvedParent> resolve_parent(const policy::Grant& grant) const;
@@ -132,16 +132,16 @@ class Resolver {
 
     // The first symbolic link on the way of the grant's path, the last name included. nullopt: there is none now, or it
     // cannot be told where nothing may block.
-    std::optional<FoundLink> find_link(const policy::Grant& grant, const ExecutionContext& place) const;
+    std::optional<FoundLink> find_link(const policy::Grant& grant, const ExecutionContext& execution) const;
 
     const std::vector<BoundDirectory>& directories() const noexcept { return table_.directories(); }
 
   private:
     Attempt<DirectoryTable::Found> start_of(const policy::Grant& grant) const;
     Attempt<ResolvedFile> open_found(const DirectoryTable::Found& found, std::uint64_t flags,
-                                     const ExecutionContext& place, proto::BorrowedFd start) const;
+                                     const ExecutionContext& execution, proto::BorrowedFd start) const;
     Attempt<ResolvedFile> open_past_devices(const DirectoryTable::Found& found, const policy::Grant& grant,
-                                            std::uint64_t flags, const ExecutionContext& place) const;
+                                            std::uint64_t flags, const ExecutionContext& execution) const;
     NameCheck name_check_of(const BoundDirectory& directory) const noexcept {
         return name_checks_[static_cast<std::size_t>(&directory - table_.directories().data())];
     }
@@ -167,7 +167,7 @@ class Inspector {
     std::optional<Obstacle> refuse(const ObjectStatus& object, const policy::Grant& grant,
                                    std::uint32_t peer_uid, Demand demand) const;
 
-    // What there is to be held against it, for whoever tells of it.
+    // The status that answers report.
     static Attempt<ObjectStatus> status_of(const ResolvedFile& file);
     LinkProtection protection() const noexcept { return protection_; }
 

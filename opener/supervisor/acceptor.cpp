@@ -10,6 +10,7 @@
 #include <string_view>
 #include <utility>
 
+#include "opener/base/send_end.hpp"
 #include "opener/quota/fair_share.hpp"
 #include "opener/quota/user_quota.hpp"
 #include "proto/channel.hpp"
@@ -33,25 +34,16 @@ constexpr std::size_t max_newcomers = 64;
 // Descriptors kept for everything but connections for requests.
 constexpr rlim_t reserved_descriptors = 64 + max_control_connections + max_newcomers;
 
-std::size_t max_connections(const Generation::Limits& limits) {
-    rlimit limit{};
-    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur <= reserved_descriptors) return 1;
-    return std::min<std::size_t>(limits.connections_total, limit.rlim_cur - reserved_descriptors);
+to_generation::ConnectionsRejected record_of(const RejectedConnection& rejected, std::uint64_t count) {
+    return {.listener = rejected.listener,
+            .uid = rejected.uid,
+            .gid = rejected.gid,
+            .pid = rejected.pid,
+            .count = static_cast<std::uint32_t>(count)};
 }
 
-LinkMessage record_of(const RejectedConnection& whom, std::uint64_t count) {
-    return {.type = LinkType::turned_away,
-            .value = whom.listener,
-            .total = static_cast<std::uint32_t>(count),
-            .keep = static_cast<std::uint32_t>(whom.pid),
-            .token = whom.uid,
-            .note = whom.gid};
-}
-
-LinkMessage record_of(int cause, std::uint64_t count) {
-    return {.type = LinkType::waiting,
-            .value = static_cast<std::uint32_t>(cause),
-            .total = static_cast<std::uint32_t>(count)};
+to_generation::ConnectionsWait record_of(int cause, std::uint64_t count) {
+    return {.errno_value = cause, .count = static_cast<std::uint32_t>(count)};
 }
 
 // Functions that tell the generation of what was counted.
@@ -69,35 +61,56 @@ auto teller_of_waits(Generation& generation) {
 
 }  // namespace
 
+std::size_t max_connections(const Generation::Limits& limits) {
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur <= reserved_descriptors) return 1;
+    return std::min<std::size_t>(limits.connections_total, limit.rlim_cur - reserved_descriptors);
+}
+
+void queue_adoption(Generation& generation, ConnectionTable& connections, ConnectionId connection_id) {
+    if (connections.needs_room(connection_id, max_connections(generation.limits())))
+        generation.queue(to_generation::MakeRoom{});
+    generation.queue(connections.adoption(connection_id));
+}
+
+Acceptor::Acceptor(std::vector<Listener> listeners, ConnectionTable& connections, EventLoop& loop,
+                   SupervisorFacts& facts, Hooks hooks)
+    : listeners_(std::move(listeners)),
+      connections_(connections),
+      loop_(loop),
+      facts_(facts),
+      hooks_(std::move(hooks)),
+      report_(loop.timer([this](Clock::time_point now) { report(now); })),
+      pause_end_(loop.timer([this](Clock::time_point) { set_paused(false); })) {}
+
 Result<void> Acceptor::watch() {
-    for (Listener& listener : listeners_) {
-        if (auto added = loop_.add(listener.descriptor(), EPOLLIN, &listener); !added) return added;
+    sources_.clear();
+    for (std::size_t i = 0; i < listeners_.size(); ++i) {
+        auto source = loop_.watch(listeners_[i].descriptor(), Events::readable,
+                                  [this, i](Events) { hooks_.incoming(i); });
+        if (!source) return std::unexpected(source.error());
+        sources_.push_back(std::move(*source));
     }
     return {};
 }
 
-bool Acceptor::owns(const void* tag) const noexcept {
-    return std::ranges::any_of(listeners_, [tag](const Listener& listener) { return &listener == tag; });
-}
-
-std::vector<ConnectionId> Acceptor::accept(const void* tag, Generation& generation) {
+std::vector<ConnectionId> Acceptor::accept(std::size_t listener, Generation& generation) {
     std::vector<ConnectionId> taken;
-    const auto index = static_cast<std::size_t>(static_cast<const Listener*>(tag) - listeners_.data());
     const Generation::Limits& limits = generation.limits();
     for (std::size_t accepted = 0; accepted < accepts_per_turn; ++accepted) {
-        const bool controls = listeners_[index].kind() == Listener::Kind::control;
+        const bool controls = listeners_[listener].kind() == Listener::Kind::control;
         if (!controls && connections_.requests() >= max_connections(limits) + max_newcomers) {
             wait_for_room(generation, 0);
             break;
         }
-        auto socket = listeners_[index].accept();
+        auto socket = listeners_[listener].accept();
         if (!socket) {
             // Polling goes on telling of a connection that there is no descriptor for.
             if (!would_block(socket.error())) wait_for_room(generation, socket.error().errno_value);
             break;
         }
         has_room_ = true;
-        Connection connection{.listener = static_cast<std::uint32_t>(index)};
+        Connection connection{.listener = static_cast<std::uint32_t>(listener)};
         if (controls) connection.purpose = Connection::Purpose::control;
         if (!admit(*socket, generation, connection)) continue;
         connection.socket = std::move(*socket);
@@ -106,13 +119,13 @@ std::vector<ConnectionId> Acceptor::accept(const void* tag, Generation& generati
     return taken;
 }
 
-bool Acceptor::is_control(const void* tag) const noexcept {
-    return owns(tag) && static_cast<const Listener*>(tag)->kind() == Listener::Kind::control;
+bool Acceptor::is_control(std::size_t listener) const noexcept {
+    return listeners_[listener].kind() == Listener::Kind::control;
 }
 
-void Acceptor::answer_controls(const void* tag, std::string_view text) {
+void Acceptor::answer_controls(std::size_t listener, std::string_view text) {
     for (std::size_t accepted = 0; accepted < accepts_per_turn; ++accepted) {
-        const auto socket = static_cast<const Listener*>(tag)->accept();
+        const auto socket = listeners_[listener].accept();
         if (!socket) {
             if (!would_block(socket.error())) pause();
             return;
@@ -124,7 +137,7 @@ void Acceptor::answer_controls(const void* tag, std::string_view text) {
 void hang_up_with(proto::BorrowedFd socket, std::string_view text) noexcept {
     static_cast<void>(::send(socket.number(), text.data(), text.size(), MSG_DONTWAIT | MSG_NOSIGNAL));
     ::shutdown(socket.number(), SHUT_RDWR);
-    // What was asked is taken off the socket: closing one with something unread makes an error of the end (ECONNRESET).
+    // The question is taken off the socket: closing one with something unread makes an error of the end (ECONNRESET).
     std::array<char, 4096> asked;
     while (::recv(socket.number(), asked.data(), asked.size(), MSG_DONTWAIT) > 0) continue;
 }
@@ -140,30 +153,26 @@ bool Acceptor::admit(const UniqueFd& socket, Generation& generation, Connection&
     if (connection.purpose == Connection::Purpose::control) return admit_control(socket, connection.uid);
     const unsigned own = connections_.of_uid(credentials.uid);
     const std::size_t taken = connections_.requests(), max = max_connections(generation.limits());
-    if (own == 0 && taken >= max) {
-        connection.needs_room = true;
-        return true;
-    }
+    // Another connection gives way once this one is adopted.
+    if (own == 0 && taken >= max) return true;
     if (own < generation.limits().connections_per_uid && may_take(own, taken, max)) return true;
-    turn_away(socket, generation,
-              {.listener = connection.listener,
-               .uid = credentials.uid,
-               .gid = credentials.gid,
-               .pid = credentials.pid});
+    reject(socket, generation,
+           {.listener = connection.listener,
+            .uid = credentials.uid,
+            .gid = credentials.gid,
+            .pid = credentials.pid});
     return false;
 }
 
-void Acceptor::turn_away(const UniqueFd& socket, Generation& generation, const RejectedConnection& whom) {
-    std::array<std::byte, 256> message;
-    const std::size_t length = proto::write_end(message, EMFILE, too_many_of_user);
-    static_cast<void>(proto::send(socket.borrow(), std::span(message).first(length), {}, proto::Wait::never));
-    ++facts_.turned_away;
+void Acceptor::reject(const UniqueFd& socket, Generation& generation, const RejectedConnection& whom) {
+    send_end(socket.borrow(), EMFILE, too_many_of_user);
+    ++facts_.rejected_connections;
     if (rejections_.stands_alone(whom, Clock::now(), teller_of_rejections(generation)))
         generation.post(record_of(whom, 1));
     report_later();
 }
 
-// Root has a share of its own, so that nobody whom the control group admits can lock it out.
+// Root has a separate share, so that nobody whom the control group admits can lock it out.
 bool Acceptor::admit_control(const UniqueFd& socket, std::uint32_t uid) const {
     const std::size_t of_root = connections_.controls_of(0);
     const std::size_t taken = uid == 0 ? of_root : connections_.controls() - of_root;
@@ -183,47 +192,33 @@ void Acceptor::wait_for_room(Generation& generation, int cause) {
 }
 
 void Acceptor::report_later() {
-    report_at_ = rejections_.due();
-    if (const auto due = waits_.due()) report_at_ = std::min(report_at_.value_or(*due), *due);
+    report_.stop();
+    for (const auto& due : {rejections_.due(), waits_.due()})
+        if (due) report_.set_by(*due);
 }
 
 void Acceptor::pause() {
-    again_at_ = Clock::now() + pause_length;
+    pause_end_.set_after(pause_length);
     set_paused(true);
 }
 
-std::optional<Acceptor::Clock::time_point> Acceptor::again_at() const noexcept {
-    if (!again_at_ || !report_at_) return again_at_ ? again_at_ : report_at_;
-    return std::min(*again_at_, *report_at_);
-}
-
-void Acceptor::act_on_time(Clock::time_point now, Generation* generation) {
-    if (report_at_ && now >= *report_at_) {
-        if (generation == nullptr) {
-            report_at_ = now + pause_length;
-        } else {
-            rejections_.settle(now, teller_of_rejections(*generation));
-            waits_.settle(now, teller_of_waits(*generation));
-            report_later();
-        }
-    }
-    if (!again_at_ || now < *again_at_) return;
-    again_at_.reset();
-    set_paused(false);
+void Acceptor::report(Clock::time_point now) {
+    Generation* const generation = hooks_.recorder();
+    if (generation == nullptr) return report_.set(now + pause_length);
+    rejections_.settle(now, teller_of_rejections(*generation));
+    waits_.settle(now, teller_of_waits(*generation));
+    report_later();
 }
 
 void Acceptor::set_paused(bool paused) {
     if (std::exchange(paused_, paused) == paused) return;
-    for (Listener& listener : listeners_) {
-        static_cast<void>(
-            loop_.change(listener.descriptor(), paused ? 0U : std::uint32_t{EPOLLIN}, &listener));
-    }
+    for (Source& source : sources_) static_cast<void>(source.set(paused ? Events::none : Events::readable));
 }
 
 void Acceptor::leave() {
-    for (const Listener& listener : listeners_) loop_.remove(listener.descriptor());
-    again_at_.reset();
-    report_at_.reset();
+    sources_.clear();
+    pause_end_.stop();
+    report_.stop();
     paused_ = false;
 }
 
@@ -232,12 +227,10 @@ void Acceptor::leave_paths() noexcept {
 }
 
 void Acceptor::close() {
-    for (Listener& listener : listeners_) {
-        loop_.remove(listener.descriptor());
-        listener.close();
-    }
-    again_at_.reset();
-    report_at_.reset();
+    sources_.clear();
+    for (Listener& listener : listeners_) listener.close();
+    pause_end_.stop();
+    report_.stop();
 }
 
 }  // namespace fdbroker::opener

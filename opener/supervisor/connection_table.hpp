@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "opener/identity/peer_names.hpp"
-#include "opener/link/link.hpp"
+#include "opener/link/messages.hpp"
 #include "proto/unique_fd.hpp"
 
 namespace fdbroker::opener {
@@ -20,53 +20,59 @@ struct Connection {
     proto::UniqueFd socket{};
     std::uint32_t uid = 0;
     std::uint32_t gid = 0;
-    std::uint32_t listener = 0;  // of those for requests
+    std::uint32_t listener = 0;  // the index; for requests
     Purpose purpose = Purpose::requests;
     std::chrono::steady_clock::time_point since = std::chrono::steady_clock::now();
-    std::uint64_t note = 0;  // LinkType::note
-    std::uint32_t refused = 0;
-    // Of the peer when it connected. None: they are being looked up, and no generation has the connection; one for control
+    std::uint64_t requests = 0;  // to_supervisor::NoteUse, as the next
+    std::uint64_t refused = 0;
+    std::uint64_t control_note = 0;  // to_supervisor::NoteControl
+    // The peer's when it connected. None: they are being looked up, and no generation has the connection; one for control
     // needs none.
     std::optional<PeerNames> names{};
-    bool is_new = true;  // no generation has had it
-    // It came to a full table: whoever adopts it first has another give way, and not before, since those that are to give
-    // way may wait for their names as well.
-    bool needs_room = false;
+    bool is_new = true;       // no generation has had it
+    bool is_adopted = false;  // by the generation that serves
 
     bool is_identified() const noexcept { return names || purpose == Purpose::control; }
 };
 
 class ConnectionTable {
   public:
-    // Takes the connection in under a token of its own.
+    // Takes the connection in under a new connection id.
     ConnectionId add(Connection connection) {
-        const ConnectionId token = next_++;
-        insert(token, std::move(connection));
-        return token;
+        const ConnectionId connection_id = next_++;
+        insert(connection_id, std::move(connection));
+        return connection_id;
     }
 
-    // Takes in what another opener has left, under the token that it had there; next() of that comes after all of them.
-    void inherit(ConnectionId token, Connection connection) { insert(token, std::move(connection)); }
+    // Takes in what another opener has left, under the id that it had there; next() of that comes after all.
+    void inherit(ConnectionId connection_id, Connection connection) {
+        insert(connection_id, std::move(connection));
+    }
     void continue_at(ConnectionId next) noexcept { next_ = next; }
     ConnectionId next() const noexcept { return next_; }
 
-    // Closes this process's duplicate. A token that is not there is ignored: it comes from the broker.
-    void release(ConnectionId token) {
-        const auto found = connections_.find(token);
+    // Closes this process's duplicate. An id that is not there is ignored: it comes from the broker.
+    void release(ConnectionId connection_id) {
+        const auto found = connections_.find(connection_id);
         if (found == connections_.end()) return;
         const Connection& connection = found->second;
         auto& per_uid = counts(connection);
         if (const auto uid = per_uid.find(connection.uid); --uid->second == 0) per_uid.erase(uid);
         --(connection.purpose == Purpose::control ? controls_ : requests_);
+        if (connection.is_adopted) --adopted_;
         connections_.erase(found);
     }
 
-    // As release() for a token that is not there.
-    void note(const LinkMessage& message) {
-        const auto found = connections_.find(message.token);
-        if (found == connections_.end()) return;
-        found->second.note = message.note;
-        found->second.refused = message.keep;
+    // As release() for an id that is not there.
+    void note(const to_supervisor::NoteUse& message) {
+        Connection* const connection = find(message.connection_id);
+        if (connection == nullptr) return;
+        connection->requests = message.requests;
+        connection->refused = message.refused;
+    }
+    void note(const to_supervisor::NoteControl& message) {
+        if (Connection* const connection = find(message.connection_id))
+            connection->control_note = message.note;
     }
 
     // Those for requests, and those for control, which take nobody's place.
@@ -76,27 +82,43 @@ class ConnectionTable {
     unsigned controls_of(std::uint32_t uid) const { return count_of(controls_per_uid_, uid); }
 
     // The message that hands the connection, which must be there and identified, to a generation that gets it.
-    LinkMessage adoption(ConnectionId token) {
-        Connection& connection = connections_.at(token);
-        return {.type = connection.purpose == Connection::Purpose::control ? LinkType::adopt_control
-                                                                           : LinkType::adopt,
-                .value = connection.listener,
-                .total = std::exchange(connection.is_new, false) ? 1U : 0U,
-                .keep = connection.refused,
-                .token = token,
-                .note = connection.note,
-                .since = connection.since.time_since_epoch().count(),
-                .names = connection.names.value_or(PeerNames())};
+    ToGeneration adoption(ConnectionId connection_id) {
+        Connection& connection = connections_.at(connection_id);
+        if (connection.purpose == Purpose::requests && !std::exchange(connection.is_adopted, true))
+            ++adopted_;
+        const bool is_new = std::exchange(connection.is_new, false);
+        if (connection.purpose == Connection::Purpose::control)
+            return to_generation::AdoptControl{.connection_id = connection_id,
+                                               .note = connection.control_note};
+        return to_generation::Adopt{.connection_id = connection_id,
+                                    .since = connection.since.time_since_epoch().count(),
+                                    .requests = connection.requests,
+                                    .refused = connection.refused,
+                                    .listener = connection.listener,
+                                    .adoption = is_new ? Adoption::first : Adoption::known,
+                                    .names = connection.names.value_or(PeerNames())};
     }
 
-    // Nothing: the connection has gone.
-    Connection* find(ConnectionId token) noexcept {
-        const auto found = connections_.find(token);
+    // Another generation serves from now on, which has adopted nothing yet.
+    void begin_generation() noexcept {
+        for (auto& [connection_id, connection] : connections_) connection.is_adopted = false;
+        adopted_ = 0;
+    }
+    // Whether another connection has to give way when a generation adopts this one: it has `max` already. Connections
+    // that still wait for their names cannot give way, whichever came first.
+    bool needs_room(ConnectionId connection_id, std::size_t max) const {
+        const Connection& connection = connections_.at(connection_id);
+        return connection.purpose == Purpose::requests && !connection.is_adopted && adopted_ >= max;
+    }
+
+    // Null: the connection has gone.
+    Connection* find(ConnectionId connection_id) noexcept {
+        const auto found = connections_.find(connection_id);
         return found == connections_.end() ? nullptr : &found->second;
     }
 
-    bool is_control(ConnectionId token) const {
-        const auto found = connections_.find(token);
+    bool is_control(ConnectionId connection_id) const {
+        const auto found = connections_.find(connection_id);
         return found != connections_.end() && found->second.purpose == Connection::Purpose::control;
     }
 
@@ -105,10 +127,10 @@ class ConnectionTable {
   private:
     using Purpose = Connection::Purpose;
     using Counts = std::unordered_map<std::uint32_t, unsigned>;
-    void insert(ConnectionId token, Connection connection) {
+    void insert(ConnectionId connection_id, Connection connection) {
         ++counts(connection)[connection.uid];
         ++(connection.purpose == Purpose::control ? controls_ : requests_);
-        connections_.emplace(token, std::move(connection));
+        connections_.emplace(connection_id, std::move(connection));
     }
     Counts& counts(const Connection& connection) noexcept {
         return connection.purpose == Purpose::control ? controls_per_uid_ : requests_per_uid_;
@@ -119,6 +141,7 @@ class ConnectionTable {
     }
 
     std::unordered_map<ConnectionId, Connection> connections_{};
+    std::size_t adopted_ = 0;  // connections for requests
     Counts requests_per_uid_{};
     Counts controls_per_uid_{};
     std::size_t requests_ = 0;

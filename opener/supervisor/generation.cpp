@@ -19,13 +19,25 @@ using proto::UniqueFd;
 
 namespace {
 
-// As much as the pipe holds: the loop has other things to do.
-constexpr std::size_t max_output_per_turn = std::size_t{64} << 10;
+// 0: the message is about no connection.
+ConnectionId connection_of(const ToGeneration& message) noexcept {
+    return std::visit(
+        [](const auto& each) -> ConnectionId {
+            if constexpr (requires { each.connection_id; }) return each.connection_id;
+            return 0;
+        },
+        message);
+}
+
+bool hands_connection(const ToGeneration& message) noexcept {
+    return std::holds_alternative<to_generation::Adopt>(message) ||
+           std::holds_alternative<to_generation::AdoptControl>(message);
+}
 
 }  // namespace
 
 Generation::Generation(std::uint32_t number, Parts parts, ConnectionTable& connections, EventLoop& loop,
-                       void* tag)
+                       Hooks hooks)
     : number_(number),
       link_(std::move(parts.link)),
       changes_(std::move(parts.changes)),
@@ -36,10 +48,10 @@ Generation::Generation(std::uint32_t number, Parts parts, ConnectionTable& conne
       policy_(std::move(parts.policy)),
       connections_(connections),
       loop_(loop),
-      tag_(tag) {}
+      hooks_(std::move(hooks)) {}
 
-Result<Generation::Parts> Generation::make_parts(const GenerationOrders& orders, Link link, UniqueFd changes,
-                                                 GenerationOutput output) {
+Result<Generation::Parts> Generation::make_parts(const GenerationOrders& orders, SupervisorLink link,
+                                                 UniqueFd changes, ChildOutput output) {
     auto inflight = InflightLog::create();
     if (!inflight) return std::unexpected(inflight.error());
     std::optional<AuditRing> ring;
@@ -61,24 +73,21 @@ Result<Generation::Parts> Generation::make_parts(const GenerationOrders& orders,
 }
 
 Result<std::unique_ptr<Generation>> Generation::start(GenerationOrders orders, ConnectionTable& connections,
-                                                      EventLoop& loop, void* tag) {
-    auto pair = Link::make();
+                                                      EventLoop& loop, Hooks hooks) {
+    auto pair = make_link();
     if (!pair) return std::unexpected(pair.error());
     int changes[2];
     if (::pipe2(changes, O_CLOEXEC | O_NONBLOCK) != 0) return proto::system_error("pipe2");
     UniqueFd changes_read(changes[0]);
     const UniqueFd changes_write(changes[1]);
-    auto output = GenerationOutput::make();
+    auto output = ChildOutput::make();
     if (!output) return std::unexpected(output.error());
     auto parts =
         make_parts(orders, std::move(pair->supervisor), std::move(changes_read), std::move(output->output));
     if (!parts) return std::unexpected(parts.error());
     std::unique_ptr<Generation> generation(
-        new Generation(orders.number, std::move(*parts), connections, loop, tag));
-    if (auto added = loop.add(generation->link_.descriptor(), EPOLLIN, tag); !added)
-        return std::unexpected(added.error());
-    if (auto added = loop.add(generation->output_.descriptor(), EPOLLIN, tag); !added)
-        return std::unexpected(added.error());
+        new Generation(orders.number, std::move(*parts), connections, loop, std::move(hooks)));
+    if (auto watching = generation->watch(); !watching) return std::unexpected(watching.error());
     std::fflush(nullptr);
     generation->pid_ = ::fork();
     if (generation->pid_ < 0) return proto::system_error("fork");
@@ -98,29 +107,37 @@ void Generation::kill() const noexcept {
 
 Generation::~Generation() {
     finish_output();
-    loop_.remove(link_.descriptor());
-    if (changes_) loop_.remove(changes_.borrow());
-    if (ring_) loop_.remove(ring_->wakeup());
 }
 
-void Generation::activated(void* tag, void* changes_tag, void* audit_tag) {
-    tag_ = tag;
-    if (ring_) static_cast<void>(loop_.add(ring_->wakeup(), EPOLLIN, audit_tag));
+Result<void> Generation::watch() {
+    const auto hear = [this, spoke = hooks_.spoke](Events events) {
+        if (has(events, Events::writable)) send_queued();
+        spoke(*this);
+    };
+    auto link = loop_.watch(link_.descriptor(), Events::readable, hear);
+    if (!link) return std::unexpected(link.error());
+    auto output = loop_.watch(output_.descriptor(), Events::readable, hear);
+    if (!output) return std::unexpected(output.error());
+    link_source_ = std::move(*link);
+    output_source_ = std::move(*output);
+    return {};
+}
+
+void Generation::activated() {
+    // The supervisor takes records after each turn of the loop, which this ends.
+    if (ring_)
+        ring_source_ = loop_.watch(ring_->wakeup(), Events::readable, [](Events) {}).value_or(Source());
     since_ = std::chrono::steady_clock::now();
-    // What peers send it may take it over from now on.
+    // Bytes that peers send may take it over from now on.
     output_.bound();
-    watch_output();
-    static_cast<void>(loop_.change(link_.descriptor(), EPOLLIN, tag_));
-    static_cast<void>(loop_.add(changes_.borrow(), EPOLLIN, changes_tag));
+    changes_source_ = loop_
+                          .watch(changes_.borrow(), Events::readable,
+                                 [changed = hooks_.directories_changed](Events) { changed(); })
+                          .value_or(Source());
 }
 
-void Generation::handed_over(void* tag) {
-    tag_ = tag;
-    const std::uint32_t events = link_is_full_ ? EPOLLIN | EPOLLOUT : std::uint32_t{EPOLLIN};
-    static_cast<void>(loop_.change(link_.descriptor(), events, tag_));
-    watch_output();
-    if (!changes_) return;
-    loop_.remove(changes_.borrow());
+void Generation::handed_over() {
+    changes_source_.end();
     changes_.reset();
 }
 
@@ -131,13 +148,9 @@ Generation::Directories Generation::directories() {
     const ssize_t size = ::read(changes_.number(), changes.data(), changes.size());
     if (size > 0) return Directories::changed;
     if (size < 0) return Directories::same;
-    loop_.remove(changes_.borrow());
+    changes_source_.end();
     changes_.reset();
     return Directories::unknown;
-}
-
-void Generation::watch_output() {
-    if (output_.descriptor()) static_cast<void>(loop_.change(output_.descriptor(), EPOLLIN, tag_));
 }
 
 void Generation::copy_output() {
@@ -146,11 +159,11 @@ void Generation::copy_output() {
 
 void Generation::finish_output() {
     if (!output_.descriptor()) return;
-    loop_.remove(output_.descriptor());
+    output_source_.end();
     output_.finish();
 }
 
-void Generation::post(const LinkMessage& message, SharedFile file) {
+void Generation::post(const ToGeneration& message, SharedFile file) {
     queue(message, std::move(file));
     send_queued();
 }
@@ -159,33 +172,30 @@ void Generation::send_queued() {
     for (; !outbox_.empty(); outbox_.pop_front()) {
         const auto& [message, file] = outbox_.front();
         BorrowedFd attached = file ? file->borrow() : BorrowedFd();
-        const bool hands_over = message.type == LinkType::adopt || message.type == LinkType::adopt_control;
-        if (hands_over) {
-            const auto found = connections_.all().find(message.token);
-            if (found == connections_.all().end()) continue;
-            attached = found->second.socket.borrow();
+        if (hands_connection(message)) {
+            const Connection* const connection = connections_.find(connection_of(message));
+            if (connection == nullptr) continue;
+            attached = connection->socket.borrow();
         }
         const auto sent = link_.try_send(message, attached);
         if (sent) continue;
         if (would_block(sent.error())) break;
-        // One that is gone is about to be reaped, and the next one gets all connections.
+        // A generation that is gone is about to be reaped, and the next one gets all connections.
         if (sent.error().kind == proto::ErrorKind::disconnected) {
             outbox_.clear();
             break;
         }
         // No descriptor may be on its way any more (ETOOMANYREFS): better an end than a silence.
-        connections_.release(message.token);
+        connections_.release(connection_of(message));
     }
-    const bool is_full = !outbox_.empty();
-    if (std::exchange(link_is_full_, is_full) == is_full) return;
-    const std::uint32_t events = is_full ? EPOLLIN | EPOLLOUT : std::uint32_t{EPOLLIN};
-    static_cast<void>(loop_.change(link_.descriptor(), events, tag_));
+    static_cast<void>(
+        link_source_.set(outbox_.empty() ? Events::readable : Events::readable | Events::writable));
 }
 
-std::optional<Link::Received> Generation::receive() {
+std::optional<SupervisorLink::Received> Generation::receive() {
     auto received = link_.receive();
     if (received) return std::move(*received);
-    loop_.remove(link_.descriptor());
+    link_source_.end();
     kill();
     return std::nullopt;
 }

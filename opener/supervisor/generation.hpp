@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// A generation as its supervisor sees it: the process, the link to it with what that has no room for yet, its journal and
+// A generation as its supervisor sees it: the process, the link to it with what that has no room for yet, its in-flight log and
 // its ring of audit records.
 #pragma once
 
@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <optional>
 
@@ -19,27 +20,30 @@
 #include "opener/link/link.hpp"
 #include "opener/link/start_report.hpp"
 #include "opener/policy_source/policy_snapshot.hpp"
+#include "opener/supervisor/child_output.hpp"
 #include "opener/supervisor/connection_table.hpp"
-#include "opener/supervisor/generation_output.hpp"
 #include "proto/error.hpp"
 
 namespace fdbroker::opener {
 
 using SharedFile = std::shared_ptr<const proto::UniqueFd>;
 
-// One that was told to end or to hand over does so well within this (broker_end.cpp); else it is killed.
+// A generation that was told to end or to hand over does so well within this (broker_end.cpp); else it is killed.
 inline constexpr std::chrono::seconds generation_killed_after{5};
-// One that a filesystem holds uninterruptibly does not end when it is killed. It never runs again, either, so after this
+// A generation that a filesystem holds uninterruptibly does not end when it is killed. It never runs again, so after this
 // long nobody waits for it any more.
 inline constexpr std::chrono::seconds generation_abandoned_after{1};
 
 class Generation {
   public:
-    // Forks it. Its link is watched by `loop`, whose events about it bear `tag`; `connections` has what the messages
-    // that adopt them refer to. Both must outlive it.
+    struct Hooks {
+        std::function<void(Generation&)> spoke;     // by its link, or on its standard error
+        std::function<void()> directories_changed;  // see directories(); of one that is activated
+    };
+    // Forks the process. `loop` watches the link; `connections` has those that messages adopt. Both outlive the generation.
     static proto::Result<std::unique_ptr<Generation>> start(GenerationOrders orders,
                                                             ConnectionTable& connections, EventLoop& loop,
-                                                            void* tag);
+                                                            Hooks hooks);
 
     Generation(const Generation&) = delete;
     Generation& operator=(const Generation&) = delete;
@@ -49,7 +53,7 @@ class Generation {
     bool is(pid_t pid) const noexcept { return pid == pid_; }
     pid_t pid() const noexcept { return pid_; }  // 0: it has been reaped
     void kill() const noexcept;
-    // It has been reaped, so that its pid may be another's, or nobody waits for that any more.
+    // The process has been reaped, so that its pid may be another's, or nobody waits for that any more.
     void reaped() {
         finish_output();
         pid_ = 0;
@@ -58,11 +62,10 @@ class Generation {
     std::chrono::steady_clock::duration age() const noexcept {
         return std::chrono::steady_clock::now() - since_;
     }
-    // From now on events about it bear `tag`, those about directories `changes_tag`, those about its audit records
-    // `audit_tag`, and its age counts.
-    void activated(void* tag, void* changes_tag, void* audit_tag);
-    // It serves no more: events about it bear `tag`, and directories are no longer its concern.
-    void handed_over(void* tag);
+    // From now on its age counts, and directories and audit records are watched.
+    void activated();
+    // The generation serves no more, and directories are no longer its concern.
+    void handed_over();
     // Whether a directory that its rules name has become another. `unknown`: nobody looks any more.
     enum class Directories : std::uint8_t { same, changed, unknown };
     Directories directories();
@@ -71,26 +74,26 @@ class Generation {
     void copy_output();
 
     // Queues a message, with a file where one goes with it, and sends what the link has room for. Never waits: what is
-    // left goes when epoll tells of room.
-    void post(const LinkMessage& message, SharedFile file = {});
-    void queue(const LinkMessage& message, SharedFile file = {}) {
+    // left goes when the link has room.
+    void post(const ToGeneration& message, SharedFile file = {});
+    void queue(const ToGeneration& message, SharedFile file = {}) {
         outbox_.push_back({message, std::move(file)});
     }
     void send_queued();
     std::size_t queued() const noexcept { return outbox_.size(); }
 
-    // As Link::receive(). After an error there is nothing more to hear: it has ended, or behaves as only one that was
+    // As LinkEnd::receive(). After an error there is nothing more to hear: it has ended, or behaves as only one that was
     // taken over does, and is killed; SIGCHLD tells the rest.
-    std::optional<Link::Received> receive();
+    std::optional<SupervisorLink::Received> receive();
 
-    // What it may be asked to hold, as it said when it was ready.
+    // Limits that the generation told when it was ready.
     struct Limits {
         unsigned connections_per_uid = 0;
         unsigned connections_total = 0;
         AuditRotation rotation{};
     };
     bool is_ready() const noexcept { return limits_.has_value(); }
-    const Limits& limits() const { return limits_.value(); }  // of one that is ready
+    const Limits& limits() const { return limits_.value(); }  // once it is ready
     void ready(const Limits& limits) noexcept { limits_ = limits; }
 
     InflightLog& inflight() noexcept { return *inflight_; }
@@ -103,41 +106,44 @@ class Generation {
 
   private:
     struct Parts {
-        Link link;
+        SupervisorLink link;
         proto::UniqueFd changes;
-        GenerationOutput output;
+        ChildOutput output;
         InflightLog inflight;
         std::optional<AuditRing> ring;
         StartReport report;
         std::shared_ptr<PolicySnapshot> policy;
     };
-    static proto::Result<Parts> make_parts(const GenerationOrders& orders, Link link, proto::UniqueFd changes,
-                                           GenerationOutput output);
-    void watch_output();
+    static proto::Result<Parts> make_parts(const GenerationOrders& orders, SupervisorLink link,
+                                           proto::UniqueFd changes, ChildOutput output);
+    proto::Result<void> watch();
     void finish_output();
-    Generation(std::uint32_t number, Parts parts, ConnectionTable& connections, EventLoop& loop, void* tag);
+    Generation(std::uint32_t number, Parts parts, ConnectionTable& connections, EventLoop& loop, Hooks hooks);
 
     struct Queued {
-        LinkMessage message;
+        ToGeneration message;
         SharedFile file;
     };
 
     std::uint32_t number_;
     pid_t pid_ = 0;  // 0: not running
-    Link link_;
+    SupervisorLink link_;
     proto::UniqueFd changes_;  // readable: see Directories
-    GenerationOutput output_;
+    ChildOutput output_;
     std::unique_ptr<InflightLog> inflight_;
     std::optional<AuditRing> ring_;
     StartReport report_;
     std::shared_ptr<PolicySnapshot> policy_;
     ConnectionTable& connections_;
     EventLoop& loop_;
-    void* tag_;
+    Hooks hooks_;
+    Source link_source_{};
+    Source output_source_{};
+    Source changes_source_{};
+    Source ring_source_{};
     std::optional<Limits> limits_{};
     std::chrono::steady_clock::time_point since_{};
-    std::deque<Queued> outbox_{};  // what its link had no room for yet, oldest first
-    bool link_is_full_ = false;
+    std::deque<Queued> outbox_{};  // messages that wait for room in the link, oldest first
 };
 
 }  // namespace fdbroker::opener

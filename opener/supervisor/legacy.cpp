@@ -7,123 +7,66 @@
 
 #include <cerrno>
 #include <cstdlib>
+#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "opener/base/environment_number.hpp"
 #include "opener/base/log_stderr.hpp"
 #include "opener/base/memory_file.hpp"
-#include "opener/base/packed_text.hpp"
+
+using nlohmann::json;
+
+// The monotonic clock goes on over execve(2) and from one process to another.
+template <>
+struct nlohmann::adl_serializer<std::chrono::steady_clock::time_point> {
+    using Time = std::chrono::steady_clock::time_point;
+    static void to_json(json& to, const Time& time) { to = time.time_since_epoch().count(); }
+    static void from_json(const json& from, Time& time) {
+        time = Time(Time::duration(from.get<Time::rep>()));
+    }
+};
+
+template <>
+struct nlohmann::adl_serializer<fdbroker::opener::AuditLog::Position> {
+    using Position = fdbroker::opener::AuditLog::Position;
+
+    static void to_json(json& to, const Position& from) {
+        to = {{"next", from.next},
+              {"generation", from.generation},
+              {"unwritten", from.unwritten},
+              {"head", fdbroker::opener::to_hex(from.head)}};
+    }
+    static void from_json(const json& from, Position& to) {
+        from.at("next").get_to(to.next);
+        from.at("generation").get_to(to.generation);
+        from.at("unwritten").get_to(to.unwritten);
+        const auto head = fdbroker::opener::hash_from_hex(from.at("head").get<std::string>());
+        to.head = head.value_or(fdbroker::opener::no_record);
+    }
+};
 
 namespace fdbroker::opener {
 
 using proto::Result;
 using proto::UniqueFd;
 
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(LeftListener, socket, name, address, kind, path, device, inode)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(LeftConnection, socket, connection_id, listener, controls, since, requests,
+                                   refused, control_note)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(LeftInflightLog, generation, bytes)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(LeftAnswer, asker, result)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(LeftWorker, pid, channel, connection_id, starts, started)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(LeftDescriptor, name, number)
+
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Legacy, last_generation, records, next_connection, listeners, connections,
+                                   inflight_logs, answers, worker_count, workers, descriptors)
+
 namespace {
 
-// The form of what follows. Another one has another number.
-constexpr std::string_view form = "fdbroker legacy 2";
+// The form of a legacy. A form with other members has another number.
+constexpr std::string_view form = "fdbroker legacy 4";
 
-void write(PackedWriter& to, const LeftListener& one) {
-    to.number(one.socket);
-    to.text(one.name);
-    to.text(one.address);
-    to.number(one.kind == ListenerKind::control ? 1 : 0);
-    to.text(one.path);
-    to.number(one.device);
-    to.number(one.inode);
-}
-
-void read(PackedReader& from, LeftListener& one) {
-    one.socket = from.number();
-    one.name = from.text();
-    one.address = from.text();
-    one.kind = from.number() != 0 ? ListenerKind::control : ListenerKind::workers;
-    one.path = from.text();
-    one.device = from.number();
-    one.inode = from.number();
-}
-
-void write(PackedWriter& to, const LeftConnection& one) {
-    to.number(one.socket);
-    to.number(one.token);
-    to.text(one.listener);
-    to.number(one.controls ? 1 : 0);
-    to.number(static_cast<std::uint64_t>(one.since.time_since_epoch().count()));
-    to.number(one.note);
-    to.number(one.refused);
-}
-
-void read(PackedReader& from, LeftConnection& one) {
-    using Clock = std::chrono::steady_clock;
-    one.socket = from.number();
-    one.token = from.number();
-    one.listener = from.text();
-    one.controls = from.number() != 0;
-    one.since = Clock::time_point(Clock::duration(static_cast<std::int64_t>(from.number())));
-    one.note = from.number();
-    one.refused = static_cast<std::uint32_t>(from.number());
-}
-
-void write(PackedWriter& to, const LeftJournal& one) {
-    to.number(one.generation);
-    to.text(one.bytes);
-}
-
-void read(PackedReader& from, LeftJournal& one) {
-    one.generation = static_cast<std::uint32_t>(from.number());
-    one.bytes = from.text();
-}
-
-void write(PackedWriter& to, const LeftAnswer& one) {
-    to.number(one.asker);
-    to.number(static_cast<std::uint64_t>(one.result));
-}
-
-void read(PackedReader& from, LeftAnswer& one) {
-    one.asker = from.number();
-    one.result = static_cast<CommandResult>(from.number());
-}
-
-void write(PackedWriter& to, const LeftWorker& one) {
-    to.number(static_cast<std::uint64_t>(one.pid));
-    to.number(one.channel);
-    to.number(one.token);
-    to.number(one.starts);
-    to.number(static_cast<std::uint64_t>(one.started.time_since_epoch().count()));
-}
-
-void read(PackedReader& from, LeftWorker& one) {
-    using Clock = std::chrono::steady_clock;
-    one.pid = static_cast<pid_t>(from.number());
-    one.channel = from.number();
-    one.token = from.number();
-    one.starts = static_cast<std::uint32_t>(from.number());
-    one.started = Clock::time_point(Clock::duration(static_cast<std::int64_t>(from.number())));
-}
-
-void write(PackedWriter& to, const LeftDescriptor& one) {
-    to.text(one.name);
-    to.number(static_cast<std::uint64_t>(one.number));
-}
-
-void read(PackedReader& from, LeftDescriptor& one) {
-    one.name = from.text();
-    one.number = static_cast<int>(from.number());
-}
-
-template <typename Each>
-void write_all_of(PackedWriter& to, const std::vector<Each>& all) {
-    to.number(all.size());
-    for (const Each& one : all) write(to, one);
-}
-
-template <typename Each>
-void read_all_of(PackedReader& from, std::vector<Each>& all) {
-    for (std::uint64_t left = from.count(); left > 0; --left) read(from, all.emplace_back());
-}
-
-// Of the opener that this process was before it executed another program.
+// Takes the legacy of the opener that this process was before it executed another program.
 Result<void> take_over_exec(std::vector<PassedSocket>& passed) {
     const auto number = environment_number(legacy_variable);
     ::unsetenv(legacy_variable);
@@ -166,22 +109,11 @@ SocketInode inode_of(proto::BorrowedFd socket) noexcept {
     return ::fstat(socket.number(), &status) == 0 ? status.st_ino : 0;
 }
 
+// CBOR, since names, in-flight logs and records may hold any bytes.
 std::string Legacy::packed() const {
-    PackedWriter to;
-    to.text(form);
-    to.number(last_generation);
-    to.number(records.next);
-    to.number(records.generation);
-    to.text(records.unwritten);
-    to.number(next_connection);
-    write_all_of(to, listeners);
-    write_all_of(to, connections);
-    write_all_of(to, journals);
-    write_all_of(to, answers);
-    to.number(worker_count);
-    write_all_of(to, workers);
-    write_all_of(to, descriptors);
-    return to.bytes();
+    std::string bytes;
+    json::to_cbor({{"form", form}, {"legacy", *this}}, bytes);
+    return bytes;
 }
 
 Result<UniqueFd> Legacy::in_sealed_file() const {
@@ -195,23 +127,14 @@ Result<UniqueFd> Legacy::in_sealed_file() const {
 }
 
 Result<Legacy> Legacy::unpack(std::string_view bytes) {
-    PackedReader from(bytes);
-    if (from.text() != form) return proto::system_error("the legacy", "of another version", EINVAL);
-    Legacy legacy;
-    legacy.last_generation = static_cast<std::uint32_t>(from.number());
-    legacy.records.next = from.number();
-    legacy.records.generation = static_cast<std::uint32_t>(from.number());
-    legacy.records.unwritten = from.text();
-    legacy.next_connection = from.number();
-    read_all_of(from, legacy.listeners);
-    read_all_of(from, legacy.connections);
-    read_all_of(from, legacy.journals);
-    read_all_of(from, legacy.answers);
-    legacy.worker_count = static_cast<unsigned>(from.number());
-    read_all_of(from, legacy.workers);
-    read_all_of(from, legacy.descriptors);
-    if (!from.read_all()) return proto::system_error("the legacy", "cut short", EINVAL);
-    return legacy;
+    try {
+        const json content = json::from_cbor(bytes);
+        if (content.at("form") != form)
+            return proto::system_error("the legacy", "of another version", EINVAL);
+        return content.at("legacy").get<Legacy>();
+    } catch (const json::exception& error) {
+        return proto::system_error("the legacy", error.what(), EINVAL);
+    }
 }
 
 std::optional<UniqueFd> Inheritance::take(SocketInode socket) {
@@ -230,6 +153,8 @@ Result<Inheritance> take_inheritance() {
             take_legacy(inheritance, one.socket);
         } else if (one.name == policy_name) {
             inheritance.policy = std::move(one.socket);
+        } else if (one.name == worker_output_name) {
+            inheritance.worker_output = std::move(one.socket);
         } else if (one.name == listener_name || one.name == connection_name) {
             inheritance.kept.try_emplace(inode_of(one.socket.borrow()), std::move(one.socket));
         } else {

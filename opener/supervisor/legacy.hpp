@@ -20,7 +20,7 @@
 #include "opener/audit/audit_log.hpp"
 #include "opener/base/passed_sockets.hpp"
 #include "opener/config/options.hpp"
-#include "opener/link/link.hpp"
+#include "opener/link/messages.hpp"
 #include "proto/error.hpp"
 #include "proto/unique_fd.hpp"
 
@@ -42,16 +42,17 @@ struct LeftListener {
 
 struct LeftConnection {
     SocketInode socket = 0;
-    ConnectionId token = 0;
+    ConnectionId connection_id = 0;
     std::string listener{};
     bool controls = false;
     std::chrono::steady_clock::time_point since{};
-    std::uint64_t note = 0;
-    std::uint32_t refused = 0;
+    std::uint64_t requests = 0;
+    std::uint64_t refused = 0;
+    std::uint64_t control_note = 0;
 };
 
-// Of a generation that has ended: what it had not answered, as its journal has it (inflight_log.hpp).
-struct LeftJournal {
+// The in-flight log of a generation that has ended: the requests that it had not answered (inflight_log.hpp).
+struct LeftInflightLog {
     std::uint32_t generation = 0;
     std::string bytes{};
 };
@@ -60,7 +61,7 @@ struct LeftJournal {
 struct LeftWorker {
     pid_t pid = 0;            // 0: to be started again
     SocketInode channel = 0;  // 0: none
-    ConnectionId token = 0;
+    ConnectionId connection_id = 0;
     std::uint32_t starts = 0;
     std::chrono::steady_clock::time_point started{};
 };
@@ -83,7 +84,7 @@ struct Legacy {
     ConnectionId next_connection = 1;
     std::vector<LeftListener> listeners{};
     std::vector<LeftConnection> connections{};
-    std::vector<LeftJournal> journals{};
+    std::vector<LeftInflightLog> inflight_logs{};
     std::vector<LeftAnswer> answers{};
     unsigned worker_count = 0;
     std::vector<LeftWorker> workers{};
@@ -91,23 +92,25 @@ struct Legacy {
 
     std::string packed() const;
     proto::Result<proto::UniqueFd> in_sealed_file() const;
-    // EINVAL: no legacy, or one that another version has written in a form of its own.
+    // EINVAL: no legacy, or one that another version has written in another form.
     static proto::Result<Legacy> unpack(std::string_view bytes);
 };
 
 // Names of descriptors. Short: the names of all of them are one environment variable of at most 128 KiB.
 inline constexpr std::string_view legacy_name = "fdb.s";  // the file that tells what the others are
-inline constexpr std::string_view policy_name = "fdb.p";  // the kept policy
+inline constexpr std::string_view policy_name = "fdb.p";  // the policy snapshot
 inline constexpr std::string_view listener_name =
     "fdb.l";  // a listening socket that no service manager passes
 inline constexpr std::string_view connection_name = "fdb.c";
+inline constexpr std::string_view worker_output_name = "fdb.w";  // the reading end of the workers' pipe
 
-// What this process has been given.
+// Everything that this process has been given.
 struct Inheritance {
     std::vector<PassedSocket> sockets{};  // the service manager's own, by their names
     std::optional<Legacy> legacy{};       // nullopt: this opener succeeds nobody
     std::unordered_map<SocketInode, proto::UniqueFd> kept{};
     proto::UniqueFd policy{};
+    proto::UniqueFd worker_output{};
 
     // nullopt: it is not there (any more).
     std::optional<proto::UniqueFd> take(SocketInode socket);

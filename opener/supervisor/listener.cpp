@@ -42,7 +42,7 @@ Result<bool> is_served(const proto::Address::SocketName& name) {
     switch (errno) {
         case ECONNREFUSED:
             return false;
-        case EAGAIN:      // its backlog is full
+        case EAGAIN:      // the backlog is full
         case EPROTOTYPE:  // served, but of another type
             return true;
         default:

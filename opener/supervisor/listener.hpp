@@ -25,7 +25,7 @@ class Listener {
     // Binds and listens, or takes over fd:N after a check that it is a listening socket of the Unix domain and of
     // the kind's type.
     // A path: a socket that nobody serves any more is replaced, one that somebody serves is EADDRINUSE, anything
-    // that is not a socket is EEXIST; mode and group are right before the first connect(2) can succeed.
+    // that is not a socket is EEXIST. Mode and group are right before the first connect(2) can succeed.
     // An abstract name that is taken is EADDRINUSE. ENOENT: the directory is not there, or no such group.
     // Needs the process to have one thread (it sets the umask for a moment).
     static proto::Result<Listener> open(const ListenOption& option, mode_t mode,
@@ -33,7 +33,7 @@ class Listener {
     // The sockets that systemd passed, by their names. The one that is called control_name is for control.
     static constexpr std::string_view control_name = "control";
     static proto::Result<std::vector<Listener>> from_systemd(std::vector<PassedSocket> passed);
-    // One that another opener has left, whose path is this one's from now on.
+    // A listener that another opener has left, whose path is this one's from now on.
     static proto::Result<Listener> inherit(const LeftListener& left, proto::UniqueFd socket);
 
     Listener(Listener&& other) noexcept
@@ -53,7 +53,7 @@ class Listener {
     bool is_passed() const noexcept { return address_.starts_with(passed_prefix); }
 
     LeftListener left() const;
-    // Its path stays when this object ends: another opener has it.
+    // The path stays when this object ends: another opener has it.
     void leave_path() noexcept { bound_.reset(); }
 
     // A connection that waits, non-blocking. system: EAGAIN (none), EMFILE and its like.

@@ -24,22 +24,21 @@ constexpr std::chrono::seconds start_again_after{1};
 
 }  // namespace
 
-Result<NameLookup> NameLookup::start(const Options& options, EventLoop& loop, void* tag) {
-    NameLookup lookup(options, loop, tag);
-    if (auto started = lookup.start_service(Clock::now()); !started) return std::unexpected(started.error());
+Result<std::unique_ptr<NameLookup>> NameLookup::start(const Options& options, EventLoop& loop,
+                                                      std::function<void()> settled) {
+    std::unique_ptr<NameLookup> lookup(new NameLookup(options, loop, std::move(settled)));
+    if (auto started = lookup->start_service(Clock::now()); !started) return std::unexpected(started.error());
     return lookup;
-}
-
-NameLookup::~NameLookup() {
-    if (service_) loop_.remove(service_.borrow());
 }
 
 Result<void> NameLookup::start_service(Clock::time_point now) {
     start_again_at_ = now + start_again_after;
     auto service = start_name_service(options_);
     if (!service) return std::unexpected(service.error());
-    if (auto added = loop_.add(service->borrow(), EPOLLIN, tag_); !added) return added;
+    auto source = loop_.watch(service->borrow(), Events::readable, [this](Events) { settled_(); });
+    if (!source) return std::unexpected(source.error());
     service_ = std::move(*service);
+    source_ = std::move(*source);
     return {};
 }
 
@@ -66,6 +65,7 @@ std::optional<NameAnswer> NameLookup::find(ConnectionId asker, const NameQuestio
     asked->second.askers.push_back(asker);
     if (is_new && service_) ask(question);
     replace_service(now);
+    schedule();
     return std::nullopt;
 }
 
@@ -88,7 +88,7 @@ std::vector<NameLookup::Settled> NameLookup::take(Clock::time_point now) {
         if (!received && would_block(received.error())) break;
         if (!received || received->size() != sizeof answer) {
             log_stderr("the process that looks up the names of peers has ended; another one follows");
-            loop_.remove(service_.borrow());
+            source_.end();
             service_.reset();
         } else {
             settle(answer);
@@ -99,14 +99,14 @@ std::vector<NameLookup::Settled> NameLookup::take(Clock::time_point now) {
     for (const auto& [question, asked] : asked_)
         if (asked.until <= now) late.push_back(question);
     for (const NameQuestion& question : late) settle({.question = question});
+    schedule();
     return settled;
 }
 
-std::optional<NameLookup::Clock::time_point> NameLookup::due() const noexcept {
-    std::optional<Clock::time_point> due;
-    for (const auto& [question, asked] : asked_) due = std::min(due.value_or(asked.until), asked.until);
-    if (due && !service_) due = std::min(*due, start_again_at_);
-    return due;
+void NameLookup::schedule() {
+    due_.stop();
+    for (const auto& [question, asked] : asked_) due_.set_by(asked.until);
+    if (due_.due() && !service_) due_.set_by(start_again_at_);
 }
 
 }  // namespace fdbroker::opener

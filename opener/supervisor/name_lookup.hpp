@@ -10,7 +10,9 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -43,11 +45,11 @@ class NameLookup {
     static constexpr std::chrono::milliseconds max_wait{2'000};
     static constexpr std::chrono::milliseconds max_age{2'000};
 
-    // Forks the service. `tag` marks its events in `loop`. Both must outlive this.
-    static proto::Result<NameLookup> start(const Options& options, EventLoop& loop, void* tag);
-    NameLookup(NameLookup&& other) noexcept = default;
-    NameLookup& operator=(NameLookup&&) = delete;
-    ~NameLookup();
+    // Forks the service. `settled` is called when take() has something to do. `options` and `loop` outlive this.
+    static proto::Result<std::unique_ptr<NameLookup>> start(const Options& options, EventLoop& loop,
+                                                            std::function<void()> settled);
+    NameLookup(const NameLookup&) = delete;
+    NameLookup& operator=(const NameLookup&) = delete;
 
     // The answer where it is at hand; else the connection waits for it.
     std::optional<NameAnswer> find(ConnectionId asker, const NameQuestion& question, Clock::time_point now);
@@ -56,10 +58,8 @@ class NameLookup {
         NameAnswer answer{};
         std::vector<ConnectionId> askers{};
     };
-    // What the service has said meanwhile, and what is unanswered by now.
+    // Answers that have come meanwhile, and questions that are unanswered by now.
     std::vector<Settled> take(Clock::time_point now);
-    // When take() has something to do that no event tells of.
-    std::optional<Clock::time_point> due() const noexcept;
     // Whether no connection waits.
     bool idle() const noexcept { return asked_.empty(); }
 
@@ -73,17 +73,23 @@ class NameLookup {
         NameAnswer answer{};
     };
 
-    NameLookup(const Options& options, EventLoop& loop, void* tag) noexcept
-        : options_(options), loop_(loop), tag_(tag) {}
+    NameLookup(const Options& options, EventLoop& loop, std::function<void()> settled)
+        : options_(options),
+          loop_(loop),
+          settled_(std::move(settled)),
+          due_(loop.timer([this](Clock::time_point) { settled_(); })) {}
     proto::Result<void> start_service(Clock::time_point now);
     void replace_service(Clock::time_point now);
     void ask(const NameQuestion& question) const;
+    void schedule();
     void keep(const NameAnswer& answer, Clock::time_point now);
 
     const Options& options_;
     EventLoop& loop_;
-    void* tag_;
+    std::function<void()> settled_;
+    Timer due_;                           // when take() has work although nothing is heard
     proto::UniqueFd service_{};           // empty: it has ended
+    Source source_{};                     // the service's
     Clock::time_point start_again_at_{};  // not before
     std::map<NameQuestion, Asked> asked_{};
     std::map<NameQuestion, Kept> kept_{};

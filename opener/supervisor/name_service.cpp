@@ -35,7 +35,7 @@ using Clock = std::chrono::steady_clock;
 
 // Processes that ask the database at once, those that were left behind included.
 constexpr std::size_t max_askers = 32;
-// Of these, so many are kept for peers that the database has answered for before: accounts of this machine do not wait
+// Kept of these for peers that the database has answered for before: accounts of this machine do not wait
 // for a directory that hangs over strangers.
 constexpr std::size_t kept_askers = 8;
 constexpr std::size_t max_idle = 2;
@@ -146,7 +146,7 @@ class NameService {
         }
         asker.question.reset();
         if (answer->answered && known_.size() < max_known) known_.insert(answer->question.uid);
-        // One that the supervisor has no room for is asked for again with the next connection.
+        // An answer that the supervisor has no room for is asked for again with the next connection.
         static_cast<void>(send_whole(channel_.borrow(), *answer, proto::Wait::never));
     }
 
@@ -158,10 +158,11 @@ class NameService {
         std::erase_if(waiting_, [now](const Waiting& one) { return one.until <= now; });
         std::size_t idle = 0;
         for (Asker& asker : askers_) {
-            // It ends when it has nobody to listen to.
+            // The process ends when it has nobody to listen to.
             if (!asker.question && !asker.is_left_behind() && ++idle > max_idle) asker.channel.reset();
             if (!asker.question || asker.is_left_behind() || asker.until > now) continue;
-            // It may be held where no signal reaches it (a file on a server that is gone), and counts until it has ended.
+            // The process may be held where no signal reaches it (a file on a server that is gone), and counts until it
+            // has ended.
             kill(asker);
             asker.channel.reset();
         }
@@ -225,7 +226,7 @@ class NameService {
     std::set<std::uint32_t> known_{};
 };
 
-// A uid of its own, which is not the broker's: what a directory sends, its parser has to deal with.
+// Another uid than the broker's: what a directory sends, its parser has to deal with.
 bool become_nobody(const Options& options) {
     if (::geteuid() != 0)
         return drop_privileges({.uid = ::geteuid(), .gid = ::getegid(), .name = {}, .changes = false}, 0)
@@ -239,6 +240,8 @@ bool become_nobody(const Options& options) {
 
 [[noreturn]] void run_service(const Options& options, UniqueFd channel, pid_t supervisor) {
     end_with(supervisor);
+    // No terminal: whoever has one may type into it.
+    ::setsid();
     const UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
     for (const int stream : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
         if (::dup2(null.number(), stream) < 0) ::_exit(exit_failed);

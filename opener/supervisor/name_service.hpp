@@ -8,9 +8,9 @@
 
 namespace fdbroker::opener {
 
-// Forks it. The result is the supervisor's end of a channel on which a NameQuestion is answered by a NameAnswer, in any
-// order, or not at all where the database does not answer. It has no privileges, holds nothing of the supervisor's, and
-// ends with it.
+// Forks the service. The result is the supervisor's end of a channel. On it a NameAnswer answers each NameQuestion, in
+// any order; none comes where the database does not answer. The service has no privileges, holds nothing of the
+// supervisor's, and ends with it.
 proto::Result<proto::UniqueFd> start_name_service(const Options& options);
 
 }  // namespace fdbroker::opener

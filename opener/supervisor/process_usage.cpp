@@ -1,44 +1,23 @@
 // SPDX-License-Identifier: MIT
 #include "opener/supervisor/process_usage.hpp"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <array>
 #include <cstdlib>
 #include <string>
 #include <vector>
 
-#include "proto/unique_fd.hpp"
+#include "opener/supervisor/process_tree.hpp"
 
 namespace fdbroker::opener {
 
 namespace {
 
-// What a small file holds; empty: it is not there.
-std::string content_of(const std::string& path) {
-    const proto::UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-    std::array<char, 8192> text;
-    const ssize_t size = file ? ::read(file.number(), text.data(), text.size()) : 0;
-    return {text.data(), size > 0 ? static_cast<std::size_t>(size) : 0};
-}
-
-std::vector<pid_t> children_of(pid_t pid) {
-    const std::string text = content_of(fmt::format("/proc/{0}/task/{0}/children", pid));
-    std::vector<pid_t> children;
-    const char* next = text.c_str();
-    for (char* end = nullptr;; next = end) {
-        const auto child = static_cast<pid_t>(std::strtol(next, &end, 10));
-        if (end == next) return children;
-        children.push_back(child);
-    }
-}
-
 void add(ProcessUsage& sum, pid_t pid) {
     // proc_pid_statm(5): the second number is the resident pages.
-    const std::string sizes = content_of(fmt::format("/proc/{}/statm", pid));
+    const std::string sizes = proc_file(pid, "statm");
     const std::size_t space = sizes.find(' ');
     if (space == std::string::npos) return;
     ++sum.processes;
@@ -69,6 +48,21 @@ ProcessUsage usage_below(pid_t pid) {
         for (const pid_t child : children_of(one)) left.push_back(child);
     }
     return usage;
+}
+
+void UsageMeter::measure(SupervisorFacts& facts, pid_t broker) {
+    constexpr std::chrono::seconds interval{1};
+    const auto now = std::chrono::steady_clock::now();
+    if (now < measured_at_ + interval) return;
+    measured_at_ = now;
+    const auto store = [](UsageFacts& to, const ProcessUsage& usage) {
+        to.processes = usage.processes;
+        to.resident = usage.resident;
+        to.descriptors = usage.descriptors;
+    };
+    store(facts.supervisor_usage, usage_of(::getpid()));
+    store(facts.broker_usage, usage_of(broker));
+    store(facts.helpers_usage, usage_below(broker));
 }
 
 }  // namespace fdbroker::opener

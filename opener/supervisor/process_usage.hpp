@@ -4,7 +4,10 @@
 
 #include <sys/types.h>
 
+#include <chrono>
 #include <cstdint>
+
+#include "opener/link/supervisor_facts.hpp"
 
 namespace fdbroker::opener {
 
@@ -16,8 +19,18 @@ struct ProcessUsage {
 
 // Nothing is counted of a process that has ended.
 ProcessUsage usage_of(pid_t pid);
-// Of all that descend from it, at most max_usage_processes.
+// The sum of all descendants, at most max_usage_processes.
 inline constexpr std::uint32_t max_usage_processes = 256;
 ProcessUsage usage_below(pid_t pid);
+
+class UsageMeter {
+  public:
+    // Looks at this process, the broker and the broker's descendants, at most once a second: that takes hundreds of system
+    // calls.
+    void measure(SupervisorFacts& facts, pid_t broker);
+
+  private:
+    std::chrono::steady_clock::time_point measured_at_{};
+};
 
 }  // namespace fdbroker::opener

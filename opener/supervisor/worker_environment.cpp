@@ -3,10 +3,11 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <string_view>
+
+#include "proto/environment.hpp"
 
 namespace fdbroker::opener {
 
@@ -14,16 +15,6 @@ namespace {
 
 std::string_view name_of(std::string_view variable) noexcept {
     return variable.substr(0, variable.find('='));
-}
-
-void set(std::vector<std::string>& environment, std::string variable) {
-    const auto same = std::ranges::find_if(
-        environment, [&](const std::string& other) { return name_of(other) == name_of(variable); });
-    if (same != environment.end()) {
-        *same = std::move(variable);
-    } else {
-        environment.push_back(std::move(variable));
-    }
 }
 
 std::string_view or_else(std::string_view value, std::string_view fallback) noexcept {
@@ -51,7 +42,7 @@ proto::Result<std::vector<std::string>> worker_environment(const LoginFacts& log
                                        EINVAL);
         }
         if (variable.contains('=')) {
-            set(environment, variable);
+            proto::set_variable(environment, variable);
             continue;
         }
         const char* const value = std::getenv(variable.c_str());
@@ -61,7 +52,7 @@ proto::Result<std::vector<std::string>> worker_environment(const LoginFacts& log
                 fmt::format("the opener has no variable {} to pass on: write {}=VALUE", variable, variable),
                 ENOENT);
         }
-        set(environment, fmt::format("{}={}", variable, value));
+        proto::set_variable(environment, fmt::format("{}={}", variable, value));
     }
     return environment;
 }

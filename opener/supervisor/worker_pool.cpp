@@ -30,10 +30,9 @@ using std::chrono::milliseconds;
 
 namespace {
 
-// One that ends is started again, more and more slowly when it ends again and again.
-constexpr milliseconds first_restart_delay{100};
-constexpr milliseconds longest_restart_delay{30'000};
-// One that has run this long starts the count anew.
+// A worker that ends is started again, more and more slowly when it ends again and again.
+constexpr Backoff worker_restart_delays{milliseconds(100), milliseconds(30'000)};
+// A worker that has run this long starts the count anew.
 constexpr std::chrono::seconds proven_worker_after{10};
 // Between SIGTERM and SIGKILL.
 constexpr std::chrono::seconds worker_end_timeout{5};
@@ -42,8 +41,9 @@ constexpr std::chrono::seconds worker_end_timeout{5};
 constexpr int socket_number = 3;
 constexpr int channel_number = 4;
 
+// In the child: the line bears the pool's name.
 [[noreturn]] void fail(const std::string& what) {
-    log_stderr("worker: " + what);
+    log_stderr_plainly(what);
     ::_exit(127);
 }
 
@@ -90,16 +90,26 @@ Result<WorkerPool::User> WorkerPool::user_of(const SystemAccounts::User& account
 
 Result<std::unique_ptr<WorkerPool>> WorkerPool::create(const WorkerOptions& options, std::uint32_t listener,
                                                        const rlimit& files, ConnectionTable& connections,
-                                                       EventLoop& loop, SupervisorFacts& facts) {
+                                                       EventLoop& loop, SupervisorFacts& facts,
+                                                       Connected connected) {
     auto user = find_user(options);
     if (!user) return std::unexpected(user.error());
-    return std::unique_ptr<WorkerPool>(
-        new WorkerPool(options, std::move(*user), listener, files, connections, loop, facts));
+    auto output = ChildOutput::make(options.name);
+    if (!output) return std::unexpected(output.error());
+    std::unique_ptr<WorkerPool> pool(new WorkerPool(options, std::move(*user), std::move(*output), listener,
+                                                    files, connections, loop, facts, std::move(connected)));
+    if (auto watched = pool->watch_output(); !watched) return std::unexpected(watched.error());
+    return pool;
 }
 
-WorkerPool::~WorkerPool() {
-    for (const auto& worker : workers_) forget_channel(*worker);
-}
+WorkerPool::Worker::Worker(WorkerPool& pool, EventLoop& loop)
+    : delay(worker_restart_delays),
+      start_at(loop.timer([&pool, this](Clock::time_point) { pool.start_worker(*this); })),
+      ask_at(loop.timer([&pool, this](Clock::time_point now) { pool.ask(*this, now); })),
+      answer_by(loop.timer([&pool, this](Clock::time_point) { pool.kill_silent(*this); })),
+      kill_at(loop.timer([this](Clock::time_point) {
+          if (pid != 0) ::kill(pid, SIGKILL);
+      })) {}
 
 // ---- start ---------------------------------------------------------------------------------------------
 
@@ -112,7 +122,7 @@ std::vector<LeftWorker> WorkerPool::left() const {
     for (const auto& worker : workers_) {
         left.push_back({.pid = worker->pid,
                         .channel = worker->channel ? inode_of(worker->channel.borrow()) : 0,
-                        .token = worker->token,
+                        .connection_id = worker->connection_id,
                         .starts = worker->starts,
                         .started = worker->started});
     }
@@ -122,19 +132,39 @@ std::vector<LeftWorker> WorkerPool::left() const {
 void WorkerPool::inherit(unsigned count, const std::vector<LeftWorker>& left, Inheritance& inheritance) {
     inherited_ = true;
     count_ = count;
+    inherit_output(std::move(inheritance.worker_output));
     for (const LeftWorker& one : left) {
-        Worker& worker = *workers_.emplace_back(std::make_unique<Worker>());
+        Worker& worker = *workers_.emplace_back(std::make_unique<Worker>(*this, loop_));
         worker.pid = one.pid;
-        worker.token = one.token;
+        worker.connection_id = one.connection_id;
         worker.starts = one.starts;
         worker.started = one.started;
         if (auto channel = inheritance.take(one.channel)) worker.channel = std::move(*channel);
-        if (worker.channel && !loop_.add(worker.channel.borrow(), EPOLLIN, &worker)) worker.channel.reset();
-        if (worker.channel && worker.token != 0 && options_.watchdog.count() > 0)
-            worker.ask_at = Clock::now() + options_.watchdog;
-        if (worker.pid == 0 && workers_.size() <= count_) worker.start_at = Clock::now();
+        if (worker.channel && !watch(worker)) worker.channel.reset();
+        if (worker.channel && worker.connection_id != 0 && options_.watchdog.count() > 0)
+            worker.ask_at.set_after(options_.watchdog);
+        if (worker.pid == 0 && workers_.size() <= count_) worker.start_at.set(Clock::now());
     }
     tell_facts();
+}
+
+Result<void> WorkerPool::watch_output() {
+    output_.output.bound();
+    auto source =
+        loop_.watch(output(), Events::readable, [this](Events) { output_.output.copy(max_output_per_turn); });
+    if (!source) return std::unexpected(source.error());
+    output_source_ = std::move(*source);
+    return {};
+}
+
+// An opener of another version may have left none: its workers write to where they always did.
+void WorkerPool::inherit_output(UniqueFd reading) {
+    if (!reading) return;
+    auto adopted = ChildOutput::adopt(std::move(reading), options_.name);
+    if (!adopted) return log_stderr(adopted.error().message());
+    output_source_.end();
+    output_ = std::move(*adopted);
+    if (auto watched = watch_output(); !watched) log_stderr(watched.error().message());
 }
 
 std::vector<BorrowedFd> WorkerPool::channels() const {
@@ -144,31 +174,38 @@ std::vector<BorrowedFd> WorkerPool::channels() const {
     return channels;
 }
 
+std::vector<pid_t> WorkerPool::pids() const {
+    std::vector<pid_t> pids;
+    for (const auto& worker : workers_)
+        if (worker->pid != 0) pids.push_back(worker->pid);
+    return pids;
+}
+
 bool WorkerPool::set_count(unsigned count) {
     if (count > max_workers || stopping_) return false;
     count_ = count;
     for (std::size_t i = 0; i < workers_.size(); ++i) {
         if (i >= count) end(*workers_[i]);
     }
-    while (workers_.size() < count) workers_.push_back(std::make_unique<Worker>());
+    while (workers_.size() < count) workers_.push_back(std::make_unique<Worker>(*this, loop_));
     for (std::size_t i = 0; i < count; ++i) {
         Worker& worker = *workers_[i];
-        if (worker.pid == 0 && !worker.start_at) worker.start_at = Clock::now();
+        if (worker.pid == 0 && !worker.start_at.due()) worker.start_at.set(Clock::now());
     }
     tell_facts();
     return true;
 }
 
 void WorkerPool::start_worker(Worker& worker) {
-    worker.start_at.reset();
-    worker.kill_at.reset();
+    worker.start_at.stop();
+    worker.kill_at.stop();
     worker.started = Clock::now();
     int ends[2];
     if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0)
         return start_later(worker);
     worker.channel = UniqueFd(ends[0]);
     const UniqueFd workers_end(ends[1]);
-    if (!loop_.add(worker.channel.borrow(), EPOLLIN, &worker)) return start_later(worker);
+    if (!watch(worker)) return start_later(worker);
     const pid_t pid = ::fork();
     if (pid == 0) become_worker(workers_end.borrow());
     if (pid < 0) {
@@ -180,8 +217,18 @@ void WorkerPool::start_worker(Worker& worker) {
     tell_facts();
 }
 
-// In the child. Nothing of the opener's is left when the program begins but standard output and standard error.
+// In the child. A separate description, since O_NONBLOCK belongs to the description and programs set it.
+void WorkerPool::become_writer() const {
+    const UniqueFd own(
+        ::open(fmt::format("/proc/self/fd/{}", output_.writing.number()).c_str(), O_WRONLY | O_CLOEXEC));
+    const BorrowedFd writing = own ? own.borrow() : output_.writing.borrow();
+    if (::dup2(writing.number(), STDERR_FILENO) < 0 || ::dup2(STDERR_FILENO, STDOUT_FILENO) < 0) fail("dup2");
+}
+
+// In the child. Nothing of the opener's is left when the program begins: neither its log nor its terminal.
 void WorkerPool::become_worker(BorrowedFd channel) const {
+    become_writer();
+    ::setsid();
     const UniqueFd null(::open("/dev/null", O_RDONLY | O_CLOEXEC));
     if (!null || ::dup2(null.number(), STDIN_FILENO) < 0) fail("/dev/null cannot be opened");
     ::setrlimit(RLIMIT_NOFILE, &files_);
@@ -231,59 +278,55 @@ void WorkerPool::set_environment() const {
 
 void WorkerPool::start_later(Worker& worker) {
     forget_channel(worker);
-    worker.token = 0;
-    worker.ask_at.reset();
-    worker.answer_by.reset();
-    worker.kill_at.reset();
+    worker.connection_id = 0;
+    worker.ask_at.stop();
+    worker.answer_by.stop();
+    worker.kill_at.stop();
     const bool proven = Clock::now() - worker.started > proven_worker_after;
-    worker.delay = proven ? first_restart_delay
-                          : std::clamp(2 * worker.delay, first_restart_delay, longest_restart_delay);
-    worker.start_at = Clock::now() + worker.delay;
+    if (proven) worker.delay.reset();
+    worker.start_at.set_after(worker.delay.next());
 }
 
 // ---- while it runs -------------------------------------------------------------------------------------
 
-bool WorkerPool::owns(const void* tag) const noexcept {
-    return std::ranges::any_of(workers_, [tag](const auto& worker) { return worker.get() == tag; });
+bool WorkerPool::watch(Worker& worker) {
+    auto source =
+        loop_.watch(worker.channel.borrow(), Events::readable, [this, &worker](Events) { hear(worker); });
+    if (source) worker.source = std::move(*source);
+    return source.has_value();
 }
 
-std::optional<ConnectionId> WorkerPool::serve(const void* tag) {
-    const auto found =
-        std::ranges::find(workers_, tag, [](const auto& worker) -> const void* { return worker.get(); });
-    if (found == workers_.end() || !(*found)->channel) return std::nullopt;
-    Worker& worker = **found;
-    if (worker.token == 0) return take_connection(worker);
+void WorkerPool::hear(Worker& worker) {
+    if (worker.connection_id == 0) return take_connection(worker);
     std::array<std::byte, 16> answer;
     if (proto::receive(worker.channel.borrow(), answer, proto::Wait::never)) {
-        worker.answer_by.reset();
+        worker.answer_by.stop();
     } else {
         // The program has closed it, or does not stick to what was agreed: what is not answered shows in time.
         forget_channel(worker);
     }
-    return std::nullopt;
 }
 
 // From the child before it runs the program.
-std::optional<ConnectionId> WorkerPool::take_connection(Worker& worker) {
+void WorkerPool::take_connection(Worker& worker) {
     std::array<std::byte, 1> message;
     proto::ReceivedDescriptors descriptors;
     const auto received = proto::receive(worker.channel.borrow(), message, descriptors, proto::Wait::never);
     if (!received || descriptors.count() != 1) {
-        forget_channel(worker);
-        return std::nullopt;
+        return forget_channel(worker);
     }
     Connection connection{
         .socket = descriptors.take(0), .uid = user_.uid, .gid = user_.gid, .listener = listener_};
     ::fcntl(connection.socket.number(), F_SETFL, O_NONBLOCK);
-    worker.token = connections_.add(std::move(connection));
+    worker.connection_id = connections_.add(std::move(connection));
     if (options_.watchdog.count() > 0) {
-        // What follows are answers, which bring nothing.
+        // Answers follow, which bring nothing.
         proto::refuse_descriptors(worker.channel.borrow());
-        worker.ask_at = Clock::now() + options_.watchdog;
+        worker.ask_at.set_after(options_.watchdog);
     } else {
         forget_channel(worker);
     }
-    return worker.token;
+    connected_(worker.connection_id);
 }
 
 bool WorkerPool::reaped(pid_t pid, int status) {
@@ -295,69 +338,50 @@ bool WorkerPool::reaped(pid_t pid, int status) {
     facts_.workers[index].last_end = status;
     start_later(worker);
     if (stopping_ || index >= count_) {
-        worker.start_at.reset();
+        worker.start_at.stop();
     } else {
         log_stderr(fmt::format("a worker of {} (pid {}) {}; it is started again in {} ms", name(), pid,
-                               describe_end(status), worker.delay.count()));
+                               describe_end(status), worker.delay.last().count()));
     }
     tell_facts();
     return true;
 }
 
-void WorkerPool::connection_ended(ConnectionId token) {
+void WorkerPool::connection_ended(ConnectionId connection_id) {
     for (const auto& worker : workers_) {
-        if (worker->token == token && worker->pid != 0 && !worker->kill_at) end(*worker);
+        if (worker->connection_id == connection_id && worker->pid != 0 && !worker->kill_at.due())
+            end(*worker);
     }
 }
 
 void WorkerPool::end(Worker& worker) {
-    worker.start_at.reset();
-    if (worker.pid == 0 || worker.kill_at) return;
+    worker.start_at.stop();
+    if (worker.pid == 0 || worker.kill_at.due()) return;
     ::kill(worker.pid, SIGTERM);
-    worker.kill_at = Clock::now() + worker_end_timeout;
+    worker.kill_at.set_after(worker_end_timeout);
 }
 
 void WorkerPool::forget_channel(Worker& worker) {
     if (!worker.channel) return;
-    loop_.remove(worker.channel.borrow());
+    worker.source.end();
     worker.channel.reset();
 }
 
 // ---- time ----------------------------------------------------------------------------------------------
 
-std::optional<std::chrono::steady_clock::time_point> WorkerPool::again_at() const noexcept {
-    std::optional<Clock::time_point> soonest;
-    for (const auto& worker : workers_) {
-        for (const auto& when : {worker->start_at, worker->kill_at, worker->ask_at, worker->answer_by}) {
-            if (when && (!soonest || *when < *soonest)) soonest = when;
-        }
-    }
-    return soonest;
+void WorkerPool::ask(Worker& worker, Clock::time_point now) {
+    worker.ask_at.set(now + options_.watchdog);
+    const std::array<std::byte, 1> question{};
+    if (worker.channel)
+        static_cast<void>(proto::send(worker.channel.borrow(), question, {}, proto::Wait::never));
+    if (!worker.answer_by.due()) worker.answer_by.set(now + options_.watchdog);
 }
 
-void WorkerPool::act_on_time(Clock::time_point now) {
-    for (const auto& each : workers_) {
-        Worker& worker = *each;
-        if (worker.start_at && now >= *worker.start_at) start_worker(worker);
-        if (worker.ask_at && now >= *worker.ask_at) {
-            worker.ask_at = now + options_.watchdog;
-            const std::array<std::byte, 1> question{};
-            if (worker.channel)
-                static_cast<void>(proto::send(worker.channel.borrow(), question, {}, proto::Wait::never));
-            if (!worker.answer_by) worker.answer_by = now + options_.watchdog;
-        }
-        if (worker.answer_by && now >= *worker.answer_by && worker.pid != 0) {
-            log_stderr(
-                fmt::format("a worker of {} (pid {}) does not answer and is killed", name(), worker.pid));
-            worker.ask_at.reset();
-            worker.answer_by.reset();
-            ::kill(worker.pid, SIGKILL);
-        }
-        if (worker.kill_at && now >= *worker.kill_at) {
-            worker.kill_at.reset();
-            if (worker.pid != 0) ::kill(worker.pid, SIGKILL);
-        }
-    }
+void WorkerPool::kill_silent(Worker& worker) const {
+    if (worker.pid == 0) return;
+    log_stderr(fmt::format("a worker of {} (pid {}) does not answer and is killed", name(), worker.pid));
+    worker.ask_at.stop();
+    ::kill(worker.pid, SIGKILL);
 }
 
 void WorkerPool::stop() {

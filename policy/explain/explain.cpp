@@ -14,7 +14,7 @@ namespace {
 
 using Outcome = RuleStep::Outcome;
 
-// What of a rule's operations its patterns reach the path for.
+// The operations for which a rule's patterns reach the path.
 struct Match {
     std::uint32_t pattern = 0;  // the first that matches
     std::uint32_t roles = 0;
@@ -87,6 +87,11 @@ class Explainer {
         for (const Role& role : std::span(compiled_.roles).first(compiled_.named_roles))
             explanation_.roles.push_back(role_step(role, peer_.identity()));
         for (const auto& [index, match] : matches_) explanation_.rules.push_back(step(index, match));
+        if (explanation_.decision && explanation_.decision->is_ancestor())
+            explanation_.rules.push_back({.rule = &explanation_.decision->rule(),
+                                          .pattern = "ancestors: stat",
+                                          .outcome = Outcome::allows,
+                                          .operations = wanted_});
         if (!explanation_.decision) find_misses();
     }
 
@@ -123,7 +128,7 @@ class Explainer {
             explanation_.misses.push_back({&rule, std::move(thing)});
     }
 
-    // What is missing after all rules that do match: one rule that differs in one thing would supply it.
+    // Operations missing after all rules that match: a rule that differs in a single thing would supply them.
     void find_misses() {
         const Refusal& refusal = explanation_.decision.error();
         if (refusal.denied_by != nullptr) {
@@ -240,7 +245,7 @@ std::string place(const Rule& rule) {
 Explanation explain(const Policy& policy, const Peer& peer, OperationSet operations, RequestPath path) {
     Explanation explanation(policy.decide(peer, operations, path));
     Collector collector;
-    Walk<Collector>::run(policy.compiled().matcher, path, peer.values(), collector);
+    walk(policy.compiled().matcher, path, peer.values(), collector);
     Explainer(policy, peer, operations, path, collector.matches(), explanation).run();
     return explanation;
 }

@@ -19,7 +19,7 @@ struct RoleStep {
     std::string why{};  // "user alice (uid 1000)", "not in group adm"
 };
 
-// What a rule whose pattern matches the path (a deny rule: or a directory above it) did for the request.
+// The effect on the request of a rule whose pattern matches the path or, for a deny rule, a directory above it.
 struct RuleStep {
     enum class Outcome : std::uint8_t {
         denies,         // this is the rule that refuses
@@ -39,7 +39,7 @@ struct RuleStep {
 // A rule that would have allowed the whole request but for one thing.
 struct NearMiss {
     const Rule* rule = nullptr;
-    std::string thing{};  // "the peer holds none of its roles: web", "it does not allow write"
+    std::string thing{};  // as in "the rule does not allow write"
 };
 
 struct Explanation {
@@ -47,7 +47,7 @@ struct Explanation {
     Decision decision;
     std::vector<RoleStep> roles{};   // in the order of the policy
     std::vector<RuleStep> rules{};   // in file order; deny rules and allow rules
-    std::vector<NearMiss> misses{};  // of a refusal, at most max_near_misses
+    std::vector<NearMiss> misses{};  // for a refusal, at most max_near_misses
 };
 inline constexpr std::size_t max_near_misses = 8;
 

@@ -46,8 +46,19 @@ class Directories {
     std::map<std::string, Needs> needs_{};
 };
 
-// A role of a deny rule must not be lost because a name is: it is held by the number whether that has a name or not, and
-// by the name of an account that did not exist when the policy was loaded. Made of those roles where that matters.
+// Notes the rule at the directory and at all that lead to it.
+void add_ancestors(Policy::Compiled& compiled, std::string directory, std::uint32_t rule) {
+    for (;;) {
+        auto& rules = compiled.ancestors[directory];
+        if (!rules.empty() && rules.back() == rule) return;
+        rules.push_back(rule);
+        if (directory == "/") return;
+        directory.resize(std::max<std::size_t>(directory.rfind('/'), 1));
+    }
+}
+
+// A deny rule must not stop holding because an account lost the name. So the number holds a deny
+// rule's role, with or without a name. So does the name of an account that did not exist at load time. Made where it matters.
 class DenyRoles {
   public:
     explicit DenyRoles(const std::deque<Role>& roles) : roles_(roles) {}
@@ -99,6 +110,7 @@ Policy compile(PolicyDraft draft) {
             for (const Pattern& pattern : path.patterns) {
                 builder.add(pattern, effect, entry);
                 directories.add(one.rule, pattern);
+                if (one.rule.ancestors) add_ancestors(*compiled, pattern.directory(), entry.rule);
                 if (!one.rule.allows) denied.insert(pattern.head());
             }
             compiled->pattern_texts += path.text;

@@ -27,8 +27,8 @@ struct Node {
     Kind kind = Kind::null;
     bool quoted = false;  // a scalar in quotes: text, never a number or a truth value
     Mark mark{};
-    std::string text{};            // of a scalar
-    std::vector<Node> children{};  // of a sequence; of a mapping: key, value, key, value
+    std::string text{};            // the value of a scalar
+    std::vector<Node> children{};  // a sequence's entries; a mapping's: key, value, key, value
 };
 
 // For every scalar among nodes[0], nodes[step], nodes[2 * step]… whose text an earlier one has: repeated(it, the first).

@@ -110,7 +110,7 @@ class Loader {
         read_contents();
         if (!problems_.empty()) return std::unexpected(std::move(problems_).in_order());
         draft_.file_names = problems_.file_names();
-        // What was read is in the draft; what it is compiled to takes the room of what it was read from.
+        // The draft holds everything that was read; freeing the text makes room for the compiled policy.
         files_.clear();
         Policy policy = compile(std::move(draft_));
         if (options_.own_tests == OwnTests::must_pass) run_tests(policy);

@@ -34,7 +34,7 @@ enum class DiagnosticCode : std::uint8_t {
 };
 std::string_view to_string(DiagnosticCode code) noexcept;  // "unknown-key"
 
-// One thing wrong with a policy. what() is "file:line:column: what is wrong, what was expected".
+// A single fault of a policy. what() is "file:line:column: what is wrong, what was expected".
 struct Diagnostic {
     std::string file;
     unsigned line = 0;    // from 1; 0: about the file as a whole
@@ -57,10 +57,10 @@ using FragmentReader =
 // Whether a policy whose own tests fail loads.
 enum class OwnTests : std::uint8_t {
     must_pass,      // no: a failed test is an error like any other
-    left_to_caller  // who runs them: see test.hpp
+    left_to_caller  // the caller runs them: see test.hpp
 };
 
-// What a user or group that a policy names and that does not exist is.
+// The treatment of a user or group that a policy names and that does not exist.
 enum class UnknownAccounts : std::uint8_t {
     are_errors,
     // Tolerated: no peer and no file is theirs, a rule whose `create:` names one creates nothing, and a test that names

@@ -33,15 +33,15 @@ class Problems {
     std::uint32_t add_file(std::string name);
     // Bytes of the text that do not print are shown as \xHH.
     void add(Mark mark, DiagnosticCode code, const std::string& text);
-    // What is wrong and does not keep the policy from loading; printed and counted like an error.
+    // Notes a fault that does not keep the policy from loading; printed and counted like an error.
     void tolerate(Mark mark, DiagnosticCode code, const std::string& text);
 
     bool empty() const noexcept { return problems_.empty(); }
     std::size_t count() const noexcept { return problems_.size() + further_; }
-    // What the names in locations point into; a policy keeps it.
+    // Storage that the names in locations point into; a policy keeps it.
     std::shared_ptr<const FileNames> file_names() const noexcept { return files_; }
     Location location(Mark mark) const;
-    Mark mark(const Location& location) const;  // of a location that this made
+    Mark mark(const Location& location) const;  // for a location that this made
     std::vector<Diagnostic> in_order() &&;
     std::size_t tolerated() const noexcept { return tolerated_.size(); }
     std::vector<Diagnostic> tolerated_in_order() &&;

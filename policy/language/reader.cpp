@@ -32,7 +32,7 @@ std::string_view kind_words(const Node& node) {
     return "";
 }
 
-// What of `text` is a decimal number at its head (no sign, no leading zero), and the rest.
+// The decimal number (no sign, no leading zero) at the head of `text`, and the rest.
 struct Numeral {
     std::uint64_t value = 0;
     std::string_view rest{};

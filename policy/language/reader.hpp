@@ -29,7 +29,7 @@ class Outline {
     enum class Presence : std::uint8_t { optional, required };
     virtual ~Outline() = default;
     virtual void begin_mapping() = 0;
-    // What is asked of the reader from now on is asked of the value of this key.
+    // From now on the reader is asked about the value of this key.
     virtual void begin_key(std::string_view name, Presence presence) = 0;
     virtual void end_mapping() = 0;
 };
@@ -110,7 +110,7 @@ class Reader {
     Cache groups_{};
 };
 
-// One key of a mapping, and the function that reads its value into the target.
+// A key of a mapping, and the function that reads its value into the target.
 template <class Context, class Target>
 struct Key {
     std::string_view name;

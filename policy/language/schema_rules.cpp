@@ -16,7 +16,7 @@ constexpr OperationSet implied_by_denied_write{Operation::append,  Operation::cr
                                                Operation::remove,  Operation::rename, Operation::setattr,
                                                Operation::symlink, Operation::mkdir};
 
-// Of one policy: a short text could otherwise stand for any number of patterns.
+// Alternatives of a whole policy: a short text could otherwise stand for any number of patterns.
 constexpr std::size_t max_alternatives = 100'000;
 
 constexpr std::string_view type_words[] = {"regular",          "directory",    "fifo",   "socket",
@@ -211,6 +211,11 @@ void read_symlinks(LoadContext& context, const Node& node, RuleDraft& draft) {
         draft.rule.symlinks = static_cast<Symlinks>(*word);
 }
 
+void read_ancestors(LoadContext& context, const Node& node, RuleDraft& draft) {
+    static constexpr std::string_view words[] = {"refuse", "stat"};
+    if (const auto word = context.reader.word(node, "ancestors", words)) draft.rule.ancestors = *word == 1;
+}
+
 void read_lint(LoadContext& context, const Node& node, RuleDraft& draft) {
     read_mapping(context, node, "lint", lint_keys, draft);
 }
@@ -247,15 +252,16 @@ void read_nothing(LoadContext& context, const Node& node, RuleDraft&) {
 }
 
 constexpr RuleKey defaults_keys[] = {
-    {"create", read_create}, {"deliver", read_deliver}, {"deadline", read_deadline},
-    {"files", read_files},   {"rename", read_rename},   {"symlinks", read_symlinks},
+    {"create", read_create},       {"deliver", read_deliver}, {"deadline", read_deadline},
+    {"files", read_files},         {"rename", read_rename},   {"symlinks", read_symlinks},
+    {"ancestors", read_ancestors},
 };
 
 constexpr RuleKey allow_keys[] = {
     {"name", read_nothing, true}, {"roles", read_roles_of_rule}, {"allow", read_allow, true},
     {"paths", read_paths, true},  {"create", read_create},       {"deliver", read_deliver},
     {"deadline", read_deadline},  {"files", read_files},         {"rename", read_rename},
-    {"symlinks", read_symlinks},  {"lint", read_lint},
+    {"symlinks", read_symlinks},  {"ancestors", read_ancestors}, {"lint", read_lint},
 };
 
 constexpr RuleKey deny_keys[] = {
@@ -270,7 +276,7 @@ const Node* find_key(const Node& mapping, std::string_view name) {
     return nullptr;
 }
 
-// What a rule says about something that it does not allow would silently do nothing.
+// A rule's settings for something that it does not allow would silently do nothing.
 void check_settings(Reader& reader, const Node& node, const Rule& rule) {
     const OperationSet operations = rule.operations;
     if (const Node* const create = find_key(node, "create");

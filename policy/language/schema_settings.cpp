@@ -15,6 +15,8 @@ namespace {
 constexpr std::uint64_t max_connections = 1U << 20;  // fs.nr_open: a process has no more descriptors
 constexpr std::uint64_t max_requests = std::numeric_limits<std::uint32_t>::max();
 
+constexpr std::uint64_t max_busy_poll = 1000;  // microseconds
+
 constexpr std::uint64_t least_file_size = 64U << 10;
 constexpr std::uint64_t max_files = 1000;
 
@@ -81,6 +83,11 @@ constexpr Key<LoadContext, Limits> limits_keys[] = {
     {"stream_idle",
      [](LoadContext& context, const Node& node, Limits& limits) {
          if (const auto time = context.reader.time(node, "stream_idle")) limits.stream_idle = *time;
+     }},
+    {"busy_poll",
+     [](LoadContext& context, const Node& node, Limits& limits) {
+         if (const auto number = context.reader.number(node, "busy_poll", 0, max_busy_poll))
+             limits.busy_poll = std::chrono::microseconds(*number);
      }},
     {"reply_timeout",
      [](LoadContext& context, const Node& node, Limits& limits) {

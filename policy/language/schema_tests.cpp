@@ -94,7 +94,7 @@ void read_test(LoadContext& context, const Node& node) {
     if (!reader.is_mapping(node, "a test")) return;
     TestDraft draft{.test = {.location = reader.location(node.mark)}};
     const std::size_t tolerated = reader.tolerated();
-    // What is left for the table of keys once the operations are taken out.
+    // The keys that are left once the operations are taken out.
     Node rest{.kind = Node::Kind::mapping, .mark = node.mark};
     for (std::size_t index = 0; index < node.children.size(); index += 2) {
         const Node& key = node.children[index];

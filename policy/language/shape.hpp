@@ -18,13 +18,13 @@ struct Shape {
         size,    // 64KiB
         time,    // 500ms
         mode,    // "0640"
-        word,    // one of `words`
+        word,    // any of `words`
         name,
         account,
-        list,     // of entries each of which is one of the parts
-        mapping,  // of `keys`, each with its part
+        list,     // entries, each of which is any of the parts
+        mapping,  // has `keys`, each with its part
         named,    // a mapping of any names, whose values are parts[0]
-        either,   // one of the parts
+        either,   // any of the parts
     };
     struct Key {
         std::string name{};

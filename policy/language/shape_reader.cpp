@@ -10,7 +10,7 @@ Shape ShapeReader::joined(Slot slot) {
     return {.kind = Kind::either, .parts = std::move(slot)};
 }
 
-// Whatever is asked for after a list is asked of its entries.
+// Questions after a list concern the list's entries.
 void ShapeReader::note(Shape shape) {
     Slot& slot = slots_.back();
     Slot& target = !slot.empty() && slot.back().kind == Kind::list ? slot.back().parts : slot;

@@ -19,12 +19,12 @@ class ShapeReader final : public Reader, public Outline {
     void begin_mapping() override;
     void begin_key(std::string_view name, Presence presence) override;
     void end_mapping() override;
-    // As a mapping, but one that the names of its keys do not distinguish.
+    // Begins a mapping that cannot be told by the names of the keys.
     void begin_named();
     void end_named();
-    // The mapping that has begun has one of its optional keys at least.
+    // The mapping that has begun has at least an optional key.
     void expect_one_more();
-    // What has been noted.
+    // Returns the noted shape.
     Shape take();
 
     void wrong(Mark, std::string_view, DiagnosticCode) override {}
@@ -45,14 +45,14 @@ class ShapeReader final : public Reader, public Outline {
     std::optional<AccountId> group(const Node& node, std::string_view what) override;
 
   private:
-    // One value; several alternatives of it.
+    // The alternatives for a value.
     using Slot = std::vector<Shape>;
     static Shape joined(Slot slot);
     void note(Shape shape);
     void note_words(std::span<const std::string_view> words);
     void end_key();
 
-    std::vector<Slot> slots_{1};  // of the values that are being described, the innermost last
+    std::vector<Slot> slots_{1};  // the values that are being described, the innermost last
     std::vector<Shape> mappings_{};
     Node entry_{};
 };

@@ -320,7 +320,7 @@ class Linter {
     std::vector<std::vector<std::uint32_t>> by_rule_{};
     PathIndex literals_{};  // by their heads, as the following
     PathIndex others_{};
-    std::unordered_map<std::string, Users> users_{};  // of each directory
+    std::unordered_map<std::string, Users> users_{};  // by directory
     std::vector<Finding> findings_{};
 };
 

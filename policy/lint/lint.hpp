@@ -32,7 +32,7 @@ class Disk {
     // Why a directory is not there; empty texts: it does not exist.
     struct Missing {
         std::string link{};  // a link keeps it from being found: which, where it leads, what to write instead
-        std::string other{};  // it cannot be reached: why
+        std::string other{};  // cannot be reached: why
     };
     virtual ~Disk() = default;
     virtual std::expected<Facts, Missing> directory(const std::string& path) const = 0;
@@ -44,8 +44,8 @@ struct WideDirectory {
     std::string text;  // by how much it is wider than the rules
 };
 
-// In file order. Borrows the policy. Without a disk the findings that need one are left out. Takes time that grows with
-// the square of the number of patterns with wildcards in one directory; may block as the accounts and the disk do.
+// In file order. Borrows the policy. Without a disk the findings that need one are left out. Takes time that grows
+// with the square of the number of wildcard patterns in a directory. May block as the accounts and the disk do.
 std::vector<Finding> lint(const Policy& policy, const Accounts& accounts, const Disk* disk,
                           std::span<const WideDirectory> wide = {});
 

@@ -16,7 +16,7 @@ struct Written {
     std::string_view pattern;
 };
 
-// What has numbers or names that differ is there with likely ones: a rule that names others is not found.
+// Paths with varying numbers or names stand here with likely ones: a rule that names others is not found.
 constexpr Written written[] = {
     {"password hashes", Within::all, "/etc/{shadow,shadow-,gshadow,gshadow-}"},
     {"sudo's rules", Within::all, "/etc/sudoers"},

@@ -14,7 +14,7 @@ struct Sensitive {
     // Which paths of a rule are suspicious besides those that match all of the pattern.
     enum class Within : std::uint8_t {
         all,        // every one that lies within it
-        wildcards,  // one with wildcards that lies within it; a single file is named on purpose
+        wildcards,  // a pattern with wildcards that lies within it; a single file is named on purpose
     };
     std::string_view what;  // as in "lets ... be read"
     Within within{};
@@ -24,7 +24,7 @@ struct Sensitive {
 // Those of one kind follow each other.
 std::vector<Sensitive> sensitive_paths();
 
-// What of it a rule with this pattern matches, which is one of the two; or null.
+// The pattern of `sensitive` that a rule with this pattern matches, or null.
 const Pattern* reached(const Pattern& rule, const Sensitive& sensitive);
 
 }  // namespace fdbroker::policy

@@ -22,22 +22,22 @@ Found unfound(AccountError::Kind kind, std::string text) {
 }
 
 Found find(const Accounts& accounts, const std::string& text, Lookup lookup, const char* kind) {
-    const auto named = text.empty() ? std::nullopt : (accounts.*lookup)(text);
+    const std::uint32_t named = text.empty() ? no_account : (accounts.*lookup)(text).value_or(no_account);
     if (is_number(text)) {
         std::uint32_t id = no_account;
         const auto parsed = std::from_chars(text.data(), text.data() + text.size(), id);
         if (parsed.ec != std::errc{} || id == no_account)
             return unfound(AccountError::Kind::no_id,
                            fmt::format("{} is no id, expected at most {}", text, no_account - 1));
-        if (named && *named != id)
+        if (named != no_account && named != id)
             return unfound(
                 AccountError::Kind::two_senses,
                 fmt::format("\"{}\" is a number and also the name of the {} with the id {}, expected {} for "
                             "that {}, or another name for it",
-                            text, kind, *named, *named, kind));
+                            text, kind, named, named, kind));
         return AccountId{.id = id, .by_name = false};
     }
-    if (named) return AccountId{.id = *named, .by_name = true};
+    if (named != no_account) return AccountId{.id = named, .by_name = true};
     return unfound(AccountError::Kind::missing,
                    fmt::format("\"{}\" does not exist on this machine, expected a name or a number", text));
 }

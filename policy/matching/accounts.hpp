@@ -17,7 +17,7 @@ inline constexpr std::uint32_t no_account = 0xffffffff;
 struct UserRecord {
     std::string name{};
     std::uint32_t gid = 0;
-    std::string group{};  // of gid; empty: it has no name
+    std::string group{};  // the name of gid; empty: none
     std::vector<std::uint32_t> groups{};
 };
 

@@ -4,6 +4,8 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -18,11 +20,11 @@
 namespace fdbroker::policy {
 
 struct Policy::Compiled {
-    std::shared_ptr<const std::deque<std::string>> file_names{};  // what the locations point into
+    std::shared_ptr<const std::deque<std::string>> file_names{};  // storage that the locations point into
     std::vector<Rule> rules{};
     std::vector<std::uint32_t> rule_roles{};  // RoleSets: who each rule is for
     std::vector<Role> roles{};              // those of the policy, then what deny rules have in place of some
-    std::vector<std::string> role_names{};  // of roles, in the same order
+    std::vector<std::string> role_names{};  // in the order of roles
     std::size_t named_roles = 0;            // those of the policy
     RoleSets role_sets{};
     Matcher matcher{};
@@ -30,8 +32,11 @@ struct Policy::Compiled {
     std::vector<std::uint32_t> pattern_ends{};   // where each ends; Entry::pattern counts in them
     std::vector<std::uint32_t> pattern_rules{};  // the rule of each
     std::vector<Directory> directories{};
-    std::vector<std::string> denied_heads{};  // of the patterns of deny rules; sorted, each once
+    std::vector<std::string>
+        denied_heads{};  // literal heads of the patterns of deny rules; sorted, each once
     std::unordered_map<std::uint32_t, std::vector<std::string>> lint_allowed{};  // by rule
+    // Directories that lead to the paths of rules with `ancestors: stat`, and those rules, first to last.
+    std::map<std::string, std::vector<std::uint32_t>, std::less<>> ancestors{};
     Limits limits{};
     AuditSettings audit{};
     std::vector<Test> tests{};

@@ -123,6 +123,35 @@ std::string Glob::literal() const {
     return text;
 }
 
+std::vector<GlobStep> glob_steps(std::string_view program) {
+    std::vector<GlobStep> steps;
+    for (std::size_t at = 0; at < program.size(); at += instruction_size(program, at)) {
+        switch (static_cast<Code>(program[at])) {
+            case Code::literal:
+                for (unsigned index = 0; index < byte_at(program, at + 1); ++index)
+                    steps.emplace_back().bytes.set(byte_at(program, at + 2 + index));
+                break;
+            case Code::any_byte:
+                steps.emplace_back().bytes.set();
+                break;
+            case Code::any_bytes:
+                steps.push_back({.kind = GlobStep::Kind::any_bytes});
+                break;
+            case Code::byte_class: {
+                ByteSet& bytes = steps.emplace_back().bytes;
+                for (std::size_t byte = 0; byte < bytes.size(); ++byte)
+                    bytes[byte] = (byte_at(program, at + 1 + byte / 8) >> (byte % 8) & 1) != 0;
+                break;
+            }
+            case Code::variable:
+                steps.push_back({.kind = GlobStep::Kind::variable,
+                                 .variable = static_cast<Variable>(byte_at(program, at + 1))});
+                break;
+        }
+    }
+    return steps;
+}
+
 std::string_view glob_prefix(std::string_view program) noexcept {
     if (program.empty() || static_cast<Code>(program[0]) != Code::literal) return {};
     return program.substr(2, byte_at(program, 1));
@@ -140,6 +169,10 @@ bool glob_matches(std::string_view program, std::string_view component, const Pe
         } else if (static_cast<Code>(program[at]) == Code::any_bytes) {
             ++at;
             if (at == program.size()) return true;
+            // `*.key`, as most are: nothing has to be tried.
+            if (static_cast<Code>(program[at]) == Code::literal &&
+                at + instruction_size(program, at) == program.size())
+                return component.substr(position).ends_with(program.substr(at + 2));
             after_star = at;
             star_end = position;
             continue;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Patterns of one path component: `?`, `*`, classes, and the variables that stand for the peer.
 //
-// A Glob is built from its parts (pattern.hpp parses the text) and kept as a short program of bytes, so that
-// 100,000 of them lie close together. Matching takes at most |program| × |component| steps.
+// A Glob is built from its parts (pattern.hpp parses the text) and kept as a short program of bytes: 100,000 globs lie
+// close together. Matching takes at most |program| × |component| steps.
 #pragma once
 
 #include <array>
@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace fdbroker::policy {
 
@@ -17,7 +18,7 @@ namespace fdbroker::policy {
 enum class Variable : std::uint8_t { user, uid, group, gid };
 inline constexpr unsigned variable_count = 4;
 
-// What each variable stands for with one peer. An empty value matches nothing.
+// The values of the variables for a peer. An empty value matches nothing.
 using PeerValues = std::array<std::string, variable_count>;
 
 using ByteSet = std::bitset<256>;
@@ -45,6 +46,20 @@ class Glob {
     bool literal_ = true;
     bool variable_ = false;
 };
+
+// A step of a program, for automata that are made from globs.
+struct GlobStep {
+    enum class Kind : std::uint8_t {
+        byte,       // a byte of `bytes`
+        any_bytes,  // any number of any bytes
+        variable,
+    };
+    Kind kind{};
+    ByteSet bytes{};
+    Variable variable{};
+};
+// The steps of a Glob's program; literal text has a step for each byte.
+std::vector<GlobStep> glob_steps(std::string_view program);
 
 // The bytes that every component which matches begins with: the literal text at the head of the program.
 std::string_view glob_prefix(std::string_view program) noexcept;

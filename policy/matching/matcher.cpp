@@ -12,12 +12,19 @@ namespace fdbroker::policy {
 namespace {
 
 constexpr std::uint64_t multiplier = 0x9e3779b97f4a7c15;  // 2^64 / golden ratio: spreads every bit upwards
-constexpr std::size_t unit = alignof(Matcher::Node);
-static_assert(alignof(Entry) == unit && sizeof(Matcher::Node) % unit == 0);
+constexpr std::size_t node_alignment = alignof(Matcher::Node);
+static_assert(alignof(Entry) == node_alignment && sizeof(Matcher::Node) % node_alignment == 0);
 
 std::uint64_t mix(std::uint64_t state, std::uint64_t word) noexcept {
     state = (state ^ word) * multiplier;
     return state ^ state >> 32;
+}
+
+template <typename Word>
+Word load(std::string_view bytes, std::size_t at) noexcept {
+    Word word;
+    std::memcpy(&word, bytes.data() + at, sizeof word);
+    return word;
 }
 
 std::uint64_t pair_key(std::uint32_t first, std::uint32_t second) noexcept {
@@ -55,7 +62,7 @@ std::string_view Matcher::Node::name() const noexcept {
 }
 
 const Matcher::Node& Matcher::node(Place place) const noexcept {
-    return *std::launder(reinterpret_cast<const Node*>(nodes_.data() + place * unit));
+    return *std::launder(reinterpret_cast<const Node*>(nodes_.data() + place * node_alignment));
 }
 
 std::string_view Matcher::program(const GlobEdge& edge) const noexcept {
@@ -67,12 +74,11 @@ std::string_view Matcher::program(const GlobEdge& edge) const noexcept {
 // Not keyed: names in the table come from the policy alone, a peer only looks up.
 std::uint32_t Matcher::hash(std::string_view name) noexcept {
     std::uint64_t state = name.size();
+    for (; name.size() > 8; name.remove_prefix(8)) state = mix(state, load<std::uint64_t>(name, 0));
+    if (name.size() >= 4)
+        return static_cast<std::uint32_t>(
+            mix(state, pair_key(load<std::uint32_t>(name, 0), load<std::uint32_t>(name, name.size() - 4))));
     std::uint64_t word = 0;
-    for (; name.size() >= sizeof word; name.remove_prefix(sizeof word)) {
-        std::memcpy(&word, name.data(), sizeof word);
-        state = mix(state, word);
-    }
-    word = 0;
     for (const char byte : name) word = word << 8 | static_cast<std::uint8_t>(byte);
     return static_cast<std::uint32_t>(mix(state, word));
 }
@@ -176,9 +182,9 @@ void MatcherBuilder::join_names() {
 void MatcherBuilder::choose_places() {
     std::size_t bytes = 0;
     const auto place = [&](NodeDraft& node) {
-        node.place = index_of(bytes / unit);
+        node.place = index_of(bytes / node_alignment);
         bytes += sizeof(Matcher::Node) + (node.denies + node.allows) * sizeof(Entry) +
-                 (node.name_size + unit - 1) / unit * unit;
+                 (node.name_size + node_alignment - 1) / node_alignment * node_alignment;
     };
     for (NodeDraft& node : nodes_) {
         if (node.below_any_depth || node.joined) continue;
@@ -191,7 +197,7 @@ void MatcherBuilder::choose_places() {
 void MatcherBuilder::write_nodes() {
     for (const NodeDraft& draft : nodes_) {
         if (draft.joined) continue;
-        auto* const node = new (matcher_.nodes_.data() + draft.place * unit) Matcher::Node;
+        auto* const node = new (matcher_.nodes_.data() + draft.place * node_alignment) Matcher::Node;
         node->globs = draft.globs;
         node->denies = draft.denies;
         node->allows = draft.allows;
@@ -220,7 +226,7 @@ void MatcherBuilder::write_entries() {
     for (const Accepted& one : accepted_) {
         if (one.node != node) {
             node = one.node;
-            at = matcher_.nodes_.data() + nodes_[node].place * unit + sizeof(Matcher::Node);
+            at = matcher_.nodes_.data() + nodes_[node].place * node_alignment + sizeof(Matcher::Node);
         }
         new (at) Entry(one.entry);
         at += sizeof(Entry);
@@ -233,20 +239,24 @@ void MatcherBuilder::write_globs() {
     };
     std::ranges::sort(pending_globs_, {}, [&](const PendingGlob& one) {
         const std::string_view text = prefix(one);
-        return std::tuple(one.parent, text.size(), text, one.child);
+        return std::tuple(one.parent, text.size(), Matcher::hash(text), one.child);
     });
     matcher_.globs_.reserve(pending_globs_.size());
     std::size_t group = 0;  // where the group of the edge at hand begins
     for (std::size_t index = 0; index < pending_globs_.size(); ++index) {
         const PendingGlob& one = pending_globs_[index];
-        const auto length = static_cast<std::uint8_t>(prefix(one).size());
+        const std::string_view head = prefix(one);
+        const auto length = static_cast<std::uint8_t>(head.size());
         std::uint32_t& first = nodes_[one.parent].globs;
         if (first == Matcher::none || matcher_.globs_[group].prefix != length) group = index;
         if (first == Matcher::none) first = index_of(index);
         const bool last =
             index + 1 == pending_globs_.size() || pending_globs_[index + 1].parent != one.parent;
-        matcher_.globs_.push_back(
-            {.program = one.program, .child = nodes_[one.child].place, .prefix = length, .last = last});
+        matcher_.globs_.push_back({.program = one.program,
+                                   .head = Matcher::hash(head),
+                                   .child = nodes_[one.child].place,
+                                   .prefix = length,
+                                   .last = last});
         ++matcher_.globs_[group].group;
     }
 }

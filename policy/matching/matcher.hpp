@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT
 // Which rules' patterns match a path: all patterns of a policy in one trie over path components.
 //
-// Literal children are found by one probe of a hash table, whatever their number; of components with wildcards those
-// are tried whose literal beginning fits, found by a search; `**` is a node that stays reached once it is. The walk
-// (matcher_walk.hpp) goes down the trie once, carrying the set of places in the path at which a node is reached, so
-// that it visits every node at most once, never goes back, and needs no memory but the stack.
+// Literal children are found by one probe of a hash table, whatever their number. A binary search finds the components
+// with wildcards whose literal beginning fits. `**` is a node that stays reached once it is.
+// The walk (matcher_walk.hpp) goes down the trie once, carrying the set of places in the path at which a node is reached.
+// So it visits every node at most once, never goes back, and needs no memory but the stack.
 //
 // With 100,000 rules nearly all of the time goes into cache misses. So literal components that nothing else hangs on
-// are one node with the last of them (`etc/settings.toml`); a node, its name and its rules lie side by side, the node of
-// `**` behind the one above it, and the table holds nothing but where nodes are.
+// are one node with the last of them (`etc/settings.toml`). A node, its name and its rules lie side by side, with the node
+// of `**` behind the one above it. The table holds nothing but the places of nodes.
 #pragma once
 
 #include <algorithm>
@@ -27,7 +27,7 @@
 
 namespace fdbroker::policy {
 
-// One rule whose pattern ends at a node.
+// A rule whose pattern ends at a node.
 struct Entry {
     std::uint32_t rule = 0;
     std::uint32_t roles = 0;       // RoleSets: who the rule is for
@@ -38,15 +38,15 @@ struct Entry {
 
 class Matcher {
   public:
-    // Where a node lies, in units of its alignment. The root is 0.
+    // The place of a node, in units of a node's alignment. The root is 0.
     using Place = std::uint32_t;
     static constexpr std::uint32_t none = std::numeric_limits<std::uint32_t>::max();
 
     // Behind it lie the entries of deny rules, those of allow rules, and the name.
     struct Node {
-        Place parent = none;         // of a literal node; else none
+        Place parent = none;         // set in a literal node; else none
         Place any_depth = none;      // the node of `**` below this one
-        std::uint32_t globs = none;  // first of its list in globs_
+        std::uint32_t globs = none;  // first entry of the node's list in globs_
         std::uint32_t denies = 0;
         std::uint32_t allows = 0;
         std::uint16_t name_size = 0;
@@ -55,38 +55,37 @@ class Matcher {
         bool leaf() const noexcept { return any_depth == none && globs == none && !literals; }
         std::span<const Entry> deny() const noexcept { return {entries(), denies}; }
         std::span<const Entry> allow() const noexcept { return {entries() + denies, allows}; }
-        // Of a literal node: one name, or several with slashes between them.
+        // A literal node's name, or several names with slashes between them.
         std::string_view name() const noexcept;
 
       private:
         const Entry* entries() const noexcept;
     };
 
-    // The list of a node is in groups of one length of the literal text that programs begin with, each group sorted by
-    // that text: thousands of names like `item17-*` in one directory are a search, not a trial of each.
+    // The list of a node is in groups, one for each length of the literal text that programs begin with. A group is sorted by
+    // the hash of that text: thousands of names like `item17-*` in one directory are a search, not a trial of each.
     struct GlobEdge {
         std::uint32_t program = 0;  // place in globs_pool_
+        std::uint32_t head = 0;     // hash of the literal text
         Place child = 0;
         std::uint32_t group = 0;  // how many edges from here on are of one group; set in its first
         std::uint8_t prefix = 0;  // length of the literal text
-        bool last = false;        // of its node
+        bool last = false;        // last entry of the node
     };
 
     const Node& node(Place place) const noexcept;
     const GlobEdge* globs(std::uint32_t index) const noexcept { return &globs_[index]; }
     std::string_view program(const GlobEdge& edge) const noexcept;
-    // Visits the edges of a list that begin as `name` does; no other can match it.
+    // Visits the edges of a list that begin as `name` does, by their hash; no other can match it.
     template <class Visit>
     void each_candidate(std::uint32_t list, std::string_view name, Visit visit) const noexcept {
         for (const GlobEdge* group = &globs_[list]; true; group += group->group) {
             const GlobEdge* const end = group + group->group;
             if (group->prefix <= name.size()) {
-                const std::string_view head = name.substr(0, group->prefix);
-                const auto before = [this](const GlobEdge& edge, std::string_view text) {
-                    return glob_prefix(program(edge)) < text;
-                };
+                const std::uint32_t head = hash(name.substr(0, group->prefix));
+                const auto before = [](const GlobEdge& edge, std::uint32_t hash) { return edge.head < hash; };
                 for (const GlobEdge* edge = std::lower_bound(group, end, head, before);
-                     edge != end && glob_prefix(program(*edge)) == head; ++edge)
+                     edge != end && edge->head == head; ++edge)
                     visit(*edge);
             }
             if (end[-1].last) return;
@@ -120,12 +119,12 @@ class MatcherBuilder {
     Matcher build() &&;
 
   private:
-    using Index = std::uint32_t;  // of a node while the trie is built
+    using Index = std::uint32_t;  // names a node while the trie is built
     struct NodeDraft {
         Index parent = Matcher::none;
         Index any_depth = Matcher::none;
         Index top = 0;                      // the first component of the names that are one node with this
-        const std::string* name = nullptr;  // of a literal component, a key of names_
+        const std::string* name = nullptr;  // a literal component's name, a key of names_
         std::size_t name_size = 0;          // from `top` on
         Index literal = Matcher::none;      // a literal child
         std::uint32_t literals = 0;         // how many there are
@@ -166,7 +165,7 @@ class MatcherBuilder {
     std::vector<Accepted> accepted_{};
     std::vector<PendingGlob> pending_globs_{};
     std::unordered_map<std::string, std::uint32_t> names_{};     // numbered as they come
-    std::unordered_map<std::string, std::uint32_t> programs_{};  // to their place in the pool
+    std::unordered_map<std::string, std::uint32_t> programs_{};  // by program: the place in the pool
     std::unordered_map<std::uint64_t, Index> literal_edges_{};
     std::unordered_map<std::uint64_t, Index> glob_edges_{};
 };

@@ -47,8 +47,8 @@ class PathNames {
         }
         return names_[place].hash;
     }
-    // The place after `names` (one, or several with slashes between them) where they come after `place`, which is not
-    // the end and at most one more than the last name asked for; else max_places.
+    // The place after `names` (a name, or several with slashes between them) if they follow `place`; else max_places.
+    // `place` is not the end, and exceeds the last place asked for by at most one.
     unsigned after(std::string_view names, unsigned place) noexcept {
         const std::string_view first = text(place);
         if (names.size() == first.size()) return names == first ? place + 1 : max_places;
@@ -104,7 +104,8 @@ class PathNames {
     std::array<std::uint16_t, max_places> next_same_;
 };
 
-// A set of places in a path.
+// A set of places in a path: the bits of so many words.
+template <std::size_t words>
 class Places {
   public:
     static Places from(unsigned first, unsigned end) noexcept {
@@ -116,22 +117,24 @@ class Places {
     bool contains(unsigned place) const noexcept { return (words_[place / 64] >> (place % 64) & 1U) != 0; }
     // The first place from `place` on, or max_places.
     unsigned next(unsigned place) const noexcept {
-        if (place >= max_places) return max_places;
+        if (place >= 64 * words) return max_places;
         std::uint64_t word = words_[place / 64] >> (place % 64) << (place % 64);
         for (unsigned index = place / 64; true; word = words_[index]) {
             if (word != 0) return index * 64 + static_cast<unsigned>(std::countr_zero(word));
-            if (++index == words_.size()) return max_places;
+            if (++index == words) return max_places;
         }
     }
     unsigned first() const noexcept { return next(0); }
 
   private:
-    std::array<std::uint64_t, max_places / 64> words_{};
+    std::array<std::uint64_t, words> words_{};
 };
+// A path of fewer bytes has fewer names than a word has bits.
+inline constexpr std::size_t short_path = 128;
 
 // Visitor has allow(span of Entry, OperationSet) and deny(span of Entry, OperationSet): the lists, none empty, of the
 // nodes that match the path (deny: the path or a directory above it), for the operations given.
-template <class Visitor>
+template <class Visitor, class Places>
 class Walk {
   public:
     static void run(const Matcher& matcher, RequestPath path, const PeerValues& values,
@@ -239,5 +242,11 @@ class Walk {
     const PeerValues& values_;
     Visitor& visitor_;
 };
+
+template <class Visitor>
+void walk(const Matcher& matcher, RequestPath path, const PeerValues& values, Visitor& visitor) noexcept {
+    if (path.text().size() < short_path) return Walk<Visitor, Places<1>>::run(matcher, path, values, visitor);
+    Walk<Visitor, Places<max_places / 64>>::run(matcher, path, values, visitor);
+}
 
 }  // namespace fdbroker::policy

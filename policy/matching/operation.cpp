@@ -7,7 +7,7 @@
 namespace fdbroker::policy {
 namespace {
 
-constexpr std::array<std::string_view, operation_count> words{
+constexpr std::array<std::string_view, operation_count> operation_names{
     "read",  "write",  "append", "create",  "truncate", "stat",  "list",    "readlink",
     "mkdir", "remove", "rename", "symlink", "setattr",  "xattr", "execute",
 };
@@ -18,13 +18,13 @@ constexpr OperationSet manage = modify | OperationSet{Operation::mkdir, Operatio
 }  // namespace
 
 std::string_view to_string(Operation operation) noexcept {
-    return words[static_cast<std::size_t>(operation)];
+    return operation_names[static_cast<std::size_t>(operation)];
 }
 
 std::optional<Operation> operation_from_string(std::string_view word) noexcept {
-    const auto* const found = std::ranges::find(words, word);
-    if (found == words.end()) return std::nullopt;
-    return static_cast<Operation>(found - words.begin());
+    const auto* const found = std::ranges::find(operation_names, word);
+    if (found == operation_names.end()) return std::nullopt;
+    return static_cast<Operation>(found - operation_names.begin());
 }
 
 OperationSet operations_from_word(std::string_view word) noexcept {

@@ -76,6 +76,15 @@ inline constexpr OperationSet changing_operations{
 // Those that make a new name.
 inline constexpr OperationSet creating_operations{Operation::create, Operation::mkdir, Operation::symlink};
 
+// Those that let a file's content or attributes be changed: a rule with one of them has `max_links: 1` unless it says
+// otherwise.
+inline constexpr OperationSet content_changing_operations{
+    Operation::write, Operation::append, Operation::truncate, Operation::create, Operation::setattr};
+// Those that are about a name, not about what the file holds: `types`, `max_links` and `max_size` do not bind them.
+inline constexpr OperationSet name_operations{Operation::stat,   Operation::list,   Operation::readlink,
+                                              Operation::mkdir,  Operation::remove, Operation::rename,
+                                              Operation::symlink};
+
 std::string_view to_string(Operation operation) noexcept;  // "read", …
 std::optional<Operation> operation_from_string(
     std::string_view word) noexcept;  // single operations, no groups

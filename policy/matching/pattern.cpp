@@ -131,7 +131,7 @@ Parsed<std::vector<std::string>> expand_braces(std::string_view text) {
     return expanded;
 }
 
-// One byte of a class, and where the class goes on; `inside` is what stands between the brackets.
+// A byte of a class, and where the class goes on; `inside` is the text between the brackets.
 Parsed<std::uint8_t> class_byte(std::string_view inside, std::size_t& at) {
     if (inside[at] == '[') return wrong(R"(a "[" inside a class, expected "\[")");
     Escape read{inside[at], at + 1};
@@ -189,7 +189,7 @@ Parsed<void> append_token(Glob& glob, std::string_view token) {
         if (!bytes) return std::unexpected(bytes.error());
         glob.append_class(*bytes);
     } else {
-        // Of an escape token_end() has seen that it is one.
+        // token_end() has seen that this is an escape.
         glob.append_literal(token[0] == '\\' ? parse_escape(token, 0)->byte : token.back());
     }
     return {};

@@ -12,8 +12,8 @@
 
 namespace fdbroker::policy {
 
-// Limits of one pattern. The matcher descends one level per component, and each alternative of `{a,b}` becomes a
-// pattern of its own, so both are bounded.
+// Limits of one pattern. The matcher descends one level per component, and each alternative of `{a,b}` becomes
+// another pattern, so both are bounded.
 inline constexpr std::size_t max_pattern_components = 255;
 inline constexpr std::size_t max_pattern_alternatives = 256;
 
@@ -32,11 +32,11 @@ struct Pattern {
     std::string directory() const;
 };
 
-// One pattern for each combination of `{a,b}` alternatives, in the order they are written. The error says what is
+// Makes a pattern for each combination of `{a,b}` alternatives, in the order they are written. The error says what is
 // wrong and what was expected, without the text itself.
 //
-// Alternatives become patterns rather than a choice inside a component, so that each is found by hash and names
-// its own directory to be confined to.
+// Alternatives become patterns rather than a choice inside a component: each is found by hash, and each names a directory
+// to be confined to.
 std::expected<std::vector<Pattern>, std::string> parse_pattern(std::string_view text);
 
 }  // namespace fdbroker::policy

@@ -14,7 +14,7 @@ namespace fdbroker::policy {
 
 inline constexpr std::uint32_t no_group = no_account;
 
-// What is said of a peer; the account database completes it, asked by number as it is of a peer that connects.
+// A peer as described; the account database completes it, asked by number as it is of a peer that connects.
 struct PeerDescription {
     std::uint32_t uid = 0;
     std::optional<std::uint32_t> gid{};                  // none: the user's, else no_group

@@ -10,7 +10,7 @@
 namespace fdbroker::policy {
 namespace {
 
-// Whose operations count for create: and deliver:, first to last.
+// The operations that decide on create: and deliver:, first to last.
 constexpr std::array leading_operations{Operation::create, Operation::write, Operation::append,
                                         Operation::read};
 
@@ -99,7 +99,7 @@ Peer Policy::identify(PeerIdentity identity) const {
 
 Decision Policy::decide(const Peer& peer, OperationSet operations, RequestPath path) const noexcept {
     Judge judge(compiled_->role_sets, peer, operations);
-    Walk<Judge>::run(compiled_->matcher, path, peer.values(), judge);
+    walk(compiled_->matcher, path, peer.values(), judge);
 
     if (judge.denied_by() != Matcher::none) {
         return std::unexpected(Refusal{.denied_by = &compiled_->rules[judge.denied_by()],
@@ -120,6 +120,8 @@ Decision Policy::decide(const Peer& peer, OperationSet operations, RequestPath p
         const Rule** const end = grant.rules_.data() + grant.rule_count_;
         if (std::find(grant.rules_.data(), end, rule) == end) grant.rules_[grant.rule_count_++] = rule;
     }
+    if (!missing.empty())
+        if (const auto leads = ancestor(peer, operations, path)) return *leads;
     if (!missing.empty() || operations.empty())
         return std::unexpected(Refusal{.denied_by = nullptr, .operations = missing, .errno_value = EACCES});
 
@@ -130,6 +132,23 @@ Decision Policy::decide(const Peer& peer, OperationSet operations, RequestPath p
         break;
     }
     return grant;
+}
+
+std::optional<Grant> Policy::ancestor(const Peer& peer, OperationSet operations,
+                                      RequestPath path) const noexcept {
+    if (operations != OperationSet{Operation::stat}) return std::nullopt;
+    const auto found = compiled_->ancestors.find(path.text());
+    if (found == compiled_->ancestors.end()) return std::nullopt;
+    for (const std::uint32_t index : found->second) {
+        if (!compiled_->role_sets.holds(peer, compiled_->rule_roles[index])) continue;
+        Grant grant(path);
+        grant.operations_ = operations;
+        grant.leading_ = grant.rules_.front() = &compiled_->rules[index];
+        grant.rule_count_ = 1;
+        grant.is_ancestor_ = true;
+        return grant;
+    }
+    return std::nullopt;
 }
 
 std::span<const Rule> Policy::rules() const noexcept {

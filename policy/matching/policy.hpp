@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // A loaded policy and the one decision function that every part of fdbroker asks.
 //
-// decide() is pure: policy × peer × operations × path → decision. It does no I/O, allocates nothing and
-// takes time that grows with the path, not with the number of rules (except for patterns that begin with `**`).
+// decide() is pure: policy × peer × operations × path → decision. It does no I/O and allocates nothing. Its time grows
+// with the path, not with the number of rules (except for patterns that begin with `**`).
 #pragma once
 
 #include <array>
@@ -49,8 +49,8 @@ inline constexpr std::uint64_t any_links = UINT64_MAX;
 // `files:` of a rule: what the object itself must be like. Checked on its descriptor, after the decision.
 struct FileConditions {
     std::uint8_t types = 1U << static_cast<unsigned>(FileType::regular);  // bit per FileType
-    // none: the rule does not say, and the opener's default holds (1 for rules that let write, and for all where a user
-    // may link to what is not theirs); `any` is any_links.
+    // none: the rule does not say, and the opener's default holds. That is 1 for rules that let write, and for all rules
+    // where users may link to files that are not theirs. `any` is any_links.
     std::optional<std::uint64_t> max_links;
     std::optional<std::uint64_t> max_size;  // bytes
     bool same_mount = false;
@@ -62,7 +62,7 @@ struct FileConditions {
 
 // `create:` of a rule: what files and directories that are created look like.
 struct Creation {
-    std::uint32_t mode = 0640;           // of files; no set-id bits
+    std::uint32_t mode = 0640;           // the mode of files; no set-id bits
     std::optional<std::uint32_t> owner;  // none: the peer
     std::optional<std::uint32_t> group;  // none: the peer's primary group
     bool parents = false;                // missing directories that the rule covers are made as well
@@ -71,7 +71,7 @@ struct Creation {
     std::uint32_t directory_mode() const noexcept { return mode | (mode & 0444U) >> 2; }
 };
 
-// What the broker knows of a rule once it has been chosen. Lives as long as the Policy.
+// A chosen rule as the broker sees it. Lives as long as the Policy.
 struct Rule {
     std::string name;
     Location location;
@@ -83,16 +83,17 @@ struct Rule {
     FileConditions files{};
     Creation create{};
     bool rename_directories = false;
+    bool ancestors = false;  // stat: the directories that lead to its paths say that they are directories
     std::chrono::milliseconds deadline{5000};
 };
 
-// Who connected, as the kernel vouches for it.
+// The process that connected, as the kernel vouches for it.
 struct PeerIdentity {
     std::uint32_t uid = 0;
     std::uint32_t gid = 0;
     std::vector<std::uint32_t> groups{};  // supplementary, in any order
     std::string user{};                   // empty: the uid has no name
-    std::string group{};                  // of gid; empty: none
+    std::string group{};                  // the name of gid; empty: none
     std::string listener{};               // name of the listening socket, or of the pool of workers
 };
 
@@ -103,7 +104,7 @@ class Policy;
 class Peer {
   public:
     const PeerIdentity& identity() const noexcept { return identity_; }
-    // What ${user} and its like stand for; empty where nothing matches.
+    // The values of ${user}, ${uid}, ${group} and ${gid}; empty where nothing matches.
     const PeerValues& values() const noexcept { return values_; }
     bool holds(std::size_t role) const noexcept { return (roles_[role / 64] >> (role % 64) & 1U) != 0; }
     std::vector<std::string_view> role_names(const Policy& policy) const;
@@ -115,7 +116,7 @@ class Peer {
     PeerValues values_{};
 };
 
-// What a request that every operation of it is granted gets. Only decide() makes one, and only one can be
+// The right to carry out a request all of whose operations are granted. Only decide() makes a Grant, and only a Grant can be
 // resolved. Borrows the policy and the path.
 class Grant {
   public:
@@ -127,6 +128,8 @@ class Grant {
     // The one whose `create` and `deliver` count: that which granted create, else write, append, read,
     // else the first.
     const Rule& rule() const noexcept { return *leading_; }
+    // Only stat is granted, and the answer is that the path is a directory: nothing is looked at on disk.
+    bool is_ancestor() const noexcept { return is_ancestor_; }
 
   private:
     friend class Policy;
@@ -136,6 +139,7 @@ class Grant {
     const Rule* leading_ = nullptr;
     std::array<const Rule*, operation_count> rules_{};
     std::uint8_t rule_count_ = 0;
+    bool is_ancestor_ = false;
 };
 
 struct Refusal {
@@ -143,7 +147,7 @@ struct Refusal {
     const Rule* denied_by = nullptr;
     // The operations that nothing grants (without a deny rule), or that the deny rule covers.
     OperationSet operations{};
-    // What the peer is told: EACCES or ENOENT.
+    // The errno that the peer is told: EACCES or ENOENT.
     int errno_value = 0;
 };
 
@@ -153,7 +157,7 @@ using Decision = std::expected<Grant, Refusal>;
 // not literal, or the directory of an exact path. What the broker is confined to is made of these.
 struct Directory {
     std::string path;
-    OperationSet operations;     // of all allow rules that name it
+    OperationSet operations;     // the union over all allow rules that name it
     bool devices = false;        // a rule's files.types has a device
     bool create_owners = false;  // a rule creates here: what is created is given to its owner (needs CHOWN)
     bool snapshots = false;      // a rule delivers copies of what is here
@@ -176,6 +180,8 @@ struct Limits {
     Rate record_bytes_per_second{.rate = std::uint64_t{16} << 20, .burst = std::uint64_t{256} << 20};
     std::chrono::milliseconds reply_timeout{
         60'000};  // how long replies that keep others waiting may be left unread
+    // How long the broker may look for a next request without sleeping; 0: never.
+    std::chrono::microseconds busy_poll{20};
     std::chrono::milliseconds stream_idle{60'000};  // how long a stream may be neither read nor written
 };
 
@@ -202,6 +208,9 @@ class Policy {
     const std::vector<Directory>& directories() const noexcept;  // sorted by path, each once
     const Limits& limits() const noexcept;
     const AuditSettings& audit() const noexcept;
+
+    // The grant of a stat that no rule allows, of a directory that leads to the paths of one with `ancestors: stat`.
+    std::optional<Grant> ancestor(const Peer& peer, OperationSet operations, RequestPath path) const noexcept;
 
     struct Compiled;  // the matcher; policy/ only
     explicit Policy(std::unique_ptr<const Compiled> compiled) noexcept;

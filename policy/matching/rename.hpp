@@ -19,7 +19,7 @@ struct RenameGrant {
 };
 
 struct RenameRefusal {
-    Refusal refusal{};  // what is told when `gains` is empty
+    Refusal refusal{};  // told when `gains` is empty
     bool at_new_name = false;
     OperationSet gains{};  // allowed at the new name and not at the old one
 };

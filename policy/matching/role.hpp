@@ -13,7 +13,7 @@ namespace fdbroker::policy {
 struct RoleUser {
     std::uint32_t uid = 0;  // no_account is nobody's
     bool by_name = false;   // then a peer whose uid has no name is not it
-    std::string name{};  // of an account that does not exist: a peer with this name is it; empty: nobody is
+    std::string name{};     // an account that does not exist: a peer with this name is it; empty: nobody is
 };
 
 // A key that is left out holds for every peer; a key has at least one entry, of which one must hold.

@@ -20,7 +20,7 @@
 
 namespace fdbroker::test {
 
-// Does something to the filesystem over and over in a thread of its own.
+// Does something to the filesystem over and over in a separate thread.
 class Disturber {
   public:
     explicit Disturber(std::function<void()> round)
@@ -45,7 +45,7 @@ std::function<void()> exchanging(const std::string& one, const std::string& othe
 std::function<void()> moving_away(const std::string& here, const std::string& there, const std::string& name);
 std::function<void()> mounting_over(const std::string& what, const std::string& where);
 
-// What every name beyond the rules must still be after an attack.
+// The state that every name beyond the rules must still have after an attack.
 struct Kept {
     std::string content;
     mode_t mode;
@@ -116,11 +116,11 @@ std::string content_of(proto::BorrowedFd directory, const std::string& name);
 bool leads_into(const std::string& path, const std::string& directory);
 bool is_plain(const std::string& path);
 
-// What a naive one did that it should not; nullopt: nothing.
+// The forbidden thing that a naive opener did; nullopt: nothing.
 using NaiveTry = std::function<std::optional<std::string>()>;
 // Fails when that is never anything, for as long as a test may take.
 void must_be_fooled(const std::string& name, const std::function<void()>& round, const NaiveTry& attempt);
-// Of the file that was asked for there is nothing to be said.
+// The requested file itself is no finding.
 NaiveTry opening(const std::string& path, const Look& look);
 
 }  // namespace fdbroker::test

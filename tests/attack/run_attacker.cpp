@@ -2,8 +2,8 @@
 // A program under `worker run` that was taken over. Prints a line that begins with "reached" for everything that it gets
 // and should not, and in the end how often its races were tried.
 //
-// Arguments: tries, a directory of its own, a file it may read ("allowed"), a file it may not ("denied"). Both hold one
-// line, their name.
+// Arguments: tries, a private directory, a file it may read ("allowed"), a file it may not ("denied"), and a file of the same
+// user ("kept"). The last one may be read and written, and nothing else of it changed. Each holds its name in one line.
 #include <fcntl.h>
 #include <fmt/core.h>
 #include <linux/seccomp.h>
@@ -18,6 +18,7 @@
 #include <sys/uio.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <array>
@@ -38,6 +39,7 @@ struct Scene {
     std::string own;
     std::string allowed;
     std::string denied;
+    std::string kept;  // the program's user owns it, and may read and write it
 };
 
 void reached(const std::string& what) {
@@ -142,6 +144,37 @@ void exchange_directories(const Scene& scene) {
         ::close(directory);
     }
     ::chdir(scene.own.c_str());
+}
+
+// A descriptor that is a pipe's when the call is looked at may be a brokered file's when it is carried out.
+void exchange_descriptors(const Scene& scene) {
+    std::array<int, 2> ends{};
+    const int file = ::open(scene.kept.c_str(), O_RDWR);
+    struct stat before{};
+    if (file < 0 || ::pipe(ends.data()) != 0 || ::fstat(file, &before) != 0)
+        return reached("no file to exchange");
+    const int changing = ::dup(ends[0]);
+    {
+        std::jthread exchanging([&](const std::stop_token& stop) {
+            while (!stop.stop_requested()) {
+                ::dup2(file, changing);
+                ::dup2(ends[0], changing);
+            }
+        });
+        const std::array<timespec, 2> times{};
+        for (long turn = 0; turn < scene.tries / 4; ++turn) {
+            ::fchmod(changing, 0777);
+            ::futimens(changing, times.data());
+            ::fsetxattr(changing, "user.reached", "x", 1, 0);
+        }
+    }
+    struct stat after{};
+    ::fstat(file, &after);
+    if (after.st_mode != before.st_mode) reached("the mode of a file that may be written alone");
+    if (after.st_mtim.tv_sec != before.st_mtim.tv_sec)
+        reached("the times of a file that may be written alone");
+    if (::fgetxattr(file, "user.reached", nullptr, 0) >= 0) reached("an attribute of such a file");
+    for (const int number : {file, ends[0], ends[1], changing}) ::close(number);
 }
 
 // ---- what is there without a race ------------------------------------------------------------------------------
@@ -256,6 +289,27 @@ void interrupt_calls(const Scene& scene) {
     ::close(after);
 }
 
+// Calls that are stopped, killed, or whose memory is not there: those of others go on.
+void die_in_calls(const Scene& scene) {
+    for (long turn = 0; turn < scene.tries / 512 + 8; ++turn) {
+        const pid_t child = ::fork();
+        if (child == 0) {
+            for (;;) {
+                ::close(::open(scene.allowed.c_str(), O_RDONLY));
+                ::open(reinterpret_cast<const char*>(8), O_RDONLY);
+                ::stat(scene.allowed.c_str(), reinterpret_cast<struct stat*>(8));
+            }
+        }
+        for (const int signal : {SIGSTOP, SIGCONT, SIGSTOP, SIGKILL}) {
+            const int file = ::open(scene.allowed.c_str(), O_RDONLY);
+            if (file < 0) reached("no answer while another's call is stopped");
+            ::close(file);
+            ::kill(child, signal);
+        }
+        ::waitpid(child, nullptr, 0);
+    }
+}
+
 void use_many_threads(const Scene& scene) {
     std::atomic<int> good{0};
     {
@@ -291,11 +345,13 @@ void fork_without_end() {
 
 int main(int, char** arguments) {
     std::setvbuf(stdout, nullptr, _IOLBF, 0);
-    const Scene scene{std::atol(arguments[1]), arguments[2], arguments[3], arguments[4]};
+    const Scene scene{std::atol(arguments[1]), arguments[2], arguments[3], arguments[4], arguments[5]};
     reach_paths(scene);
     reach_calls(scene);
     interrupt_calls(scene);
     use_many_threads(scene);
+    die_in_calls(scene);
+    exchange_descriptors(scene);
     exchange_strings(scene);
     exchange_links(scene);
     exchange_directories(scene);

@@ -29,7 +29,7 @@ const std::string took_earlier = "an earlier try took it";
 
 }  // namespace
 
-TEST_CASE("attack: what looks and what changes reaches nothing beyond the rules") {
+TEST_CASE("attack: looking and changing reach nothing beyond the rules") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     Scene scene;
     scene.link_secret();
@@ -103,7 +103,7 @@ TEST_CASE("attack: attributes are those of the file that was asked for, whatever
     attack.check_secrets();
 }
 
-TEST_CASE("attack: what is removed under a condition is what it holds of, whatever takes its name") {
+TEST_CASE("attack: conditional remove deletes the inspected inode even if the name is swapped") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     {
         const Scene scene;

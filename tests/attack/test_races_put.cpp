@@ -25,7 +25,7 @@ using proto::Call;
 
 namespace {
 
-// What stands in for the file in turn. One that a commit has replaced is made anew.
+// The objects that take the file's place in turn. An object that a commit has replaced is made anew.
 class Exchanges {
   public:
     explicit Exchanges(const Scene& scene) : scene_(scene) {}
@@ -85,7 +85,7 @@ void note(Outcomes& outcomes, const char* call, const TestPeer::Answer& answer) 
 
 // As many as a user may have at once: put, filled, committed. Returns how many were begun.
 std::size_t put_some(TestPeer& peer, const std::string& path, Outcomes& outcomes) {
-    auto begun = peer.call_often({{.call = Call::put, .path = path}}, opener::max_lasting_helpers_of_user);
+    auto begun = peer.call_often({{.call = Call::put, .path = path}}, opener::max_background_helpers_of_user);
     std::vector<std::string> numbers;
     for (TestPeer::Answer& answer : begun) {
         note(outcomes, "put", answer);
@@ -175,7 +175,7 @@ void attack() {
 
 }  // namespace
 
-TEST_CASE("attack: what is put gets the name that was asked for or none, whatever takes that meanwhile") {
+TEST_CASE("attack: a put file gets the requested name or none, whatever takes that meanwhile") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     run_in_mount_namespace(
         [] {

@@ -18,13 +18,15 @@ TEST_CASE("run: a program that was taken over reaches nothing that the policy do
     const RunScene scene;
     const std::string program = FDBROKER_RUN_ATTACKER;
     write_file(scene.secret() + "/allowed", "allowed\n", {.mode = 0600});
+    write_file(scene.letter() + "/kept", "kept\n", {.mode = 0600, .uid = nobody, .gid = nobody});
     write_file(scene.denied() + "/denied", "denied\n");
     write_file(scene.denied() + "/denied.sh", "#!/bin/sh\necho reached a program exchanged\n",
                {.mode = 0755});
-    const Outcome outcome = run(scene.inside({program, std::to_string(tries()), scene.work(),
-                                              scene.secret() + "/allowed", scene.denied() + "/denied"},
-                                             {"--runtime", std::filesystem::path(program).parent_path()}),
-                                in_good_time() + std::chrono::minutes(10));
+    const Outcome outcome =
+        run(scene.inside({program, std::to_string(tries()), scene.work(), scene.secret() + "/allowed",
+                          scene.denied() + "/denied", scene.letter() + "/kept"},
+                         {"--runtime", std::filesystem::path(program).parent_path()}),
+            in_good_time() + std::chrono::minutes(10));
     INFO(outcome.err);
     CHECK(outcome.out == "tried " + std::to_string(tries()) + "\n");
     CHECK(outcome.status == 0);

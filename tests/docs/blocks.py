@@ -2,17 +2,22 @@
 # SPDX-License-Identifier: MIT
 """The shell blocks of README and guides do what the page says.
 
-    blocks.py check FILE...                       each shell block is marked: by `<!-- run -->`, or with a reason why not
-    blocks.py run [--path DIR]... [--prefix PREFIX] [--sandbox] FILE...
+    blocks.py check FILE...     each shell block is marked: `<!-- run -->`, or with a reason why not
+    blocks.py run [--path DIR]... [--prefix PREFIX] [--service] [--sandbox] [--all] FILE...
 
 A block is ```sh (commands that succeed) or ```console (`$ command`, then what it prints). The line before it is
-`<!-- run -->` or `<!-- not run: REASON -->`. A yaml block after `<!-- file: /absolute/name -->` becomes that file.
+`<!-- run -->`, `<!-- run: service -->` or `<!-- not run: REASON -->`. A ```text block is what the sh block before it has
+printed. A block of any language becomes a file after `<!-- file: NAME -->` or a line "Save as `NAME`:". A page that says
+`<!-- all run; needs: PROGRAM... -->` has no other marks, and is skipped where such a program is missing.
 
-`run` feeds the blocks of a file, top to bottom, to one bash as root. In printed lines `…` stands for any text, and a line
-of `…` alone for any lines. --path puts a directory in front of PATH. --prefix: the programs are installed as PREFIXopener
-and so on (-Dprogram_prefix). --sandbox runs in mount and process namespaces of
-their own, with a throw-away copy over /etc, /run, /srv, /var and /home: nothing outside changes, and whatever a block has left
-running ends.
+`run` feeds the blocks of a page, top to bottom, to one bash as root. In printed lines `…` stands for any text, and a line
+of `…` alone for any lines; numbers of records are any. Lines of a text block without `…` may come in any order, since
+programs write to two streams.
+
+--path puts a directory in front of PATH. --prefix: the programs are installed as PREFIXopener and so on
+(-Dprogram_prefix). --service: the machine is there for this, and systemd runs; installs, starts and stops what the page
+says. --sandbox runs in mount and process namespaces with a throw-away copy over /etc, /run, /srv, /var and /home: nothing
+outside changes, and whatever a block has left running ends. --all fails where a page is skipped.
 """
 
 import argparse
@@ -28,26 +33,37 @@ SKIPPED = 77
 SHELL = {"sh", "console"}
 PROGRAMS = ("opener", "openerctl", "worker")
 FENCE = re.compile(r"^(```+)\s*(\S*)\s*$")
-MARK = re.compile(r"^<!--\s*(run|not run:\s*\S.*|file:\s*/\S+)\s*-->\s*$")
+MARK = re.compile(r"^<!--\s*(run|run: service|not run:\s*\S.*|file:\s*\S+)\s*-->\s*$")
+SAVED = re.compile(r"^Save as `([\w./-]+)`:$")
+ALL_RUN = re.compile(r"^<!--\s*all run(?:; needs: ([\w. -]+?))?\s*-->\s*$", re.MULTILINE)
+RECORD = re.compile(r"record [\dN]+")
 COVERED = ("/etc", "/run", "/srv", "/var", "/home")
 END = "fdbroker-end-of-command"
 
 
 class Block:
-    def __init__(self, file, line, language, mark, text):
-        self.file, self.line, self.language, self.mark, self.text = file, line, language, mark, text
+    def __init__(self, page, line, language, mark, text):
+        self.page, self.line, self.language, self.mark, self.text = page, line, language, mark, text
+        self.printed = None  # the text block after a sh block
 
     def __str__(self):
-        return f"{self.file}:{self.line}"
+        return f"{self.page}:{self.line}"
 
     @property
     def runs(self):
-        return self.mark == "run"
+        return self.mark in ("run", "run: service")
+
+    @property
+    def file(self):
+        return self.mark.removeprefix("file:").strip() if (self.mark or "").startswith("file:") else None
 
     def steps(self):
-        """Pairs of a command and the lines that it prints; None: any."""
+        """(command, lines that it prints or None: any) of each."""
+        if self.file:
+            text = "\n".join(self.text)
+            return [(f"mkdir -p \"$(dirname {self.file})\"; cat > {self.file} <<'{END}'\n{text}\n{END}", [])]
         if self.language == "sh":
-            return [("set -e\n" + "\n".join(self.text) + "\nset +e", None)]
+            return [("set -e\n" + "\n".join(self.text) + "\nset +e", self.printed)]
         steps = []
         for line in self.text:
             if line.startswith("$ "):
@@ -59,30 +75,45 @@ class Block:
         return [tuple(step) for step in steps]
 
 
-def blocks_of(file):
-    lines = pathlib.Path(file).read_text(encoding="utf-8").splitlines()
+def mark_of(line):
+    marked, saved = MARK.match(line), SAVED.match(line)
+    return marked.group(1) if marked else f"file: {saved.group(1)}" if saved else None
+
+
+def blocks_of(page):
+    content = pathlib.Path(page).read_text(encoding="utf-8")
+    unmarked = "run" if ALL_RUN.search(content) else None
     blocks, fence, mark = [], None, None
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(content.splitlines(), 1):
         found = FENCE.match(line.strip())
         if fence is None and found:
             indent = len(line) - len(line.lstrip())
             fence, start, language, text = found.group(1), number, found.group(2), []
         elif fence is not None and line.strip() == fence:
-            blocks.append(Block(file, start, language, mark, text))
+            if language in SHELL:
+                mark = mark or unmarked
+            elif language == "text" and blocks and blocks[-1].language == "sh":
+                blocks[-1].printed = text
+            blocks.append(Block(page, start, language, mark, text))
             fence = mark = None
         elif fence is not None:
             text.append(line[indent:])
         elif line.strip():
-            marked = MARK.match(line.strip())
-            mark = marked.group(1) if marked else None
+            mark = mark_of(line.strip())
     return blocks
+
+
+def lacking(page):
+    """Programs that the page needs and that are not here."""
+    found = ALL_RUN.search(pathlib.Path(page).read_text(encoding="utf-8"))
+    return [name for name in (found.group(1) or "").split() if not shutil.which(name)] if found else []
 
 
 def check(files):
     failed = False
     for file in files:
         for block in blocks_of(file):
-            if block.language in SHELL and not (block.runs or (block.mark or "").startswith("not run:")):
+            if block.language in SHELL and not (block.runs or block.file or (block.mark or "").startswith("not run:")):
                 print(f"{block}: a shell block needs <!-- run --> or <!-- not run: REASON --> in the line before")
                 failed = True
             if block.runs and block.language not in SHELL:
@@ -101,14 +132,24 @@ def pattern_of(lines):
     return re.compile(text)
 
 
+def matches(printed, expected, prefix, in_order):
+    if prefix:
+        printed = re.sub(rf"\b{re.escape(prefix)}({'|'.join(PROGRAMS)})\b", r"\1", printed)
+    printed = RECORD.sub("record N", printed)
+    expected = [RECORD.sub("record N", line) for line in expected]
+    if pattern_of(expected).fullmatch(printed):
+        return True
+    return not in_order and "…" not in "".join(expected) and sorted(printed.splitlines()) == sorted(expected)
+
+
 class Shell:
     def __init__(self, path):
         environment = dict(os.environ, PATH=":".join([*path, os.environ["PATH"]]), LC_ALL="C.UTF-8", NO_COLOR="1")
-        self.process = subprocess.Popen(["bash", "--norc"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=subprocess.STDOUT, env=environment, encoding="utf-8", bufsize=1)
+        self.process = subprocess.Popen(["bash", "--norc", "-O", "expand_aliases"], stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, encoding="utf-8", bufsize=1)
 
     def run(self, command):
-        """What it prints, and its status; status None: the shell has ended."""
+        """The output and the status of a command; status None: the shell has ended."""
         self.process.stdin.write(f"{command}\nprintf '\\n%s %s\\n' {END} $?\n")
         self.process.stdin.flush()
         printed = ""
@@ -120,34 +161,45 @@ class Shell:
         return printed, None
 
 
-def run_block(shell, block):
+def run_block(shell, block, prefix):
     for command, expected in block.steps():
         printed, status = shell.run(command)
-        if expected is None and status != 0:
+        if status is None or (status != 0 and block.language == "sh") or (status != 0 and expected is None):
             print(f"{block}: failed ({status}):\n{command}\n{printed}")
             return False
-        if expected is not None and not pattern_of(expected).fullmatch(printed):
+        if expected is not None and not matches(printed, expected, prefix, block.language != "sh"):
             print(f"{block}: $ {command}\nprints:\n{printed}instead of:\n" + "\n".join(expected))
             return False
-    print(f"{block}: ok")
+    print(f"{block}: ok", flush=True)
     return True
 
 
-def run(files, path):
-    failed = False
-    for file in files:
-        shell = Shell(path)
-        for block in blocks_of(file):
-            if (block.mark or "").startswith("file:"):
-                place = pathlib.Path(block.mark.split(None, 1)[1].strip())
-                place.parent.mkdir(parents=True, exist_ok=True)
-                place.write_text("\n".join(block.text) + "\n", encoding="utf-8")
-            if block.runs and not run_block(shell, block):
-                failed = True
-                break
-        shell.process.stdin.close()
-        shell.process.kill()
-    return 1 if failed else 0
+def run_page(page, options, path):
+    shell = Shell(path)
+    done = True
+    for block in blocks_of(page):
+        if not (block.runs or block.file) or (block.mark == "run: service" and not options.service):
+            continue
+        if not run_block(shell, block, options.prefix):
+            done = False
+            break
+    shell.process.stdin.close()
+    shell.process.kill()
+    return done
+
+
+def run(options, path):
+    failed = skipped = 0
+    for page in options.files:
+        missing = lacking(page)
+        if missing:
+            print(f"skipped: {page}: needs {' '.join(missing)}")
+            skipped += 1
+        elif not run_page(page, options, path):
+            failed += 1
+    if failed or (skipped and options.all):
+        return 1
+    return SKIPPED if skipped == len(options.files) else 0
 
 
 def cover():
@@ -167,15 +219,12 @@ def cover():
         subprocess.run([*mount, "overlay", "-o", options, "overlay", directory], check=True)
 
 
-def unprefixed(prefix):
-    """A directory in which the programs have the names that the pages call them."""
-    place = pathlib.Path(tempfile.mkdtemp(prefix="fdb-names.", dir="/tmp"))
-    place.chmod(0o755)
+def add_unprefixed(prefix, place):
+    """Scripts with the names that the pages use; a block may install the programs only later."""
     for name in PROGRAMS:
-        installed = shutil.which(prefix + name)
-        if installed:
-            (place / name).symlink_to(installed)
-    return str(place)
+        script = pathlib.Path(place) / name
+        script.write_text(f'#!/bin/sh\nexec {prefix}{name} "$@"\n')
+        script.chmod(0o755)
 
 
 def main():
@@ -183,7 +232,9 @@ def main():
     parser.add_argument("mode", choices=["check", "run", "run-covered"])
     parser.add_argument("--path", action="append", default=[])
     parser.add_argument("--prefix", default="")
+    parser.add_argument("--service", action="store_true")
     parser.add_argument("--sandbox", action="store_true")
+    parser.add_argument("--all", action="store_true")
     parser.add_argument("files", nargs="+")
     options = parser.parse_args()
     if options.mode == "check":
@@ -204,7 +255,14 @@ def main():
             print("skipped: docs: no overlay can be mounted here")
             return SKIPPED
     path = [os.path.abspath(directory) for directory in options.path]
-    return run(options.files, [unprefixed(options.prefix), *path] if options.prefix else path)
+    # sudo(8) looks for programs in other directories (secure_path).
+    if options.prefix and options.service:
+        add_unprefixed(options.prefix, "/usr/local/bin")
+    elif options.prefix:
+        path.insert(0, tempfile.mkdtemp(prefix="fdb-names.", dir="/tmp"))
+        os.chmod(path[0], 0o755)
+        add_unprefixed(options.prefix, path[0])
+    return run(options, path)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ void require(bool holds) {
     if (!holds) std::abort();
 }
 
-// What a client makes of an answer's bytes, whichever call it had asked.
+// Reads an answer's bytes as a client does, for whichever call.
 void read_payload(std::string_view payload) {
     static_cast<void>(read_number(payload));
     if (const auto status = read_status(payload))

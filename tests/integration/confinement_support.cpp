@@ -81,7 +81,8 @@ void run_beside(const std::function<void()>& inside, const std::function<void(pi
     std::exception_ptr failure;
     std::thread observer([&] {
         pid_t child = 0;
-        if (::read(ready.number(), &child, sizeof child) != sizeof child) return;  // it failed before
+        if (::read(ready.number(), &child, sizeof child) != sizeof child)
+            return;  // confinement failed before
         try {
             outside(child);
         } catch (...) {

@@ -26,10 +26,10 @@ class ControlPeer {
     std::string line();
     // All until the end.
     std::string rest();
-    // One command and the first line of its answer.
+    // Sends a command and returns the first line of the answer.
     std::string ask(std::string_view command);
     nlohmann::json ask_json(std::string_view command) { return nlohmann::json::parse(ask(command)); }
-    // What has come by now is dropped.
+    // Drops everything that has arrived.
     void drop_what_came();
 
   private:

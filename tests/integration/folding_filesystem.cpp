@@ -11,7 +11,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <cstdio>
 #include <stdexcept>
@@ -21,6 +20,7 @@
 #include <utility>
 
 #include "proto/unique_fd.hpp"
+#include "tests/integration/fuse_arguments.hpp"
 
 namespace fdbroker::test {
 
@@ -28,15 +28,12 @@ class FoldingFilesystem::Server {
   public:
     Server(std::filesystem::path source, std::string mount_point, Listing listing)
         : source_(std::move(source)), mount_point_(std::move(mount_point)), listing_(listing) {
-        std::string program = "folding", option = "-oallow_other";
-        std::array<char*, 3> arguments{program.data(), option.data(), nullptr};
-        fuse_args args = FUSE_ARGS_INIT(2, arguments.data());
-        fuse_ = fuse_new(&args, &operations(), sizeof(fuse_operations), this);
-        fuse_opt_free_args(&args);
+        FuseArguments arguments("folding");
+        fuse_ = fuse_new(arguments.get(), &operations(), sizeof(fuse_operations), this);
         if (fuse_ == nullptr) throw std::runtime_error("fuse_new failed");
         if (fuse_mount(fuse_, mount_point_.c_str()) != 0) {
             fuse_destroy(fuse_);
-            throw std::runtime_error("FUSE cannot be mounted at " + mount_point_);
+            fail_to_mount(mount_point_);
         }
         thread_ = std::thread([this] { fuse_loop(fuse_); });
     }

@@ -12,8 +12,8 @@ enum class Listing : bool { none, complete };
 
 class FoldingFilesystem {
   public:
-    // Shows `source` at `mount_point`, in the calling process's mount namespace, for all users; served by a thread of its
-    // own. Errors are exceptions (std::runtime_error). With Listing::none no directory can be listed.
+    // Shows `source` at `mount_point`, in the calling process's mount namespace, for all users; a separate thread serves
+    // it. Errors are exceptions (std::runtime_error). With Listing::none no directory can be listed.
     FoldingFilesystem(std::filesystem::path source, const std::filesystem::path& mount_point,
                       Listing listing = Listing::complete);
     FoldingFilesystem(const FoldingFilesystem&) = delete;

@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "proto/unique_fd.hpp"
+#include "tests/integration/fuse_arguments.hpp"
 #include "tests/support/child.hpp"
 #include "tests/support/deadline.hpp"
 #include "tests/support/verdict.hpp"
@@ -53,15 +54,12 @@ struct stat status_of(fuse_ino_t ino) {
 class HangingFilesystem::Server {
   public:
     explicit Server(const std::string& mount_point) : stop_(::eventfd(0, EFD_CLOEXEC)) {
-        std::string program = "hanging", option = "-oallow_other";
-        std::array<char*, 3> arguments{program.data(), option.data(), nullptr};
-        fuse_args args = FUSE_ARGS_INIT(2, arguments.data());
-        session_ = fuse_session_new(&args, &operations(), sizeof(fuse_lowlevel_ops), this);
-        fuse_opt_free_args(&args);
+        FuseArguments arguments("hanging");
+        session_ = fuse_session_new(arguments.get(), &operations(), sizeof(fuse_lowlevel_ops), this);
         if (session_ == nullptr) throw std::runtime_error("fuse_session_new failed");
         if (fuse_session_mount(session_, mount_point.c_str()) != 0) {
             fuse_session_destroy(session_);
-            throw std::runtime_error("FUSE cannot be mounted at " + mount_point);
+            fail_to_mount(mount_point);
         }
         thread_ = std::thread([this] { serve(); });
     }

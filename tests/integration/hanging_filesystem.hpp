@@ -12,12 +12,12 @@
 
 namespace fdbroker::test {
 
-// Whether one can be mounted, in a mount namespace of its own.
+// Whether FUSE can be mounted in a new mount namespace.
 bool has_fuse();
 
 class HangingFilesystem {
   public:
-    // Mounted in the calling process's mount namespace, for all users; served by a thread of its own. The process must be
+    // Mounted in the calling process's mount namespace, for all users; a separate thread serves it. The process must be
     // root, and /dev/fuse must be there. Errors are exceptions (std::runtime_error).
     explicit HangingFilesystem(const std::filesystem::path& mount_point);
     HangingFilesystem(const HangingFilesystem&) = delete;
@@ -31,7 +31,7 @@ class HangingFilesystem {
     void release();
     // From now on all that a name or a directory is asked for hangs.
     void stop_answering();
-    // What hangs is answered, and things are as before stop_answering().
+    // Answers the hanging requests and serves as before stop_answering().
     void answer_again();
 
   private:

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <csignal>
+#include <cstdlib>
 #include <fstream>
 #include <iterator>
 #include <map>
@@ -27,16 +28,29 @@ namespace fdbroker::test {
 
 namespace {
 
+// FDBROKER_TEST_START: words of a program that executes the opener, with less than it would have for instance.
+std::vector<std::string> starting_program() {
+    const char* const text = std::getenv("FDBROKER_TEST_START");
+    std::istringstream words(text != nullptr ? text : "");
+    return {std::istream_iterator<std::string>(words), {}};
+}
+
 Process start(const TempDir& directory, std::string_view policy, std::vector<std::string> more,
               std::map<std::string, std::string> environment) {
     write_file(directory / "policy.yaml", policy, {.mode = 0644, .uid = ::geteuid(), .gid = ::getegid()});
-    Process process = Process::start({.arguments = RunningOpener::arguments(directory, std::move(more)),
-                                      .environment = std::move(environment)});
+    std::vector<std::string> arguments = starting_program();
+    std::ranges::move(RunningOpener::arguments(directory, std::move(more)), std::back_inserter(arguments));
+    Process process =
+        Process::start({.arguments = std::move(arguments), .environment = std::move(environment)});
     process.wait_for_error("serving");
     return process;
 }
 
 }  // namespace
+
+bool has_starting_program() {
+    return !starting_program().empty();
+}
 
 std::string replace_all(std::string text, std::string_view word, std::string_view by) {
     for (std::size_t at = 0; (at = text.find(word, at)) != std::string::npos; at += by.size())
@@ -87,7 +101,7 @@ void spoil_audit_ring(pid_t broker) {
 
 namespace {
 
-// Of this size in bytes, sent to somebody who does not read.
+// Counts messages of `size` bytes that a socket holds whose peer does not read.
 std::size_t messages_in_a_socket(std::size_t size) {
     int ends[2];
     if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0)
@@ -156,7 +170,7 @@ std::vector<pid_t> children_of(pid_t pid) {
 // The zygotes are the broker's children, the helpers theirs.
 namespace {
 
-// Of a broker's children the one that looks after the directories does.
+// Whether this child of a broker is the directory watch.
 bool looks_after_directories(pid_t child) {
     const DescriptorTable table = DescriptorTable::of(child);
     const auto input = table.entries().find(STDIN_FILENO);
@@ -258,7 +272,7 @@ void wait_until_stopped(pid_t pid) {
 
 namespace {
 
-// One may stand for several.
+// A counted record may stand for several.
 std::size_t count_records(const std::vector<nlohmann::json>& records, std::string_view event,
                           std::string_view cause) {
     std::size_t found = 0;
@@ -269,7 +283,7 @@ std::size_t count_records(const std::vector<nlohmann::json>& records, std::strin
     return found;
 }
 
-// Of the lines that hold this word. One that is still being written has no end, and is not there yet.
+// Parses the lines that hold `word`. A line that is still being written has no end and is left out.
 std::vector<nlohmann::json> parse_records(std::string_view content, std::string_view word = {}) {
     std::vector<nlohmann::json> records;
     for (std::size_t start = 0, end; (end = content.find('\n', start)) != std::string::npos;

@@ -26,7 +26,7 @@ namespace fdbroker::test {
 // The text with every `word` replaced.
 std::string replace_all(std::string text, std::string_view word, std::string_view by);
 
-// Of an opener: the broker that serves, or the one that is about to.
+// The serving broker of an opener, or the one about to serve.
 std::vector<pid_t> brokers_of(pid_t opener);  // oldest first
 pid_t newest_broker(pid_t opener);
 std::vector<pid_t> children_of(pid_t pid);    // oldest first; none of a process that is no more
@@ -39,20 +39,21 @@ proto::UniqueFd end_of(pid_t pid);
 pid_t hold_next_child(pid_t parent, const std::function<void()>& cause);
 // Does what makes the process receive a message (recvmsg(2) that returns something), and kills it at that very moment.
 void kill_after_receiving(pid_t pid, const std::function<void()>& cause);
-// Of a held child that was killed.
+// Reaps a held child that was killed.
 void reap_held(pid_t child);
 // Until a process that was sent SIGSTOP has stopped.
 void wait_until_stopped(pid_t pid);
 
-// Does what a broker that was taken over may do to the memory of its audit records, of which it must have its own alone:
-// has it hold what is no record.
+// Writes garbage over the audit ring of a broker, as one that was taken over might; the memory must be the broker's alone.
 void spoil_audit_ring(pid_t broker);
-// How many requests, in messages of as many as may be, an opener works on that refuses each ("no rule allows read") and
-// whose peer does not read: the replies to the last message are parked, and one more message waits behind it.
+// The number of requests until an opener parks replies, if it refuses each ("no rule allows read") and the peer never reads.
+// Messages are as long as they may be. The replies to the last one are parked, and another message waits behind it.
 std::size_t refusals_until_parked();
-// Of all records of an opener: the first number that no record bears and none explains, or that is there twice, in words;
-// "" when there is none.
+// The first number that no record of an opener bears and none explains, or that is there twice, in words; "" if there is none.
 std::string unexplained_numbers(const std::vector<nlohmann::json>& records);
+
+// Whether openers are started by a program that takes something from them (FDBROKER_TEST_START).
+bool has_starting_program();
 
 class RunningOpener {
   public:
@@ -94,17 +95,17 @@ class TestPeer {
         std::string payload{};
         proto::UniqueFd fd{};
 
-        std::string content() const;  // of the delivered file
+        std::string content() const;  // the delivered file's
     };
 
     explicit TestPeer(const std::filesystem::path& socket);
 
     proto::BorrowedFd socket() const { return socket_.borrow(); }
     void send(std::span<const std::byte> message) const;
-    // One message of requests for reading these paths; ids count on. False: the socket has no room.
+    // Sends a message of requests for reading these paths; ids count on. False: the socket has no room.
     bool ask(const std::vector<std::string>& paths, std::uint32_t flags = 0,
              proto::Wait wait = proto::Wait::block);
-    // One request of any call, and its answer.
+    // Sends any request and waits for the answer.
     Answer call(const proto::Request& request);
     // In one message of all or nothing.
     std::vector<Answer> call_together(const std::vector<proto::Request>& requests);
@@ -112,7 +113,7 @@ class TestPeer {
     std::vector<Answer> call_often(const std::vector<proto::Request>& requests, std::size_t count);
     // The next message, which must be replies.
     std::vector<Answer> answers();
-    // One request and its answer.
+    // Sends a request to open and waits for the answer.
     Answer open(const std::string& path, std::uint32_t flags = 0);
     // Until the opener ends the connection; the reason it gave, or "" when it gave none.
     std::string wait_for_end();

@@ -8,8 +8,8 @@
 
 namespace put_client {
 
-// Fills `path` with `content` and commits as long as `goes_on`, which gets the put's descriptor (-1 once that is closed),
-// says so and none has been done. The errno of each commit, 0 for done; of a put that is refused its own.
+// Fills `path` with `content` and commits until a commit is done or `goes_on` says false. `goes_on` gets the put's
+// descriptor, -1 once that is closed. Returns the errno of each commit, 0 for done; the put's errno if that is refused.
 std::vector<int> put(const std::string& socket, const std::string& path, const std::string& content,
                      const std::function<bool(int)>& goes_on, unsigned flags = 0);
 

@@ -24,7 +24,7 @@ class Fixture : public ServedDirectory {
         write_file(at("put/file"), "old", {.mode = 0600, .uid = 0, .gid = 0});
     }
     std::string content(std::string_view name) const { return read_file(at(name)); }
-    // What has a name in the directory.
+    // The number of names in the directory.
     std::size_t names(std::string_view directory) const {
         const std::filesystem::directory_iterator entries(at(directory));
         return static_cast<std::size_t>(std::distance(begin(entries), end(entries)));
@@ -45,7 +45,7 @@ rules:
     }
 };
 
-// What a put answers: a descriptor to fill, and its number.
+// The answer to a put: a descriptor to fill, and the put's number.
 struct Begun {
     TestPeer::Answer answer;
     std::uint64_t number = 0;

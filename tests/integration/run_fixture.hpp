@@ -26,12 +26,14 @@ inline std::string why_no_run() {
 //
 //     work/      which the program's user owns and the policy grants wholly
 //     secret/    which only root may enter, and of which the policy grants `list`, `read` and `stat`
+//     letter/    the user's own; the policy grants `read` and `write`, and no change of modes, times or attributes
 //     denied/    which everybody may read, and the policy nobody
 class RunDirectories {
   public:
     RunDirectories() {
         make_directory(work(), {.mode = 0755, .uid = nobody, .gid = nobody});
         make_directory(secret(), {.mode = 0700});
+        make_directory(letter(), {.mode = 0755, .uid = nobody, .gid = nobody});
         make_directory(denied());
         write_file(secret() + "/file", "secret content\n", {.mode = 0600});
         make_directory(secret() + "/sub", {.mode = 0700});
@@ -42,6 +44,7 @@ class RunDirectories {
     std::string top() const { return directory_.path().string(); }
     std::string work() const { return top() + "/work"; }
     std::string secret() const { return top() + "/secret"; }
+    std::string letter() const { return top() + "/letter"; }
     std::string denied() const { return top() + "/denied"; }
 
   protected:
@@ -102,6 +105,7 @@ class RunScene : public RunDirectories {
             "    create: {owner: nobody}\n"
             "    rename: {directories: true}\n"
             "  - {name: secret, allow: [read, list, stat, readlink], paths: [\"TOP/secret/**\"]}\n"
+            "  - {name: letter, allow: [read, write, stat], paths: [\"TOP/letter/**\"]}\n"
             "  - {name: way, allow: [stat], paths: [\"TOP\", /var, /var/tmp, /]}\n"
             "  - {name: hidden, deny: all, paths: [/etc/gitconfig, /etc/gitattributes], reveal: ENOENT}\n"
             "  - {name: system, allow: [read, stat], paths: [/etc/passwd, /etc/group, /etc/nsswitch.conf,\n"

@@ -14,7 +14,7 @@
 
 namespace fdbroker::test {
 
-// What the calls work on; made before the filter.
+// Objects that the calls work on; made before the filter.
 struct Things {
     TempDir top{};
     std::string path = top / "file";

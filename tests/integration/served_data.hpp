@@ -15,7 +15,7 @@
 
 namespace fdbroker::test {
 
-// One file that only root may open, and a policy that lets everyone read it.
+// A file that only root may open, and a policy that lets everyone read it.
 struct ServedFile {
     TempDir directory{TempDir::Place::var_tmp};
     std::string file = (directory / "data/file").string();

@@ -64,7 +64,7 @@ inline void wait_for_size(const std::string& path, std::size_t size) {
     wait_for_content(path, "what was written", [&](const std::string& text) { return text.size() >= size; });
 }
 
-// What is in the pipe and not read yet.
+// Bytes in the pipe that nobody has read yet.
 inline std::size_t unread(const TestPeer::Answer& stream) {
     int bytes = 0;
     REQUIRE(::ioctl(stream.fd.number(), FIONREAD, &bytes) == 0);
@@ -76,7 +76,7 @@ inline void wait_for_unread(const TestPeer::Answer& stream, std::size_t bytes) {
     while (unread(stream) < bytes) REQUIRE(std::chrono::steady_clock::now() < deadline);
 }
 
-// What a process has read from anything, in bytes.
+// Bytes that a process has read from anything.
 inline std::size_t read_by(pid_t pid) {
     std::istringstream io(read_file("/proc/" + std::to_string(pid) + "/io"));
     std::string key;

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <atomic>
 #include <filesystem>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
@@ -18,7 +19,7 @@
 
 namespace fdbroker::test {
 
-// Of whole lines.
+// Parses the whole lines.
 inline std::vector<nlohmann::json> parsed(const std::string& text) {
     std::vector<nlohmann::json> records;
     std::istringstream lines(text.substr(0, text.rfind('\n') + 1));
@@ -35,7 +36,7 @@ inline std::ptrdiff_t count_events(const std::vector<nlohmann::json>& records, c
         records, [&](const nlohmann::json& each) { return each.value("event", "") == event; });
 }
 
-// A peer that asks without end in a thread of its own, until it is told to stop or something fails.
+// A peer that sends requests in a separate thread until told to stop or until a request fails.
 class Asking {
   public:
     Asking(const std::string& socket, const std::string& file)
@@ -73,6 +74,26 @@ class Asking {
     std::atomic<int> failed_{0};
     std::atomic<unsigned> answered_{0};
     std::thread thread_;
+};
+
+// Peers that ask for one file, each in a thread.
+class AskingPeers {
+  public:
+    AskingPeers(const std::string& socket, const std::string& file, std::size_t count = 4) {
+        for (std::size_t i = 0; i < count; ++i) all_.push_back(std::make_unique<Asking>(socket, file));
+    }
+    // Until each has had so many more answers.
+    void wait_for_answers(unsigned more) const {
+        for (const auto& peer : all_) peer->wait_for_answers(more);
+    }
+    // Ends them; every request of each was answered with the file.
+    void stop() {
+        for (const auto& peer : all_) CHECK(peer->stop() == 0);
+        all_.clear();
+    }
+
+  private:
+    std::vector<std::unique_ptr<Asking>> all_{};
 };
 
 }  // namespace fdbroker::test

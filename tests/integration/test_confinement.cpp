@@ -11,7 +11,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
+#include <csignal>
 #include <string>
 #include <thread>
 #include <vector>
@@ -96,7 +98,7 @@ TEST_CASE(
         REQUIRE(confined.has_value());
         CHECK(attempt(::fcntl(kept.number(), F_GETFD)) == 0);
         CHECK(attempt_open(openat2_of(high, "secret")) == EBADF);
-        // Its number may have been given away since; it does not lead outside any more.
+        // The number may have been given away since; the descriptor does not lead outside any more.
         CHECK(attempt_open(openat2_of(lost, "../outside/secret")) != 0);
         for (const BoundDirectory& directory : confined->directories) {
             CHECK((::fcntl(directory.fd.number(), F_GETFD) & FD_CLOEXEC) != 0);
@@ -171,7 +173,7 @@ TEST_CASE("confinement: on top of the private root Landlock leaves what is bound
             const auto confined = confine(tree.plan(), keep, [&](Confined& so_far) -> proto::Result<void> {
                 CHECK(bool(so_far.landlock_of_children) != by_itself);
                 if (by_itself) return {};
-                // What is forked here, which before it restricts itself is held by the private root alone.
+                // The child forked here; before restricting itself it is held by the private root alone.
                 CHECK(open_below_sent(root, tree.outside + "/secret") == 0);
                 return opener::restrict_by_ruleset(so_far.landlock_of_children.borrow());
             });
@@ -225,7 +227,7 @@ TEST_CASE("confinement: without namespaces Landlock stands in, and the report sa
         CHECK(attempt_open(openat2_of(spool, "new", O_RDWR | O_CREAT)) == 0);
         CHECK(attempt_open(openat2_of(allowed, "../outside/public")) == EACCES);
         CHECK(attempt_open(openat2_of(AT_FDCWD, "/etc/shadow")) == EACCES);
-        // What Landlock leaves open, the filter and the capabilities hold.
+        // The filter and the capabilities hold where Landlock does not.
         CHECK(attempt(::chmod((tree.spool + "/secret").c_str(), 0644)) == EPERM);
         CHECK(attempt(::chown((tree.spool + "/secret").c_str(), 1, 1)) == EPERM);
     });
@@ -247,7 +249,7 @@ TEST_CASE("confinement: each Landlock right is given only to rules that need it"
     };
     struct Case {
         policy::OperationSet operations;
-        std::vector<std::size_t> possible;  // of the attempts above
+        std::vector<std::size_t> possible;  // indexes of the attempts above
     };
     const Case cases[] = {
         {{}, {}},
@@ -256,11 +258,14 @@ TEST_CASE("confinement: each Landlock right is given only to rules that need it"
         {{Operation::append}, {1}},
         {{Operation::write}, {1, 4}},
         {{Operation::list}, {2}},
-        {{Operation::create}, {1, 3, 4}},
+        {{Operation::create}, {1, 3, 4, 6}},
         {{Operation::truncate}, {4}},
-        {{Operation::mkdir}, {5}},
-        {{Operation::remove}, {5, 6, 7, 8}},
+        {{Operation::write, Operation::create, Operation::truncate}, {0, 1, 2, 3, 4, 6}},
+        {{Operation::mkdir}, {2, 5}},
+        {{Operation::remove}, {2, 5, 6, 7, 8}},
         {{Operation::symlink}, {6, 7}},
+        {{Operation::setattr}, {0, 2}},
+        {{Operation::xattr}, {0, 2}},
     };
     const int version = *opener::landlock_version();
     for (const Case& entry : cases) {
@@ -289,7 +294,7 @@ TEST_CASE("confinement: a mount call that the kernel lacks leads to Landlock, ne
     const Tree tree;
     const MissingCall calls[] = {{SCMP_SYS(mount_setattr), ENOSYS}, {SCMP_SYS(open_tree), ENOSYS},
                                  {SCMP_SYS(fsopen), ENOSYS},        {SCMP_SYS(pivot_root), EPERM},
-                                 {SCMP_SYS(setns), EPERM},          {SCMP_SYS(mount), EACCES}};
+                                 {SCMP_SYS(setns), ENOSYS},         {SCMP_SYS(mount), EACCES}};
     for (const MissingCall& call : calls) {
         CAPTURE(call.number);
         run_in_child([&] {
@@ -301,6 +306,35 @@ TEST_CASE("confinement: a mount call that the kernel lacks leads to Landlock, ne
             CHECK(attempt_open(openat2_of(AT_FDCWD, "/etc/shadow")) == EACCES);
         });
     }
+}
+
+TEST_CASE(
+    "confinement: without CAP_SYS_CHROOT, CAP_CHOWN and CAP_DAC_OVERRIDE there is a private root all the "
+    "same") {
+    FDBROKER_SKIP_UNLESS(can_make_mount_namespace(), needs_namespaces);
+    const Tree tree;
+    run_in_child([&] {
+        __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+        std::array<__user_cap_data_struct, 2> data{};
+        REQUIRE(::syscall(SYS_capget, &header, data.data()) == 0);
+        for (const int capability : {CAP_SYS_CHROOT, CAP_CHOWN, CAP_DAC_OVERRIDE}) {
+            data[0].permitted &= ~(1U << capability);
+            data[0].effective &= ~(1U << capability);
+        }
+        REQUIRE(::syscall(SYS_capset, &header, data.data()) == 0);
+        REQUIRE(::prctl(PR_SET_PDEATHSIG, SIGUSR1) == 0);
+        // Each change of the filesystem uid clears it.
+        int death_signal = 0;
+        const auto confined =
+            confine(tree.plan(), streams_and_pipes(), [&](Confined&) -> proto::Result<void> {
+                CHECK(::prctl(PR_GET_PDEATHSIG, &death_signal) == 0);
+                return {};
+            });
+        REQUIRE(confined.has_value());
+        CHECK(death_signal == SIGUSR1);
+        CHECK(confined->report[Layer::private_root].state == LayerState::enforced);
+        CHECK(attempt_open(openat2_of(confined->directories.at(0).fd.number(), "secret")) == 0);
+    });
 }
 
 TEST_CASE("confinement: with neither namespaces nor Landlock the rest holds, and both are reported missing") {

@@ -86,7 +86,7 @@ int descriptor_of(const std::string& directory, pid_t pid) {
 // A process of root's, confined by nothing, that waits: for the twins, and to be a victim.
 class Bystander {
   public:
-    // It holds a descriptor of `directory`.
+    // The bystander holds a descriptor of `directory`.
     explicit Bystander(const std::string& directory) {
         std::array<int, 2> ends{};
         REQUIRE(::pipe2(ends.data(), O_CLOEXEC) == 0);
@@ -114,10 +114,10 @@ class Bystander {
     proto::UniqueFd keeps_waiting_{};
 };
 
-// What an attempt knows of the process that makes it, and of its surroundings.
+// The surroundings of an attempt, as the attempting process knows them.
 struct Situation {
     const Tree& tree;
-    int allowed;  // its descriptor of that directory
+    int allowed;  // descriptor of that directory
     pid_t victim;
 };
 
@@ -246,7 +246,7 @@ TEST_CASE(
                 CHECK(errno_of(attempt.make(unconfined, outside)) == attempt.in_the_twin);
             }
         }
-        // It is none the worse for it.
+        // The broker serves as before.
         const Outcome served =
             run({.arguments = {worker_program(), "--socket", tree.socket, "cat", tree.allowed + "/secret"},
                  .identity = Identity{.uid = some_user, .gid = some_user}});

@@ -132,7 +132,7 @@ TEST_CASE("privileges: every securebit is set and locked") {
     });
 }
 
-TEST_CASE("privileges: what the capabilities do not cover is refused, and was possible before") {
+TEST_CASE("privileges: a call beyond the capabilities is refused, and was possible before") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const TempDir top;
     const std::string secret = top / "secret";
@@ -175,7 +175,7 @@ TEST_CASE("privileges: the signal for the parent's death outlives the change of 
     });
 }
 
-TEST_CASE("privileges: who stays who it is can no longer be traced by its other processes either") {
+TEST_CASE("privileges: a process that keeps its uid cannot be ptraced by that uid") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     run_as(some_user, [] {
         REQUIRE(::prctl(PR_SET_DUMPABLE, 1) == 0);
@@ -227,7 +227,7 @@ TEST_CASE("account: the named one, else fdbroker's, else a uid that nobody has")
     CHECK(DescriptorTable::now().changes_since(before) == "");
 }
 
-TEST_CASE("account: one that does not exist, or is root, is an error") {
+TEST_CASE("account: a name without an account, or root, is an error") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     CHECK(choose_account("no such user").error().errno_value == ENOENT);
     CHECK(choose_account("root").error().errno_value == EINVAL);
@@ -248,7 +248,7 @@ TEST_CASE("account: every id that a process has counts as taken") {
         });
 }
 
-TEST_CASE("account: what is taken is passed over, from anywhere in the range and round its end") {
+TEST_CASE("account: taken uids are passed over, from anywhere in the range and round the end") {
     constexpr std::uint32_t last = opener::last_unassigned_uid - opener::first_unassigned_uid;
     const auto nothing = [](uid_t) { return false; };
     CHECK(opener::find_unused_uid(0, nothing) == opener::first_unassigned_uid);
@@ -262,7 +262,7 @@ TEST_CASE("account: what is taken is passed over, from anywhere in the range and
     CHECK_FALSE(opener::find_unused_uid(0, [](uid_t) { return true; }).has_value());
 }
 
-TEST_CASE("account: who is not root stays who it is") {
+TEST_CASE("account: a process that is not root keeps its uid") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     run_as(nobody, [] {
         const auto own = choose_account(std::nullopt);

@@ -130,7 +130,7 @@ TEST_CASE("private root: a directory that rules change has a second mount, which
     }
 }
 
-TEST_CASE("private root: what is reported of a directory is what it is") {
+TEST_CASE("private root: the report of a directory is true") {
     FDBROKER_SKIP_UNLESS(can_make_mount_namespace(), needs_namespaces);
     const Tree tree;
     struct stat outside{};
@@ -271,7 +271,7 @@ TEST_CASE("private root: a directory inside another has its own attributes, and 
     CHECK(std::filesystem::exists(tree.allowed + "/inner/innermost/new"));
 }
 
-TEST_CASE("private root: what is mounted below a directory is there, under the same restrictions") {
+TEST_CASE("private root: mounts below a directory are there, under the same restrictions") {
     FDBROKER_SKIP_UNLESS(can_make_mount_namespace(), needs_namespaces);
     const Tree tree;
     make_directory(tree.allowed + "/sub");
@@ -298,7 +298,7 @@ TEST_CASE("private root: a filesystem that is read-only outside stays so where a
     });
 }
 
-TEST_CASE("private root: what is mounted outside afterwards does not come in") {
+TEST_CASE("private root: later mounts outside do not come in") {
     FDBROKER_SKIP_UNLESS(can_make_mount_namespace(), needs_namespaces);
     const Tree tree;
     make_directory(tree.allowed + "/later");

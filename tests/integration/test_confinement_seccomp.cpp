@@ -38,7 +38,7 @@ void filter(const ModifyingCalls& calls = {}, opener::FilterFor whom = opener::F
 
 }  // namespace
 
-TEST_CASE("seccomp filter: what a broker has no use for is EPERM, and only by the filter") {
+TEST_CASE("seccomp filter: calls that a broker has no use for are EPERM, by the filter alone") {
     FDBROKER_SKIP_UNLESS(is_root(), needs_root);
     for (const Call& call : forbidden_calls()) {
         CAPTURE(call.name);
@@ -55,7 +55,7 @@ TEST_CASE("seccomp filter: what a broker has no use for is EPERM, and only by th
     }
 }
 
-TEST_CASE("seccomp filter: what a broker needs goes on working") {
+TEST_CASE("seccomp filter: calls that a broker needs go on working") {
     const Things things;
     run_in_child([&] {
         filter();

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""What `meson install` installs is whole and works from where it lies: test_installation.py MESON BUILD VERSION CC CXX"""
+"""An installation by `meson install` is whole and works from where it lies: test_installation.py MESON BUILD VERSION CC CXX"""
 
 import importlib.util
 import os

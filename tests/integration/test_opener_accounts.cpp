@@ -22,7 +22,7 @@ namespace {
 
 constexpr uid_t alice = 40001;
 
-// Its accounts stand in place of those of /etc for everything that runs in the mount namespace of the test.
+// The fixture's accounts replace those of /etc for everything that runs in the mount namespace of the test.
 struct Fixture {
     TempDir directory{TempDir::Place::var_tmp};
     std::string users = "root:x:0:0::/:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n";
@@ -43,7 +43,7 @@ struct Fixture {
         have({});
     }
 
-    // The users that there are, by name, each with a group of its name.
+    // Sets the users that exist, each with a group of the same name.
     void have(const std::vector<std::pair<std::string, uid_t>>& accounts) const {
         std::string passwd = users, group = groups;
         for (const auto& [name, uid] : accounts) {
@@ -110,7 +110,7 @@ TEST_CASE("accounts: deleting an account that the policy names does not keep a b
             CHECK(status["generation"]["number"] == crash + 1);
             CHECK(status["unknown_accounts"].empty());
         }
-        // Who asks for the policy's files is told, and the policy in force stays.
+        // A reload reports the error, and the policy in force stays.
         CHECK(openerctl(fixture, {"reload"}).status == 3);
         CHECK(openerctl(fixture, {"policy", "check", opener.policy()}).status == 3);
         CHECK(peer.open(fixture.file()).status == 0);
@@ -243,7 +243,7 @@ TEST_CASE(
     });
 }
 
-TEST_CASE("accounts: a peer has the name of the time of its connection, over reloads and crashes") {
+TEST_CASE("accounts: a peer keeps the name it had when connecting, over reloads and crashes") {
     FDBROKER_SKIP_UNLESS(is_root() && can_make_mount_namespace(), "needs root and a mount namespace");
     with_directory([](Fixture& fixture, Directory& directory) {
         fixture.have({{"dora", alice}, {"gone", dora}});
@@ -330,7 +330,11 @@ TEST_CASE("accounts: a peer that has the broker's uid is refused, and the next b
         };
         const uid_t before = uid_of_broker();
         TestPeer peer(opener.socket());
-        run_as(before, [&] { TestPeer(opener.socket()).wait_for_end(); });
+        run_as(before, [&] {
+            CHECK(TestPeer(opener.socket()).wait_for_end() ==
+                  "the peer runs as uid " + std::to_string(before) +
+                      ", which is the broker's: such a process could end the broker");
+        });
         opener.wait_for_event("session-refused", 1);
         opener.process().wait_for_error("runs as uid " + std::to_string(before) + ", which is the broker's");
         opener.wait_for_event("start", 2);

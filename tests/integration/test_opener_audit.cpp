@@ -67,7 +67,7 @@ struct Pipe {
         }
         REQUIRE(::fcntl(writer.number(), F_SETFL, 0) == 0);
     }
-    // What is there now.
+    // The bytes that are there now.
     std::string read() const {
         REQUIRE(::fcntl(reader.number(), F_SETFL, O_NONBLOCK) == 0);
         std::string text, block(65536, '\0');
@@ -166,7 +166,7 @@ TEST_CASE("audit: a standard error that nobody reads holds nobody up") {
     CHECK(peer.open(fixture.file).status == 0);
     ::kill(newest_broker(opener.pid()), SIGKILL);
     CHECK(peer.open(fixture.file).status == 0);
-    // Who shares it is not affected: its flags are as they were.
+    // Other holders of the pipe are not affected: the flags are as they were.
     CHECK((::fcntl(pipe.writer.number(), F_GETFL) & O_NONBLOCK) == 0);
     CHECK(end(opener) == 0);
 }
@@ -226,6 +226,8 @@ TEST_CASE(
         TestPeer peer(opener.socket());
         for (int i = 0; i < 250; ++i) CHECK(peer.open(fixture.file).status == 0);
         wait_for_path(log + ".1");
+        // A rotation takes the name away before it makes the next file.
+        wait_for_path(log);
         std::filesystem::rename(log, log + ".renamed");
         for (int i = 0; i < 250; ++i) CHECK(peer.open(fixture.file).status == 0);
         CHECK(opener.stop() == 0);

@@ -37,7 +37,7 @@ struct Fixture {
     }
 };
 
-// One command, as `echo COMMAND | socat - UNIX-CONNECT:…` has it.
+// Sends a command, as `echo COMMAND | socat - UNIX-CONNECT:…` has it.
 std::string answer(const Fixture& fixture, std::string_view command) {
     ControlPeer peer(fixture.control());
     peer.send(std::string(command) + "\n");
@@ -137,7 +137,7 @@ TEST_CASE(
     run_as({.uid = some_user, .gid = daemon}, [&] { CHECK(ask() == "hello\n"); });
 }
 
-TEST_CASE("control: what means nothing is refused, and neither ends another client nor the broker") {
+TEST_CASE("control: an unknown command is refused, and ends neither another client nor the broker") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;
     RunningOpener opener(fixture.directory, fixture.policy());
@@ -290,7 +290,7 @@ TEST_CASE("control: clients that ask without end get four answers in each turn o
             before_the_last += recorded < requests + 1;
         }
     }
-    // One turn of the peers is 32 requests; and one of the control clients may come before the first.
+    // A round over the peers takes 32 requests, and a control client may come before the first.
     CHECK(before_the_last <= 4 * (requests / 32 + 1));
 }
 
@@ -313,7 +313,7 @@ TEST_CASE("control: since when a peer is connected and how often it asked is kno
     CHECK(taken_over["grants"].empty());
     CHECK(worker.open(fixture.file()).status == 0);
     CHECK(control.ask_json("connections --json")["connections"][0]["requests"] == 5);
-    // What a generation that dies has counted is lost, what it was told is not.
+    // The counts of a generation that dies are lost, the reports it was given are not.
     ::kill(opener.broker(), SIGKILL);
     opener.wait_for_event("start", 4);
     const json after_crash = control.ask_json("connections --json")["connections"][0];
@@ -400,7 +400,7 @@ TEST_CASE("control: openerctl prints what the opener answers, and explains by th
     CHECK(allowed.status == 0);
     CHECK(contains(allowed.out, "regular file, owner 0, mode 0600"));
     CHECK(explain("daemon").status == 1);
-    // What the file says by now does not count.
+    // The present content of the file does not count.
     write_file(opener.policy(), "version: 1\nrules: []\n");
     const Outcome still = explain("root");
     CHECK(still.status == 0);

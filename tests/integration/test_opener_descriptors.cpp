@@ -72,7 +72,7 @@ proto::UniqueFd descriptor_of(pid_t pid, int number) {
 
 struct HeldSocket {
     int number;
-    pid_t maker;  // of the pair or, of a connection, of its other end
+    pid_t maker;  // maker of the pair or, for a connection, of the other end
     bool takes_descriptors;
 };
 
@@ -108,7 +108,7 @@ std::map<pid_t, int> taking_of(pid_t pid) {
     return taking;
 }
 
-// Of a directory's list.
+// Receives from a socket in a directory's list.
 constexpr std::array<char, sizeof(std::uint64_t)> zero{};
 constexpr std::string_view from_beginning(zero.data(), zero.size());
 
@@ -132,7 +132,7 @@ class TakenOver {
         REQUIRE(scratch_ > 0);
     }
 
-    // The number that what waits in this socket of its has in it, or a negative errno.
+    // Receives a descriptor from a socket of the traced process; the number there, or a negative errno.
     int receive_from(int socket) {
         struct {
             msghdr header{};
@@ -198,7 +198,7 @@ std::string landlock_of(const Tree& tree) {
     return "";
 }
 
-// What a broker that was taken over opens below the root that a peer has sent it.
+// A taken-over broker opens a file below the root that a peer has sent in.
 void collude_with_broker(const Tree& tree, int outside, std::string_view landlock) {
     RunningOpener opener(tree.directory, tree.policy);
     CHECK(landlock_of(tree).starts_with(landlock));
@@ -215,7 +215,7 @@ void collude_with_broker(const Tree& tree, int outside, std::string_view landloc
     CHECK(broker.open_below(root, tree.data + "/secret", O_WRONLY) == (outside == 0 ? 0 : EACCES));
 }
 
-// The same of a helper, over the broker's end of its channel, which that has sent to the peer.
+// A taken-over helper does so; the peer sends the root over the broker's end of the helper channel.
 void collude_with_helper(const Tree& tree, int outside) {
     RunningOpener opener(tree.directory, tree.policy);
     TestPeer peer(opener.socket());
@@ -260,11 +260,11 @@ TEST_CASE("descriptors: sockets of confined processes refuse them, but for those
     // A helper takes duplicates of connections from the broker, and may still hold the one that it has answered on.
     CHECK(taking_of(helper).size() == 1);
     CHECK(taking_of(watcher).empty());
-    const auto lookers = children_of(watcher);
-    CHECK(lookers.size() == 1);
-    for (const pid_t looker : lookers) {
-        CHECK(sockets_of(looker).size() == 1);
-        CHECK(taking_of(looker).empty());
+    const auto probes = children_of(watcher);
+    CHECK(probes.size() == 1);
+    for (const pid_t probe : probes) {
+        CHECK(sockets_of(probe).size() == 1);
+        CHECK(taking_of(probe).empty());
     }
 }
 

@@ -40,7 +40,7 @@ struct Fixture {
 
 }  // namespace
 
-TEST_CASE("directories: one that was not there appears, and its rules grant") {
+TEST_CASE("directories: a missing directory appears, and its rules grant") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;
     fixture.rename("top/data", "top/elsewhere");
@@ -52,7 +52,7 @@ TEST_CASE("directories: one that was not there appears, and its rules grant") {
     CHECK(peer.open(fixture.data + "/file").content() == "first");
 }
 
-TEST_CASE("directories: one that is moved away, with another in its place, is followed by the name") {
+TEST_CASE("directories: a directory moved away, with another in place, is followed by the name") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;
     RunningOpener opener(fixture.directory, fixture.policy);
@@ -70,7 +70,7 @@ TEST_CASE("directories: one that is moved away, with another in its place, is fo
         fixture.rename("new", "top");
     }
     opener.wait_for_event("start", 1, followed);
-    // It may have been seen in between as well, when nothing was there.
+    // The moment in between, when nothing was there, may have been seen as well.
     std::string content;
     while (content != "second") {
         auto answer = peer.open(fixture.data + "/file");
@@ -78,7 +78,7 @@ TEST_CASE("directories: one that is moved away, with another in its place, is fo
     }
 }
 
-TEST_CASE("directories: one that a link leads to is refused for the true reason, and what to write is told") {
+TEST_CASE("directories: a directory behind a link is refused with the true reason and the path to write") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;
     std::filesystem::create_directory_symlink("top", fixture.directory / "current");
@@ -107,7 +107,7 @@ TEST_CASE("directories: one that a link leads to is refused for the true reason,
           std::string::npos);
 }
 
-TEST_CASE("directories: what is to be written for one that a link leads to grants it, by both names") {
+TEST_CASE("directories: the path to write for a directory behind a link grants it, by both names") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;
     std::filesystem::create_directory_symlink("top", fixture.directory / "current");
@@ -124,7 +124,7 @@ TEST_CASE("directories: what is to be written for one that a link leads to grant
     CHECK(peer.open(link + "/data/file", O_WRONLY).status == EACCES);
 }
 
-TEST_CASE("directories: one that vanishes is gone for its rules, too") {
+TEST_CASE("directories: a directory that vanishes is gone for its rules, too") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;
     RunningOpener opener(fixture.directory, fixture.policy);
@@ -135,7 +135,7 @@ TEST_CASE("directories: one that vanishes is gone for its rules, too") {
     CHECK(peer.open(fixture.data + "/file").status == ENOENT);
 }
 
-TEST_CASE("directories: what is mounted over one, or below it, and unmounted again is followed") {
+TEST_CASE("directories: mounts over and below a directory are followed, and unmounts as well") {
     FDBROKER_SKIP_UNLESS(is_root() && can_make_mount_namespace(), "needs root and mount namespaces");
     const Fixture fixture;
     make_directory(fixture.directory / "top/data/sub");
@@ -198,7 +198,7 @@ TEST_CASE("directories: nothing is made or removed under a mount that the opener
         const pid_t watcher = watcher_of(opener.broker());
         REQUIRE(::kill(watcher, SIGSTOP) == 0);
         wait_until_stopped(watcher);
-        // What is mounted elsewhere keeps nobody from anything.
+        // Mounts elsewhere keep nobody from anything.
         make_directory(fixture.directory / "beside");
         REQUIRE(::mount("none", (fixture.directory / "beside").c_str(), "tmpfs", 0, nullptr) == 0);
         CHECK(peer.open(fixture.data + "/before", O_WRONLY | O_CREAT).status == 0);
@@ -221,7 +221,7 @@ TEST_CASE("directories: nothing is made or removed under a mount that the opener
     });
 }
 
-TEST_CASE("directories: who renames without end does not start generations without end") {
+TEST_CASE("directories: renaming without end does not start generations without end") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;
     RunningOpener opener(fixture.directory, fixture.policy);
@@ -256,7 +256,7 @@ TEST_CASE("directories: following brings no edit of the policy into force") {
     CHECK(peer.open(fixture.data + "/file").status == 0);
 }
 
-TEST_CASE("directories: who looks ends with its generation, and is replaced when it dies") {
+TEST_CASE("directories: the directory watch ends with its generation, and is replaced when it dies") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;
     RunningOpener opener(fixture.directory, fixture.policy);

@@ -84,7 +84,7 @@ class Load {
         explicit Peer(const std::filesystem::path& socket) : connection(socket) {}
         TestPeer connection;
         std::uint32_t next_id = 1;
-        // By the id of the first of its two requests: the statuses that came.
+        // The statuses that came, by the id of the first of the message's two requests.
         std::map<std::uint32_t, std::array<std::optional<int>, 2>> under_way{};
     };
 
@@ -189,7 +189,7 @@ TEST_CASE(
     CHECK(peer.open(fixture.path("b")).status == 0);
 }
 
-TEST_CASE("generations: one whose start hangs is given up, and the one before stays in force") {
+TEST_CASE("generations: a generation whose start hangs is given up, and the one before stays in force") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;
     RunningOpener opener(fixture.directory, fixture.policy("a"), {"--start-timeout", "1"});
@@ -332,7 +332,7 @@ TEST_CASE("generations: brokers killed at random moments under load lose no conn
     CHECK(load.decided_by_neither() == 0);
     CHECK(load.allowed("b") == 0);
     CHECK(load.unknown() <= 10 * load.max_under_way());
-    // What was just being sent, of one session.
+    // Requests in flight when the broker died may be sent again, for each session.
     CHECK(load.repeated() <= 10 * 2 * Load::messages_per_peer);
     CHECK(opener.stop() == 0);
 }
@@ -394,12 +394,16 @@ TEST_CASE("generations: a broker that stands still for five seconds is replaced 
     const Fixture fixture;
     RunningOpener opener(fixture.directory, fixture.policy("a"));
     TestPeer peer(opener.socket());
-    CHECK(peer.open(fixture.path("a")).status == 0);
+    const TestPeer::Answer before = peer.open(fixture.path("a"));
+    CHECK(before.status == 0);
     const pid_t broker = opener.broker();
     ::kill(broker, SIGSTOP);
     wait_until_stopped(broker);
     peer.ask({fixture.path("a")});
-    CHECK(peer.answers().front().content() == "data/a");
+    std::vector<TestPeer::Answer> answers = peer.answers();
+    // A broker that stops after a reply, with the in-flight entry still there, leaves that request to the next one.
+    while (answers.back().id == before.id) answers = peer.answers();
+    CHECK(answers.back().content() == "data/a");
     CHECK(opener.broker() != broker);
     opener.process().wait_for_error("generation 1 has not answered for 5 seconds: it is killed");
     CHECK(opener.wait_for_event("start", 2).size() > 2);

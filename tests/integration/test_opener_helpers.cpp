@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What the broker's loop does not do itself: it must hurt nobody but whoever asks for it.
+// Work that the broker's loop leaves to helpers: it must hurt nobody but whoever asks for it.
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <sys/mount.h>
@@ -16,8 +16,7 @@
 #include <vector>
 
 #include "tests/integration/control_peer.hpp"
-#include "tests/integration/hanging_filesystem.hpp"
-#include "tests/integration/opener_support.hpp"
+#include "tests/integration/hanging_scene.hpp"
 #include "tests/support/child.hpp"
 #include "tests/support/descriptors.hpp"
 #include "tests/support/verdict.hpp"
@@ -29,11 +28,9 @@ using namespace fdbroker::test;
 TEST_CASE(
     "helpers: a filesystem that hangs in LOOKUP or OPEN delays nobody else, and its requests end in time") {
     FDBROKER_SKIP_UNLESS(has_fuse(), "needs root, a mount namespace and /dev/fuse");
-    run_in_mount_namespace([] {
-        const HangingFixture fixture;
-        HangingFilesystem filesystem(fixture.hanging);
-        RunningOpener opener(fixture.directory, fixture.policy("500ms"));
-        TestPeer peer(opener.socket()), other(opener.socket());
+    run_in_hanging_scene("500ms", [](HangingScene& scene) {
+        auto& [fixture, filesystem, opener, peer] = scene;
+        TestPeer other(opener.socket());
         ControlPeer control(fixture.directory / "control.sock");
         CHECK(peer.open(fixture.hanging + "/fine").content() == "fine");
         std::size_t left_behind = 0;
@@ -62,14 +59,14 @@ TEST_CASE(
             CHECK(status[0]["uid"] == 0);
             filesystem.release();
             opener.wait_for_event("helper-back", left_behind);
-            // What came back late was not delivered, and what asks now is answered.
+            // The late file was not delivered, and new requests are answered.
             peer.ask({fixture.hanging + name});
             filesystem.wait_for_hanging(1);
             filesystem.release();
             CHECK(peer.answers().front().content() == "fine");
         }
         CHECK(control.ask_json("status --json")["stuck"].empty());
-        // What was delivered, from its message's arrival on: the file that hung until it was released included.
+        // Deliveries are timed from the message's arrival: the file that hung until released is included.
         const auto metrics = control.ask_json("metrics --json");
         CHECK(metrics["helper_request_duration"]["count"] >= 4);
         for (const char* step : {"wait", "carry_out", "deliver"})
@@ -79,7 +76,7 @@ TEST_CASE(
     });
 }
 
-TEST_CASE("helpers: one that is done with its stream and hangs in closing the file counts as stuck") {
+TEST_CASE("helpers: a helper that hangs in closing the file of a finished stream counts as stuck") {
     FDBROKER_SKIP_UNLESS(has_fuse(), "needs root, a mount namespace and /dev/fuse");
     run_in_mount_namespace([] {
         const HangingFixture fixture;
@@ -108,13 +105,10 @@ TEST_CASE("helpers: one that is done with its stream and hangs in closing the fi
     });
 }
 
-TEST_CASE("helpers: what one has reported is told by openerctl why, over a reload, too") {
+TEST_CASE("helpers: openerctl why tells what a helper has reported, over a reload, too") {
     FDBROKER_SKIP_UNLESS(has_fuse(), "needs root, a mount namespace and /dev/fuse");
-    run_in_mount_namespace([] {
-        const HangingFixture fixture;
-        HangingFilesystem filesystem(fixture.hanging);
-        RunningOpener opener(fixture.directory, fixture.policy("5s"));
-        TestPeer peer(opener.socket());
+    run_in_hanging_scene("5s", [](HangingScene& scene) {
+        auto& [fixture, filesystem, opener, peer] = scene;
         const std::string control = fixture.directory / "control.sock";
         const auto missing = peer.open(fixture.hanging + "/nothing");
         CHECK(missing.status == ENOENT);
@@ -123,9 +117,8 @@ TEST_CASE("helpers: what one has reported is told by openerctl why, over a reloa
                                       std::to_string(missing.record)}});
         };
         CHECK(why().out.find("refused: open read " + fixture.hanging + "/nothing") != std::string::npos);
-        opener.process().signal(SIGHUP);
-        opener.wait_for_event("start", 2);
-        // It is asked of the generation that serves.
+        scene.reload();
+        // The generation that serves is asked.
         CHECK(peer.open(fixture.hanging + "/fine").status == 0);
         const Outcome later = why();
         CHECK(later.status == 0);
@@ -137,11 +130,8 @@ TEST_CASE("helpers: what one has reported is told by openerctl why, over a reloa
 
 TEST_CASE("helpers: closing what was delivered may hang as well, after it was delivered") {
     FDBROKER_SKIP_UNLESS(has_fuse(), "needs root, a mount namespace and /dev/fuse");
-    run_in_mount_namespace([] {
-        const HangingFixture fixture;
-        HangingFilesystem filesystem(fixture.hanging);
-        RunningOpener opener(fixture.directory, fixture.policy("5s"));
-        TestPeer peer(opener.socket());
+    run_in_hanging_scene("5s", [](HangingScene& scene) {
+        auto& [fixture, filesystem, opener, peer] = scene;
         auto answer = peer.open(fixture.hanging + "/flush");
         CHECK(answer.status == 0);
         filesystem.wait_for_hanging(1);
@@ -160,14 +150,12 @@ TEST_CASE("helpers: closing what was delivered may hang as well, after it was de
     });
 }
 
-TEST_CASE("helpers: one user's are bounded, what waits for them ends in time, and all end with the opener") {
+TEST_CASE(
+    "helpers: a user's helpers are bounded, waiting requests end in time, and all end with the opener") {
     FDBROKER_SKIP_UNLESS(has_fuse(), "needs root, a mount namespace and /dev/fuse");
-    run_in_mount_namespace([] {
-        const HangingFixture fixture;
-        HangingFilesystem filesystem(fixture.hanging);
-        RunningOpener opener(fixture.directory, fixture.policy("500ms"));
-        TestPeer peer(opener.socket());
-        peer.ask(std::vector<std::string>(20, fixture.hanging + "/open"));
+    run_in_hanging_scene("500ms", [](HangingScene& scene) {
+        auto& [fixture, filesystem, opener, peer] = scene;
+        scene.ask_for("open", 20);
         filesystem.wait_for_hanging(4);
         const auto helpers = helpers_of(opener.broker());
         CHECK(helpers.size() == 4);
@@ -204,14 +192,11 @@ TEST_CASE("helpers: one user's are bounded, what waits for them ends in time, an
     });
 }
 
-TEST_CASE("helpers: one that is killed has its request answered, and a zygote is replaced") {
+TEST_CASE("helpers: the request of a killed helper is answered, and a zygote is replaced") {
     FDBROKER_SKIP_UNLESS(has_fuse(), "needs root, a mount namespace and /dev/fuse");
-    run_in_mount_namespace([] {
-        const HangingFixture fixture;
-        HangingFilesystem filesystem(fixture.hanging);
-        RunningOpener opener(fixture.directory, fixture.policy("20s"));
-        TestPeer peer(opener.socket());
-        peer.ask({fixture.hanging + "/lookup"});
+    run_in_hanging_scene("20s", [](HangingScene& scene) {
+        auto& [fixture, filesystem, opener, peer] = scene;
+        scene.ask_for("lookup");
         filesystem.wait_for_hanging(1);
         const auto helpers = helpers_of(opener.broker());
         REQUIRE(helpers.size() == 1);
@@ -239,12 +224,9 @@ TEST_CASE("helpers: one that is killed has its request answered, and a zygote is
 
 TEST_CASE("helpers: a broker that dies takes them along, and the next one answers what they had") {
     FDBROKER_SKIP_UNLESS(has_fuse(), "needs root, a mount namespace and /dev/fuse");
-    run_in_mount_namespace([] {
-        const HangingFixture fixture;
-        HangingFilesystem filesystem(fixture.hanging);
-        RunningOpener opener(fixture.directory, fixture.policy("20s"));
-        TestPeer peer(opener.socket());
-        peer.ask(std::vector<std::string>(10, fixture.hanging + "/open"));
+    run_in_hanging_scene("20s", [](HangingScene& scene) {
+        auto& [fixture, filesystem, opener, peer] = scene;
+        scene.ask_for("open", 10);
         filesystem.wait_for_hanging(4);
         std::vector<proto::UniqueFd> ends;
         for (const pid_t helper : helpers_of(opener.broker())) ends.push_back(end_of(helper));
@@ -276,7 +258,7 @@ TEST_CASE("helpers: a lease is waited for until the rule's deadline, by nobody e
         wait_readable(signals.borrow());
         CHECK(peer.open(fixture.data + "/local").status == 0);
         CHECK(peer.answers(1).front().status == ETIMEDOUT);
-        // One that lets go in time.
+        // A holder that lets go in time.
         peer.ask({leased});
         REQUIRE(::fcntl(holder.number(), F_SETLEASE, F_UNLCK) == 0);
         CHECK(peer.answers(1).front().content() == "leased");
@@ -284,7 +266,7 @@ TEST_CASE("helpers: a lease is waited for until the rule's deadline, by nobody e
     CHECK(opener.stop() == 0);
 }
 
-TEST_CASE("helpers: what is not in the kernel's cache is opened by one, the next time by the loop") {
+TEST_CASE("helpers: a helper opens an uncached file, the loop opens it the next time") {
     FDBROKER_SKIP_UNLESS(is_root() && can_make_mount_namespace(), "needs root and a mount namespace");
     FDBROKER_SKIP_UNLESS(::access("/dev/loop-control", R_OK | W_OK) == 0, "needs loop devices");
     run_in_mount_namespace([] {
@@ -321,19 +303,17 @@ TEST_CASE("helpers: what is not in the kernel's cache is opened by one, the next
 TEST_CASE(
     "helpers: of those that are made too late for what they were to do, no more are kept than of others") {
     FDBROKER_SKIP_UNLESS(has_fuse(), "needs root, a mount namespace and /dev/fuse");
-    run_in_mount_namespace([] {
-        const HangingFixture fixture;
-        HangingFilesystem filesystem(fixture.hanging);
-        RunningOpener opener(fixture.directory, fixture.policy("200ms"));
+    run_in_hanging_scene("200ms", [](HangingScene& scene) {
+        auto& [fixture, filesystem, opener, peer] = scene;
         const auto zygotes = children_of(opener.broker());
         for (const pid_t zygote : zygotes) {
             REQUIRE(::kill(zygote, SIGSTOP) == 0);
             wait_until_stopped(zygote);
         }
         for (const uid_t user : {some_user, other_user}) {
-            TestPeer peer = std::move(peers_of(user, opener, 1).front());
-            peer.ask(std::vector<std::string>(4, fixture.hanging + "/fine"));
-            for (const auto& answer : peer.answers(4)) CHECK(answer.status == ETIMEDOUT);
+            TestPeer late = std::move(peers_of(user, opener, 1).front());
+            late.ask(std::vector<std::string>(4, fixture.hanging + "/fine"));
+            for (const auto& answer : late.answers(4)) CHECK(answer.status == ETIMEDOUT);
         }
         for (const pid_t zygote : zygotes) REQUIRE(::kill(zygote, SIGCONT) == 0);
         ControlPeer control(fixture.directory / "control.sock");

@@ -31,6 +31,7 @@
 
 using namespace fdbroker;
 using namespace fdbroker::test;
+namespace to_supervisor = opener::to_supervisor;
 
 namespace {
 
@@ -51,8 +52,8 @@ void wait_until_signals_are_taken(pid_t pid) {
     }
 }
 
-// Fills the sockets of a peer that does not read with requests and with replies without descriptors, until the broker
-// has parked some and takes no more; the number of requests.
+// Fills the sockets of a peer that does not read with requests and with replies without descriptors. Stops when the broker
+// has parked some and takes no more. Returns the number of requests.
 std::size_t fill(TestPeer& peer) {
     // Requests so short that a full socket of them has more replies than a socket holds.
     const std::vector<std::string> refused(proto::max_requests, "/n");
@@ -78,8 +79,8 @@ bool is_roots(pid_t pid) {
     return read_file("/proc/" + std::to_string(pid) + "/status").find("Uid:\t0\t") != std::string::npos;
 }
 
-// Of the shared memory of a process that is as large as a journal.
-std::uint64_t find_journal(pid_t pid) {
+// The address of the in-flight log in a process: the shared memory of that size.
+std::uint64_t find_inflight_log(pid_t pid) {
     const std::size_t page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
     const std::size_t size = (opener::InflightLog::memory_size + page - 1) / page * page;
     std::istringstream maps(read_file("/proc/" + std::to_string(pid) + "/maps"));
@@ -234,7 +235,7 @@ TEST_CASE("hostile: a peer that does not read delays a reload, and with it the o
     CHECK(longest < std::chrono::milliseconds(1500));
 }
 
-TEST_CASE("hostile: a journal that claims too much is no way from one broker into the next") {
+TEST_CASE("hostile: an in-flight log that claims too much is no way from one broker into the next") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;
     RunningOpener opener(fixture.directory, fixture.policy);
@@ -247,13 +248,13 @@ TEST_CASE("hostile: a journal that claims too much is no way from one broker int
     std::vector<opener::InflightEntry> entries(opener::InflightLog::entry_count);
     std::uint32_t id = 1000;
     for (opener::InflightEntry& entry : entries) {
-        entry.token = session;
+        entry.connection_id = session;
         entry.count = 0xffffffff;
         std::ranges::generate(entry.ids, [&] { return id++; });
     }
     {
         std::ofstream memory("/proc/" + std::to_string(broker) + "/mem", std::ios::binary);
-        memory.seekp(static_cast<std::streamoff>(find_journal(broker)));
+        memory.seekp(static_cast<std::streamoff>(find_inflight_log(broker)));
         memory.write(reinterpret_cast<const char*>(entries.data()),
                      static_cast<std::streamsize>(entries.size() * sizeof entries[0]));
         REQUIRE(memory.flush());
@@ -277,13 +278,16 @@ TEST_CASE(
     const auto session = opener.wait_for_event("request").back()["session"].get<std::uint64_t>();
     {
         SyscallInjector taken(broker);
-        for (const auto type :
-             {opener::LinkType::reload, opener::LinkType::shutdown, opener::LinkType::set_workers}) {
-            for (const std::uint64_t token : {std::uint64_t{0}, session, std::uint64_t{4711}}) {
-                const opener::LinkMessage message{.type = type, .total = 1, .token = token};
-                REQUIRE(taken.call(SYS_sendto, {link, InjectedArgument::bytes_of(message), sizeof message, 0,
-                                                0, 0}) == sizeof message);
-            }
+        const auto send = [&](const opener::ToSupervisor& message) {
+            const auto encoded = opener::encode(message);
+            REQUIRE(taken.call(SYS_sendto, {link, InjectedArgument::bytes_of(encoded.buffer), encoded.size, 0,
+                                            0, 0}) == static_cast<long>(encoded.size));
+        };
+        for (const std::uint64_t connection_id : {std::uint64_t{0}, session, std::uint64_t{4711}}) {
+            send(to_supervisor::Reload{connection_id});
+            send(to_supervisor::TakeOver{connection_id});
+            send(to_supervisor::Shutdown{connection_id});
+            send(to_supervisor::SetWorkers{.connection_id = connection_id, .count = 1});
         }
     }
     CHECK(peer.open(fixture.file).status == 0);
@@ -315,8 +319,9 @@ TEST_CASE("hostile: a broker that asks and asks and reads no answer is ended") {
     try {
         SyscallInjector taken(broker);
         for (int i = 0; i < 20'000; ++i) {
-            const opener::LinkMessage message{.type = opener::LinkType::set_workers, .token = 1};
-            taken.call(SYS_sendto, {link, InjectedArgument::bytes_of(message), sizeof message, 0, 0, 0});
+            const auto encoded =
+                opener::encode<opener::ToSupervisor>(to_supervisor::SetWorkers{.connection_id = 1});
+            taken.call(SYS_sendto, {link, InjectedArgument::bytes_of(encoded.buffer), encoded.size, 0, 0, 0});
         }
     } catch (const std::runtime_error&) {
         ended = true;
@@ -327,7 +332,7 @@ TEST_CASE("hostile: a broker that asks and asks and reads no answer is ended") {
     CHECK(opener.stop() == 0);
 }
 
-TEST_CASE("hostile: what one broker lost is answered although the next dies before it could") {
+TEST_CASE("hostile: requests that a broker lost are answered although the next one dies, too") {
     FDBROKER_SKIP_UNLESS(is_root() && may_hold(descriptors_for_crowd), "needs root and many descriptors");
     const Fixture fixture;
     RunningOpener opener(fixture.directory,
@@ -349,7 +354,7 @@ TEST_CASE("hostile: what one broker lost is answered although the next dies befo
             const std::filesystem::directory_iterator descriptors("/proc/" + std::to_string(next) + "/fd");
             held = next == first || is_roots(next) ? 0 : std::distance(descriptors, {});
         } catch (const std::exception&) {
-            held = 0;  // it is not there yet
+            held = 0;  // the broker is not there yet
         }
     }
     REQUIRE(::kill(next, SIGKILL) == 0);

@@ -99,7 +99,7 @@ std::ptrdiff_t served_before(const std::vector<nlohmann::json>& records, uid_t u
     return std::count_if(records.begin(), own, is_request);
 }
 
-// One message of requests for the status of a file.
+// Sends a message of requests for the status of a file.
 void send_stats(const TestPeer& peer, const std::string& path, std::size_t count) {
     std::vector<std::byte> buffer(proto::max_message_size);
     proto::RequestWriter writer(buffer);
@@ -118,7 +118,7 @@ std::size_t recorded(const std::vector<nlohmann::json>& records, std::string_vie
 
 }  // namespace
 
-TEST_CASE("limits: who asks once waits for one turn of a user who pipelines over many connections") {
+TEST_CASE("limits: a single request waits for one turn of a user who pipelines over many connections") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;
     RunningOpener opener(fixture.directory, fixture.policy);
@@ -250,7 +250,7 @@ TEST_CASE("limits: a broker without a descriptor left refuses what needs one, an
     RunningOpener opener(fixture.directory, fixture.policy);
     TestPeer before(opener.socket());
     CHECK(before.open(fixture.file).status == 0);
-    // What was delivered is closed by the time the next request is served.
+    // A delivered file is closed by the time the next request is served.
     CHECK(before.open("/etc/shadow").status == EACCES);
     exhaust_descriptors(opener.broker());
     CHECK(before.open(fixture.file).status == EMFILE);
@@ -302,14 +302,14 @@ TEST_CASE("limits: a flood of connections leaves nothing behind, and others are 
     CHECK(other.open("/etc/shadow").status == EACCES);
     opener.wait_for_event("session-end", 1);
     const Deadline deadline = in_good_time();
-    // What is in the kernel's cache may be out of reach for a moment, and the helper that then reads it is kept.
+    // A cached file may be out of reach for a moment, and the helper that then reads it is kept.
     while (DescriptorTable::of(opener.process().pid()).count() > of_supervisor.count() ||
            DescriptorTable::of(opener.broker()).count() > of_broker.count() + opener::max_idle_helpers)
         REQUIRE(std::chrono::steady_clock::now() < deadline);
     // With its end the opener records what it still counts.
     CHECK(opener.stop() == 0);
     const auto records = opener.wait_for_event("stop", 1);
-    // Of those that are counted together, beginnings and ends are counted each by themselves.
+    // Sessions that are counted together have separate counts of beginnings and ends.
     std::set<std::uint64_t> begun, ended;
     std::uint64_t starts = 0, ends = 0;
     bool counted = false;
@@ -456,7 +456,7 @@ TEST_CASE("limits: refusals of one kind are counted, and the log says how many")
     CHECK(records.size() < 500);
 }
 
-TEST_CASE("limits: what is counted of a session that has ended is on record before nothing of it is left") {
+TEST_CASE("limits: counts of an ended session are on record before the session is gone") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;
     std::string policy = fixture.policy;
@@ -465,7 +465,7 @@ TEST_CASE("limits: what is counted of a session that has ended is on record befo
     ::signal(SIGIO, SIG_IGN);
     const proto::UniqueFd held(::open(fixture.file.c_str(), O_RDWR | O_CLOEXEC));
     REQUIRE(::fcntl(held.number(), F_SETLEASE, F_WRLCK) == 0);
-    // What is freed holds nothing that could still be used.
+    // Freed memory holds nothing that could still be used.
     REQUIRE(::setenv("MALLOC_PERTURB_", "85", 1) == 0);
     RunningOpener opener(fixture.directory, policy);
     REQUIRE(::unsetenv("MALLOC_PERTURB_") == 0);

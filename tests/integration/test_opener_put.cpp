@@ -42,7 +42,7 @@ TEST_CASE("put: a file has its old content until the commit, and then all of the
         CHECK(commit(peer, path, begun.number).status == 0);
         CHECK(fixture.content("put/file") == "new content");
         CHECK(fixture.names("put") == 1);
-        // Who has the old one open goes on reading it.
+        // A reader of the old file goes on reading it.
         char byte = 0;
         CHECK(::pread(old.number(), &byte, 1, 0) == 1);
         CHECK(byte == 'o');
@@ -99,7 +99,7 @@ TEST_CASE(
     CHECK(fixture.content("put/made") == "made");
 }
 
-TEST_CASE("put: what has come or gone since is judged when it is committed") {
+TEST_CASE("put: files that came or went meanwhile are judged at the commit") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;
     RunningOpener opener(fixture.directory(), fixture.policy());

@@ -29,7 +29,7 @@ bool never(int) {
 
 }  // namespace
 
-TEST_CASE("put: of the C++ library, replaces the file by its commit, and leaves it alone without one") {
+TEST_CASE("put in C++: a commit replaces the file, and without one the file stays") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;
     const std::string path = fixture.at("put/file"), other = fixture.at("put/other");
@@ -51,7 +51,7 @@ TEST_CASE("put: of the C++ library, replaces the file by its commit, and leaves 
     CHECK(opener.stop() == 0);
 }
 
-TEST_CASE("put: of the C++ library, is committed again once nobody else can write to it") {
+TEST_CASE("put in C++: a commit succeeds once nobody else can write to the file") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;
     RunningOpener opener(fixture.directory(), fixture.policy());
@@ -67,7 +67,7 @@ TEST_CASE("put: of the C++ library, is committed again once nobody else can writ
     CHECK(opener.stop() == 0);
 }
 
-TEST_CASE("put: of the C++ library, leaves nothing when its program dies or another policy comes") {
+TEST_CASE("put in C++: nothing is left when the program dies or another policy comes") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;
     const std::string path = fixture.at("put/file");

@@ -35,16 +35,16 @@ TEST_CASE("put: nothing is left of one that is discarded, or whose session ends"
         std::size_t begun = 0;
         const Deadline deadline = in_good_time();
         // The helpers of the session before may take a moment to end.
-        while (begun < opener::max_lasting_helpers_of_user && milliseconds_until(deadline) > 0)
+        while (begun < opener::max_background_helpers_of_user && milliseconds_until(deadline) > 0)
             begun += begin_put(other, path).answer.status == 0 ? 1U : 0U;
-        CHECK(begun == opener::max_lasting_helpers_of_user);
+        CHECK(begun == opener::max_background_helpers_of_user);
         CHECK(begin_put(other, path).answer.status == EAGAIN);
     }
     CHECK(fixture.content("put/file") == "old");
     CHECK(fixture.names("put") == 1);
 }
 
-TEST_CASE("put: its number is of use to the session that made it alone, and for its path alone") {
+TEST_CASE("put: the number is of use to the session that made the put alone, and for that path alone") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;
     const std::string path = fixture.at("put/file");
@@ -129,7 +129,7 @@ TEST_CASE("put: an opener that is not root's replaces that user's files") {
     });
 }
 
-TEST_CASE("put: it, its commit and its discard are on record, each once and told apart") {
+TEST_CASE("put: the put, the commit and the discard are on record, each once and told apart") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;
     const std::string path = fixture.at("put/file");

@@ -196,7 +196,7 @@ TEST_CASE(
     CHECK(DescriptorTable::now().changes_since(mine_before) == "");
     CHECK(DescriptorTable::of(opener.broker()).changes_since(broker_before) == "");
     CHECK(opener.stop() == 0);
-    // The supervisor lets go of its duplicate right after the session; by its end it has.
+    // The supervisor drops the duplicate right after the session; at the supervisor's end it is gone.
     CHECK(supervisor_before.count() > 0);
 }
 
@@ -341,7 +341,7 @@ TEST_CASE("opener: a grant that cannot be recorded is refused, and served again 
         CHECK(answer.status == EIO);
         CHECK(answer.step == Step::record);
         process.wait_for_error("No space left");
-        // What is refused anyway stays refused for its own reason.
+        // A request that is refused anyway keeps that reason.
         CHECK(peer.open("/etc/shadow").status == EACCES);
 
         REQUIRE(::mount("", (fixture.directory / "log").c_str(), "", MS_REMOUNT, "size=1m") == 0);

@@ -39,7 +39,7 @@ struct SilentFixture {
 
 }  // namespace
 
-TEST_CASE("silence: one that does not answer keeps nobody from the others, and is followed when it does") {
+TEST_CASE("silence: a filesystem that does not answer delays no other, and is followed once it answers") {
     FDBROKER_SKIP_UNLESS(has_fuse(), "needs root, a mount namespace and /dev/fuse");
     run_in_mount_namespace([] {
         SilentFixture fixture;

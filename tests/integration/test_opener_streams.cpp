@@ -47,7 +47,7 @@ TEST_CASE("stream: read from its beginning to its end, and in no other way") {
     CHECK(opener.stop() == 0);
 }
 
-TEST_CASE("stream: what is written comes behind what is there, whatever its writer does") {
+TEST_CASE("stream: written bytes are appended, whatever the writer does") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;
     const std::string log = fixture.data + "/log";
@@ -76,7 +76,7 @@ TEST_CASE("stream: what is written comes behind what is there, whatever its writ
     CHECK(opener.stop() == 0);
 }
 
-TEST_CASE("stream: what is written in one piece stays in one piece beside another stream's") {
+TEST_CASE("stream: a piece written at once stays whole beside another stream's") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;
     const std::string log = fixture.data + "/new";
@@ -102,7 +102,7 @@ TEST_CASE("stream: what is written in one piece stays in one piece beside anothe
     CHECK(opener.stop() == 0);
 }
 
-TEST_CASE("stream: what else open(2) can ask for is refused, and nothing is made or truncated") {
+TEST_CASE("stream: other flags of open(2) are refused, and nothing is made or truncated") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;
     const std::string log = fixture.data + "/log", fresh = fixture.data + "/fresh";

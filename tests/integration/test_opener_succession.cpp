@@ -55,10 +55,8 @@ TEST_CASE("succession: a service manager's restart ends no connection and leaves
     Process first = service.start();
     TestPeer idle(service.socket());
     CHECK(idle.open(service.served.file).status == 0);
-    std::vector<std::unique_ptr<Asking>> asking;
-    for (int i = 0; i < 4; ++i)
-        asking.push_back(std::make_unique<Asking>(service.socket(), service.served.file));
-    for (const auto& one : asking) one->wait_for_answers(20);
+    AskingPeers asking(service.socket(), service.served.file);
+    asking.wait_for_answers(20);
     first.signal(SIGTERM);
     CHECK(first.wait().status == 0);
     CHECK(service.manager.kept("fdb.c") == 5);
@@ -69,15 +67,14 @@ TEST_CASE("succession: a service manager's restart ends no connection and leaves
 
     Process second = service.start();
     REQUIRE(idle.answers().front().status == 0);
-    for (const auto& one : asking) one->wait_for_answers(20);
+    asking.wait_for_answers(20);
     late.wait_for_answers(1);
-    for (const auto& one : asking) CHECK(one->stop() == 0);
+    asking.stop();
     CHECK(late.stop() == 0);
     const Deadline deadline = in_good_time();
     for (const char* name : {"fdb.c", "fdb.l", "fdb.p", "fdb.s"}) {
         while (service.manager.kept(name) != 0) REQUIRE(std::chrono::steady_clock::now() < deadline);
     }
-    asking.clear();
     // Stopped for good: the service manager lets go of what it keeps.
     second.signal(SIGTERM);
     CHECK(second.wait().status == 0);
@@ -229,7 +226,7 @@ TEST_CASE("succession: a client that hung up meanwhile, and one that is watching
     CHECK(second.wait().status == 0);
 }
 
-TEST_CASE("succession: what another version has left ends, and the opener serves") {
+TEST_CASE("succession: state left by another version is dropped, and the opener serves") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const ServedFile served;
     write_file(served.directory / "policy.yaml", served.policy);

@@ -34,7 +34,7 @@ struct Fixture {
     }
 };
 
-// What a service manager would listen on; receives whole messages.
+// The socket of a service manager; receives whole messages.
 class NotifySocket {
   public:
     explicit NotifySocket(const std::filesystem::path& path)
@@ -130,7 +130,7 @@ TEST_CASE(
     CHECK(process.wait().status == 0);
 }
 
-TEST_CASE("systemd: it hears of readiness, reloads and the end") {
+TEST_CASE("systemd: readiness, reloads and the end are notified") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;
     NotifySocket notify(fixture.directory / "notify");

@@ -67,11 +67,9 @@ TEST_CASE("take-over: the same process runs the new program, and no client is di
     Process opener = upgraded.start();
     TestPeer idle(upgraded.socket());
     CHECK(idle.open(upgraded.served.file).status == 0);
-    std::vector<std::unique_ptr<Asking>> asking;
-    for (int i = 0; i < 4; ++i)
-        asking.push_back(std::make_unique<Asking>(upgraded.socket(), upgraded.served.file));
+    AskingPeers asking(upgraded.socket(), upgraded.served.file);
     for (const ino_t before = program_of(opener); program_of(opener) == before;) {
-        for (const auto& one : asking) one->wait_for_answers(20);
+        asking.wait_for_answers(20);
         upgraded.install(opener_program());
         const Outcome outcome = upgraded.take_over();
         CAPTURE(outcome.err);
@@ -80,11 +78,10 @@ TEST_CASE("take-over: the same process runs the new program, and no client is di
     }
     // And once more, from the one that has taken over.
     REQUIRE(upgraded.take_over().status == 0);
-    for (const auto& one : asking) one->wait_for_answers(20);
-    for (const auto& one : asking) CHECK(one->stop() == 0);
+    asking.wait_for_answers(20);
+    asking.stop();
     CHECK(idle.open(upgraded.served.file).status == 0);
     CHECK(TestPeer(upgraded.socket()).open(upgraded.served.file).status == 0);
-    asking.clear();
     opener.signal(SIGTERM);
     CHECK(opener.wait().status == 0);
     CHECK_FALSE(std::filesystem::exists(upgraded.socket()));
@@ -145,6 +142,28 @@ TEST_CASE("take-over: a program that goes between trial and execution leaves the
     CHECK(unexplained_numbers(upgraded.records()) == "");
 }
 
+TEST_CASE("take-over: lines of a worker reach the log of the program that follows, and the worker stays") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Upgraded upgraded;
+    const std::string go = upgraded.served.directory / "go";
+    Process opener = upgraded.start({"--workers", "crew=1", "--worker-user", "nobody", "--", "/bin/sh", "-c",
+                                     "echo first of $$; until [ -e " + go +
+                                         " ]; do sleep 0.05; done; "
+                                         "echo second of $$; exec sleep 1000"});
+    opener.wait_for_error("opener: crew: first of ");
+    REQUIRE(upgraded.take_over().status == 0);
+    write_file(go, "");
+    opener.wait_for_error("opener: crew: second of ");
+    opener.signal(SIGTERM);
+    const std::string err = opener.wait().err;
+    const auto worker = [&](const std::string& word) {
+        const std::size_t start = err.find("opener: crew: " + word + " of ") + 18 + word.size();
+        return err.substr(start, err.find('\n', start) - start);
+    };
+    CHECK(worker("first") == worker("second"));
+    CHECK(err.find("started again") == std::string::npos);
+}
+
 TEST_CASE("take-over: root alone asks for it, at a control socket that is there") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Upgraded upgraded;
@@ -188,7 +207,7 @@ TEST_CASE("take-over: workers of the opener go on, and are looked after") {
     write_file(go, "");
     for (const pid_t pid : before)
         wait_for_text(upgraded.served.directory / "out" / std::to_string(pid), "content");
-    // One that ends is started again by who has taken over.
+    // The opener that took over starts an ended worker again.
     ::kill(before[0], SIGKILL);
     opener.wait_for_error("it is started again");
     opener.signal(SIGTERM);

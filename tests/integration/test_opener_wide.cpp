@@ -20,7 +20,7 @@ namespace {
 
 constexpr int tenant_count = 4200;
 
-// Tenants of whom each has a directory with a rule of its own, and a neighbour that no rule names.
+// Tenants, each with a directory and a separate rule, and a neighbour that no rule names.
 class Tenants {
   public:
     Tenants() {
@@ -91,7 +91,7 @@ TEST_CASE("wide: conditions hold of the directory that the rule names, not of th
     FDBROKER_SKIP_UNLESS(can_make_mount_namespace(), "needs mount namespaces");
     const Tenants tenants;
     run_in_mount_namespace([&] {
-        // What is mounted over a rule's directory is that directory; what is mounted below it is another mount.
+        // A mount over a rule's directory is that directory; a mount below it is another one.
         make_directory(tenants.at("11"));
         REQUIRE(::mount("tmpfs", tenants.at("11").c_str(), "tmpfs", 0, nullptr) == 0);
         write_file(tenants.at("11/file"), "mounted");

@@ -20,8 +20,8 @@ using namespace fdbroker::test;
 
 namespace {
 
-// Workers named `crew` may read a file, nobody else. Each is a shell; with the descriptor that it got it reads the file
-// by the real client and writes what came into out/, a directory for everyone.
+// Workers named `crew` may read a file, nobody else. Each is a shell that reads the file by
+// the real client, over the descriptor it inherited. The content goes into out/, a directory for everyone.
 struct Fixture {
     TempDir directory{TempDir::Place::var_tmp};
     std::string file = (directory / "data/file").string();
@@ -50,7 +50,7 @@ struct Fixture {
     std::string path(const std::string& name) const { return out + "/" + name; }
 };
 
-// Without end, and without a process of its own: nobody ever writes to that FIFO.
+// Waits without end and without another process: nobody ever writes to that FIFO.
 std::string waiting(const Fixture& fixture) {
     return "while :; do read nothing < " + fixture.path("never") + "; done";
 }
@@ -79,7 +79,7 @@ std::vector<pid_t> wait_for_pids(const std::string& path, std::size_t count) {
 
 }  // namespace
 
-TEST_CASE("workers: each has a socket of its own user's, by which roles know the pool, and nobody else has") {
+TEST_CASE("workers: each has a private socket by which roles know the pool, and nobody else has") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;
     RunningOpener opener(fixture.directory, fixture.policy, fixture.arguments("3", reading_script(fixture)));
@@ -122,7 +122,7 @@ TEST_CASE("workers: they and their connections stay over a reload and a crash") 
     CHECK(opener.stop() == 0);
 }
 
-TEST_CASE("workers: one that ends is started again, and the opener's end is theirs first") {
+TEST_CASE("workers: an ended worker is started again, and the opener ends them before itself") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;
     RunningOpener opener(fixture.directory, fixture.policy, fixture.arguments("2", reading_script(fixture)));
@@ -136,7 +136,7 @@ TEST_CASE("workers: one that ends is started again, and the opener's end is thei
     for (const pid_t pid : pids) CHECK(::kill(pid, 0) != 0);
 }
 
-TEST_CASE("workers: one that does not heed SIGTERM is killed") {
+TEST_CASE("workers: a worker that ignores SIGTERM is killed") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;
     RunningOpener opener(fixture.directory, fixture.policy,
@@ -147,7 +147,7 @@ TEST_CASE("workers: one that does not heed SIGTERM is killed") {
     CHECK(::kill(pid, 0) != 0);
 }
 
-TEST_CASE("workers: one that does not answer when asked is killed, one that does is left alone") {
+TEST_CASE("workers: a worker that does not answer a check is killed, one that answers is left alone") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;
     // The first to come answers for ever, the other never.
@@ -251,4 +251,70 @@ TEST_CASE("workers: root, an unknown user, no command and a name that is taken a
     CHECK(status({"--worker-env", "NAME=VALUE"}) == 2);
     CHECK(status({"--worker-user", "nobody"}) == 2);
     CHECK(status({"--", "/bin/true"}) == 2);
+}
+
+TEST_CASE("workers: standard output and standard error are the pool's lines in the opener's log") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    RunningOpener opener(
+        fixture.directory, fixture.policy,
+        fixture.arguments("1",
+                          "echo 'to \033 output'; echo 'opener: forged' >&2; printf 'no end'; "
+                          "echo $$ > " +
+                              fixture.path("started") + "; " + waiting(fixture)));
+    opener.process().wait_for_error("opener: crew: opener: forged\n");
+    const std::string log = opener.process().wait_for_error("opener: crew: to \\x1b output\n");
+    CHECK(log.find("\nopener: forged") == std::string::npos);
+    wait_for_pids(fixture.path("started"), 1);
+    opener.process().signal(SIGTERM);
+    CHECK(opener.process().wait().err.find("opener: crew: no end\n") != std::string::npos);
+}
+
+TEST_CASE("workers: no worker holds the audit log on standard output, the opener's log or its terminal") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    write_file(fixture.directory / "policy.yaml", fixture.policy);
+    const std::string log = fixture.directory / "log";
+    const std::string script =
+        "exec python3 -c '\nimport os, fcntl\n"
+        "def tried(call, *arguments):\n"
+        "    try: return str(call(*arguments))\n"
+        "    except OSError as error: return error.strerror\n"
+        "for number in (1, 2):\n"
+        "    print(tried(os.lseek, number, 0, 0), tried(os.ftruncate, number, 0), tried(os.read, number, "
+        "1),\n"
+        "          tried(os.open, f\"/proc/self/fd/{number}\", os.O_RDONLY), flush=True)\n"
+        "print(os.getsid(0) == os.getpid(), os.get_blocking(1), sorted(map(int, "
+        "os.listdir(\"/proc/self/fd\")))[:4])\n'";
+    auto arguments = RunningOpener::arguments(fixture.directory, {});
+    arguments.back() = "-";
+    for (const std::string& more : fixture.arguments("1", script)) arguments.push_back(more);
+    // By a shell, as administrators do: one file for both, which nobody appends to.
+    std::vector<std::string> shell{"/bin/sh", "-c", "exec \"$@\" > " + log + " 2>&1", "sh"};
+    shell.insert(shell.end(), arguments.begin(), arguments.end());
+    Process opener = Process::start({.arguments = shell});
+    const std::string text = wait_for_content(log, "an ended worker", [](const std::string& content) {
+        return content.find("started again in") != std::string::npos;
+    });
+    const std::string nothing =
+        "opener: crew: Illegal seek Invalid argument Bad file descriptor Permission denied\n";
+    CHECK(text.find(nothing + nothing + "opener: crew: True True [0, 1, 2, 3]\n") != std::string::npos);
+    CHECK(text.starts_with("opener: "));
+    opener.signal(SIGTERM);
+    CHECK(opener.wait().status == 0);
+}
+
+TEST_CASE("workers: O_NONBLOCK that a worker sets on its output holds for no other worker") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    const std::string script =
+        "if mkdir " + fixture.path("first") +
+        "; then python3 -c 'import os; os.set_blocking(1, False)'; echo $$ > " + fixture.path("set") + "; " +
+        waiting(fixture) + "; fi; until [ -s " + fixture.path("set") +
+        " ]; do sleep 0.05; done; python3 -c 'import os; print(os.get_blocking(1))' > " +
+        fixture.path("next") + "; python3 -c 'import os; print(\"waits:\", os.get_blocking(1))'; " +
+        waiting(fixture);
+    RunningOpener opener(fixture.directory, fixture.policy, fixture.arguments("2", script));
+    opener.process().wait_for_error("opener: crew: waits: True\n");
+    CHECK(opener.stop() == 0);
 }

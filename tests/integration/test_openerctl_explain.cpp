@@ -269,7 +269,7 @@ rules:
     CHECK(contains(out.out, "is a symbolic link that leads to what no rule allows (EACCES)\n"));
 }
 
-TEST_CASE("policy explain: what is to be made may be missing, and may not be there") {
+TEST_CASE("policy explain: a file to be made may be missing, and may not exist") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const TempDir directory;
     const Asker asker(directory);
@@ -297,7 +297,7 @@ TEST_CASE("policy explain: a directory is listed and not opened as a file, a fil
     CHECK(obstacle(asker.ask_json("nobody", "read", "@/www/a/b")) == "ENOTDIR");
 }
 
-TEST_CASE("policy explain: it says of what is on disk what the opener's peer is told") {
+TEST_CASE("policy explain: the part on disk says what the opener tells a peer") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     FDBROKER_SKIP_UNLESS(can_make_mount_namespace(), "needs mount namespaces");
     const TempDir directory;

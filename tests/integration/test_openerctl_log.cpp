@@ -86,11 +86,14 @@ TEST_CASE("log: prints the records of all files, the oldest first") {
     CHECK(contains(text.out, "2026-01-04T11:00:00.000001Z stop [5]\n"));
 }
 
-TEST_CASE("log: --user, --path, --refused and --since choose records, and hold together") {
+TEST_CASE("log: --user, --path, --rule, --refused and --since choose records, and hold together") {
     const Log log;
     CHECK(log.numbers({"--user", "backup"}) == "34");
     CHECK(log.numbers({"--user", "33"}) == "12");
     CHECK(log.numbers({"--refused"}) == "23");
+    CHECK(log.numbers({"--rule", "site"}) == "14");
+    CHECK(log.numbers({"--rule", "site", "--user", "backup"}) == "4");
+    CHECK(log.numbers({"--rule", "sit"}) == "");
     CHECK(log.numbers({"--path", "/srv/www/*"}) == "14");
     CHECK(log.numbers({"--path", "/srv/**"}) == "134");
     CHECK(log.numbers({"--path", "/srv/www/\u00e9"}) == "4");
@@ -122,7 +125,7 @@ TEST_CASE("log: a file that logrotate has compressed is read") {
     CHECK(log.numbers({}) == "12345");
 }
 
-TEST_CASE("why, log: what the opener no longer remembers is read from its log and what that was rotated to") {
+TEST_CASE("why, log: older records are read from the audit log and the files it was rotated to") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const TempDir directory;
     RunningOpener opener(directory,

@@ -167,7 +167,7 @@ TEST_CASE("openerctl: an answer that cannot be written is status 1") {
     CHECK(outcome.err == "openerctl: standard output: No space left on device\n");
 }
 
-TEST_CASE("policy check: a valid policy is status 0, with the number of its rules and tests") {
+TEST_CASE("policy check: a valid policy is status 0, with the numbers of rules and tests") {
     const TempDir directory;
     write_file(directory / "policy.yaml", tested_policy);
     const std::string file = directory / "policy.yaml";
@@ -378,7 +378,7 @@ TEST_CASE("policy check: --lint tells what is unwise, with the name of each find
     CHECK(openerctl({"policy", "check", "--lint", file}).status == 0);
 }
 
-TEST_CASE("policy test: one line for each test, why one failed, and status 1 then") {
+TEST_CASE("policy test: each test has a line, a failed one the reason, and the status is 1 then") {
     const TempDir directory;
     write_file(directory / "good.yaml", tested_policy);
     write_file(directory / "bad.yaml", failing_policy);

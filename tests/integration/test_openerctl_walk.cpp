@@ -30,7 +30,7 @@ constexpr std::string_view every_operation =
     "read, write, append, create, truncate, stat, list, readlink, mkdir, remove, rename, symlink, setattr, "
     "xattr";
 
-// One directory whose rule follows links, one whose rule refuses them, and where their links lead: `to` follows as well,
+// A directory whose rule follows links, one whose rule refuses them, and where their links lead: `to` follows as well,
 // `stay` does not, `none` has no rule.
 class LinkedTree : public ServedDirectory {
   public:

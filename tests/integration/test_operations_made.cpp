@@ -125,7 +125,7 @@ TEST_CASE("create: group: directory is that of the directory, and mkdir hands th
         CHECK(fixture.status(inside + "/made/file").st_gid == spool_group);
         CHECK(fixture.status(inside + "/link").st_gid == spool_group);
     }
-    // What the rule says of the group wins over the bit.
+    // The rule's group wins over the set-group-ID bit.
     CHECK(fixture.status("all/sub/made").st_mode == (S_IFDIR | 0750));
     CHECK(fixture.status("all/sub/made").st_gid == some_user);
 }

@@ -28,7 +28,7 @@ TestPeer::Answer remove(TestPeer& peer, const Fixture& fixture, const char* name
     return peer.call({.call = Call::remove, .flags = flags, .path = fixture.at(name)});
 }
 
-// What has a temporary name.
+// The number of temporary names.
 std::ptrdiff_t leftovers(const Fixture& fixture, const char* directory) {
     return std::ranges::count_if(
         std::filesystem::directory_iterator(fixture.at(directory)),

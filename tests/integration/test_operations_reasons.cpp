@@ -57,7 +57,7 @@ TEST_CASE("open: a FIFO that nobody reads and a file that is no directory are ca
     });
 }
 
-TEST_CASE("mkdir, remove, rename: what the kernel forbids is not laid to the opener's rights") {
+TEST_CASE("mkdir, remove, rename: a kernel's refusal is not blamed on the opener's rights") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;
     make_directory(fixture.at("all/frozen"));

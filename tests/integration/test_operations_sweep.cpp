@@ -135,7 +135,7 @@ std::optional<Names> needs_of(std::uint32_t flags) {
     return needs;
 }
 
-// What came of an open: its errno or the flags of the descriptor, and what is in the file; "none" when there is none.
+// The outcome of an open: the errno or the flags of the descriptor, and what is in the file; "none" when there is none.
 struct Opened {
     int errno_value = 0;
     int flags = 0;
@@ -250,7 +250,7 @@ TEST_CASE("sweep: a path that is nearly a rule's is none of the rule's") {
     TestPeer peer(opener.socket());
     CHECK(peer.open(base + "/mbogo").content() == "d/mbogo");
     CHECK(peer.open(base + "/tree/x").content() == "d/tree/x");
-    // What is below it is named by the path alone; the directory itself may be looked at.
+    // A name below is refused by the path alone; the directory itself may be looked at.
     CHECK(peer.open(base + "/tree").step == Step::decide);
     CHECK(peer.call({.call = Call::stat, .path = base + "/tree"}).status == 0);
     for (const char* name : {"/mbog", "/mbogos", "/mbo", "/MBOGO", "/mbogo/x", "/mbogo\n", "/mbogo ",

@@ -79,7 +79,7 @@ TEST_CASE("programs: opener tells which option a misspelt one was meant to be") 
     CHECK(contains(outcome.err, "opener: --polcy: there is no such option (did you mean \"--policy\"?)"));
 }
 
-TEST_CASE("programs: what is thrown and caught nowhere is said before the end") {
+TEST_CASE("programs: an uncaught exception is reported before the end") {
     FDBROKER_SKIP_UNLESS(sanitizer() == "none", "a sanitizer's shadow needs more memory than that");
     const TempDir directory;
     write_file(directory / "policy.yaml", long_policy());

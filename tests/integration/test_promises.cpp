@@ -98,7 +98,7 @@ TEST_CASE("promises: a refused request makes no path call in the broker, a grant
     const Fixture fixture;
     RunningOpener opener(fixture.directory, fixture.policy());
     TestPeer peer(opener.socket());
-    // What is in the cache is opened with one call.
+    // A cached file is opened with one call.
     CHECK(peer.open(fixture.data + "/secret").status == 0);
 
     Process strace =

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: MIT
 // `worker run`: what a program sees, and what it does not.
 #include <doctest/doctest.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 
+#include <array>
 #include <csignal>
+#include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <regex>
@@ -11,6 +15,7 @@
 
 #include "tests/integration/run_fixture.hpp"
 #include "tests/support/wait.hpp"
+#include "worker/sandbox/landlock.hpp"
 
 using namespace fdbroker;
 using namespace fdbroker::test;
@@ -71,7 +76,7 @@ TEST_CASE("run: an empty policy starts /bin/true, a missing program is 127, one 
     CHECK(scene.shell("kill -KILL $$").status == 128 + SIGKILL);
 }
 
-TEST_CASE("run: what only root may open is read as the policy grants, the rest is refused") {
+TEST_CASE("run: files that only root may open are read as the policy grants, the rest is refused") {
     FDBROKER_SKIP_UNLESS(why_no_run().empty(), why_no_run());
     const RunScene scene;
     CHECK(scene.run_inside({"cat", scene.secret() + "/file"}).out == "secret content\n");
@@ -145,6 +150,17 @@ TEST_CASE("run: a file moves between scratch and brokered directories by copying
     CHECK(scene.content("back") == "moved\n");
 }
 
+TEST_CASE("run: a listing has the inodes of `.` and of a directory above that was looked at") {
+    FDBROKER_SKIP_UNLESS(why_no_run().empty(), why_no_run());
+    const RunScene scene;
+    const std::string line =
+        "mkdir -p below && touch below/file && stat . > /dev/null && find . > /dev/null && ls -ai below";
+    const Outcome inside = scene.shell("find . > /dev/null; " + line);
+    CHECK(inside.out == run(scene.outside({"sh", "-c", line})).out);
+    CHECK(contains(scene.shell("stat -f -c %T " + scene.secret() + "/file").out,
+                   run(scene.outside({"stat", "-f", "-c", "%T", scene.work()})).out));
+}
+
 TEST_CASE("run: there is no network unless it is given") {
     FDBROKER_SKIP_UNLESS(why_no_run().empty(), why_no_run());
     const RunScene scene;
@@ -152,6 +168,33 @@ TEST_CASE("run: there is no network unless it is given") {
                                            "import socket; socket.socket(); print('a socket')"};
     CHECK(contains(scene.run_inside(command).err, "Address family not supported"));
     CHECK(scene.run_inside(command, {"--network"}).out == "a socket\n");
+}
+
+TEST_CASE("run: without a network a program has sockets, and reaches none outside") {
+    FDBROKER_SKIP_UNLESS(why_no_run().empty(), why_no_run());
+    FDBROKER_SKIP_UNLESS(worker::landlock_abi().value_or(0) >= 6,
+                         "needs the scopes of Landlock (Linux 6.12)");
+    const RunScene scene;
+    const proto::UniqueFd outside(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
+    // The kernel gives it an abstract name that nobody has.
+    REQUIRE(::bind(outside.number(), reinterpret_cast<const sockaddr*>(&address), sizeof(sa_family_t)) == 0);
+    REQUIRE(::listen(outside.number(), 1) == 0);
+    socklen_t size = sizeof address;
+    REQUIRE(::getsockname(outside.number(), reinterpret_cast<sockaddr*>(&address), &size) == 0);
+    const std::string name(address.sun_path + 1, size - offsetof(sockaddr_un, sun_path) - 1);
+    const Outcome outcome =
+        scene.run_inside({"python3", "-c",
+                          "import socket, sys\n"
+                          "made = socket.socket(socket.AF_UNIX)\n"
+                          "made.bind('\\0' + sys.argv[1] + 'own')\n"
+                          "made.listen()\n"
+                          "socket.socket(socket.AF_UNIX).connect('\\0' + sys.argv[1] + 'own')\n"
+                          "print('its own')\n"
+                          "socket.socket(socket.AF_UNIX).connect('\\0' + sys.argv[1])\n",
+                          name});
+    CHECK(outcome.out == "its own\n");
+    CHECK(contains(outcome.err, "PermissionError"));
 }
 
 TEST_CASE("run: a program of a rule that grants execute runs, a set-user-ID one does not") {
@@ -256,6 +299,43 @@ TEST_CASE("run: --trace, --explain and --learn tell what was asked and refused")
         CHECK(record["decision"] == "refused");
     }
     CHECK(found);
+}
+
+TEST_CASE("run: a service's notifications reach the service manager from the launcher, MAINPID left out") {
+    FDBROKER_SKIP_UNLESS(why_no_run().empty(), why_no_run());
+    const RunScene scene;
+    const proto::UniqueFd manager(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    const std::string path = scene.top() + "/notify";
+    sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
+    path.copy(address.sun_path, sizeof address.sun_path - 1);
+    REQUIRE(::bind(manager.number(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
+    std::filesystem::permissions(path, std::filesystem::perms::all);
+    constexpr int on = 1;
+    REQUIRE(::setsockopt(manager.number(), SOL_SOCKET, SO_PASSCRED, &on, sizeof on) == 0);
+    Command command = scene.inside(
+        {"python3", "-c",
+         "import os, socket\n"
+         "manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\n"
+         "manager.connect(os.environ['NOTIFY_SOCKET'])\n"
+         "manager.send(b'READY=1\\nMAINPID=7\\nSTATUS=serving ' + os.environ['WATCHDOG_USEC'].encode())\n"
+         "input()\n"});
+    command.environment["NOTIFY_SOCKET"] = path;
+    command.environment["WATCHDOG_USEC"] = "300";
+    Process process = Process::start(command);
+    wait_readable(manager.borrow());
+    std::array<char, 100> text{};
+    alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(ucred))> control{};
+    iovec part{text.data(), text.size() - 1};
+    msghdr message{};
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.data();
+    message.msg_controllen = control.size();
+    REQUIRE(::recvmsg(manager.number(), &message, 0) > 0);
+    CHECK(std::string(text.data()) == "READY=1\nSTATUS=serving 300");
+    ucred sender{};
+    std::memcpy(&sender, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof sender);
+    CHECK(sender.pid == process.pid());
 }
 
 TEST_CASE("run: many threads and children open files at once") {

@@ -16,7 +16,7 @@ namespace {
 
 struct Row {
     const char* needs;   // a program without which the row is left out
-    std::string script;  // of sh(1), in a directory with the files of prepare()
+    std::string script;  // for sh(1), run in a directory with the files of prepare()
 };
 
 const std::vector<Row> rows{

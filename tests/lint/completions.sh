@@ -40,6 +40,23 @@ try() {
     expect "$1" "$2" "$3" "$offered"
 }
 
+# The real program, but for the metrics of an opener.
+fake=$(mktemp -d /var/tmp/fdb-completions.XXXXXX)
+trap 'rm -rf "$fake"' EXIT
+cat >"$fake/openerctl" <<EOF
+#!/bin/sh
+[ "\$*" != metrics ] || { cat "$fake/metrics"; exit; }
+exec "$4" "\$@"
+EOF
+chmod +x "$fake/openerctl"
+cat >"$fake/metrics" <<'EOF'
+# TYPE fdbroker_rule_requests_total counter
+fdbroker_rule_requests_total{rule="site",decision="allow"} 3
+fdbroker_rule_requests_total{rule="private-keys",decision="deny"} 1
+fdbroker_rule_requests_total{rule="",decision=""} 9
+EOF
+PATH=$fake:$PATH
+
 for shell in bash fish; do
     if ! command -v "$shell" >/dev/null; then
         echo "left out: $shell is missing"
@@ -51,6 +68,8 @@ for shell in bash fish; do
     try "$shell" 'openerctl policy explain --as roo' root
     try "$shell" 'openerctl policy explain --as root rea' 'read readlink'
     try "$shell" 'openerctl --control /run/x.sock rel' reload
+    try "$shell" 'openerctl log --rule ' 'site private-keys'
+    try "$shell" 'openerctl log --rule pri' private-keys
 done
 if command -v zsh >/dev/null; then
     zsh -n "$zsh_file" || failed=1

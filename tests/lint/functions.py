@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""The manual page and the version script name the functions of the header: functions.py HEADER PAGE MAP"""
+"""The manual page, the version script and Debian's symbols file name the functions of the header:
+functions.py HEADER PAGE MAP SYMBOLS
+"""
 
 import pathlib
 import re
@@ -24,12 +26,16 @@ def of_map(text):
     return set(re.findall(r"^ +(fdbroker_\w+);", text, re.MULTILINE))
 
 
-def main(header, page, version_script):
+def of_symbols(text):
+    return set(re.findall(r"^ (fdbroker_\w+)@", text, re.MULTILINE))
+
+
+def main(header, page, version_script, symbols):
     read = lambda name: pathlib.Path(name).read_text(encoding="utf-8")
     functions = of_header(read(header))
     declared, described = of_page(read(page))
     wrong = [f"{name}: not everywhere: {', '.join(sorted(functions ^ there))}"
-             for name, there in (("SYNOPSIS", declared), ("DESCRIPTION", described), (version_script, of_map(read(version_script))))
+             for name, there in (("SYNOPSIS", declared), ("DESCRIPTION", described), (version_script, of_map(read(version_script))), (symbols, of_symbols(read(symbols))))
              if functions ^ there]
     print("\n".join(wrong))
     return 1 if wrong or not functions else 0

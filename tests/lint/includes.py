@@ -22,14 +22,14 @@ ALLOWED = {
 ROOMS = {
     "opener": (
         "base config quota audit identity policy_source link confinement resolve metrics request operations helpers"
-        " control broker supervisor ctl"
+        " control broker supervisor records ctl"
     ).split(),
-    "policy": "matching explain language lint".split(),
+    "policy": "matching explain language lint diff advice".split(),
 }
 # The one file that sees yaml-cpp; its exceptions stop there.
 YAML_READER = pathlib.Path("policy/language/document.cpp")
 # The header that is installed, as its users include it.
-INSTALLED = {"fdbroker.h", "fdbroker.hpp"}
+INSTALLED = {"fdbroker.h", "fdbroker.hpp", "fdbroker_posix.h", "fdbroker_types.hpp"}
 INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]*)"', re.MULTILINE)
 SYSTEM_INCLUDE = re.compile(r"^\s*#\s*include\s*<([^>]*)>", re.MULTILINE)
 ENDINGS = {".c", ".cpp", ".h", ".hpp"}

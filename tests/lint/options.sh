@@ -19,7 +19,7 @@ visit() {
 }
 visit
 
-# An option stands at the start of its line, alone or after a short one.
+# An option stands at the start of a line, alone or after a short one.
 sed -n 's/^ *\(-[a-z], *\)\{0,1\}\(--[a-z][a-z-]*\).*/\2/p' "$directory/help" | sort -u >"$directory/from-help"
 # In mdoc(7): ".It Fl Fl policy Ar file", ".It Fl h , Fl Fl help".
 sed -n 's/^\.It .*Fl Fl \([a-z][a-z-]*\).*/--\1/p' "$page" | sort -u >"$directory/from-page"

@@ -13,14 +13,14 @@ LINE = "SPDX-License-Identifier: MIT"
 # A script has its interpreter before it, a Python file its coding.
 WITHIN_LINES = 3
 # Prose, data, and what tools generate or read back without comments.
-TEXTS = {".md", ".txt", ".json", ".svg", ".yaml", ".yml", ".toml", ".symbols", ".pyc"}
+TEXTS = {".md", ".txt", ".json", ".png", ".svg", ".yaml", ".yml", ".toml", ".symbols", ".pyc"}
 EXEMPT = ("LICENSE", "py.typed", "policy.d-README.in")
 # Every file below these is data: bytes for tests, and the forms that Debian prescribes.
 DATA = ("tests/data", "packaging/debian")
 
 
 def generated(path):
-    """What Python and setuptools leave in the tree."""
+    """Whether Python or setuptools left the file in the tree."""
     return any(part == "__pycache__" or part.endswith(".egg-info") for part in path.parts)
 
 

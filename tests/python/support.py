@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the tests of the Python module share: a real opener, and a peer that answers as it is told."""
+"""Shared by the tests of the Python module: a real opener, and a peer that answers as it is told."""
 
 import os
 import pathlib
@@ -19,7 +19,7 @@ def open_descriptors():
 
 
 class RealOpener:
-    """An opener that serves `rules` (YAML text, with DIR for a directory of its own) on a socket of this process's."""
+    """An opener that serves `rules` (YAML text, with DIR for a private directory) on a socket of this process's."""
 
     def __init__(self, rules):
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="fdbroker-py.", dir="/var/tmp"))

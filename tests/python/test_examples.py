@@ -3,6 +3,7 @@
 
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
@@ -70,6 +71,32 @@ class Examples(unittest.TestCase):
         half.close()
         self.assertEqual(self.ask(address, "/etc/shadow").makefile("rb").read(), b"")
         self.assertEqual(slow.makefile("rb").read(), b"0123456789" * 500000)
+
+    def children_of(self, process):
+        """Once there are three."""
+        while True:
+            found = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+            if len(found) == 3:
+                return [int(child) for child in found]
+
+    def test_prefork_serves_by_children_that_share_connections_and_replaces_one_that_ends(self):
+        paths = [self.opener.write(f"prefork{number}", str(number)) for number in range(60)]
+        address = str(self.opener.directory / "prefork.sock")
+        process = subprocess.Popen([os.environ["FDBROKER_EXAMPLE_PREFORK"], address, "3"], env=self.environment,
+                                   stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
+        self.addCleanup(process.stdout.close)
+        self.addCleanup(process.wait)
+        self.addCleanup(os.killpg, process.pid, signal.SIGKILL)
+        self.assertEqual(process.stdout.readline(), f"serving {address}\n".encode())
+        for _ in range(3):
+            for number, path in enumerate(paths):
+                self.assertEqual(self.ask(address, path).makefile("rb").read(), str(number).encode())
+            self.assertEqual(self.ask(address, "/etc/shadow").makefile("rb").read(), b"")
+            child = self.children_of(process)[0]
+            os.kill(child, signal.SIGKILL)
+            # Until then it may still accept a client.
+            while child in self.children_of(process):
+                pass
 
     @unittest.skipIf(os.environ.get("FDBROKER_SANITIZER", "none") != "none", "a sanitizer does not load into python3")
     def test_follow_prints_every_line_across_rotations_and_truncations(self):

@@ -192,7 +192,7 @@ class Asynchronous(KeepsDescriptors):
                 results = await asyncio.wait_for(
                     asyncio.gather(waiting, broker.readlink("/b"), return_exceptions=True), 60)
                 self.assertEqual([result.errno for result in results], [errno.ECONNRESET] * 2)
-                # Its number is another file's now, which the loop watches.
+                # The number belongs to another file now, which the loop watches.
                 one, other = socket.socketpair()
                 with one, other:
                     asyncio.get_running_loop().add_reader(one, print)

@@ -35,7 +35,7 @@ def replies_of(vector):
 
 
 def fields_and_bytes(vector):
-    """What reading must yield, and what writing it must."""
+    """The result that reading must yield, and that writing must yield."""
     kind = vector["type"]
     if kind == "hello":
         return None, protocol.write_hello()

@@ -23,12 +23,12 @@ struct Figures {
 };
 Figures figures_of(pid_t supervisor, pid_t broker);
 
-// A figure of many moments is flat when the median of its last quarter is above that of its first by no more than this.
-// What allocators keep and what several helpers share wavers by some pages; the broker keeps up to four idle helpers, each
-// with a descriptor.
+// A figure of many moments is flat if the last quarter's median exceeds the first quarter's by no more than this.
+// Memory that allocators keep, or several helpers share, wavers by some pages. The broker keeps up to four idle helpers,
+// each with a descriptor.
 struct Tolerance {
-    double share = 0;     // of the first quarter's
-    double absolute = 0;  // and besides
+    double share = 0;     // part of the first quarter's median
+    double absolute = 0;  // added to that
 };
 inline constexpr Tolerance memory_tolerance{.share = 0.03, .absolute = 256};  // KiB
 inline constexpr Tolerance descriptor_tolerance{.absolute = 4};

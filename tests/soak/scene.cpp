@@ -24,7 +24,7 @@ namespace {
 constexpr std::size_t connections_of_user = 8;
 constexpr std::size_t peers_of_user = 4;
 constexpr std::array<uid_t, 3> users{0, some_user, other_user};
-// Of one peer in one wave.
+// Requests of a peer in a wave.
 constexpr std::size_t requests_per_message = 12;
 
 }  // namespace
@@ -92,7 +92,7 @@ void Scene::ask(TestPeer& peer, std::uint64_t number) {
     const std::string copied = place_.data + "/copied/file";
     const std::string hanging = place_.data + "/hanging/fine";
     const std::string made_directory = made + ".directory";
-    const std::string beginning(8, '\0');  // of a directory
+    const std::string beginning(8, '\0');  // the beginning of a directory
     std::vector<std::byte> buffer(proto::max_message_size);
     proto::RequestWriter writer(buffer);
     std::uint32_t id = 0;
@@ -150,7 +150,7 @@ void Scene::hang() {
 // ---- those who come and go -----------------------------------------------------------------------------
 
 void Scene::receive_visitors() {
-    // One asks and does not wait for the answers, one says what nobody understands, the others say nothing; and some are
+    // A visitor asks and does not wait for the answers, another sends garbage, the others say nothing. Some are
     // more than may be.
     std::vector<TestPeer> visitors = peers_of(some_user, opener_, connections_of_user - peers_of_user + 2);
     tally_.visitors += visitors.size();

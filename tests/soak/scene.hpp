@@ -28,14 +28,14 @@ struct Place {
     std::filesystem::path control() const { return directory / "control.sock"; }
 };
 
-// What was done so far, to show that it was.
+// Counts of work done so far, to show that it was.
 struct Tally {
     std::uint64_t rounds = 0;
     std::uint64_t done = 0;        // requests
     std::uint64_t refused = 0;     // by a rule, or for want of one
     std::uint64_t failed = 0;      // otherwise, as when two peers make the same directory
     std::uint64_t timed_out = 0;   // held by the filesystem
-    std::uint64_t by_helpers = 0;  // of those done, such that the loop never does
+    std::uint64_t by_helpers = 0;  // requests done that the loop never does
     std::uint64_t visitors = 0;    // connections that were closed again
     std::uint64_t turned_away = 0;
     std::uint64_t reloads = 0;
@@ -54,7 +54,7 @@ class Scene {
 
     explicit Scene(Generations generations);
 
-    // One round: as much as can be done until then. Afterwards nothing is under way and only those who stay are connected.
+    // Runs a round: as much as can be done until then. Afterwards nothing is under way and only those who stay are connected.
     void round(std::chrono::steady_clock::time_point until);
     // Between rounds.
     Figures figures() const;

@@ -20,7 +20,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::chrono::milliseconds round_length{500};  // of each scene
+constexpr std::chrono::milliseconds round_length{500};  // for each scene
 // Caches fill, and allocators take what they will keep: that is no growth.
 constexpr std::chrono::seconds warm_up{20};
 

@@ -35,7 +35,7 @@ void flush_all() {
     (void)std::fflush(nullptr);
 }
 
-// What went wrong in words; empty: nothing.
+// The failure in words; empty: none.
 std::string failure_of(const std::function<void()>& body) {
     const unsigned failed_before = failed_assertions();
     std::string failure;
@@ -44,7 +44,7 @@ std::string failure_of(const std::function<void()>& body) {
     } catch (const std::exception& exception) {
         failure = exception.what();
     } catch (...) {
-        // doctest's REQUIRE throws a type of its own; the assertion has been counted.
+        // doctest's REQUIRE throws a private type; the assertion has been counted.
         failure = failed_assertions() == failed_before ? "an exception that is no std::exception" : "";
     }
     const unsigned failed = failed_assertions() - failed_before;

@@ -21,7 +21,7 @@ void run_in_child(const std::function<void()>& body, Deadline deadline = in_good
 void run_as(uid_t uid, const std::function<void()>& body, Deadline deadline = in_good_time());
 void run_as(const Identity& identity, const std::function<void()>& body, Deadline deadline = in_good_time());
 
-// In a mount namespace of its own, from which no mount reaches another. Needs root.
+// Runs `body` in a child with a private mount namespace, from which no mount reaches another. Needs root.
 void run_in_mount_namespace(const std::function<void()>& body, Deadline deadline = in_good_time());
 
 }  // namespace fdbroker::test

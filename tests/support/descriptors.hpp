@@ -12,14 +12,14 @@ namespace fdbroker::test {
 
 class DescriptorTable {
   public:
-    static DescriptorTable now();          // of this process
-    static DescriptorTable of(pid_t pid);  // of another one, as /proc shows it
+    static DescriptorTable now();          // this process's
+    static DescriptorTable of(pid_t pid);  // another process's, as /proc shows it
 
-    // What /proc/PID/fd/N links to, by N: "socket:[4711]", "/run/x", "anon_inode:[eventpoll]".
+    // The targets of the links /proc/PID/fd/N, by N: "socket:[4711]", "/run/x", "anon_inode:[eventpoll]".
     const std::map<int, std::string>& entries() const { return entries_; }
     std::size_t count() const { return entries_.size(); }
 
-    // What changed since `before`, one per line: "+7 socket:[4711]" opened, "-5 /run/x" closed; empty: nothing.
+    // The changes since `before`, one per line: "+7 socket:[4711]" opened, "-5 /run/x" closed; empty: nothing.
     //     const auto before = DescriptorTable::now();
     //     …
     //     CHECK(DescriptorTable::now().changes_since(before) == "");

@@ -18,7 +18,7 @@ struct ReferenceRule {
     bool allows = false;
     policy::OperationSet operations{};
     bool held = true;       // does the peer hold a role of the rule?
-    std::string pattern{};  // one that parse_pattern() accepts
+    std::string pattern{};  // accepted by parse_pattern()
 };
 
 struct ReferenceDecision {

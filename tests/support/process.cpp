@@ -193,7 +193,7 @@ void Process::wait_for_text(const Stream& stream, std::string_view text, Deadlin
 }
 
 Outcome Process::wait(Deadline deadline) {
-    // The process, not its pipes, says when it is over: a child of its own may hold them open for longer.
+    // The end of the process counts, not that of the pipes: a grandchild may hold them open for longer.
     while (true) {
         siginfo_t ended{};
         if (::waitid(P_PID, static_cast<id_t>(pid_), &ended, WEXITED | WNOHANG | WNOWAIT) < 0) fail("waitid");
@@ -212,7 +212,7 @@ Outcome Process::wait(Deadline deadline) {
 
 namespace {
 
-// One read of what is there; false at the end of the stream.
+// Reads the available bytes once; false at the end of the stream.
 bool read_once(const UniqueFd& pipe, std::string& text) {
     std::array<char, 65536> block;
     const ssize_t size = ::read(pipe.number(), block.data(), block.size());

@@ -32,7 +32,7 @@ struct Command {
     std::optional<Identity> identity{};  // none: the caller's
     std::map<std::string, std::string> environment{};  // all of it; PATH and LC_ALL=C.UTF-8 where not given
     std::filesystem::path directory{"/"};
-    std::string input{};  // what standard input holds
+    std::string input{};  // content of standard input
     // Descriptors the program inherits, by their number there (3 and above); they stay the caller's.
     std::map<int, proto::BorrowedFd> descriptors{};
 };

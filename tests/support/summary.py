@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT
 """Adds up a run of `meson test`: summary.py TESTLOG...
 
-A doctest program counts by its test cases, of which its last line tells ("test cases: N passed, N failed,
-N skipped"); every other test counts as one. A program that failed without a failed test case of its own (a
+A doctest program counts by test cases, which the last line tells ("test cases: N passed, N failed,
+N skipped"); every other test counts as one. A program that failed without a failed test case (a
 crash, a timeout, a leak found at exit) is one failure more. Prints what was skipped and why, and last a line
 "N passed, N failed, N skipped". Exit status: 0; 1: something failed, or nothing was run.
 """
@@ -34,7 +34,7 @@ def counts_of(test):
 
 
 def reasons_of(test):
-    """One line for each thing skipped."""
+    """A line for each thing skipped."""
     reasons = SKIPPED.findall(test.get("stdout") or "")
     if test["result"] == "SKIP" and not reasons:
         reasons = [f"skipped: {test['name']}"]

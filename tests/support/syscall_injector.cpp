@@ -82,7 +82,7 @@ SyscallInjector::~SyscallInjector() {
     (void)::ptrace(PTRACE_DETACH, pid_, nullptr, nullptr);
 }
 
-// To the entry or the exit of a system call, whichever comes next. Signals meanwhile are the process's own.
+// Runs on to the entry or the exit of a system call, whichever comes next. Signals meanwhile are the process's own.
 void SyscallInjector::go_to_next_stop() {
     unsigned long signal = 0;
     for (;;) {

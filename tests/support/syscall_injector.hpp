@@ -34,9 +34,10 @@ class InjectedArgument {
     std::variant<long, std::string> value_;
 };
 
-// Attached to one thread while it lives. Calls are executed at the process's own `syscall` instruction, instead of the
-// call that it waits in or makes next; that one is made again when the injector goes. Needs the right to trace the
-// process. Everything blocks until the process makes a system call; errors are exceptions (std::runtime_error).
+// Attached to one thread while it lives. Calls are executed at the process's own `syscall` instruction,
+// instead of the call that the thread waits in or makes next. The thread makes that call again when the injector goes.
+// Needs the right to trace the process. Everything blocks until the process makes a system call. Errors are exceptions
+// (std::runtime_error).
 class SyscallInjector {
   public:
     // x86-64 only.
@@ -47,7 +48,7 @@ class SyscallInjector {
     SyscallInjector& operator=(const SyscallInjector&) = delete;
     ~SyscallInjector();
 
-    // What the kernel returns: a negative errno on failure. Throws when the call ends the process.
+    // Returns the kernel's result: a negative errno on failure. Throws when the call ends the process.
     long call(long number, std::initializer_list<InjectedArgument> arguments = {});
 
   private:

@@ -44,7 +44,7 @@ TEST_CASE("child: a signal that ends it comes back by its number") {
     CHECK_THROWS_WITH(run_in_child([] { ::raise(SIGKILL); }), "the child was ended by signal 9");
 }
 
-TEST_CASE("child: one that does not end is ended at the deadline") {
+TEST_CASE("child: a child that does not end is ended at the deadline") {
     CHECK_THROWS_AS(run_in_child([] { ::pause(); }, std::chrono::steady_clock::now()), std::runtime_error);
 }
 
@@ -61,7 +61,7 @@ TEST_CASE("child: run_as has the uid, the groups, and no way back") {
     CHECK(::geteuid() == 0);
 }
 
-TEST_CASE("child: a mount in a namespace of its own is not seen outside") {
+TEST_CASE("child: a mount in a private namespace is not seen outside") {
     FDBROKER_SKIP_UNLESS(can_make_mount_namespace(), "needs a mount namespace");
     const TempDir directory;
     write_file(directory / "file", "outside");

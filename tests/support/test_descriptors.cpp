@@ -16,7 +16,7 @@ TEST_CASE("descriptors: two looks without a change are equal") {
     CHECK(before.count() >= 3);
 }
 
-TEST_CASE("descriptors: what was opened, closed or replaced is named") {
+TEST_CASE("descriptors: opened, closed and replaced descriptors are named") {
     const proto::UniqueFd kept(::open("/dev/null", O_RDONLY | O_CLOEXEC));
     proto::UniqueFd closed(::open("/dev/null", O_RDONLY | O_CLOEXEC));
     const int number = closed.number();

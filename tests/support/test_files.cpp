@@ -48,7 +48,7 @@ TEST_CASE("files: a file has the content, the mode and the owner it was given, w
     CHECK(read_file(directory / "file") == "x");
 }
 
-TEST_CASE("files: what cannot be read or written is an exception") {
+TEST_CASE("files: a file that cannot be read or written is an exception") {
     const TempDir directory;
     CHECK_THROWS(read_file(directory / "missing"));
     CHECK_THROWS(write_file(directory / "missing/file", ""));

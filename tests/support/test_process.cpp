@@ -30,12 +30,12 @@ TEST_CASE("process: more output than a pipe holds comes back whole") {
     CHECK(outcome.out.size() == 1000000);
 }
 
-TEST_CASE("process: its standard input holds what it was given") {
+TEST_CASE("process: standard input holds the given bytes") {
     CHECK(run({.arguments = {"cat"}, .input = "given"}).out == "given");
     CHECK(run({.arguments = {"cat"}}).out == "");
 }
 
-TEST_CASE("process: it has the environment it was given, and nothing of ours") {
+TEST_CASE("process: the environment is the given one, and nothing of ours") {
     REQUIRE(::setenv("FDBROKER_TEST_LEAK", "1", 1) == 0);
     const Outcome outcome =
         run({.arguments = {"env"}, .environment = {{"A", "b"}, {"PATH", "/usr/bin:/bin"}}});
@@ -43,14 +43,14 @@ TEST_CASE("process: it has the environment it was given, and nothing of ours") {
     CHECK(outcome.out == "A=b\nLC_ALL=C.UTF-8\nPATH=/usr/bin:/bin\n");
 }
 
-TEST_CASE("process: it runs as whom it was told") {
+TEST_CASE("process: the program runs as the given user") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Outcome outcome = run({.arguments = {"sh", "-c", "id -u; id -g; id -G"},
                                  .identity = Identity{.uid = some_user, .gid = 30010, .groups = {30011}}});
     CHECK(outcome.out == "30001\n30010\n30010 30011\n");
 }
 
-TEST_CASE("process: it inherits the descriptors it was given, at their numbers, and no others") {
+TEST_CASE("process: the given descriptors are inherited at their numbers, and no others") {
     const TempDir directory;
     write_file(directory / "file", "inherited");
     const proto::UniqueFd file(::open((directory / "file").c_str(), O_RDONLY | O_CLOEXEC));
@@ -61,7 +61,7 @@ TEST_CASE("process: it inherits the descriptors it was given, at their numbers, 
     CHECK(run({.arguments = {"ls", "/proc/self/fd"}}).out == "0\n1\n2\n3\n");
 }
 
-TEST_CASE("process: one that cannot be started says why") {
+TEST_CASE("process: a program that cannot be started says why") {
     CHECK_THROWS_WITH(Process::start({.arguments = {"/nonexistent/program"}}),
                       "cannot start /nonexistent/program: execvpe: No such file or directory");
     CHECK_THROWS_WITH(Process::start({.arguments = {"true"}, .directory = "/nonexistent"}),
@@ -95,7 +95,7 @@ TEST_CASE("process: a signal that ends it is told") {
     CHECK(outcome.signal == SIGTERM);
 }
 
-TEST_CASE("process: it ends with its object, at a deadline that has passed, too") {
+TEST_CASE("process: the program ends with the object, at a deadline that has passed, too") {
     pid_t pid = -1;
     {
         Process process = Process::start({.arguments = {"sleep", "1000"}});
@@ -105,7 +105,7 @@ TEST_CASE("process: it ends with its object, at a deadline that has passed, too"
     CHECK(::kill(pid, 0) == -1);
 }
 
-TEST_CASE("process: one that leaves a child with its pipes behind is over when it is over") {
+TEST_CASE("process: a program that leaves a child with the pipes behind is over when it exits") {
     const TempDir directory;
     // The background process holds the pipes until the other end of the fifo is opened.
     const std::string fifo = directory / "fifo";

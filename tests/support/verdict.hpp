@@ -18,13 +18,13 @@ unsigned failed_assertions();
 void count_failed_assertion();
 
 bool is_root();
-// Of uname(2), as in at_least(6, 5).
+// Compares with uname(2), as in kernel_is_at_least(6, 5).
 bool kernel_is_at_least(int major, int minor);
 // A mount namespace can be made here; false in many containers, and for those without CAP_SYS_ADMIN.
 bool can_make_mount_namespace();
 // pidfd_open(2) works: run_in_child() and the like need it, and Debian 12's valgrind does not know it.
 bool has_pidfds();
-// What programs and tests are built with (b_sanitize): "address,undefined", "thread", "none".
+// The sanitizer of programs and tests (b_sanitize): "address,undefined", "thread", "none".
 std::string_view sanitizer() noexcept;
 
 }  // namespace fdbroker::test

@@ -77,7 +77,7 @@ bool is_there(const std::filesystem::path& path) {
     return std::filesystem::exists(std::filesystem::symlink_status(path));
 }
 
-// Of the lines of /proc/net/unix: Num RefCount Protocol Flags Type St Inode Path; __SO_ACCEPTCON (1 << 16) among
+// Lines of /proc/net/unix are: Num RefCount Protocol Flags Type St Inode Path; __SO_ACCEPTCON (1 << 16) among
 // the flags is a listener's.
 bool listens(const std::filesystem::path& path) {
     std::ifstream sockets("/proc/net/unix");

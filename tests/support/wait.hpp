@@ -23,7 +23,7 @@ void wait_for_path(const std::filesystem::path& path, Deadline deadline = in_goo
 void wait_for_listener(const std::filesystem::path& path, Deadline deadline = in_good_time());
 // Until nothing of that name exists. Its directory must exist.
 void wait_for_removal(const std::filesystem::path& path, Deadline deadline = in_good_time());
-// Until the file exists and `holds` is true of its content; returns that content. `what` names the event.
+// Waits until the file exists and `holds` is true of the content; returns that content. `what` names the event.
 std::string wait_for_content(const std::filesystem::path& path, std::string_view what,
                              const std::function<bool(const std::string&)>& holds,
                              Deadline deadline = in_good_time());

@@ -65,7 +65,7 @@ bool holds_pattern(const json& pattern, const std::string& text) {
     return std::regex_search(text, std::regex(pattern.get<std::string>(), std::regex::ECMAScript));
 }
 
-// One keyword that looks at the value as a whole.
+// Checks a keyword that looks at the value as a whole.
 bool holds(const std::string& keyword, const json& wanted, const json& value) {
     if (keyword == "type") return holds_type(wanted, value);
     if (keyword == "enum") return std::ranges::find(wanted, value) != wanted.end();
@@ -145,7 +145,7 @@ std::string deviation(const json& schema, const json& value) {
 
 void check_schema(const Source& source, Document kind,
                   const std::expected<Policy, std::vector<Diagnostic>>& loaded) {
-    // What is only long says nothing that a shorter one does not.
+    // A long value tests nothing that a shorter one does not.
     constexpr std::size_t long_text = 8192;
     if (source.text.size() > long_text) return;
     std::vector<Diagnostic> told;

@@ -12,7 +12,7 @@
 
 namespace fdbroker::policy {
 
-// What the document is as JSON; null where it is empty or no YAML.
+// The document as JSON; null where it is empty or no YAML.
 nlohmann::json as_json(const std::string& text);
 
 // Where `value` does not conform to `schema`, a JSON pointer; empty: it does. Knows the keywords that the schema uses, and

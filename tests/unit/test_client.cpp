@@ -25,7 +25,8 @@ struct Requests {
     explicit Requests(std::size_t count, std::size_t path_length = 0) {
         for (std::size_t index = 0; index < count; ++index) {
             paths.push_back("/" + std::to_string(index));
-            if (path_length > paths.back().size()) paths.back().resize(path_length, 'p');
+            const std::size_t size = paths.back().size();
+            if (path_length > size) paths.back() += path_of_length(path_length - size);
         }
         for (const std::string& path : paths) list.push_back(request_for(path.c_str()));
         fds.assign(count, -1000);
@@ -146,7 +147,7 @@ TEST_CASE("client: a path that cannot be sent is refused here, and the others ar
     CHECK(fdbroker_reason(client.get()) == std::string("client: the path is NULL"));
     const std::string too_long(4096, '/');
     CHECK(fdbroker_open(client.get(), too_long.c_str(), O_RDONLY, 0) == -ENAMETOOLONG);
-    CHECK(fdbroker_reason(client.get()) == std::string("client: the path is longer than 4095 bytes"));
+    CHECK(fdbroker_reason(client.get()) == std::string("client: the path or a name in it is too long"));
     const std::array<fdbroker_request, 4> requests{
         {request_for("/a"), request_for(nullptr), request_for(too_long.c_str()), request_for("/b")}};
     std::array<int, 4> fds{};
@@ -261,7 +262,7 @@ TEST_CASE("client: an answer nobody waits for is thrown away, and its file close
                    {asked[0].id - 1, asked[1].id + 1, asked[0].id + 4096, 0u, 0xffffffffu})
                   end.reply({{.id = id, .has_descriptor = true}}, {"stray"});
               end.grant(asked[0]);
-              // A second answer, the file of another, in the same message and in one of its own.
+              // A second answer with another file, once in the same message and once in a separate one.
               end.reply({{.id = asked[0].id, .has_descriptor = true}}, {"twice"});
               end.reply({{.id = asked[0].id, .status = EIO, .step = Step::deliver},
                          {.id = asked[1].id, .has_descriptor = true},

@@ -25,6 +25,14 @@ namespace fdbroker::test {
 
 using Bytes = std::vector<std::byte>;
 
+// A path of that length, made of short names.
+inline std::string path_of_length(std::size_t length) {
+    std::string path;
+    while (path.size() + 1 < length) path += "/p";
+    path.resize(length, 'p');
+    return path;
+}
+
 inline proto::UniqueFd memory_file(const std::string& content) {
     proto::UniqueFd file(::memfd_create("test", MFD_CLOEXEC));
     if (!file ||

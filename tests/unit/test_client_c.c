@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-/* libfdbroker from C11: the header compiles as C, and a file travels through the library into a C program. The broker
- * is a child that sends the bytes of its answers. */
+/* libfdbroker from C11: the header compiles as C, and a file travels through the library into a C program.
+ * The broker is a child that sends prepared answers byte for byte. */
 #define _GNU_SOURCE /* struct statx, AT_REMOVEDIR */
 #include <errno.h>
 #include <fcntl.h>

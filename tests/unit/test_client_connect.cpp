@@ -85,7 +85,7 @@ class Environment {
 
 }  // namespace
 
-TEST_CASE("connect: what answers hello with anything but a hello_reply is no broker") {
+TEST_CASE("connect: a listener that answers hello with anything but a hello_reply is no broker") {
     const UniqueFd file = memory_file("x");
     std::array<std::byte, 256> room{};
     const std::span<std::byte> buffer(room);
@@ -153,7 +153,7 @@ TEST_CASE("connection: a request that the broker does not take any more gets the
     CHECK(std::string(fdbroker_reason(client.get())).find("silent for too long") != std::string::npos);
 }
 
-TEST_CASE("connect: an address that is none, or at which nobody listens, is an error of its own") {
+TEST_CASE("connect: an invalid address and an address without a listener have different errors") {
     const TempDir directory;
     const std::string path = directory / "socket";
     CHECK(connect_error("") == -EINVAL);

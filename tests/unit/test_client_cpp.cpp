@@ -76,6 +76,26 @@ int change_files(fdb::Broker& broker) {
     return 0;
 }
 
+int use_posix_calls(fdb::Broker& broker) {
+    REQUIRE(broker.access("/srv/a", R_OK) && broker.access("/srv/x", F_OK).error().code == ENOENT);
+    REQUIRE(broker.mkdir("/srv/d") && broker.symlink("../a", "/srv/d/l"));
+    REQUIRE(*broker.realpath("/srv//d/l") == "/srv/a" && !broker.realpath("/srv/x"));
+    const auto posix = broker.stat_posix("/srv/a");
+    REQUIRE(posix && posix->st_size == 5 && S_ISREG(posix->st_mode));
+    REQUIRE(S_ISLNK(broker.stat_posix("/srv/d/l", AT_SYMLINK_NOFOLLOW)->st_mode));
+    const auto entries = broker.list("/srv/d", FDBROKER_DIR_STATUS);
+    REQUIRE(entries && entries->size() == 1 && S_ISLNK(entries->front().status->stx_mode));
+    REQUIRE(!broker.list("/srv/d")->front().status && !broker.list("/srv/x"));
+    REQUIRE(broker.set_directory("/srv") && content(broker.open("d/../a", O_RDONLY)) == "hello");
+    REQUIRE(broker.set_directory("/") && broker.remove("srv/d/l") && broker.remove("srv/d/", AT_REMOVEDIR));
+    REQUIRE(*fdb::normalize("/srv", "./d//..") == "/srv" && fdb::normalize({}, "d").error().code == ENOENT);
+    const auto stream = broker.fopen("/srv/a", "r");
+    REQUIRE(stream && std::fgetc(stream->get()) == 'h');
+    const auto absent = broker.fopen("/srv/x", "r");
+    REQUIRE(!absent && absent.error().code == ENOENT && !absent.error().reason.empty());
+    return 0;
+}
+
 int put_files(fdb::Broker& broker) {
     for (const bool commits : {false, true}) {
         auto put = broker.put("/srv/p", 0644);
@@ -134,6 +154,9 @@ int name_other_files(fdb::Broker& broker) {
     REQUIRE(is_refused(broker.getxattr("/srv/a", nul)) && is_refused(broker.listxattr(nul)));
     REQUIRE(is_refused(broker.setxattr("/srv/a", nul, "")) && is_refused(broker.removexattr("/srv/a", nul)));
     REQUIRE(is_refused(fdb::Broker::connect(nul)));
+    REQUIRE(is_refused(broker.access(nul, 0)) && is_refused(broker.realpath(nul)));
+    REQUIRE(is_refused(broker.stat_posix(nul)) && is_refused(broker.set_directory(nul)));
+    REQUIRE(is_refused(broker.fopen(nul, "r")) && is_refused(fdb::normalize("/", nul)));
     return 0;
 }
 
@@ -163,6 +186,7 @@ int main() {
         REQUIRE(broker);
         broker->set_timeout(std::chrono::seconds(60));
         REQUIRE(open_files(*broker) == 0);
+        REQUIRE(use_posix_calls(*broker) == 0);
         REQUIRE(change_files(*broker) == 0);
         REQUIRE(put_files(*broker) == 0);
         REQUIRE(complete_requests(*broker) == 0);

@@ -101,7 +101,7 @@ TEST_CASE("hostile: answers to what was given up are taken while a request waits
                 if (asked.path == "/last") return end.grant(asked);
     }));
     const Client client = answered_once(broker);
-    const std::string path(4000, 'p');
+    const std::string path = path_of_length(4000);
     std::vector<fdbroker_request> requests(1012, request_for(path.c_str()));
     for (fdbroker_request& request : requests) request.timeout = 1;
     REQUIRE(fdbroker_submit(client.get(), requests.data(), requests.size()) == 1012);

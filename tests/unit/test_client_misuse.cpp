@@ -34,7 +34,7 @@ struct InterruptingSignal {
     InterruptingSignal(const InterruptingSignal&) = delete;
     InterruptingSignal& operator=(const InterruptingSignal&) = delete;
     ~InterruptingSignal() { ::sigaction(SIGUSR1, &before_, nullptr); }
-    // To that thread until it has come, so that a wait of it has been interrupted, or was about to begin.
+    // Signals the thread until the handler has run: a wait has been interrupted, or was about to begin.
     static void interrupt(pthread_t thread) {
         for (const int before = signals; signals < before + 20;) ::pthread_kill(thread, SIGUSR1);
     }

@@ -56,7 +56,7 @@ int note_name(void* names, const fdbroker_entry* entry) {
 
 }  // namespace
 
-TEST_CASE("client: each call without an answer of its own asks for what it was told") {
+TEST_CASE("client: each call whose answer is only a status sends the request it was told") {
     CHECK(ask_once(expected(Call::mkdir, "/d", 0, 0750), "",
                    [](auto* broker) { return fdbroker_mkdir(broker, "/d", 0750); }) == 0);
     CHECK(ask_once(expected(Call::remove, "/d", AT_REMOVEDIR), "",
@@ -339,6 +339,75 @@ TEST_CASE("client: NULL where something must be is EFAULT for every call") {
                               long{fdbroker_complete(one, nullptr, 1, 0)},
                               long{fdbroker_descriptor(nullptr)}})
         CHECK(result == -EFAULT);
+}
+
+namespace {
+
+// The size of each entry's status, or minus the errno of why there is none.
+std::vector<long> sizes_in(fdbroker_handle* broker, const char* path) {
+    std::vector<long> sizes;
+    fdbroker_dir* directory = nullptr;
+    CHECK(fdbroker_opendir(broker, path, FDBROKER_DIR_STATUS, &directory) == 0);
+    const fdbroker_entry* entry = nullptr;
+    while (directory != nullptr && fdbroker_readdir(directory, &entry) > 0)
+        sizes.push_back(entry->status != nullptr ? static_cast<long>(entry->status->stx_size)
+                                                 : -long{entry->status_error});
+    fdbroker_closedir(directory);
+    return sizes;
+}
+
+}  // namespace
+
+TEST_CASE("operations: entries come with their status in one round trip") {
+    FakeBroker broker(after_hello([](BrokerEnd& end) {
+        const Asked asked = end.receive_requests().at(0);
+        CHECK(asked.call == Call::list);
+        CHECK(asked.flags == static_cast<int>(proto::list_with_status));
+        proto::DirectoryPageWriter page(4096, proto::PageKind::with_status);
+        CHECK(page.add({.inode = 1, .type = 8, .name = "a", .status = {.size = 5}}));
+        CHECK(page.add({.inode = 2, .type = 8, .name = "secret", .status_error = EACCES}));
+        CHECK(page.add({.inode = 3, .type = 8, .name = "bcd", .status = {.size = 7}}));
+        end.answer(asked, page.payload());
+    }));
+    const Client client = connect_to(broker);
+    CHECK(sizes_in(client.get(), "/d") == std::vector<long>{5, -EACCES, 7});
+    CHECK(broker.trouble() == "");
+}
+
+TEST_CASE("operations: a broker that gives no status with entries is asked for each") {
+    FakeBroker broker(after_hello([](BrokerEnd& end) {
+        end.refuse(end.receive_requests().at(0), EINVAL, proto::Step::parse);
+        const Asked asked = end.receive_requests().at(0);
+        CHECK(asked.flags == 0);
+        proto::DirectoryPageWriter page(4096);
+        CHECK(page.add({.inode = 1, .type = 8, .name = "a"}));
+        end.answer(asked, page.payload());
+        const Asked status = end.receive_requests().at(0);
+        CHECK(status.path == "/a");
+        const auto payload = proto::status_payload({.size = 9});
+        end.answer(status, {payload.data(), payload.size()});
+    }));
+    const Client client = connect_to(broker);
+    CHECK(sizes_in(client.get(), "/") == std::vector<long>{9});
+    CHECK(broker.trouble() == "");
+}
+
+TEST_CASE("operations: a page whose status is cut short, or whose errno is none, ends the connection") {
+    proto::DirectoryPageWriter page(4096, proto::PageKind::with_status);
+    REQUIRE(page.add({.inode = 1, .type = 8, .name = "a"}));
+    std::string wrong_errno = page.payload();
+    wrong_errno[8 + 12 + 3] = 1;  // behind the cursor and the entry, 16,777,216
+    for (const std::string& payload : {page.payload().substr(0, page.payload().size() - 4), wrong_errno,
+                                       page.payload().substr(0, 8 + 12 + 2)}) {
+        FakeBroker broker(
+            after_hello([&payload](BrokerEnd& end) { end.answer(end.receive_requests().at(0), payload); }));
+        const Client client = connect_to(broker);
+        fdbroker_dir* directory = nullptr;
+        const fdbroker_entry* entry = nullptr;
+        REQUIRE(fdbroker_opendir(client.get(), "/d", FDBROKER_DIR_STATUS, &directory) == 0);
+        CHECK(fdbroker_readdir(directory, &entry) == -EPROTO);
+        fdbroker_closedir(directory);
+    }
 }
 
 }  // namespace fdbroker::test

@@ -308,7 +308,7 @@ TEST_CASE("outstanding: nothing blocks while the broker does not read, and all a
             }
     }));
     const Client client = connect_to(broker);
-    const std::string path = "/" + std::string(4000, 'p');
+    const std::string path = path_of_length(4001);
     for (std::size_t index = 0; index < count; ++index) {
         const fdbroker_request request = tagged(path.c_str(), index);
         REQUIRE(fdbroker_submit(client.get(), &request, 1) == 1);

@@ -267,7 +267,7 @@ struct Connected {
 
 }  // namespace
 
-TEST_CASE("worker: it works as the first process of a namespace, and its parent ends as it does") {
+TEST_CASE("worker: the command works as process 1 of a namespace, and the parent ends with the same status") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root to be somebody else");
     Connected worker;
     BrokerEnd end(std::move(worker.socket));
@@ -344,6 +344,52 @@ TEST_CASE("worker: wrong usage exits 2, and so does root") {
     const Outcome help = run_alone({"--help"}, 0);
     CHECK(help.status == 0);
     CHECK(help.out.find("--socket") != std::string::npos);
+}
+
+namespace {
+
+Outcome report_on(const std::vector<std::string>& more) {
+    std::vector<std::string> all{"sandbox-report", "--json", "--program"};
+    all.insert(all.end(), more.begin(), more.end());
+    return run({.arguments = arguments(all), .identity = Identity{.uid = some_user, .gid = some_user}});
+}
+
+// The entry of a call with that path; null: there is none.
+nlohmann::json call_with(const std::string& report, const std::string& path) {
+    const auto parsed = nlohmann::json::parse(report);
+    for (const auto& call : parsed.at("calls"))
+        if (call.at("path").get<std::string>() == path) return call;
+    return nullptr;
+}
+
+}  // namespace
+
+TEST_CASE(
+    "worker: sandbox-report tells which calls of a program would be refused, how often, and what to do") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root to be somebody else");
+    const Outcome told = report_on({"sh", "--", "-c", ": < /etc/passwd; : < /etc/passwd; cd /; exec 3>&2"});
+    CHECK(told.status == 1);
+    const auto report = nlohmann::json::parse(told.out);
+    CHECK(report.at("program") == "sh");
+    CHECK(report.at("confines_itself") == false);
+    const auto opened = call_with(told.out, "/etc/passwd");
+    REQUIRE(!opened.is_null());
+    CHECK(opened.at("times") == 2);
+    CHECK(std::string(opened.at("call")).starts_with("open"));
+    CHECK(opened.at("instead") == "look up before");
+    CHECK(call_with(told.out, "/").at("instead") == "fdbroker_set_directory()");
+    // The loader's.
+    CHECK(call_with(told.out, "/etc/ld.so.cache").is_null());
+    CHECK_FALSE(told.out.contains("\"write\""));
+}
+
+TEST_CASE("worker: sandbox-report follows what a program starts, and passes its ending on to nobody") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root to be somebody else");
+    const Outcome told = report_on({"sh", "--", "-c", "(: < /etc/hostname; exit 7); exit 9"});
+    CHECK(told.status == 1);
+    CHECK(!call_with(told.out, "/etc/hostname").is_null());
+    const Outcome none = report_on({"/nonexistent/program"});
+    CHECK(none.err.contains("/nonexistent/program: No such file or directory"));
 }
 
 }  // namespace fdbroker::test

@@ -84,7 +84,7 @@ TEST_CASE("confinement: a directory inside another is planned only where its att
     CHECK(planned({directory("/srv", read), directory("/srv/www", {Operation::stat})}) == "/srv:");
     CHECK(planned({directory("/srv", read), directory("/srv/spool", write)}) == "/srv: /srv/spool:w");
     CHECK(planned({directory("/srv/spool", write), directory("/", read)}) == "/: /srv/spool:w");
-    // What the rules of the outer directory allow must work in the inner one.
+    // The rights of the outer directory's rules hold in the inner directory, too.
     CHECK(planned({directory("/srv", write), directory("/srv/www", read)}) == "/srv:w");
     CHECK(planned({directory("/srv", execute), directory("/srv/spool", write)}) == "/srv:x /srv/spool:wx");
     CHECK(planned({directory("/a", read), directory("/a/b", write), directory("/a/b/c", execute)}) ==
@@ -112,7 +112,7 @@ TEST_CASE("confinement: every named directory keeps its own operations") {
     CHECK(plan.named[1].operations == OperationSet{Operation::stat});
 }
 
-TEST_CASE("confinement: of more directories than can be bound, the one that they have in common above is") {
+TEST_CASE("confinement: more directories than can be bound are replaced by a common parent") {
     const OperationSet read{Operation::read};
     const OperationSet write{Operation::write};
     std::vector<Directory> directories{directory("/etc/app", read), directory("/srv/t/spool", write)};
@@ -183,12 +183,12 @@ TEST_CASE("confinement: the capabilities are those that the rules need") {
     CHECK(capabilities_of({Operation::read}, true) == bits({CAP_DAC_READ_SEARCH, CAP_CHOWN}));
 }
 
-TEST_CASE("confinement: who is not root keeps no capability") {
+TEST_CASE("confinement: a user other than root keeps no capability") {
     const BrokerAccount user{.uid = 1000, .gid = 1000, .name = {}, .changes = false};
     CHECK(plan_confinement({{directory("/srv", OperationSet::all())}}, user).capabilities == 0);
 }
 
-TEST_CASE("confinement: to make the directories above a file takes what making one takes") {
+TEST_CASE("confinement: making the directories above a file needs the capabilities of mkdir") {
     policy::Directory spool = directory("/srv", {Operation::create});
     CHECK_FALSE(plan_confinement({{spool}}, broker).calls.make_directories);
     spool.makes_parents = true;
@@ -197,7 +197,7 @@ TEST_CASE("confinement: to make the directories above a file takes what making o
     CHECK((plan.capabilities & bits({CAP_FOWNER})) != 0);
 }
 
-TEST_CASE("confinement: to wait for disks and to hold leases is for policies by which a file can be put") {
+TEST_CASE("confinement: fsync and leases are permitted only where the policy lets a file be put") {
     policy::Directory spool = directory("/var/spool", {Operation::write, Operation::create});
     CHECK_FALSE(plan_confinement({{spool}}, broker).calls.put);
     spool.operations.insert(Operation::truncate);
@@ -213,7 +213,7 @@ TEST_CASE("confinement: leases and memory files are for rules that deliver snaps
     CHECK((plan_confinement({{settings}}, broker).capabilities & bits({CAP_LEASE})) != 0);
 }
 
-TEST_CASE("confinement: what gets its name by a rename, or loses it after one, may be renamed") {
+TEST_CASE("confinement: rename is permitted where an operation gives or takes a name by renaming") {
     for (const Operation operation :
          {Operation::create, Operation::mkdir, Operation::symlink, Operation::remove, Operation::rename})
         CHECK(plan_confinement({{directory("/srv", {operation})}}, broker).calls.rename);

@@ -42,8 +42,9 @@ std::string line_beginning(std::uint64_t sequence, std::uint32_t generation) {
 TEST_CASE("audit record: a decision is one line of JSON with every key") {
     const policy::Rule rule = rule_named("sité");
     const std::vector<std::string_view> roles{"web", "staff"};
-    const std::string peer =
-        audit_peer({.uid = 33, .gid = 34, .user = "www-data", .listener = "default"}, 4711, roles);
+    const std::string peer = audit_peer(
+        {.uid = 33, .gid = 34, .groups = {34, 5}, .user = "www-data", .group = "www", .listener = "default"},
+        4711, roles);
     std::string line;
     write_line(line, DecisionRecord{.head = {.sequence = 7,
                                              .generation = 2,
@@ -69,7 +70,7 @@ TEST_CASE("audit record: a decision is one line of JSON with every key") {
         json::parse(
             R"({"seq":7,"generation":2,"policy":"0123456789abcdef","time":"1970-01-12T13:46:40.012345Z","event":"request",
         "session":5,"request":9,"listener":"default",
-        "peer":{"pid":4711,"uid":33,"gid":34,"user":"www-data","roles":["web","staff"]},
+        "peer":{"pid":4711,"uid":33,"gid":34,"user":"www-data","group":"www","groups":[34,5],"roles":["web","staff"]},
         "call":"put","operation":["read","create"],"path":"/srv/www/index.html","final_path":"/srv/www/\u00ff","new_path":"/srv/\u00ff","decision":"allowed","rule":"sité",
         "at":"/etc/fdbroker/policy.yaml:14","duration_ns":4200})"));
     std::string keys;
@@ -124,13 +125,24 @@ TEST_CASE("audit record: text keeps its letters and holds no control character")
 
 TEST_CASE("audit record: a peer without a name is null, and its names cannot break out of their string") {
     CHECK(json::parse("{" + audit_peer({.uid = 1}, 0, {}) + "}")["peer"]["user"].is_null());
+    CHECK(json::parse("{" + audit_peer({.uid = 1}, 0, {}) + "}")["peer"]["group"].is_null());
     CHECK(json::parse("{" + audit_peer({.user = "a\"},\"uid\":0,\"b\":\"\n\\"}, 0, {}) +
                       "}")["peer"]["uid"] == 0);
     CHECK(json::parse("{" + audit_peer({.uid = 7, .user = "a\"},\"uid\":0,\"b\":\"\n\\"}, 0, {}) +
                       "}")["peer"]["uid"] == 7);
 }
 
-TEST_CASE("audit ring: what is put in comes out whole and in order, across the end of the memory") {
+TEST_CASE("audit record: a peer of very many groups and roles is told with how many more there are") {
+    const std::vector<std::string_view> roles(70, "role");
+    std::vector<std::uint32_t> groups(65536, 4'000'000'000U);
+    const json peer = json::parse("{" + audit_peer({.uid = 1, .groups = groups}, 0, roles) + "}")["peer"];
+    CHECK(peer["groups"].size() == 64);
+    CHECK(peer["more_groups"] == 65536 - 64);
+    CHECK(peer["roles"].size() == 64);
+    CHECK(peer["more_roles"] == 6);
+}
+
+TEST_CASE("audit ring: records come out whole and in order, also across the end of the memory") {
     const auto before = test::DescriptorTable::now();
     {
         auto ring = AuditRing::create();
@@ -210,12 +222,13 @@ TEST_CASE("audit ring: a producer goes on with the number that it is told, and l
     CHECK(taken == "one\ntwo\n");
 }
 
-TEST_CASE("audit trail: of a generation that finishes, as many records are made as it may make") {
+TEST_CASE("audit trail: a draining generation makes as many records as it was granted") {
     auto ring = AuditRing::create();
     REQUIRE(ring);
-    AuditTrail trail(&*ring, 3, "");
-    UserQuota share(policy::Limits{});
-    SessionAudit session(1, R"("peer":{})", share);
+    EventLoop loop = EventLoop::create().value();
+    AuditTrail trail(&*ring, 3, "", loop);
+    UserQuota quota(policy::Limits{});
+    SessionAudit session(1, R"("peer":{})", quota);
     ring->continue_at(10);
     trail.continue_with(2);
     CHECK(trail.decision(session, {}, AuditTrail::Clock::now()).sequence == 10);
@@ -228,12 +241,13 @@ TEST_CASE("audit trail: of a generation that finishes, as many records are made 
     CHECK(trail.counts().failed == 1);
 }
 
-TEST_CASE("audit trail: of grants that leave together all are on record, or none is") {
+TEST_CASE("audit trail: grants that leave in one message are all on record, or none is") {
     auto ring = AuditRing::create();
     REQUIRE(ring);
-    AuditTrail trail(&*ring, 3, "");
-    UserQuota share(policy::Limits{});
-    SessionAudit session(1, R"("peer":{})", share);
+    EventLoop loop = EventLoop::create().value();
+    AuditTrail trail(&*ring, 3, "", loop);
+    UserQuota quota(policy::Limits{});
+    SessionAudit session(1, R"("peer":{})", quota);
     const std::string path(2000, 'a');
     std::vector<DecisionRecord> grants{{.request = 1, .path = path}, {.request = 2, .path = path}};
     const auto check_none = [&] {
@@ -293,9 +307,10 @@ TEST_CASE("audit ring: a full ring is waited for, and given up on where nobody e
 TEST_CASE("audit trail: only what the policy wants is recorded, and an unrecorded grant stays here") {
     auto ring = AuditRing::create();
     REQUIRE(ring);
-    AuditTrail trail(&*ring, 3, "");
-    UserQuota share(policy::Limits{});
-    SessionAudit session(1, R"("peer":{})", share);
+    EventLoop loop = EventLoop::create().value();
+    AuditTrail trail(&*ring, 3, "", loop);
+    UserQuota quota(policy::Limits{});
+    SessionAudit session(1, R"("peer":{})", quota);
     const DecisionRecord allowed{};
     const DecisionRecord refused{.errno_value = EACCES};
     const auto decide = [&](const DecisionRecord& record) {

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "opener/audit/audit_chain.hpp"
 #include "opener/audit/audit_log.hpp"
 #include "opener/audit/audit_record.hpp"
 #include "opener/audit/audit_sink.hpp"
@@ -77,12 +78,13 @@ TEST_CASE("audit log: generations go on counting, also after one that died betwe
     AuditRing one = make_ring(), two = make_ring();
     AuditLog log = fixture.log();
     log.begin(1, &one);
-    AuditTrail(&one, 1, "").event({.event = "first"});
+    EventLoop loop = EventLoop::create().value();
+    AuditTrail(&one, 1, "", loop).event({.event = "first"});
     REQUIRE(one.append(line_beginning(2, 1) + "\"event\":\"second\"}\n"));
     log.end(1, "was killed");
     log.begin(2, &two);
     CHECK(two.next_sequence() == 4);
-    AuditTrail(&two, 2, "0123456789abcdef0123").event({.event = "fourth"});
+    AuditTrail(&two, 2, "0123456789abcdef0123", loop).event({.event = "fourth"});
     log.end(2, "");
     log.record("fifth", "in words");
     CHECK(log.drain());
@@ -103,20 +105,21 @@ TEST_CASE(
     AuditRing one = make_ring(), two = make_ring();
     AuditLog log = fixture.log();
     log.begin(1, &one);
-    AuditTrail first(&one, 1, "");
+    EventLoop loop = EventLoop::create().value();
+    AuditTrail first(&one, 1, "", loop);
     first.event({.event = "before"});
     // Not taken yet: it is, before the numbers are told.
     CHECK(log.hand_over(4) == 4);
     first.continue_with(4);
     log.begin(2, &two);
-    AuditTrail second(&two, 2, "");
+    AuditTrail second(&two, 2, "", loop);
     second.event({.event = "start"});
     first.event({.event = "late"});
     CHECK(log.drain());
     second.event({.event = "next"});
     first.event({.event = "later"});
     CHECK(log.drain());
-    CHECK(!log.is_foul(1));
+    CHECK(!log.is_corrupt(1));
     SUBCASE("as it should") {
         log.end(1, "");
     }
@@ -128,14 +131,14 @@ TEST_CASE(
         first.event({.event = "late"});
         REQUIRE(one.append(line_beginning(6, 1) + "\"event\":\"too late\"}\n"));
         CHECK(log.drain());
-        CHECK(log.is_foul(1));
-        CHECK(!log.is_foul(2));
+        CHECK(log.is_corrupt(1));
+        CHECK(!log.is_corrupt(2));
         log.end(1, "was killed");
     }
-    SUBCASE("after it put in a number of its successor's") {
+    SUBCASE("after putting in a number that belongs to the successor") {
         REQUIRE(one.append(line_beginning(9, 1) + "\"event\":\"late\"}\n"));
         CHECK(log.drain());
-        CHECK(log.is_foul(1));
+        CHECK(log.is_corrupt(1));
         log.end(1, "was killed");
     }
     second.event({.event = "last"});
@@ -173,7 +176,7 @@ TEST_CASE("audit log: no generation is given more late numbers than may come of 
     CHECK(two.next_sequence() == AuditLog::max_late_records + 2);
 }
 
-TEST_CASE("audit log: what is no record of this generation, or no record at all, is told and thrown away") {
+TEST_CASE("audit log: a record of another generation, or no record at all, is reported and dropped") {
     const std::string good = line_beginning(1, 1) + "\"event\":\"good\"}\n";
     for (const std::string& bad :
          {line_beginning(3, 1) + "\"event\":\"early\"}\n", line_beginning(1, 1) + "\"event\":\"again\"}\n",
@@ -188,7 +191,7 @@ TEST_CASE("audit log: what is no record of this generation, or no record at all,
         REQUIRE(one.append(good));
         REQUIRE(one.append(bad));
         CHECK(log.drain());
-        CHECK(log.is_foul(1));
+        CHECK(log.is_corrupt(1));
         REQUIRE(one.append(good));
         CHECK(log.drain());
         auto records = fixture.records();
@@ -199,8 +202,9 @@ TEST_CASE("audit log: what is no record of this generation, or no record at all,
         CHECK(records[1]["bytes"] == bad.size());
         log.end(1, "was killed");
         log.begin(2, &two);
-        CHECK(!log.is_foul(2));
-        AuditTrail(&two, 2, "").event({.event = "after"});
+        CHECK(!log.is_corrupt(2));
+        EventLoop loop = EventLoop::create().value();
+        AuditTrail(&two, 2, "", loop).event({.event = "after"});
         CHECK(log.drain());
         records = fixture.records();
         CHECK(records.back()["event"] == "after");
@@ -214,9 +218,10 @@ TEST_CASE("audit log: a full disk stops grants, loses no record and leaves whole
         AuditRing ring = make_ring();
         AuditLog log = fixture.log();
         log.begin(1, &ring);
-        AuditTrail trail(&ring, 1, "");
-        UserQuota share(policy::Limits{});
-        SessionAudit session(1, R"("peer":{})", share);
+        EventLoop loop = EventLoop::create().value();
+        AuditTrail trail(&ring, 1, "", loop);
+        UserQuota quota(policy::Limits{});
+        SessionAudit session(1, R"("peer":{})", quota);
         const auto granted = [&] {
             return trail.decision(session, {.path = "/some/file"}, AuditTrail::Clock::now());
         };
@@ -269,7 +274,7 @@ TEST_CASE("audit file: rotation keeps as many as it is told, and neither splits 
     CHECK(DescriptorTable::now().changes_since(before) == "");
 }
 
-TEST_CASE("audit file: what cannot be rotated goes on growing, and loses nothing") {
+TEST_CASE("audit file: a file that cannot be rotated goes on growing and loses nothing") {
     const Fixture fixture;
     make_directory(fixture.file + ".1");
     auto file = open_audit_file(fixture.file);

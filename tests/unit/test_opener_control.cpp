@@ -47,7 +47,7 @@ void check_conventions(const std::map<std::string, std::string>& types) {
     }
 }
 
-// What a Prometheus server would read from a text of the format 0.0.4; fails the test where one would not.
+// Parses text of the exposition format 0.0.4 as a Prometheus server does; fails the test where one would not.
 std::map<std::string, std::string> scrape(const std::string& text) {
     static const std::regex comment(R"(# (HELP|TYPE) ([a-z_]+) (.+))");
     static const std::regex sample(
@@ -271,7 +271,7 @@ TEST_CASE("control: a record is found by its number, unless its line has lost it
     CHECK(find_record("", 1) == "");
 }
 
-TEST_CASE("control: what a failed start said is told place by place where it has places") {
+TEST_CASE("control: errors of a failed start are listed by place where they have one") {
     const auto answer =
         answer_not_reloaded(CommandResult::invalid, "/etc/a:b.yaml:14:7: rule \"x\": wrong\nno place\n:::\n");
     CHECK(answer["status"] == 3);
@@ -293,7 +293,7 @@ TEST_CASE("control: a note tells the next generation what a client waits for, an
     CHECK(ControlNote::from(UINT64_MAX).waits == ControlNote::Waits::commands);
 }
 
-TEST_CASE("control: what a watcher has no room for is lost in whole lines, and it is told how many") {
+TEST_CASE("control: a watcher without room loses whole lines and is told how many") {
     int ends[2];
     REQUIRE(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) == 0);
     const proto::UniqueFd reader(ends[1]);

@@ -37,11 +37,12 @@ bool can_hold_descriptors(rlim_t count) {
 std::size_t begin_all(PoolFixture& fixture, std::uint32_t uid) {
     for (std::size_t begun = 0;; ++begun) {
         const std::uint64_t number = fixture.submit(uid);
-        const auto [helper, may_last] = fixture.given(number);
-        fixture.report(*helper, number, may_last ? 0 : EAGAIN);
-        fixture.log_stderr(*helper,
-                           write_sent({.job = number, .descriptors = may_last ? 1U : 0U, .lasts = may_last}));
-        if (may_last) continue;
+        const auto [helper, allows_background] = fixture.given(number);
+        fixture.report(*helper, number, allows_background ? 0 : EAGAIN);
+        fixture.log_stderr(*helper, write_sent({.job = number,
+                                                .descriptors = allows_background ? 1U : 0U,
+                                                .in_background = allows_background}));
+        if (allows_background) continue;
         fixture.log_stderr(*helper, write_idle());
         return begun;
     }
@@ -109,16 +110,16 @@ TEST_CASE("fair share: 256 users take all the snapshots that they can get, and o
 TEST_CASE("fair share: 256 users keep all the streams that they can get, and one more gets one") {
     FDBROKER_SKIP_UNLESS(can_hold_descriptors(1024), "needs 1024 descriptors");
     PoolFixture fixture;
-    CHECK(begin_all(fixture, 1) == max_lasting_helpers_of_user);
+    CHECK(begin_all(fixture, 1) == max_background_helpers_of_user);
     std::size_t gave_way = 0;
     for (std::uint32_t uid = 2; uid <= greedy_users; ++uid) {
         CHECK(begin_all(fixture, uid) >= 1);
         gave_way += let_end(fixture);
     }
     CHECK(gave_way > 0);
-    CHECK(fixture.pool->lasting() == max_lasting_helpers);
+    CHECK(fixture.pool->background() == max_background_helpers);
     CHECK(std::ranges::count(fixture.heard.ends, ECANCELED) == static_cast<std::ptrdiff_t>(gave_way));
-    CHECK(fixture.given(fixture.submit(newcomer)).may_last);
+    CHECK(fixture.given(fixture.submit(newcomer)).allows_background);
 }
 
 TEST_CASE("fair share: the stream that has rested for longest gives way, of the user who has most") {
@@ -126,15 +127,15 @@ TEST_CASE("fair share: the stream that has rested for longest gives way, of the 
     PoolFixture fixture;
     const auto [first_number, first] = fixture.begin(1);
     const auto [second_number, second] = fixture.begin(1);
-    CHECK(begin_all(fixture, 1) + 2 == max_lasting_helpers_of_user);
+    CHECK(begin_all(fixture, 1) + 2 == max_background_helpers_of_user);
     std::uint32_t uid = 2;
-    while (fixture.pool->lasting() < max_lasting_helpers) begin_all(fixture, uid++);
+    while (fixture.pool->background() < max_background_helpers) begin_all(fixture, uid++);
     // Something goes through the oldest one.
     fixture.log_stderr(*first, write_moved());
     // A task that leaves nothing going on costs nobody anything.
     const std::uint64_t passing = fixture.submit(newcomer);
     const auto taken = fixture.given(passing);
-    CHECK(taken.may_last);
+    CHECK(taken.allows_background);
     fixture.report(*taken.helper, passing);
     fixture.log_stderr(*taken.helper, write_sent({.job = passing, .descriptors = 1}));
     fixture.log_stderr(*taken.helper, write_idle());
@@ -146,9 +147,9 @@ TEST_CASE("fair share: the stream that has rested for longest gives way, of the 
     CHECK_FALSE(fixture.pool->can_continue(second_number, some_session));
     // A user who has one gets no further one at the cost of others.
     fixture.begin(newcomer + 1);
-    CHECK_FALSE(fixture.given(fixture.submit(newcomer + 1)).may_last);
-    // One that does not end counts as stuck.
-    fixture.pool->act_on_time(Clock::now() + 2 * helper_close_timeout);
+    CHECK_FALSE(fixture.given(fixture.submit(newcomer + 1)).allows_background);
+    // A helper that does not end counts as stuck.
+    fixture.loop.run_timers(Clock::now() + 2 * helper_close_timeout);
     CHECK(fixture.pool->stuck() > 0);
 }
 
@@ -171,16 +172,16 @@ TEST_CASE("fair share: 256 users have all the requests wait that they can, and o
     const auto submit_all = [&fixture](std::uint32_t uid) {
         std::size_t submitted = 0;
         for (; fixture.pool->has_room(uid, 1); ++submitted) fixture.make(uid);
-        fixture.pool->act_on_time(Clock::now());
+        fixture.loop.run_timers(Clock::now());
         return submitted;
     };
     CHECK(submit_all(1) == max_helper_requests_of_user);
     for (std::uint32_t uid = 2; uid <= greedy_users; ++uid) CHECK(submit_all(uid) >= 1);
-    CHECK(fixture.pool->unfinished() == max_helper_requests);
+    CHECK(fixture.requests_in_flight() == max_helper_requests);
     CHECK(fixture.pool->has_room(newcomer, proto::max_requests));
     const std::uint64_t number = fixture.make(newcomer);
-    fixture.pool->act_on_time(Clock::now());
-    CHECK(fixture.pool->unfinished() == max_helper_requests);
+    fixture.loop.run_timers(Clock::now());
+    CHECK(fixture.requests_in_flight() == max_helper_requests);
     CHECK_FALSE(fixture.heard.failures.contains(number));
     CHECK(std::ranges::all_of(fixture.heard.failures,
                               [](const auto& failure) { return failure.second == EAGAIN; }));

@@ -16,20 +16,20 @@ TEST_CASE(
         PoolFixture fixture;
         const auto [number, helper] = fixture.begin(1);
         CHECK(fixture.heard.sent[number].descriptors == 1);
-        CHECK(fixture.pool->lasting() == 1);
+        CHECK(fixture.pool->background() == 1);
         CHECK(fixture.pool->helpers() == 0);
-        CHECK(fixture.pool->unfinished() == 0);
+        CHECK(fixture.requests_in_flight() == 0);
         CHECK(fixture.pool->stuck() == 0);
-        // It has all the time there is.
-        CHECK_FALSE(fixture.pool->due());
-        // What comes next is another's.
+        // The task has no deadline.
+        CHECK_FALSE(fixture.loop.next_timer());
+        // The next task belongs to another user.
         const std::uint64_t next = fixture.submit(1);
         CHECK(fixture.given(next).helper != helper);
         fixture.end(*helper, ENOSPC);
         CHECK(fixture.heard.ends == std::vector{ENOSPC});
-        CHECK(fixture.pool->lasting() == 0);
+        CHECK(fixture.pool->background() == 0);
         CHECK(fixture.pool->counters().lost == 0);
-        // One that dies has done nothing to the end.
+        // A helper that dies has finished nothing.
         const auto second = fixture.begin(1);
         second.second->end();
         fixture.settle();
@@ -38,7 +38,7 @@ TEST_CASE(
     CHECK(DescriptorTable::now().changes_since(before) == "");
 }
 
-TEST_CASE("helper pool: one that dies before it tells whether what was granted has left is told of") {
+TEST_CASE("helper pool: a helper that dies before confirming a delivery is reported to the session") {
     PoolFixture fixture;
     const std::uint64_t number = fixture.submit(1);
     FakeHelper& helper = *fixture.given(number).helper;
@@ -52,29 +52,30 @@ TEST_CASE("helper pool: one that dies before it tells whether what was granted h
 TEST_CASE(
     "helper pool: who has as many lasting helpers as a user may have gets no further one until one ends") {
     PoolFixture fixture;
-    std::vector<FakeHelper*> lasting;
-    for (std::size_t i = 0; i < max_lasting_helpers_of_user; ++i) lasting.push_back(fixture.begin(1).second);
+    std::vector<FakeHelper*> background;
+    for (std::size_t i = 0; i < max_background_helpers_of_user; ++i)
+        background.push_back(fixture.begin(1).second);
     const std::uint64_t refused = fixture.submit(1);
-    const auto [helper, may_last] = fixture.given(refused);
-    CHECK_FALSE(may_last);
+    const auto [helper, allows_background] = fixture.given(refused);
+    CHECK_FALSE(allows_background);
     fixture.report(*helper, refused, EAGAIN);
     fixture.log_stderr(*helper, write_sent({.job = refused}));
     fixture.log_stderr(*helper, write_idle());
     fixture.begin(2);
-    fixture.end(*lasting.front());
+    fixture.end(*background.front());
     fixture.begin(1);
-    CHECK(fixture.pool->lasting() == max_lasting_helpers_of_user + 1);
+    CHECK(fixture.pool->background() == max_background_helpers_of_user + 1);
 }
 
 TEST_CASE("helper pool: a task that may yet last has its place kept, and only as long as it is not done") {
     PoolFixture fixture;
-    for (std::size_t i = 0; i + 1 < max_lasting_helpers_of_user; ++i) fixture.begin(1);
+    for (std::size_t i = 0; i + 1 < max_background_helpers_of_user; ++i) fixture.begin(1);
     const std::uint64_t last = fixture.submit(1);
     const auto taken = fixture.given(last);
-    CHECK(taken.may_last);
+    CHECK(taken.allows_background);
     const std::uint64_t next = fixture.submit(1);
     const auto without = fixture.given(next);
-    CHECK_FALSE(without.may_last);
+    CHECK_FALSE(without.allows_background);
     fixture.report(*taken.helper, last, ENOENT);
     fixture.log_stderr(*taken.helper, write_sent({.job = last}));
     fixture.log_stderr(*taken.helper, write_idle());
@@ -87,10 +88,10 @@ TEST_CASE("helper pool: a helper that lasts without leave, or delivers what nobo
         CHECK(helper.is_let_go());
         CHECK(fixture.heard.failures[number] == EIO);
         CHECK(fixture.heard.sent.count(number) == 0);
-        CHECK(fixture.pool->unfinished() == 0);
+        CHECK(fixture.requests_in_flight() == 0);
         std::erase_if(fixture.helpers, [&](const auto& each) { return each.get() == &helper; });
     };
-    // One that reports this outcome, is told to deliver, and then says this of it.
+    // A helper that reports this outcome, is told to deliver, and then tells how the delivery ended.
     const auto check_refused = [&](Sent said, int errno_value = 0) {
         const std::uint64_t number = fixture.submit(1);
         FakeHelper& helper = *fixture.given(number).helper;
@@ -114,18 +115,18 @@ TEST_CASE("helper pool: a helper that lasts without leave, or delivers what nobo
         check_refused({.descriptors = 1});
     }
     SUBCASE("no place for what lasts") {
-        for (std::size_t i = 0; i < max_lasting_helpers_of_user; ++i) fixture.begin(1);
-        check_refused({.descriptors = 1, .lasts = true});
-        CHECK(fixture.pool->lasting() == max_lasting_helpers_of_user);
+        for (std::size_t i = 0; i < max_background_helpers_of_user; ++i) fixture.begin(1);
+        check_refused({.descriptors = 1, .in_background = true});
+        CHECK(fixture.pool->background() == max_background_helpers_of_user);
     }
-    SUBCASE("what lasts turns out to be idle") {
+    SUBCASE("the background work turns out to be idle") {
         const auto [number, helper] = fixture.begin(1);
         fixture.log_stderr(*helper, write_idle());
         CHECK(helper->is_let_go());
         CHECK(fixture.heard.ends == std::vector{EIO});
-        CHECK(fixture.pool->lasting() == 0);
+        CHECK(fixture.pool->background() == 0);
     }
-    SUBCASE("what lasted turns out to be idle") {
+    SUBCASE("the finished background work turns out to be idle") {
         const auto [number, helper] = fixture.begin(1);
         const std::uint64_t last = fixture.submit(1, number);
         CHECK(fixture.given(last).helper == helper);
@@ -133,7 +134,7 @@ TEST_CASE("helper pool: a helper that lasts without leave, or delivers what nobo
         fixture.log_stderr(*helper, write_sent({.job = last}));
         fixture.log_stderr(*helper, write_idle());
         CHECK(helper->is_let_go());
-        CHECK(fixture.pool->lasting() == 0);
+        CHECK(fixture.pool->background() == 0);
     }
     SUBCASE("an end of what does not last") {
         const std::uint64_t number = fixture.submit(1);
@@ -147,55 +148,55 @@ TEST_CASE(
     "helper pool: one that lasts and does not end with its session, or as it has said, counts as stuck") {
     PoolFixture fixture;
     const auto [number, helper] = fixture.begin(1);
-    SUBCASE("its session has ended") {
+    SUBCASE("the session has ended") {
         fixture.pool->forget(some_session + 1);
-        CHECK_FALSE(fixture.pool->due());
+        CHECK_FALSE(fixture.loop.next_timer());
         fixture.pool->forget(some_session);
     }
-    SUBCASE("its session has ended before it began to last") {
+    SUBCASE("the session ends before the work goes to the background") {
         fixture.end(*helper);
         const std::uint64_t next = fixture.submit(1);
         FakeHelper& late = *fixture.given(next).helper;
         fixture.report(late, next);
         fixture.pool->forget(some_session);
-        fixture.log_stderr(late, write_sent({.job = next, .descriptors = 1, .lasts = true}));
+        fixture.log_stderr(late, write_sent({.job = next, .descriptors = 1, .in_background = true}));
     }
-    SUBCASE("it says that it has done with it") {
+    SUBCASE("the helper says that the work is done") {
         fixture.log_stderr(*helper, write_ended(0));
         CHECK_FALSE(fixture.pool->can_continue(number, some_session));
         CHECK_FALSE(helper->is_let_go());
     }
-    REQUIRE(fixture.pool->due());
-    CHECK(*fixture.pool->due() <= Clock::now() + helper_close_timeout);
-    fixture.pool->act_on_time(*fixture.pool->due());
+    REQUIRE(fixture.loop.next_timer());
+    CHECK(*fixture.loop.next_timer() <= Clock::now() + helper_close_timeout);
+    fixture.loop.run_timers(*fixture.loop.next_timer());
     CHECK(fixture.pool->stuck() == 1);
     CHECK(fixture.heard.events == 1);
-    CHECK_FALSE(fixture.pool->due());
+    CHECK_FALSE(fixture.loop.next_timer());
     fixture.helpers.clear();
     fixture.settle();
     CHECK(fixture.pool->stuck() == 0);
     CHECK(fixture.heard.events == 2);
-    CHECK(fixture.pool->lasting() == 0);
+    CHECK(fixture.pool->background() == 0);
 }
 
-TEST_CASE("helper pool: one that lasts is told once to end, and is there until it has") {
+TEST_CASE("helper pool: a background helper is told once to end, and stays until it has ended") {
     PoolFixture fixture;
     const auto [number, helper] = fixture.begin(1);
     const std::uint64_t other = fixture.submit(1);
     FakeHelper& at_work = *fixture.given(other).helper;
     CHECK_FALSE(helper->is_told_to_end());
-    CHECK(fixture.pool->end_lasting());
-    CHECK_FALSE(fixture.pool->end_lasting());
+    CHECK(fixture.pool->end_background());
+    CHECK_FALSE(fixture.pool->end_background());
     CHECK(helper->is_told_to_end());
     CHECK_FALSE(at_work.is_told_to_end());
     fixture.settle();
-    CHECK(fixture.pool->lasting() == 1);
+    CHECK(fixture.pool->background() == 1);
     fixture.end(*helper);
-    CHECK(fixture.pool->lasting() == 0);
+    CHECK(fixture.pool->background() == 0);
     CHECK(fixture.heard.ends == std::vector{0});
 }
 
-TEST_CASE("helper pool: what goes on takes further tasks, one at a time, each with an end of its own") {
+TEST_CASE("helper pool: background work takes further tasks one at a time, each with a separate end") {
     PoolFixture fixture;
     const auto [number, helper] = fixture.begin(1);
     CHECK_FALSE(fixture.pool->can_continue(number + 1, some_session));
@@ -206,11 +207,11 @@ TEST_CASE("helper pool: what goes on takes further tasks, one at a time, each wi
         for (const std::uint64_t next : both) {
             CHECK(fixture.given(next).helper == helper);
             CHECK_FALSE(helper->take_job());
-            CHECK(fixture.pool->due());
+            CHECK(fixture.loop.next_timer());
             fixture.report(*helper, next);
-            fixture.log_stderr(*helper, write_sent({.job = next, .lasts = true}));
+            fixture.log_stderr(*helper, write_sent({.job = next, .in_background = true}));
             CHECK(fixture.heard.sent.count(next) == 1);
-            CHECK(fixture.pool->lasting() == 1);
+            CHECK(fixture.pool->background() == 1);
         }
     }
     const std::uint64_t last = fixture.submit(1, number);
@@ -221,7 +222,7 @@ TEST_CASE("helper pool: what goes on takes further tasks, one at a time, each wi
         fixture.log_stderr(*helper, write_sent({.job = last}));
         CHECK(fixture.heard.sent.count(last) == 1);
         CHECK_FALSE(fixture.pool->can_continue(number, some_session));
-        CHECK(fixture.pool->lasting() == 1);
+        CHECK(fixture.pool->background() == 1);
         fixture.end(*helper);
         CHECK(fixture.heard.ends == std::vector{0});
     }
@@ -231,21 +232,21 @@ TEST_CASE("helper pool: what goes on takes further tasks, one at a time, each wi
         CHECK(fixture.heard.failures[last] == EIO);
     }
     CHECK(fixture.heard.failures[late] == ESTALE);
-    CHECK(fixture.pool->lasting() == 0);
-    CHECK(fixture.pool->unfinished() == 0);
+    CHECK(fixture.pool->background() == 0);
+    CHECK(fixture.requests_in_flight() == 0);
     CHECK_FALSE(fixture.pool->can_continue(number, some_session));
 }
 
-TEST_CASE("helper pool: what is given to a helper that is done, and that it does not take, was not begun") {
+TEST_CASE("helper pool: a task that an ending helper does not take counts as not begun") {
     PoolFixture fixture;
     const auto [number, helper] = fixture.begin(1);
     const std::uint64_t last = fixture.submit(1, number);
-    // It leaves a message unread.
+    // The helper leaves a message unread.
     fixture.end(*helper);
     CHECK(fixture.heard.failures[last] == ESTALE);
     CHECK(fixture.heard.ends == std::vector{0});
     CHECK(fixture.pool->counters().lost == 0);
-    CHECK(fixture.pool->lasting() == 0);
+    CHECK(fixture.pool->background() == 0);
 }
 
 TEST_CASE(
@@ -260,7 +261,7 @@ TEST_CASE(
     deadline -= 8h;
     for (const std::uint64_t task : tasks) {
         CHECK(fixture.given(task).helper == helper);
-        fixture.pool->act_on_time(deadline += 1h);
+        fixture.loop.run_timers(deadline += 1h);
         CHECK(fixture.pool->stuck() == 1);
         helper->report(task);
         fixture.settle();
@@ -281,15 +282,15 @@ TEST_CASE("helper pool: a peer that has its reply may go on with what its helper
     CHECK_FALSE(fixture.pool->can_continue(number, some_session + 1));
     REQUIRE(fixture.pool->can_continue(number, some_session));
     const std::uint64_t next = fixture.submit(1, number);
-    SUBCASE("it lasts") {
-        fixture.log_stderr(helper, write_sent({.job = number, .descriptors = 1, .lasts = true}));
+    SUBCASE("the work goes to the background") {
+        fixture.log_stderr(helper, write_sent({.job = number, .descriptors = 1, .in_background = true}));
         CHECK(fixture.given(next).helper == &helper);
     }
-    SUBCASE("it does not") {
+    SUBCASE("the work ends at once") {
         fixture.log_stderr(helper, write_sent({.job = number, .descriptors = 1}));
         CHECK(fixture.heard.failures[next] == ESTALE);
     }
-    SUBCASE("its session ends first") {
+    SUBCASE("the session ends first") {
         fixture.pool->forget(some_session);
         CHECK(fixture.heard.failures[next] == ECANCELED);
     }
@@ -298,8 +299,8 @@ TEST_CASE("helper pool: a peer that has its reply may go on with what its helper
         CHECK(fixture.heard.failures[next] == ECANCELED);
         CHECK(fixture.heard.failures[number] == ECANCELED);
     }
-    SUBCASE("it is not told of in time") {
-        fixture.pool->act_on_time(Clock::now() + 2h);
+    SUBCASE("the pool is not told in time") {
+        fixture.loop.run_timers(Clock::now() + 2h);
         CHECK(fixture.heard.failures[next] == ETIMEDOUT);
     }
 }
@@ -319,8 +320,8 @@ TEST_CASE("helper pool: a session that ends while its tasks are given away has n
     CHECK(fixture.heard.failures[tasks[1]] == ECANCELED);
     CHECK_FALSE(second_helper->take_job());
     CHECK(fixture.heard.ends == std::vector{0});
-    CHECK(fixture.pool->lasting() == 1);
-    CHECK(fixture.pool->unfinished() == 0);
+    CHECK(fixture.pool->background() == 1);
+    CHECK(fixture.requests_in_flight() == 0);
 }
 
 TEST_CASE("helper pool: where no helper can be made, one that lasts is none to wait for") {
@@ -328,9 +329,9 @@ TEST_CASE("helper pool: where no helper can be made, one that lasts is none to w
     fixture.begin(1);
     fixture.zygote_status = EAGAIN;
     CHECK(fixture.heard.failures[fixture.submit(1)] == EAGAIN);
-    CHECK(fixture.pool->unfinished() == 0);
-    CHECK(fixture.pool->lasting() == 1);
-    // It is another matter where one may become free.
+    CHECK(fixture.requests_in_flight() == 0);
+    CHECK(fixture.pool->background() == 1);
+    // The answer differs where a helper may become free.
     fixture.zygote_status = 0;
     const std::uint64_t working = fixture.submit(1);
     fixture.given(working);
@@ -343,7 +344,25 @@ TEST_CASE("helper pool: where no helper can be made, one that lasts is none to w
     for (int round = 0; round < 10; ++round) fixture.settle();
     CHECK(fixture.orders - before <=
           1 + static_cast<std::size_t>((Clock::now() - since) / helper_order_interval));
-    CHECK(fixture.pool->due() <= Clock::now() + helper_order_interval);
+    CHECK(fixture.loop.next_timer() <= Clock::now() + helper_order_interval);
+}
+
+TEST_CASE(
+    "helper pool: where the last zygote has gone, a task that waits is refused at once, as further ones "
+    "are") {
+    PoolFixture fixture;
+    const std::uint64_t working = fixture.submit(1);
+    const auto given = fixture.given(working);
+    fixture.zygote.test.reset();
+    const std::uint64_t waits = fixture.submit(1);
+    // A helper is still there, and may become free.
+    CHECK(fixture.heard.failures.count(waits) == 0);
+    given.helper->end();
+    fixture.settle();
+    CHECK(fixture.heard.failures[working] == EIO);
+    CHECK(fixture.heard.failures[waits] == EAGAIN);
+    CHECK(fixture.heard.failures[fixture.submit(2)] == EAGAIN);
+    CHECK(fixture.requests_in_flight() == 0);
 }
 
 TEST_CASE("helper pool: the numbers of two pools are not alike") {

@@ -24,7 +24,7 @@ std::vector<std::byte> a_report() {
 
 }  // namespace
 
-TEST_CASE("helper messages: a task's job holds its requests, in memory of its own") {
+TEST_CASE("helper messages: a task's job holds the requests in separate memory") {
     std::unique_ptr<HelperTask> task;
     const HelperTask::Clock::time_point deadline(std::chrono::seconds(5));
     {
@@ -42,12 +42,12 @@ TEST_CASE("helper messages: a task's job holds its requests, in memory of its ow
     CHECK(job->listener == "web");
     CHECK(job->user == "alice");
     CHECK(job->group == "adm");
-    CHECK_FALSE(job->may_last);
-    set_may_last(task->message, true);
-    CHECK(read_job(task->message)->may_last);
+    CHECK_FALSE(job->allows_background);
+    set_allows_background(task->message, true);
+    CHECK(read_job(task->message)->allows_background);
     CHECK(read_job(task->message)->number == 9);
-    set_may_last(task->message, false);
-    CHECK_FALSE(read_job(task->message)->may_last);
+    set_allows_background(task->message, false);
+    CHECK_FALSE(read_job(task->message)->allows_background);
     std::array<proto::Request, proto::max_requests> room;
     const auto requests = proto::read_requests(job->requests, room);
     REQUIRE(requests);
@@ -91,8 +91,8 @@ TEST_CASE("helper messages: verdicts and what follows them arrive as they were s
     REQUIRE(sent);
     CHECK(sent->sent.descriptors == 2);
     CHECK(sent->sent.errno_value == EPIPE);
-    CHECK_FALSE(sent->sent.lasts);
-    CHECK(read_from_helper(write_sent({.job = 7, .lasts = true}))->sent.lasts);
+    CHECK_FALSE(sent->sent.in_background);
+    CHECK(read_from_helper(write_sent({.job = 7, .in_background = true}))->sent.in_background);
     const auto ended = read_from_helper(write_ended(ENOSPC));
     REQUIRE(ended);
     CHECK(ended->type == FromHelper::Type::ended);
@@ -100,7 +100,7 @@ TEST_CASE("helper messages: verdicts and what follows them arrive as they were s
     CHECK(read_from_helper(write_idle())->type == FromHelper::Type::idle);
 }
 
-TEST_CASE("helper messages: one that is cut short, too long or says what cannot be is none") {
+TEST_CASE("helper messages: a message that is cut short, too long or impossible is refused") {
     const auto whole = a_report();
     for (std::size_t size = 0; size < whole.size(); ++size) {
         CAPTURE(size);
@@ -128,7 +128,7 @@ TEST_CASE("helper messages: one that is cut short, too long or says what cannot 
     CHECK_FALSE(read_from_helper(unknown));
 }
 
-TEST_CASE("helper messages: of long final paths the last ones are cut short, and nothing else is") {
+TEST_CASE("helper messages: only the last of many long final paths are cut short") {
     const std::string path(proto::max_path_length, 'x');
     const std::string reason(proto::max_reason_length, 'r');
     Report report{.job = 7};

@@ -23,7 +23,10 @@ namespace {
 
 Legacy some_legacy() {
     return {.last_generation = 7,
-            .records = {.next = 100, .generation = 7, .unwritten = std::string("half a\0line\n", 12)},
+            .records = {.next = 100,
+                        .generation = 7,
+                        .unwritten = std::string("half a\0line\n", 12),
+                        .head = hash_of("a record")},
             .next_connection = 12,
             .listeners = {{.socket = 1,
                            .name = "default",
@@ -33,16 +36,17 @@ Legacy some_legacy() {
                            .device = 2,
                            .inode = 3}},
             .connections = {{.socket = 4,
-                             .token = 11,
+                             .connection_id = 11,
                              .listener = "default",
                              .controls = true,
                              .since = std::chrono::steady_clock::time_point(std::chrono::nanoseconds(-5)),
-                             .note = 6,
-                             .refused = 7}},
-            .journals = {{.generation = 7, .bytes = "journal"}},
+
+                             .refused = 7,
+                             .control_note = 6}},
+            .inflight_logs = {{.generation = 7, .bytes = "log"}},
             .answers = {{.asker = 11, .result = CommandResult::failed}},
             .worker_count = 2,
-            .workers = {{.pid = 8, .channel = 9, .token = 10, .starts = 3}},
+            .workers = {{.pid = 8, .channel = 9, .connection_id = 10, .starts = 3}},
             .descriptors = {{.name = "fdb.c", .number = 9}}};
 }
 
@@ -54,13 +58,16 @@ TEST_CASE("legacy: all of it arrives as it was") {
     REQUIRE(got);
     CHECK(got->packed() == sent.packed());
     CHECK(got->records.unwritten == sent.records.unwritten);
+    CHECK(got->records.head == hash_of("a record"));
     REQUIRE(got->listeners.size() == 1);
     CHECK(got->listeners[0].address == "/run/a");
     CHECK(got->listeners[0].kind == ListenerKind::control);
     REQUIRE(got->connections.size() == 1);
     CHECK(got->connections[0].since == sent.connections[0].since);
     CHECK(got->connections[0].controls);
-    CHECK(got->journals.at(0).bytes == "journal");
+    CHECK(got->connections[0].control_note == 6);
+    CHECK(got->connections[0].refused == 7);
+    CHECK(got->inflight_logs.at(0).bytes == "log");
     CHECK(got->worker_count == 2);
     CHECK(got->workers.at(0).pid == 8);
     CHECK(got->answers.at(0).asker == 11);
@@ -68,26 +75,27 @@ TEST_CASE("legacy: all of it arrives as it was") {
     CHECK(got->descriptors.at(0).number == 9);
 }
 
-TEST_CASE("legacy: one that is cut short, too long or of another form is none") {
+TEST_CASE("legacy: a message that is cut short, too long or of another form is refused") {
     const std::string whole = some_legacy().packed();
     for (std::size_t size = 0; size < whole.size(); ++size)
         CHECK_FALSE(Legacy::unpack(whole.substr(0, size)));
     CHECK_FALSE(Legacy::unpack(whole + '\0'));
     std::string other = whole;
-    other[other.find("legacy 2") + 7] = '1';
+    other[other.find("legacy 4") + 7] = '1';
     CHECK_FALSE(Legacy::unpack(other));
 }
 
-TEST_CASE("legacy: a journal has the same requests in another process, and one of another form is refused") {
+TEST_CASE(
+    "legacy: an in-flight log has the same requests in another process, and one of another form is refused") {
     auto log = InflightLog::create();
     REQUIRE(log);
     InflightLog::note(*log->acquire(5), 42);
     log->note_apart(6, 43);
     auto restored = InflightLog::restore(log->bytes());
     REQUIRE(restored);
-    CHECK(restored->entries()[0].token == 5);
+    CHECK(restored->entries()[0].connection_id == 5);
     CHECK(restored->entries()[0].ids[0] == 42);
-    CHECK(restored->slots()[0].token == 6);
+    CHECK(restored->slots()[0].connection_id == 6);
     CHECK(restored->slots()[0].id == 43);
     CHECK_FALSE(InflightLog::restore("short"));
 }
@@ -115,7 +123,7 @@ TEST_CASE("legacy: record numbers go on, and what could not be written is writte
     CHECK(numbers == std::vector<std::uint64_t>{1, 2});
 }
 
-TEST_CASE("legacy: inherited connections keep their tokens, and new ones get others") {
+TEST_CASE("legacy: inherited connections keep their connection ids, and new ones get others") {
     ConnectionTable table;
     table.continue_at(12);
     table.inherit(11, {.uid = 3});

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What bounds a user: token buckets, his share of the descriptors on their way, refusals that are counted.
+// What bounds a user: token buckets, their share of the descriptors on their way, refusals that are counted.
 #include <doctest/doctest.h>
 
 #include <nlohmann/json.hpp>
@@ -27,9 +27,10 @@ const Clock::time_point start = Clock::time_point() + seconds(1000);
 // A trail whose records can be read, and a session of a user.
 struct Fixture {
     AuditRing ring = *AuditRing::create();
-    AuditTrail trail{&ring, 1, ""};
-    UserQuota share{policy::Limits{}};
-    SessionAudit session{1, R"("listener":"default","peer":{})", share};
+    EventLoop loop = EventLoop::create().value();
+    AuditTrail trail{&ring, 1, "", loop};
+    UserQuota quota{policy::Limits{}};
+    SessionAudit session{1, R"("listener":"default","peer":{})", quota};
 
     AuditTrail::Recorded refuse(std::string_view path, std::uint32_t request, Clock::time_point now,
                                 proto::Call call = proto::Call::open) {
@@ -83,67 +84,67 @@ TEST_CASE("token bucket: a small burst is enough for timers of a millisecond to 
     CHECK(used <= 1'000'000 + 10'000 + 100);
 }
 
-TEST_CASE("user share: whoever uses up one thing waits, and users who need nothing more are forgotten") {
-    UserQuotas shares({.requests_per_second = policy::Rate{10, 10},
+TEST_CASE("user quota: whoever uses up one thing waits, and users who need nothing more are forgotten") {
+    UserQuotas quotas({.requests_per_second = policy::Rate{10, 10},
                        .record_bytes_per_second = {.rate = 1000, .burst = 5000}},
                       8000);
-    UserQuota& share = shares.of(1);
-    CHECK(&shares.of(1) == &share);
-    CHECK(share.limits_requests());
-    share.use_requests(10, start);
-    CHECK(share.paused_until() > start);
-    CHECK(shares.of(2).paused_until() < start);
-    CHECK(!share.is_idle(start));
-    CHECK(share.is_idle(start + seconds(10)));
+    UserQuota& quota = quotas.of(1);
+    CHECK(&quotas.of(1) == &quota);
+    CHECK(quota.limits_requests());
+    quota.use_requests(10, start);
+    CHECK(quota.paused_until() > start);
+    CHECK(quotas.of(2).paused_until() < start);
+    CHECK(!quota.is_idle(start));
+    CHECK(quota.is_idle(start + seconds(10)));
     const auto later = start + seconds(10);
-    CHECK_FALSE(share.is_slowed(later));
-    CHECK(share.use_record_bytes(4999, later));
-    CHECK_FALSE(share.use_record_bytes(1001, later));
-    CHECK(share.paused_until() > later + seconds(1));
-    CHECK(share.is_slowed(later));
-    CHECK(share.slowed_since() == later);
-    CHECK_FALSE(share.is_slowed(later + seconds(3)));
-    CHECK(!share.is_idle(later + seconds(5)));
-    CHECK(share.is_idle(later + seconds(7)));
-    ++share.sessions;
-    CHECK(!share.is_idle(start + std::chrono::hours(1)));
-    --share.sessions;
-    shares.forget_idle(start + std::chrono::hours(1));
-    CHECK(shares.of(1).paused_until() < start);
+    CHECK_FALSE(quota.is_slowed(later));
+    CHECK(quota.use_record_bytes(4999, later));
+    CHECK_FALSE(quota.use_record_bytes(1001, later));
+    CHECK(quota.paused_until() > later + seconds(1));
+    CHECK(quota.is_slowed(later));
+    CHECK(quota.slowed_since() == later);
+    CHECK_FALSE(quota.is_slowed(later + seconds(3)));
+    CHECK(!quota.is_idle(later + seconds(5)));
+    CHECK(quota.is_idle(later + seconds(7)));
+    ++quota.sessions;
+    CHECK(!quota.is_idle(start + std::chrono::hours(1)));
+    --quota.sessions;
+    quotas.forget_idle(start + std::chrono::hours(1));
+    CHECK(quotas.of(1).paused_until() < start);
     CHECK(!UserQuota(policy::Limits{}).limits_requests());
 }
 
-TEST_CASE("user share: who has had his bytes of snapshots gets none until there are some again") {
-    UserQuotas shares({.requests_per_second = {}, .snapshot_bytes_per_second = {.rate = 1000, .burst = 5000}},
+TEST_CASE("user quota: a user whose snapshot bytes are spent gets no snapshot until some return") {
+    UserQuotas quotas({.requests_per_second = {}, .snapshot_bytes_per_second = {.rate = 1000, .burst = 5000}},
                       8000);
-    UserQuota& share = shares.of(1);
-    CHECK(shares.use_copied_bytes(share, 4000, start));
-    CHECK(shares.use_copied_bytes(share, 4000, start));
-    CHECK_FALSE(shares.use_copied_bytes(share, 1, start));
-    CHECK_FALSE(shares.use_copied_bytes(share, 1, start + seconds(3)));
-    CHECK_FALSE(share.is_idle(start + seconds(3)));
-    CHECK(shares.use_copied_bytes(share, 1, start + seconds(4)));
-    CHECK(shares.use_copied_bytes(shares.of(2), 1, start));
-    // It is nothing that a session waits for.
-    CHECK(share.paused_until() < start);
+    UserQuota& quota = quotas.of(1);
+    CHECK(quotas.use_copied_bytes(quota, 4000, start));
+    CHECK(quotas.use_copied_bytes(quota, 4000, start));
+    CHECK_FALSE(quotas.use_copied_bytes(quota, 1, start));
+    CHECK_FALSE(quotas.use_copied_bytes(quota, 1, start + seconds(3)));
+    CHECK_FALSE(quota.is_idle(start + seconds(3)));
+    CHECK(quotas.use_copied_bytes(quota, 1, start + seconds(4)));
+    CHECK(quotas.use_copied_bytes(quotas.of(2), 1, start));
+    // No session waits for this.
+    CHECK(quota.paused_until() < start);
 }
 
-TEST_CASE("user share: however many users leave descriptors unread, there is room for one more") {
+TEST_CASE("user quota: however many users leave descriptors unread, there is room for one more") {
     constexpr std::size_t most = 4096;
-    UserQuotas shares({}, most);
+    UserQuotas quotas({}, most);
     std::size_t on_their_way = 0;
     for (std::uint32_t uid = 1; uid <= 30; ++uid) {
-        UserQuota& share = shares.of(uid);
-        while (shares.may_send_more(share)) {
-            shares.sent(share, 1);
+        UserQuota& quota = quotas.of(uid);
+        while (quotas.may_send_more(quota)) {
+            quotas.sent(quota, 1);
             ++on_their_way;
         }
-        CHECK(share.unread <= most / 8 + 1);
-        CHECK(shares.may_send_more(shares.of(1000)));
+        CHECK(quota.unread <= most / 8 + 1);
+        CHECK(quotas.may_send_more(quotas.of(1000)));
     }
     CHECK(on_their_way < most);
-    shares.taken(shares.of(1), shares.of(1).unread);
-    CHECK(shares.may_send_more(shares.of(1)));
+    quotas.taken(quotas.of(1), quotas.of(1).unread);
+    CHECK(quotas.may_send_more(quotas.of(1)));
 }
 
 TEST_CASE("audit trail: failures of one kind are counted above 20 a second, whatever their names") {
@@ -154,12 +155,12 @@ TEST_CASE("audit trail: failures of one kind are counted above 20 a second, what
         CHECK(recorded.sequence == (i <= 20 ? i : 0));
     }
     CHECK(fixture.trail.counts().counted == 30);
-    REQUIRE(fixture.trail.settle_at().has_value());
-    CHECK(*fixture.trail.settle_at() == start + seconds(1));
-    CHECK_FALSE(fixture.share.is_idle(start + std::chrono::hours(1)));
-    fixture.trail.settle(start + milliseconds(900));
+    REQUIRE(fixture.loop.next_timer().has_value());
+    CHECK(*fixture.loop.next_timer() == start + seconds(1));
+    CHECK_FALSE(fixture.quota.is_idle(start + std::chrono::hours(1)));
+    fixture.loop.run_timers(start + milliseconds(900));
     CHECK(fixture.records().size() == 20);
-    fixture.trail.settle(start + seconds(1));
+    fixture.loop.run_timers(start + seconds(1));
     const auto records = fixture.records();
     REQUIRE(records.size() == 1);
     CHECK(records[0]["count"] == 30);
@@ -167,8 +168,8 @@ TEST_CASE("audit trail: failures of one kind are counted above 20 a second, what
     CHECK(records[0]["path"] == "/a21");
     CHECK(records[0]["request"] == 21);
     CHECK(records[0]["session"] == 1);
-    CHECK(!fixture.trail.settle_at().has_value());
-    CHECK(fixture.share.is_idle(start + std::chrono::hours(1)));
+    CHECK(!fixture.loop.next_timer().has_value());
+    CHECK(fixture.quota.is_idle(start + std::chrono::hours(1)));
     // A second later they are recorded one by one again.
     CHECK(fixture.refuse("/a", 52, start + seconds(1)).sequence == 22);
     CHECK(!fixture.records()[0].contains("count"));
@@ -192,10 +193,10 @@ TEST_CASE("audit trail: failures of another kind are not counted together") {
     others[4].rule = &rule;
     for (const DecisionRecord& other : others)
         CHECK(fixture.trail.decision(fixture.session, other, start).sequence != 0);
-    SessionAudit elsewhere(2, R"("listener":"other","peer":{})", fixture.share);
+    SessionAudit elsewhere(2, R"("listener":"other","peer":{})", fixture.quota);
     CHECK(fixture.trail.decision(elsewhere, whole, start).sequence != 0);
     // Another session of the user is no other kind: whoever connects anew for each request is counted as well.
-    SessionAudit again(3, fixture.session.peer, fixture.share);
+    SessionAudit again(3, fixture.session.peer, fixture.quota);
     CHECK(fixture.trail.decision(again, whole, start).sequence == 0);
     UserQuota another_user{policy::Limits{}};
     SessionAudit theirs(4, fixture.session.peer, another_user);
@@ -209,17 +210,17 @@ TEST_CASE("audit trail: whoever varies the kind without end loses no count, and 
         for (int error = 1; error <= 40; ++error, ++failures)
             fixture.trail.decision(fixture.session, {.path = "/a", .errno_value = error}, start);
     }
-    fixture.trail.settle(start + seconds(1));
+    fixture.loop.run_timers(start + seconds(1));
     std::uint64_t told = 0;
     for (const json& record : fixture.records()) told += record.value("count", std::uint64_t{1});
     CHECK(told == failures);
-    CHECK(!fixture.share.is_idle(start));
+    CHECK(!fixture.quota.is_idle(start));
 }
 
 TEST_CASE("audit trail: beginnings and ends of sessions are counted above 20 a second, by their causes") {
     Fixture fixture;
     for (std::uint64_t i = 0; i < 100; ++i) {
-        SessionAudit session(100 + i, R"("listener":"default","peer":{"pid":1})", fixture.share);
+        SessionAudit session(100 + i, R"("listener":"default","peer":{"pid":1})", fixture.quota);
         fixture.trail.session_event(session, "session-start", "", start);
         fixture.trail.session_event(session, "session-end", "the peer closed the connection", start);
     }
@@ -227,7 +228,7 @@ TEST_CASE("audit trail: beginnings and ends of sessions are counted above 20 a s
     auto records = fixture.records();
     REQUIRE(records.size() == 41);
     CHECK(records.back()["cause"] == "the message is malformed");
-    fixture.trail.settle(start + seconds(1));
+    fixture.loop.run_timers(start + seconds(1));
     records = fixture.records();
     REQUIRE(records.size() == 2);
     CHECK(records[0]["event"] == "session-start");
@@ -247,8 +248,8 @@ TEST_CASE("audit trail: connections of nobody knows whom are counted, and none i
                                        .cause = "nobody can say who this is",
                                        .count = 2},
                                       start);
-    CHECK(fixture.trail.settle_at() == start + seconds(1));
-    fixture.trail.settle(start + seconds(1));
+    CHECK(fixture.loop.next_timer() == start + seconds(1));
+    fixture.loop.run_timers(start + seconds(1));
     const auto records = fixture.records();
     CHECK(records.size() == 21);
     std::uint64_t told = 0;
@@ -260,10 +261,10 @@ TEST_CASE("audit trail: every record of a user's sessions is charged to the user
     const std::string path(4000, '\x01');
     Fixture fixture;
     constexpr policy::Rate allowed{.rate = std::uint64_t{64} << 10, .burst = std::uint64_t{1} << 20};
-    UserQuota share({.requests_per_second = {}, .record_bytes_per_second = allowed}), other(policy::Limits{});
-    SessionAudit session(1, R"("peer":{})", share), theirs(2, R"("peer":{})", other);
+    UserQuota quota({.requests_per_second = {}, .record_bytes_per_second = allowed}), other(policy::Limits{});
+    SessionAudit session(1, R"("peer":{})", quota), theirs(2, R"("peer":{})", other);
     std::uint64_t bytes = 0;
-    for (; !share.is_slowed(start); fixture.records()) {
+    for (; !quota.is_slowed(start); fixture.records()) {
         const auto recorded = fixture.trail.decision(session, {.path = path}, start);
         CHECK(recorded.sequence != 0);
         CHECK(recorded.may_leave);
@@ -272,7 +273,7 @@ TEST_CASE("audit trail: every record of a user's sessions is charged to the user
     CHECK(bytes <= allowed.burst + 6 * path.size());
     CHECK(bytes >= allowed.burst - allowed.burst / 50);
     CHECK(fixture.trail.counts().slowed == 1);
-    CHECK(share.paused_until() > start);
+    CHECK(quota.paused_until() > start);
     // Whoever is slowed is neither refused nor unrecorded.
     CHECK(fixture.trail.decision(session, {.path = path}, start).sequence != 0);
     CHECK(fixture.trail.counts().slowed == 1);
@@ -287,7 +288,7 @@ TEST_CASE("audit trail: every record of a user's sessions is charged to the user
 
 namespace {
 
-// What is told of events that repeat: "KIND:EXAMPLE×COUNT".
+// A report of repeated events: "KIND:EXAMPLE×COUNT".
 struct Word {
     char kind;
     std::string text;
@@ -330,7 +331,7 @@ TEST_CASE("repeats: the first of a kind stand for themselves, the others are tol
     repeats.settle(start + seconds(1), tell);
     CHECK(std::exchange(told, "") == "a:3x6 ");
     CHECK(!repeats.due());
-    // A new interval; one that is over is also told of when the next of its kind comes first.
+    // A new interval begins; a past one is also reported when the next event of that kind comes first.
     CHECK(stands_alone({'a', "5"}, start + seconds(1)));
     CHECK(stands_alone({'a', "6"}, start + seconds(1)));
     CHECK_FALSE(stands_alone({'a', "7"}, start + seconds(1)));

@@ -9,7 +9,7 @@
 #include <string_view>
 
 #include "opener/base/log_stderr.hpp"
-#include "opener/supervisor/generation_output.hpp"
+#include "opener/supervisor/child_output.hpp"
 #include "tests/support/child.hpp"
 #include "tests/support/files.hpp"
 #include "tests/support/wait.hpp"
@@ -19,22 +19,22 @@ using namespace fdbroker::opener;
 
 namespace {
 
-// What the body's process writes to standard error.
-std::string copied_by(const std::function<void(GenerationOutput::Pair&)>& body) {
+// The standard error of the process that runs `body`.
+std::string copied_by(const std::function<void(ChildOutput::Pair&)>& body) {
     const test::TempDir directory;
     const std::string file = directory / "log";
     test::write_file(file, "");
     test::run_in_child([&] {
         const proto::UniqueFd log(::open(file.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC));
         REQUIRE(::dup2(log.number(), STDERR_FILENO) == STDERR_FILENO);
-        auto pair = GenerationOutput::make();
+        auto pair = ChildOutput::make();
         REQUIRE(pair);
         body(*pair);
     });
     return test::read_file(file);
 }
 
-void write_text(const GenerationOutput::Pair& pair, std::string_view text) {
+void write_text(const ChildOutput::Pair& pair, std::string_view text) {
     REQUIRE(::write(pair.writing.number(), text.data(), text.size()) == static_cast<ssize_t>(text.size()));
 }
 
@@ -65,22 +65,22 @@ TEST_CASE("generation output: when everyone who could write has ended, no more c
 
 TEST_CASE("generation output: a line without end becomes several") {
     const std::string text = copied_by([](auto& pair) {
-        for (int i = 0; i < 3; ++i) write_text(pair, std::string(GenerationOutput::max_line / 2, 'x'));
+        for (int i = 0; i < 3; ++i) write_text(pair, std::string(ChildOutput::max_line / 2, 'x'));
         pair.output.finish();
     });
-    CHECK(text == std::string(GenerationOutput::max_line, 'x') + "\n" +
-                      std::string(GenerationOutput::max_line / 2, 'x') + "\n");
+    CHECK(text == std::string(ChildOutput::max_line, 'x') + "\n" +
+                      std::string(ChildOutput::max_line / 2, 'x') + "\n");
 }
 
 TEST_CASE("generation output: a broker that serves can fill no disk, and that lines are missing is told") {
     const std::string line = std::string(1023, 'x') + "\n";
-    const auto flood = [&](GenerationOutput::Pair& pair, std::size_t bytes) {
+    const auto flood = [&](ChildOutput::Pair& pair, std::size_t bytes) {
         for (std::size_t written = 0; written < bytes; written += line.size()) {
             write_text(pair, line);
             pair.output.copy(all);
         }
     };
-    constexpr std::size_t much = 4 * GenerationOutput::burst;
+    constexpr std::size_t much = 4 * ChildOutput::burst;
     CHECK(copied_by([&](auto& pair) { flood(pair, much); }).size() == much);
     const std::string bounded = copied_by([&](auto& pair) {
         pair.output.bound();
@@ -88,7 +88,7 @@ TEST_CASE("generation output: a broker that serves can fill no disk, and that li
         // Until there is room for a line again.
         while (pair.output.dropped() != 0) pair.output.copy(all);
     });
-    CHECK(bounded.size() < 2 * GenerationOutput::burst);
+    CHECK(bounded.size() < 2 * ChildOutput::burst);
     CHECK(bounded.find("lines of a broker's standard error were dropped") != std::string::npos);
 }
 

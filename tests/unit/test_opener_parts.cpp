@@ -1,25 +1,21 @@
 // SPDX-License-Identifier: MIT
 #include <doctest/doctest.h>
 #include <fcntl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <iterator>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "opener/base/event_loop.hpp"
-#include "opener/link/inflight_log.hpp"
-#include "opener/link/link.hpp"
-#include "opener/link/orphaned_requests.hpp"
+#include "opener/request/call_table.hpp"
 #include "opener/resolve/directory_table.hpp"
 #include "opener/resolve/open_flags.hpp"
 #include "opener/supervisor/connection_table.hpp"
-#include "tests/support/child.hpp"
 #include "tests/support/descriptors.hpp"
 #include "tests/support/verdict.hpp"
 
@@ -78,7 +74,8 @@ TEST_CASE("directory table: below a directory that is bound for others, the one 
     CHECK(inner("/t") == "none");
 }
 
-TEST_CASE("directory table: one that a link keeps from being bound counts only where there is no other") {
+TEST_CASE(
+    "directory table: a directory kept from being bound by a link counts only where there is no other") {
     std::vector<BoundDirectory> directories(3);
     directories[0].path = "/srv";
     directories[1].path = "/srv/current";
@@ -178,7 +175,7 @@ TEST_CASE("open flags: whatever the flags, what is opened needs the operation th
     }
 }
 
-TEST_CASE("open flags: what is opened never blocks, follows a last link, takes a terminal or survives exec") {
+TEST_CASE("open flags: opening never blocks, follows a last link, takes a terminal or survives exec") {
     for (const std::uint32_t flags : {0U, std::uint32_t{O_NONBLOCK}}) {
         const auto parsed = OpenFlags::parse(flags);
         REQUIRE(parsed);
@@ -188,219 +185,24 @@ TEST_CASE("open flags: what is opened never blocks, follows a last link, takes a
     }
 }
 
-TEST_CASE("journal: what a process notes is there after its death") {
-    auto inflight = InflightLog::create();
-    REQUIRE(inflight);
-    const pid_t child = ::fork();
-    if (child == 0) {
-        InflightEntry* entry = inflight->acquire(42);
-        InflightLog::note(*entry, 7);
-        InflightLog::note(*entry, 8);
-        InflightEntry* done = inflight->acquire(43);
-        InflightLog::note(*done, 9);
-        InflightLog::release(*done);
-        ::kill(::getpid(), SIGKILL);
+TEST_CASE(
+    "call table: a last link is kept, a mode taken and a batch allowed for the calls that PROTOCOL.md "
+    "names") {
+    using proto::Call;
+    std::set<Call> keeping, with_mode, in_batches;
+    for (const CallRow& row : call_table) {
+        if (last_link_of({.call = row.call}) == LastLink::keep) keeping.insert(row.call);
+        if (row.mode == Mode::taken) with_mode.insert(row.call);
+        if (row.in_batch == InBatch::allowed) in_batches.insert(row.call);
     }
-    ::waitpid(child, nullptr, 0);
-    CHECK(inflight->entries()[0].token == 42);
-    CHECK(inflight->entries()[0].count == 2);
-    CHECK(inflight->entries()[0].ids[1] == 8);
-    CHECK(inflight->entries()[1].token == 0);
-    CHECK(inflight->entries()[1].count == 0);
+    CHECK(keeping == std::set{Call::readlink, Call::mkdir, Call::remove, Call::rename, Call::symlink});
+    CHECK(with_mode == std::set{Call::open, Call::mkdir, Call::setattr, Call::put});
+    CHECK(in_batches == std::set{Call::open, Call::stat, Call::readlink});
+    CHECK(last_link_of({.call = Call::open, .flags = O_NOFOLLOW}) == LastLink::keep);
+    CHECK(last_link_of({.call = Call::stat, .flags = AT_SYMLINK_NOFOLLOW}) == LastLink::keep);
 }
 
-TEST_CASE("journal: the buffer for the next message holds nothing of the last one") {
-    auto inflight = InflightLog::create();
-    REQUIRE(inflight);
-    for (const std::size_t size :
-         {std::size_t{100}, std::size_t{50}, std::size_t{0}, proto::max_message_size}) {
-        const auto buffer = inflight->begin_intake(42);
-        CHECK(std::ranges::all_of(buffer, [](std::byte byte) { return byte == std::byte{0}; }));
-        CHECK(inflight->intake().token == 42);
-        std::ranges::fill(buffer.first(size), std::byte{1});
-        inflight->end_intake(size);
-        CHECK(inflight->intake().token == 0);
-    }
-    // Received, but never told how much.
-    std::ranges::fill(inflight->begin_intake(42), std::byte{1});
-    const auto buffer = inflight->begin_intake(43);
-    CHECK(std::ranges::all_of(buffer, [](std::byte byte) { return byte == std::byte{0}; }));
-}
-
-TEST_CASE("journal: a cleared one has nothing") {
-    auto inflight = InflightLog::create();
-    REQUIRE(inflight);
-    InflightLog::note(*inflight->acquire(42), 7);
-    inflight->clear();
-    for (const InflightEntry& entry : inflight->entries()) CHECK((entry.token == 0 && entry.count == 0));
-}
-
-TEST_CASE("journal: there are as many entries as it says") {
-    auto inflight = InflightLog::create();
-    REQUIRE(inflight);
-    for (std::size_t i = 0; i < InflightLog::entry_count; ++i) CHECK(inflight->acquire(i + 1) != nullptr);
-    CHECK(inflight->acquire(1000) == nullptr);
-    InflightLog::release(inflight->entries()[17]);
-    CHECK(inflight->acquire(1000) == &inflight->entries()[17]);
-}
-
-TEST_CASE("predecessors: what one left is told once, whether it lives on or has died") {
-    auto inflight = InflightLog::create();
-    REQUIRE(inflight);
-    InflightEntry* const entry = inflight->acquire(42);
-    InflightLog::note(*entry, 7);
-    InflightLog::note(*entry, 8);
-    InflightSlot& with_helper = inflight->note_apart(42, 9);
-    InflightSlot& done = inflight->note_apart(43, 10);
-    const std::array known{EarlierGeneration{.number = 3, .inflight = &*inflight}};
-    OrphanedRequests predecessors(known);
-    CHECK(!predecessors.work_for(42));  // of whom nobody has said that it lives
-
-    OrphanedRequests::LostRequests lost;
-    predecessors.take_lost(4, lost);
-    CHECK(lost.empty());
-    predecessors.take_left(3, lost);
-    CHECK(lost.size() == 1);
-    CHECK(lost[42].ids == std::vector<std::uint32_t>{7, 8});
-    CHECK(predecessors.work_for(42));
-    CHECK(predecessors.work_for(43));
-    CHECK(!predecessors.work_for(44));
-    InflightLog::release(done);
-    CHECK(!predecessors.work_for(43));
-
-    lost.clear();
-    predecessors.take_left(3, lost);
-    CHECK(lost.empty());
-    predecessors.take_lost(3, lost);
-    CHECK(lost.size() == 1);
-    CHECK(lost[42].ids == std::vector<std::uint32_t>{9});
-    CHECK(!predecessors.work_for(42));
-    lost.clear();
-    predecessors.take_lost(3, lost);
-    CHECK(lost.empty());
-    InflightLog::release(with_helper);
-}
-
-TEST_CASE("journal: what was gathered is cleared apart from what helpers have") {
-    auto inflight = InflightLog::create();
-    REQUIRE(inflight);
-    InflightLog::note(*inflight->acquire(42), 7);
-    std::ranges::fill(inflight->begin_intake(42), std::byte{1});
-    inflight->note_apart(42, 9);
-    inflight->clear_gathered();
-    CHECK(inflight->entries()[0].token == 0);
-    CHECK(inflight->intake().token == 0);
-    CHECK(inflight->slots()[0].token == 42);
-    inflight->clear();
-    CHECK(inflight->slots()[0].token == 0);
-}
-
-TEST_CASE("predecessors: what two of them name is answered once") {
-    auto one = InflightLog::create(), two = InflightLog::create();
-    REQUIRE(one);
-    REQUIRE(two);
-    InflightLog::note(*one->acquire(42), 7);
-    InflightLog::note(*two->acquire(42), 7);
-    two->note_apart(42, 8);
-    const std::array known{EarlierGeneration{.number = 3, .inflight = &*one},
-                           EarlierGeneration{.number = 4, .inflight = &*two}};
-    OrphanedRequests predecessors(known);
-    OrphanedRequests::LostRequests lost;
-    predecessors.take_lost(3, lost);
-    predecessors.take_lost(4, lost);
-    CHECK(lost[42].ids == std::vector<std::uint32_t>{7, 8});
-}
-
-TEST_CASE("link: what the other side said before it ended is heard, though it has left something unread") {
-    auto pair = Link::make();
-    REQUIRE(pair);
-    REQUIRE(pair->supervisor.try_send({.type = LinkType::ping}));
-    REQUIRE(pair->generation.try_send({.type = LinkType::release, .token = 1}));
-    REQUIRE(pair->generation.try_send({.type = LinkType::release, .token = 2}));
-    {
-        const Link gone = std::move(pair->generation);
-    }
-    for (const ConnectionId token : {ConnectionId{1}, ConnectionId{2}}) {
-        const auto received = pair->supervisor.receive();
-        REQUIRE((received && *received));
-        CHECK((*received)->message.token == token);
-    }
-    CHECK(pair->supervisor.receive().error().kind == proto::ErrorKind::disconnected);
-}
-
-TEST_CASE("link: a message arrives with its descriptor, and the end of the other side shows") {
-    const auto before = test::DescriptorTable::now();
-    {
-        auto pair = Link::make();
-        REQUIRE(pair);
-        CHECK(!pair->generation.receive().value());
-        const proto::UniqueFd null(::open("/dev/null", O_RDONLY | O_CLOEXEC));
-        REQUIRE(pair->supervisor.try_send({.type = LinkType::adopt, .value = 3, .token = 99}, null.borrow()));
-        auto received = pair->generation.receive();
-        REQUIRE((received && *received));
-        CHECK((*received)->message.token == 99);
-        CHECK((*received)->message.value == 3);
-        CHECK((*received)->attached);
-        {
-            const Link gone = std::move(pair->supervisor);
-        }
-        CHECK(pair->generation.receive().error().kind == proto::ErrorKind::disconnected);
-    }
-    CHECK(test::DescriptorTable::now().changes_since(before) == "");
-}
-
-TEST_CASE("link: a generation cannot hand its supervisor a descriptor where the kernel has SO_PASSRIGHTS") {
-    auto pair = Link::make();
-    REQUIRE(pair);
-    const int on = 1;
-    FDBROKER_SKIP_UNLESS(
-        ::setsockopt(pair->generation.descriptor().number(), SOL_SOCKET, 83, &on, sizeof on) == 0,
-        "needs SO_PASSRIGHTS (Linux 6.16)");
-    const auto sent = pair->generation.try_send({.type = LinkType::pong}, proto::BorrowedFd(STDIN_FILENO));
-    REQUIRE(!sent);
-    CHECK(sent.error().errno_value == EPERM);
-    CHECK(pair->supervisor.try_send({.type = LinkType::ping}, proto::BorrowedFd(STDIN_FILENO)));
-}
-
-TEST_CASE("link: a full descriptor table loses the descriptor, not the message") {
-    test::run_in_child([] {
-        auto pair = Link::make();
-        REQUIRE(pair);
-        REQUIRE(
-            pair->supervisor.try_send({.type = LinkType::adopt, .token = 99}, pair->supervisor.descriptor()));
-        const rlimit none{.rlim_cur = 0, .rlim_max = 0};
-        REQUIRE(::setrlimit(RLIMIT_NOFILE, &none) == 0);
-        auto received = pair->generation.receive();
-        REQUIRE((received && *received));
-        CHECK((*received)->message.token == 99);
-        CHECK(!(*received)->attached);
-    });
-}
-
-TEST_CASE("link: a full queue is EAGAIN for who must not wait") {
-    auto pair = Link::make();
-    REQUIRE(pair);
-    proto::Result<void> sent;
-    while (sent) sent = pair->supervisor.try_send({.type = LinkType::ping});
-    CHECK(sent.error().errno_value == EAGAIN);
-    while (pair->generation.receive().value()) {
-    }
-    CHECK(pair->supervisor.try_send({.type = LinkType::ping}));
-}
-
-TEST_CASE("link: a message of another size is refused") {
-    auto pair = Link::make();
-    REQUIRE(pair);
-    const std::string longer(sizeof(LinkMessage) + 8, 'x');
-    for (const std::size_t size :
-         {std::size_t{1}, sizeof(LinkMessage) - 1, sizeof(LinkMessage) + 1, longer.size()}) {
-        REQUIRE(::send(pair->generation.descriptor().number(), longer.data(), size, 0) ==
-                static_cast<ssize_t>(size));
-        CHECK(pair->supervisor.receive().error().kind == proto::ErrorKind::protocol);
-    }
-}
-
-TEST_CASE("connection table: connections are counted per uid, and an unknown token is nobody's") {
+TEST_CASE("connection table: connections are counted per uid, and an unknown id is nobody's") {
     const auto before = test::DescriptorTable::now();
     {
         ConnectionTable table;
@@ -417,21 +219,4 @@ TEST_CASE("connection table: connections are counted per uid, and an unknown tok
         CHECK(table.all().size() == 1);
     }
     CHECK(test::DescriptorTable::now().changes_since(before) == "");
-}
-
-TEST_CASE("event loop: what is set is watched, whether it was there before or not") {
-    auto loop = EventLoop::create();
-    REQUIRE(loop);
-    int ends[2];
-    REQUIRE(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) == 0);
-    const proto::UniqueFd one(ends[0]), other(ends[1]);
-    int tag = 0;
-    for (const bool removed : {true, false, true}) {
-        if (removed) loop->remove(one.borrow());
-        REQUIRE(loop->set(one.borrow(), EPOLLOUT, &tag));
-        REQUIRE(loop->wait(0).size() == 1);
-        CHECK(loop->wait(0)[0].data.ptr == &tag);
-    }
-    const proto::UniqueFd file(::open("/", O_RDONLY | O_CLOEXEC));
-    CHECK(loop->set(file.borrow(), EPOLLOUT, &tag).error().errno_value == EPERM);
 }

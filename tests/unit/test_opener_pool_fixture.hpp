@@ -39,13 +39,13 @@ struct Pair {
     }
 };
 
-// What the pool said of each task, by its number.
+// The pool's reports, by the number of the task.
 struct Heard final : HelperPool::Owner {
     Pair connection{};
     std::map<std::uint64_t, Sent> sent{};
     std::map<std::uint64_t, int> failures{};
     std::vector<int> ends{};
-    std::size_t events = 0;  // of helpers that were left behind or came back
+    std::size_t events = 0;  // helpers that were left behind or came back
     bool may_leave = true;
     // The session that ends when it is told of a failure, as one does whose peer has gone.
     HelperPool* pool = nullptr;
@@ -71,7 +71,7 @@ struct Heard final : HelperPool::Owner {
     void zygote_lost() override {}
 };
 
-// What a helper gets from the pool, and what it answers.
+// A helper played by the test: reads the pool's messages and answers them.
 class FakeHelper {
   public:
     explicit FakeHelper(UniqueFd channel) : channel_(std::move(channel)) {}
@@ -121,9 +121,10 @@ class FakeHelper {
 struct PoolFixture {
     Heard heard{};
     Pair zygote{};
+    EventLoop loop = EventLoop::create().value();
     std::unique_ptr<HelperPool> pool{};
     std::vector<std::unique_ptr<FakeHelper>> helpers{};
-    int zygote_status = 0;  // its answer to an order; not 0: it can make none
+    int zygote_status = 0;  // answer to an order; not 0: no helper can be made
     std::size_t orders = 0;
     InflightLog inflight = InflightLog::create().value();
     // Never looked into.
@@ -132,7 +133,7 @@ struct PoolFixture {
     PoolFixture() {
         std::vector<UniqueFd> zygotes;
         zygotes.push_back(std::move(zygote.pool));
-        pool = HelperPool::create(std::move(zygotes)).value();
+        pool = HelperPool::create(std::move(zygotes), loop).value();
         pool->set_owner(heard);
     }
 
@@ -163,7 +164,7 @@ struct PoolFixture {
         const proto::Request request{.id = 1, .call = proto::Call::open, .path = path};
         auto task = make_task(pool->next_number(), policy::PeerIdentity{}, deadline, std::span(&request, 1));
         task->session = session;
-        task->token = some_session;
+        task->connection_id = some_session;
         task->uid = uid;
         task->continues = continues;
         task->parts.front().slot = &inflight.note_apart(1, 1);
@@ -171,25 +172,31 @@ struct PoolFixture {
         pool->submit(std::move(task));
         return number;
     }
+    // Requests that the next generation would have to answer if this one died.
+    std::size_t requests_in_flight() {
+        return static_cast<std::size_t>(std::ranges::count_if(
+            inflight.slots(), [](const InflightSlot& slot) { return slot.connection_id != 0; }));
+    }
     // Until everything that was said has been heard.
     void settle() {
         for (int round = 0; round < 3; ++round) {
-            pool->act_on_time(Clock::now());
+            loop.run_timers();
             make_helpers();
-            pool->serve();
+            loop.wait(EventLoop::Wait::never);
+            loop.run_timers();
         }
     }
     // The helper that has got this task.
     struct Given {
         FakeHelper* helper = nullptr;
-        bool may_last = false;
+        bool allows_background = false;
     };
     Given given(std::uint64_t number) {
         for (const auto& helper : helpers) {
             const auto job = helper->take_job();
             if (!job) continue;
             REQUIRE(job->number == number);
-            return {helper.get(), job->may_last};
+            return {helper.get(), job->allows_background};
         }
         FAIL("no helper has got it");
         return {};
@@ -206,10 +213,10 @@ struct PoolFixture {
     // A task whose helper stays with it.
     std::pair<std::uint64_t, FakeHelper*> begin(std::uint32_t uid) {
         const std::uint64_t number = submit(uid);
-        const auto [helper, may_last] = given(number);
-        REQUIRE(may_last);
+        const auto [helper, allows_background] = given(number);
+        REQUIRE(allows_background);
         report(*helper, number);
-        log_stderr(*helper, write_sent({.job = number, .descriptors = 1, .lasts = true}));
+        log_stderr(*helper, write_sent({.job = number, .descriptors = 1, .in_background = true}));
         return {number, helper};
     }
     void end(FakeHelper& helper, int errno_value = 0) {

@@ -121,7 +121,7 @@ TEST_CASE("passed sockets: numbers and names that cannot be are errors") {
     });
 }
 
-TEST_CASE("service manager: it hears by a path and by an abstract name") {
+TEST_CASE("service manager: messages arrive by a path and by an abstract name") {
     const test::TempDir directory{test::TempDir::Place::var_tmp};
     const std::string path = directory / "notify";
     const std::string name = "fdb-notify-" + std::to_string(::getpid());

@@ -39,7 +39,7 @@ std::size_t mappings_of(const std::string& name) {
 
 }  // namespace
 
-TEST_CASE("kept policy: what was kept is read as it was, fragments and empty ones included") {
+TEST_CASE("policy snapshot: the text is read as it was kept, fragments and empty ones included") {
     const auto before = test::DescriptorTable::now();
     {
         auto kept = PolicySnapshot::create();
@@ -69,7 +69,7 @@ TEST_CASE("kept policy: what was kept is read as it was, fragments and empty one
     CHECK(test::DescriptorTable::now().changes_since(before) == "");
 }
 
-TEST_CASE("kept policy: it is kept once, and nothing is no policy") {
+TEST_CASE("policy snapshot: a policy is kept once, and an empty file is no policy") {
     auto kept = PolicySnapshot::create();
     REQUIRE(kept);
     CHECK(kept->read().error().errno_value == EINVAL);
@@ -77,7 +77,7 @@ TEST_CASE("kept policy: it is kept once, and nothing is no policy") {
     CHECK(kept->keep(some_text()).error().errno_value == EPERM);
 }
 
-TEST_CASE("kept policy: a pattern that was not kept does not load") {
+TEST_CASE("policy snapshot: a pattern that was not kept does not load") {
     PolicyText text{.main = {.name = "policy.yaml",
                              .text = "version: 1\ninclude: [\"other.d/*\"]\nrules:\n"
                                      "  - {name: a, allow: [read], paths: [/a]}\n"},
@@ -89,7 +89,7 @@ TEST_CASE("kept policy: a pattern that was not kept does not load") {
     CHECK(load_policy(text));
 }
 
-TEST_CASE("kept policy: accounts are those that were found, whatever the database says now") {
+TEST_CASE("policy snapshot: accounts are those that were found, whatever the database says now") {
     const PolicyText text{
         .main = {.name = "policy.yaml",
                  .text = "version: 1\nroles: {a: {users: [no-such-user], groups: [no-such-group]}}\nrules:\n"
@@ -109,9 +109,10 @@ TEST_CASE("kept policy: accounts are those that were found, whatever the databas
     CHECK_FALSE(allowed({.uid = 4711, .gid = 1, .user = "no-such-user"}));
 }
 
-TEST_CASE("start report: what both processes say is kept in order, up to its size, and then cannot change") {
+TEST_CASE(
+    "start report: messages of both processes are kept in order up to the limit, and then cannot change") {
     test::run_in_child([] {
-        // What is said goes to standard error as well.
+        // Messages go to standard error as well.
         const proto::UniqueFd null(::open("/dev/null", O_WRONLY | O_CLOEXEC));
         REQUIRE(::dup2(null.number(), STDERR_FILENO) == STDERR_FILENO);
         auto report = StartReport::create();
@@ -132,7 +133,7 @@ TEST_CASE("start report: what both processes say is kept in order, up to its siz
     });
 }
 
-TEST_CASE("memory file: one that is not sealed is not read") {
+TEST_CASE("memory file: a file that is not sealed is not read") {
     auto file = make_memory_file("test");
     REQUIRE(file);
     REQUIRE(write_all(file->borrow(), std::as_bytes(std::span("text", 4))));

@@ -144,7 +144,7 @@ TEST_CASE("pattern: * and ? stay inside a name and match dot-names") {
     CHECK_FALSE(matches("/a/a?b", "/a/a/b"));
     CHECK(matches("/a/*\\*", "/a/b*"));
     CHECK_FALSE(matches("/a/*\\*", "/a/b"));
-    // One byte, not one character.
+    // A question mark is one byte, not one character.
     CHECK_FALSE(matches("/a/?", "/a/\xc3\xa9"));
     CHECK(matches("/a/??", "/a/\xc3\xa9"));
 }
@@ -254,7 +254,7 @@ TEST_CASE("pattern: a variable whose value is empty, has a slash or is a dot-nam
     }
 }
 
-TEST_CASE("pattern: what cannot be meant is an error that says what was expected") {
+TEST_CASE("pattern: an impossible pattern is an error that says what was expected") {
     const auto contains = [](std::string_view pattern, std::string_view expected) {
         const std::string error = pattern_error(pattern);
         CAPTURE(pattern);

@@ -12,7 +12,7 @@ using enum Operation;
 constexpr Operation every_operation[] = {read,  write,  append, create,  truncate, stat,  list,   readlink,
                                          mkdir, remove, rename, symlink, setattr,  xattr, execute};
 
-TEST_CASE("decide: what no rule allows is refused with EACCES and the operations that are missing") {
+TEST_CASE("decide: a request that no rule allows is refused with EACCES and the missing operations") {
     const Policy policy = load_rules({"{name: a, allow: [read, stat], paths: ['/srv/**']}"});
     const Decision decision = decide(policy, {read, write, create}, "/srv/x", alice());
     REQUIRE_FALSE(decision.has_value());
@@ -103,7 +103,7 @@ TEST_CASE("decide: deny all is every operation") {
     for (const Operation asked : every_operation) CHECK(verdict(policy, {asked}, "/x") == "deny no");
 }
 
-TEST_CASE("decide: of several deny rules the first in file order answers, with its reveal") {
+TEST_CASE("decide: the first deny rule in file order answers, with the reveal it states") {
     const std::string one = "{name: one, deny: [read], paths: ['/a/**'], reveal: ENOENT}";
     const std::string two = "{name: two, deny: all, paths: [/a/b]}";
     const Policy policy = load_rules({one, two});
@@ -181,7 +181,7 @@ TEST_CASE("identify: a uid without a name holds no role that names its users") {
     CHECK(nameless.holds(1));
 }
 
-TEST_CASE("decide: a rule is for those who hold one of its roles") {
+TEST_CASE("decide: a rule is for peers that hold one of the roles it names") {
     const Policy policy = load_text(
         "version: 1\n"
         "roles: {alice: {users: [alice]}, bob: {users: [bob]}, www: {users: [www-data]}}\n"
@@ -318,6 +318,52 @@ TEST_CASE("policy: a moved policy decides as before") {
     CHECK(first.rules().front().location.file == "policy.yaml");
     CHECK(first.rules().front().location.line == 3);
     CHECK(first.rules().front().location.column == 5);
+}
+
+TEST_CASE(
+    "decide: with ancestors the directories that lead to a rule's paths may be looked at, and nothing else") {
+    const std::string rule =
+        "{name: a, allow: [read], paths: ['/srv/www/**/x', /etc/one/two, '/home/${user}/*'], ancestors: "
+        "stat}";
+    const Policy policy = load_rules({rule});
+    for (const char* path : {"/", "/srv", "/srv/www", "/etc", "/etc/one", "/home"}) {
+        CAPTURE(path);
+        CHECK(verdict(policy, {stat}, path) == "allow a");
+        CHECK(decide(policy, {stat}, path, alice())->is_ancestor());
+        CHECK(verdict(policy, {list}, path) == "refuse");
+        CHECK(verdict(policy, {read}, path) == "refuse");
+        CHECK(verdict(policy, {stat, read}, path) == "refuse");
+    }
+    for (const char* path : {"/srv/www/d", "/srv/www/x", "/srv/w", "/etc/one/two", "/home/alice", "/usr"}) {
+        CAPTURE(path);
+        CHECK(verdict(policy, {stat}, path) == "refuse");
+    }
+    CHECK(policy.directories().size() == load_rules({"{name: a, allow: [read], paths: ['/srv/www/**/x', "
+                                                     "/etc/one/two, '/home/${user}/*']}"})
+                                             .directories()
+                                             .size());
+}
+
+TEST_CASE("decide: a deny rule and a rule that allows stat come before ancestors, and roles hold") {
+    const std::string leads = "{name: a, roles: [r], allow: [read], paths: ['/srv/www/*'], ancestors: stat}";
+    const std::string stats = "{name: b, allow: [stat], paths: [/srv]}";
+    const std::string denies = "{name: c, deny: [stat], paths: [/srv/www]}";
+    const auto policy_of = [](const std::string& users, const std::vector<std::string>& rules) {
+        std::string text = "version: 1\nroles:\n  r: {users: [" + users + "]}\nrules:\n";
+        for (const std::string& rule : rules) text += "  - " + rule + "\n";
+        return load_text(text);
+    };
+    const std::string user = std::to_string(alice().uid);
+    const Policy policy = policy_of(user, {leads, stats, denies});
+    CHECK(verdict(policy, {stat}, "/srv") == "allow b");
+    CHECK_FALSE(decide(policy, {stat}, "/srv", alice())->is_ancestor());
+    CHECK(verdict(policy, {stat}, "/srv/www") == "deny c");
+    CHECK(verdict(policy, {stat}, "/") == "allow a");
+    CHECK(verdict(policy_of("4711", {leads}), {stat}, "/srv") == "refuse");
+    const std::string defaults =
+        "version: 1\ndefaults: {ancestors: stat}\nrules:\n"
+        "  - {name: a, allow: [read], paths: ['/srv/*']}\n";
+    CHECK(verdict(load_text(defaults), {stat}, "/srv") == "allow a");
 }
 
 }  // namespace

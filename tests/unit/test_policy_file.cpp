@@ -20,7 +20,7 @@ namespace {
 using opener::fragment_reader;
 using opener::read_policy_file;
 
-// What reading says: "ok" or the error.
+// The result of reading: "ok" or the error.
 std::string verdict_on(const std::string& path) {
     const auto read = read_policy_file(path);
     if (!read) {
@@ -199,7 +199,7 @@ TEST_CASE("policy_file: a relative name counts from the working directory, which
     });
 }
 
-TEST_CASE("policy_file: what is no regular file is refused without opening it") {
+TEST_CASE("policy_file: anything but a regular file is refused without opening it") {
     const TempDir top;
     REQUIRE(::mkfifo((top / "fifo").c_str(), 0600) == 0);
     const DescriptorTable before = DescriptorTable::now();

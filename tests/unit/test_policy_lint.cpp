@@ -172,7 +172,7 @@ TEST_CASE("lint: reading what is rarely meant") {
                          "{name: no, deny: [read], paths: ['/home/alice/*']}"}) == "a:denied-everywhere ");
 }
 
-TEST_CASE("lint: what could be read that is rarely meant is named") {
+TEST_CASE("lint: readable paths that are rarely meant are named") {
     const Policy policy = load_rules({"{name: a, allow: [read], paths: ['/etc/g*']}"});
     const auto findings = lint(policy, FakeAccounts(), nullptr);
     REQUIRE(findings.size() == 1);

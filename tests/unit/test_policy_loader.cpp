@@ -97,6 +97,10 @@ TEST_CASE("loader: limits and audit") {
     CHECK(snapshots.limits().snapshot_bytes_per_second.burst == 4U << 20);
     CHECK(load_text("version: 1\nlimits: {connections: 400}\n").limits().connections_total == 4096);
     CHECK(load_text("version: 1\nlimits: {connections: 4000}\n").limits().connections_total == 36000);
+    CHECK(policy.limits().busy_poll == std::chrono::microseconds(20));
+    CHECK(load_text("version: 1\nlimits: {busy_poll: 0}\n").limits().busy_poll ==
+          std::chrono::microseconds(0));
+    CHECK(errors_of("version: 1\nlimits: {busy_poll: 1001}\n").size() == 1);
     CHECK(policy.limits().stream_idle == std::chrono::seconds(60));
     CHECK(load_text("version: 1\nlimits: {stream_idle: 5s}\n").limits().stream_idle ==
           std::chrono::seconds(5));

@@ -17,7 +17,7 @@ TEST_CASE("loader: a duplicate key is an error in every mapping") {
             .size() == 1);
 }
 
-TEST_CASE("loader: what is written twice is found among few and among many") {
+TEST_CASE("loader: duplicates are found among few and among many") {
     for (const std::size_t others : {1U, 15U, 16U, 500U}) {
         CAPTURE(others);
         std::string paths = "/same";
@@ -58,7 +58,7 @@ TEST_CASE("loader: fragments bring roles, rules and tests, after those of the po
     CHECK(errors_of("version: 1\ninclude: x\n", fragments).size() == 1);
 }
 
-TEST_CASE("loader: what belongs to the policy alone is an error in a fragment") {
+TEST_CASE("loader: keys of the main policy are an error in a fragment") {
     const auto with = [](const std::string& text) {
         return errors_of("version: 1\ninclude: [x]\nroles: {r: {users: [0]}}\n",
                          [&](const std::string&) { return std::vector<Source>{{"x", text}}; });
@@ -126,7 +126,7 @@ TEST_CASE("loader: a file of errors alone is told up to a bound") {
     CHECK(errors.back() == "policy.yaml: 2000 more errors");
 }
 
-TEST_CASE("loader: what YAML offers beyond plain data is an error") {
+TEST_CASE("loader: YAML beyond plain data is an error") {
     const auto one = [](const std::string& text, std::string_view expected) {
         const Errors errors = errors_of(text);
         CAPTURE(text);

@@ -42,7 +42,7 @@ TEST_CASE("loader: rules have a name, either allow or deny, and paths") {
     CHECK(errors_of(rules_text({"{allow: [read], paths: [/x]}"})) ==
           Errors{"policy.yaml:3:5: rule: the key \"name\" is missing"});
     CHECK(rule_error("paths: [/x]") == "neither allow nor deny");
-    // One error, which names the key that was meant.
+    // A single error, which names the key that was meant.
     check_begins(rule_error("alow: [read], paths: [/x]"), "unknown key \"alow\" (did you mean \"allow\"?)");
     check_begins(rule_error("Deny: [read], paths: [/x]"), "unknown key \"Deny\" (did you mean \"deny\"?)");
     CHECK(rule_error("allow: [read], deny: [read], paths: [/x]") ==

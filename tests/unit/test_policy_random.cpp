@@ -88,7 +88,7 @@ std::string verdict_of_decision(const Decision& decision) {
     return text;
 }
 
-TEST_CASE("explain: its steps add up to what decide() says, and what it says was missing was") {
+TEST_CASE("explain: the steps add up to the decision, and every operation called missing was missing") {
     unsigned misses = 0;
     for (unsigned seed = 0; seed < 20'000; ++seed) {
         Generator generator(seed);

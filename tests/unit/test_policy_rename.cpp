@@ -70,7 +70,7 @@ rules:
         {"/box/a.key", "/box/b", "not from here"},
         {"/box/a", "/box/a.key", "not to there"},
         {"/box/below.key/a", "/box/b", "not from here"},
-        // To lose what one may do is no harm, to gain it is.
+        // Losing a right is no harm, gaining one is.
         {"/box/a", "/readable/a", "yes"},
         {"/readable/a", "/box/a", "gains write create truncate mkdir remove"},
         {"/readable/a", "/blind/a", "yes"},

@@ -42,7 +42,7 @@ Bytes replies(const std::vector<Reply>& list) {
     return bytes_of(writer.message());
 }
 
-// What reading `message` as one of `type` says; nothing: it was read.
+// The error of reading `message` as one of `type`; empty: no error.
 std::optional<MessageError> fault_of(MessageType type, std::span<const std::byte> message) {
     const auto fault = [](const auto& result) -> std::optional<MessageError> {
         if (result) return std::nullopt;
@@ -68,7 +68,7 @@ struct Sample {
     Bytes bytes;
 };
 
-// One message of each type, with everything in it that there can be.
+// A message of each type, with every field that it can have.
 std::vector<Sample> samples() {
     return {
         {MessageType::hello, hello()},
@@ -180,7 +180,7 @@ TEST_CASE("message: a message above the maximum is refused whatever it holds") {
     CHECK(fault_of(MessageType::requests, message) == MessageError::too_long);
 }
 
-TEST_CASE("message: what is read is what was written, byte for byte, whatever bit is flipped") {
+TEST_CASE("message: reading gives what was written, byte for byte, whatever bit is flipped") {
     // A message has one encoding: whatever is still read after a change says something else than before.
     const Sample sample = samples()[2];
     for (std::size_t bit = 0; bit < sample.bytes.size() * 8; ++bit) {

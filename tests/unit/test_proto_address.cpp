@@ -53,7 +53,7 @@ TEST_CASE("address: paths, abstract names and descriptors are told apart and com
     CHECK(std::get<DescriptorAddress>(Address::parse("fd:2147483647")->value()).number == 2147483647);
 }
 
-TEST_CASE("address: what names no socket is refused with a reason") {
+TEST_CASE("address: a text that names no socket is refused with a reason") {
     for (const std::string_view text :
          {"", "@", "fd:", "fd:x", "fd:-1", "fd:+1", "fd: 1", "fd:1 ", "fd:1x", "fd:2147483648"}) {
         CAPTURE(text);

@@ -59,7 +59,7 @@ TEST_CASE("namespaces: an empty read-only root, no network but a loopback that i
 TEST_CASE("namespaces: whoever may not have them is told, and nothing has changed") {
     FDBROKER_SKIP_UNLESS(namespaces_available().has_value(), "this process may have no namespaces");
     CHECK(in_child([] {
-              // One user namespace, and none below it: user_namespaces(7).
+              // A single user namespace, and none below: user_namespaces(7).
               if (!enter_user_namespace(0)) return 201;
               {
                   std::ofstream limit("/proc/sys/user/max_user_namespaces");

@@ -38,8 +38,9 @@ int fdbroker_fake_connect(fdbroker_fake* fake, fdbroker_handle** broker) {
         if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0) return -errno;
         auto peer = std::make_shared<FakePeer>();
         peer->socket = UniqueFd(ends[1]);
-        return make_handle(broker, UniqueFd(ends[0]),
-                           [served = fake->broker.get(), peer] { served->serve(*peer); });
+        std::string why;
+        return make_handle(
+            broker, UniqueFd(ends[0]), [served = fake->broker.get(), peer] { served->serve(*peer); }, why);
     });
 }
 

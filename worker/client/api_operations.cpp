@@ -6,30 +6,37 @@
 #include <string>
 
 #include "proto/payload.hpp"
+#include "worker/client/asking.hpp"
 #include "worker/client/handle.hpp"
-#include "worker/client/status.hpp"
 
 namespace fdbroker::worker {
 namespace {
 
 using proto::Call;
 
-// Asks with a payload, and hands the answer's to `take`, which says whether it is one.
-template <typename Take>
-int ask_and_take(Connection& connection, const Ask& ask, Take take) {
-    std::string answer;
-    const int result = connection.ask(ask, &answer);
-    if (result < 0) return result;
-    if (take(answer)) return result;
-    return connection.fail(EPROTO, "the answer is not as it should be");
+// 0, or why a path that ends as only that of a directory may is not one of a directory.
+int check_ending(Connection& connection, const char* path) {
+    struct statx status{};
+    if (path == nullptr || !names_directory(path)) return 0;
+    return ask_status(connection, path, 0, status);
 }
 
-// A request whose payload is a second path, or what a link is to hold.
-int ask_with_text(Connection& connection, Ask ask, const char* text) {
-    if (::strnlen(text, proto::max_path_length + 1) > proto::max_path_length)
-        return connection.refuse(ENAMETOOLONG, "the second path is longer than 4095 bytes");
-    ask.payload = proto::text_payload(text);
-    return connection.ask(ask);
+int rename(Connection& connection, const char* path, const char* new_path, unsigned flags) {
+    std::string target;
+    if (const int error = write_canonical(connection, new_path, target); error < 0) return error;
+    // The new name need not exist: what gets it must be a directory.
+    const std::string ending = path != nullptr && names_directory(new_path) ? std::string(path) + "/" : "";
+    if (const int error = check_ending(connection, ending.empty() ? path : ending.c_str()); error < 0)
+        return error;
+    return connection.ask(
+        {.call = Call::rename, .path = path, .flags = flags, .payload = proto::text_payload(target.c_str())});
+}
+
+int make_link(Connection& connection, const char* target, const char* path) {
+    if (*target == '\0') return connection.refuse(ENOENT, "the target is empty");
+    if (::strnlen(target, proto::max_path_length + 1) > proto::max_path_length)
+        return connection.refuse(ENAMETOOLONG, "the target is longer than 4095 bytes");
+    return connection.ask({.call = Call::symlink, .path = path, .payload = proto::text_payload(target)});
 }
 
 // As the xattr functions hand out bytes. `size` 0 asks for the length alone.
@@ -42,37 +49,8 @@ ssize_t copy_out(Connection& connection, const std::string& bytes, void* to, std
 
 ssize_t read_link(Connection& connection, const char* path, char* target, std::size_t size) {
     std::string answer;
-    if (const int error = connection.ask({.call = Call::readlink, .path = path}, &answer); error < 0)
-        return error;
-    if (answer.size() >= size) return connection.refuse(ERANGE, "the buffer is too small");
-    std::memcpy(target, answer.c_str(), answer.size() + 1);
-    return static_cast<ssize_t>(answer.size());
-}
-
-using EachEntry = int (*)(void* context, const fdbroker_entry* entry);
-
-int list(Connection& connection, const char* path, EachEntry each, void* context) {
-    const Deadline deadline = connection.deadline();
-    std::uint64_t cursor = 0;
-    do {
-        std::string page;
-        const auto payload = proto::number_payload(cursor);
-        const Ask ask{.call = Call::list, .path = path, .payload = {payload.data(), payload.size()}};
-        if (const int error = connection.ask(ask, &page, deadline); error < 0) return error;
-        proto::DirectoryPageReader reader(page);
-        while (const auto entry = reader.entry()) {
-            const fdbroker_entry told{.size = sizeof told,
-                                      .name = entry->name.data(),  // followed by a NUL
-                                      .inode = entry->inode,
-                                      .type = entry->type};
-            if (const int result = each(context, &told); result != 0) return result;
-        }
-        // A page that leads to itself would have no end.
-        if (!reader.ok() || (reader.next_cursor() == cursor && cursor != 0))
-            return connection.fail(EPROTO, "the page of a directory is none");
-        cursor = reader.next_cursor();
-    } while (cursor != 0);
-    return 0;
+    if (const int error = ask_target(connection, path, answer); error < 0) return error;
+    return write_text(connection, answer, target, size);
 }
 
 proto::Timestamp time_of(const timespec& time) {
@@ -97,6 +75,7 @@ int set_attributes(Connection& connection, const char* path, const fdbroker_attr
         {.access = time_of(attributes.access), .modification = time_of(attributes.modification)});
     const std::string_view bytes(payload.data(), payload.size());
     const bool mode = (attributes.set & FDBROKER_SET_MODE) != 0;
+    if (const int error = check_ending(connection, path); error < 0) return error;
     return connection.ask({.call = Call::setattr,
                            .path = path,
                            .flags = attributes.set,
@@ -106,8 +85,9 @@ int set_attributes(Connection& connection, const char* path, const fdbroker_attr
 
 int set_extended(Connection& connection, const char* path, const char* name, const void* value,
                  std::size_t size, int flags) {
-    // What is longer than a message is told by the errno of setxattr(2).
-    if (size > proto::max_message_size) return -E2BIG;
+    // A value longer than a message has the errno of setxattr(2).
+    if (size > proto::max_message_size) return connection.refuse(E2BIG, "the value does not fit a message");
+    if (const int error = check_ending(connection, path); error < 0) return error;
     const std::string payload =
         proto::attribute_payload(name, {static_cast<const char*>(value), value == nullptr ? 0 : size});
     return connection.ask({.call = Call::xattr_write,
@@ -125,6 +105,7 @@ int check_attribute_name(Connection& connection, const char* name) {
 
 ssize_t list_attributes(Connection& connection, const char* path, char* names, std::size_t size) {
     std::string answer;
+    if (const int error = check_ending(connection, path); error < 0) return error;
     if (const int error = connection.ask({.call = Call::xattr_list, .path = path}, &answer); error < 0)
         return error;
     // Whoever goes from name to name relies on the last NUL.
@@ -158,17 +139,8 @@ using fdbroker::proto::Call;
 
 int fdbroker_stat(fdbroker_handle* broker, const char* path, int flags, struct statx* status) {
     if (broker == nullptr || status == nullptr) return fault(broker);
-    return guarded(broker, [&](Connection& connection) {
-        const Ask ask{.call = Call::stat, .path = path, .flags = static_cast<std::uint32_t>(flags)};
-        return ask_and_take(connection, ask,
-                            [status](const std::string& answer) { return read_statx(answer, *status); });
-    });
-}
-
-int fdbroker_list(fdbroker_handle* broker, const char* path,
-                  int (*each)(void* context, const fdbroker_entry* entry), void* context) {
-    if (broker == nullptr || each == nullptr) return fault(broker);
-    return guarded(broker, [&](Connection& connection) { return list(connection, path, each, context); });
+    return guarded(broker,
+                   [&](Connection& connection) { return ask_status(connection, path, flags, *status); });
 }
 
 ssize_t fdbroker_readlink(fdbroker_handle* broker, const char* path, char* target, size_t size) {
@@ -193,16 +165,12 @@ int fdbroker_remove(fdbroker_handle* broker, const char* path, int flags) {
 
 int fdbroker_rename(fdbroker_handle* broker, const char* path, const char* new_path, unsigned flags) {
     if (broker == nullptr || new_path == nullptr) return fault(broker);
-    return guarded(broker, [&](Connection& connection) {
-        return ask_with_text(connection, {.call = Call::rename, .path = path, .flags = flags}, new_path);
-    });
+    return guarded(broker, [&](Connection& connection) { return rename(connection, path, new_path, flags); });
 }
 
 int fdbroker_symlink(fdbroker_handle* broker, const char* target, const char* path) {
     if (broker == nullptr || target == nullptr) return fault(broker);
-    return guarded(broker, [&](Connection& connection) {
-        return ask_with_text(connection, {.call = Call::symlink, .path = path}, target);
-    });
+    return guarded(broker, [&](Connection& connection) { return make_link(connection, target, path); });
 }
 
 int fdbroker_setattr(fdbroker_handle* broker, const char* path, const fdbroker_attributes* attributes) {
@@ -216,6 +184,7 @@ ssize_t fdbroker_getxattr(fdbroker_handle* broker, const char* path, const char*
     if (broker == nullptr || name == nullptr || (value == nullptr && size != 0)) return fault(broker);
     return guarded(broker, [&](Connection& connection) -> ssize_t {
         if (const int error = check_attribute_name(connection, name); error < 0) return error;
+        if (const int error = check_ending(connection, path); error < 0) return error;
         std::string answer;
         const Ask ask{.call = Call::xattr_read, .path = path, .payload = fdbroker::proto::text_payload(name)};
         if (const int error = connection.ask(ask, &answer); error < 0) return error;
@@ -242,6 +211,7 @@ int fdbroker_removexattr(fdbroker_handle* broker, const char* path, const char* 
     if (broker == nullptr || name == nullptr) return fault(broker);
     return guarded(broker, [&](Connection& connection) {
         if (const int error = check_attribute_name(connection, name); error < 0) return error;
+        if (const int error = check_ending(connection, path); error < 0) return error;
         return connection.ask(
             {.call = Call::xattr_remove, .path = path, .payload = fdbroker::proto::text_payload(name)});
     });

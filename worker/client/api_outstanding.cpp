@@ -3,9 +3,11 @@
 #include <sys/stat.h>
 
 #include <cstring>
+#include <deque>
 #include <string>
 #include <vector>
 
+#include "worker/client/asking.hpp"
 #include "worker/client/handle.hpp"
 #include "worker/client/status.hpp"
 
@@ -58,10 +60,16 @@ int submit(Connection& connection, const fdbroker_request* requests, std::size_t
     std::size_t size = 0;
     if (const int error = check_requests(connection, requests, count, size); error < 0) return error;
     std::vector<Submission> submissions;
+    std::deque<std::string> new_paths;  // canonical
     submissions.reserve(count);
     for (std::size_t index = 0; index < count; ++index) {
-        const fdbroker_request request = read_sized(element(requests, size, index), size);
+        fdbroker_request request = read_sized(element(requests, size, index), size);
         if (const int error = check_call(connection, request); error < 0) return error;
+        if (request.call == FDBROKER_CALL_RENAME) {
+            const int error = write_canonical(connection, request.second, new_paths.emplace_back());
+            if (error < 0) return error;
+            request.second = new_paths.back().c_str();
+        }
         submissions.push_back(submission_of(request));
     }
     return connection.submit(submissions);
@@ -71,7 +79,7 @@ bool answers_with_bytes(Call call) {
     return call == Call::readlink || call == Call::xattr_read || call == Call::xattr_list;
 }
 
-// What a program reads of a completion's payload; it stays the completion's.
+// Shows a program the completion's payload, which the completion keeps.
 void set_data(Connection& connection, Completion& from, fdbroker_completion& to) {
     if (from.result < 0) return;
     if (from.call == Call::stat) {
@@ -79,6 +87,12 @@ void set_data(Connection& connection, Completion& from, fdbroker_completion& to)
         if (!read_statx(from.payload, status)) {
             to.result = connection.fail(EPROTO, "the answer is not as it should be");
             from.reason = connection.reason();
+            return;
+        }
+        if (from.of_directory && !S_ISDIR(status.stx_mode)) {
+            to.result = connection.refuse(ENOTDIR, "it is no directory");
+            from.reason = connection.reason();
+            connection.clear_reason();
             return;
         }
         from.payload.assign(reinterpret_cast<const char*>(&status), sizeof status);

@@ -10,13 +10,16 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <utility>
 
 namespace fdbroker::worker {
 namespace {
 
+using proto::Call;
 using proto::ErrorKind;
 using proto::MessageType;
 using proto::Reply;
+using proto::Request;
 using proto::UniqueFd;
 using proto::Wait;
 
@@ -25,7 +28,7 @@ std::uint16_t current_cpu() {
     return cpu >= 0 && cpu < proto::unknown_cpu ? static_cast<std::uint16_t>(cpu) : proto::unknown_cpu;
 }
 
-// strerror() would need a lock, or a buffer of its own.
+// strerror() would need a lock, or another buffer.
 std::string_view words_for(int error) {
     const char* words = ::strerrordesc_np(error);
     return words != nullptr ? words : "unknown error";
@@ -41,6 +44,7 @@ void note(const Reply& reply, std::span<char> to) {
     std::snprintf(rest.data(), rest.size(), " (record %llu)", static_cast<unsigned long long>(reply.record));
 }
 
+constexpr std::string_view names_a_directory = "the path ends as only that of a directory may";
 constexpr std::string_view too_late = "the broker did not answer in time";
 
 }  // namespace
@@ -88,8 +92,19 @@ int Connection::greet() {
     max_requests_ = reply->max_requests_per_message;
     max_message_ = reply->max_message;
     calls_ = reply->calls;
+    if ((calls_ & proto::no_busy_poll) != 0) busy_wait_.set_limit(std::chrono::microseconds(0));
     if (!serves(proto::Call::open)) return fail(EPROTONOSUPPORT, "the broker does not serve open");
     return 0;
+}
+
+int Connection::begin_anew(UniqueFd socket) {
+    outstanding_.give_up(ECONNRESET, "client: the connection was made anew");
+    outstanding_.drop_unsent();
+    outstanding_.close_wake();
+    socket_ = std::move(socket);
+    abandoned_ = false;
+    told_errno_ = 0;
+    return greet();
 }
 
 int Connection::ask(const Ask& ask, std::string* payload, const Deadline& deadline) {
@@ -111,10 +126,10 @@ int Connection::ask_whole(std::span<const Ask> asks, std::span<int> results) {
     if (asks.empty()) return 0;
     const auto good = [](int result) { return result >= 0; };
     for (std::size_t index = 0; index < asks.size(); ++index) {
-        std::size_t length = 0;
-        results[index] = check(asks[index], length);
+        Request request;
+        results[index] = check(asks[index], request);
     }
-    // One that cannot be sent fails, and so the others do.
+    // A request that cannot be sent fails, and so do the others.
     if (!std::ranges::all_of(results, good)) {
         std::ranges::replace_if(results, good, -ECANCELED);
         return 0;
@@ -152,24 +167,58 @@ int Connection::exchange(std::span<const Ask> asks, Batch& batch, const Deadline
         return refuse(E2BIG, "the requests do not fit one message");
     if (writer.count() == 0) return taken;
     if (const int error = send_unsent(); error < 0) return error;
+    if (!busy_wait_.is_off()) busy_wait_.ask(BusyWait::Clock::now());
     if (const int error = send(writer.message(), deadline); error < 0) return error;
     while (batch.pending.any()) {
         if (const int error = receive_replies(batch, deadline); error < 0) return error;
         // Answers that nobody waits for may come without end.
         if (batch.pending.any() && has_passed(deadline)) return refuse(ETIMEDOUT, too_late);
     }
+    if (!busy_wait_.is_off()) busy_wait_.answered(BusyWait::Clock::now());
     // A late answer that came with these may have left a put to discard.
     if (outstanding_.has_unsent()) static_cast<void>(send_unsent());
     return taken;
 }
 
-int Connection::check(const Ask& ask, std::size_t& path_length) {
+int Connection::check(const Ask& ask, Request& request) {
     if (ask.path == nullptr) return refuse(EFAULT, "the path is NULL");
-    path_length = ::strnlen(ask.path, proto::max_path_length + 1);
-    if (path_length > proto::max_path_length)
-        return refuse(ENAMETOOLONG, "the path is longer than 4095 bytes");
+    const WrittenPath path = read_path(ask.path);
+    if (path.error != 0)
+        return refuse(path.error,
+                      path.error == ENOENT ? "the path is empty" : "the path or a name in it is too long");
     if (!serves(ask.call)) return refuse(EOPNOTSUPP, "the broker does not serve that");
-    return 0;
+    request = {
+        .call = ask.call, .flags = ask.flags, .mode = ask.mode, .path = path.text, .payload = ask.payload};
+    return path.is_canonical ? 0 : check_written(ask, path, request);
+}
+
+int Connection::check_written(const Ask& ask, const WrittenPath& path, Request& request) {
+    if (path.is_relative && directory_.empty())
+        return refuse(ENOENT, "the path is relative, and the connection has no directory");
+    canonical_ = canonical_path(directory_, path.text);
+    if (canonical_.size() > proto::max_path_length) return refuse(ENAMETOOLONG, "the path is too long");
+    request.path = canonical_;
+    if (!path.is_directory) return 0;
+    switch (ask.call) {
+        case Call::open:
+            if ((ask.flags & O_CREAT) != 0) return refuse(EISDIR, names_a_directory);
+            request.flags |= O_DIRECTORY;
+            return 0;
+        case Call::stat:
+            request.flags &= ~static_cast<std::uint32_t>(AT_SYMLINK_NOFOLLOW);
+            return 0;
+        case Call::put:
+        case Call::commit:
+            return refuse(EISDIR, names_a_directory);
+        case Call::remove:
+            return (ask.flags & AT_REMOVEDIR) != 0 ? 0 : refuse(ENOTDIR, names_a_directory);
+        case Call::readlink:
+            return refuse(EINVAL, names_a_directory);
+        case Call::symlink:
+            return refuse(ENOENT, names_a_directory);
+        default:
+            return 0;
+    }
 }
 
 int Connection::write_batch(std::span<const Ask> asks, Batch& batch, proto::RequestWriter& writer) {
@@ -177,16 +226,12 @@ int Connection::write_batch(std::span<const Ask> asks, Batch& batch, proto::Requ
     std::size_t taken = 0;
     for (; taken < most; ++taken) {
         const Ask& ask = asks[taken];
-        std::size_t length = 0;
-        batch.results[taken] = check(ask, length);
+        Request request;
+        batch.results[taken] = check(ask, request);
         if (batch.results[taken] < 0) continue;
         batch.results[taken] = -1;
-        if (!writer.add({.id = batch.first_id + static_cast<std::uint32_t>(taken),
-                         .call = ask.call,
-                         .flags = ask.flags,
-                         .mode = ask.mode,
-                         .path = {ask.path, length},
-                         .payload = ask.payload})) {
+        request.id = batch.first_id + static_cast<std::uint32_t>(taken);
+        if (!writer.add(request)) {
             if (taken > 0) break;
             batch.results[taken] = refuse(E2BIG, "the request does not fit a message");
             continue;
@@ -252,7 +297,7 @@ int Connection::send(std::span<const std::byte> message, const Deadline& deadlin
     for (;;) {
         if (const int error = send_now(message); error != -EAGAIN) return error;
         if (serve_peer_) serve_peer_();
-        // The broker reads nothing more while answers of its own are not read, those to requests that were given up
+        // The broker reads nothing more while its answers are not read, those to requests that were given up
         // included.
         if (const int error = wait_for(POLLOUT | POLLIN, deadline); error < 0) return error;
         if (const int error = take_what_came(); error < 0) return error;
@@ -273,11 +318,15 @@ int Connection::take_last_words() {
     return fail(ECONNRESET, "the broker is gone");
 }
 
+proto::Result<std::span<const std::byte>> Connection::receive_now(Wait wait) {
+    return proto::receive(socket_.borrow(), in_, descriptors_, wait, proto::FullTable::keep);
+}
+
 int Connection::receive(std::span<const std::byte>& message, const Deadline& deadline) {
     for (;;) {
         if (serve_peer_) serve_peer_();
-        const auto received = proto::receive(socket_.borrow(), in_, descriptors_,
-                                             deadline ? Wait::never : Wait::block, proto::FullTable::keep);
+        const auto awake = receive_awake(deadline);
+        const auto received = awake ? *awake : receive_now(deadline ? Wait::never : Wait::block);
         if (received) {
             message = *received;
             return 0;
@@ -285,6 +334,22 @@ int Connection::receive(std::span<const std::byte>& message, const Deadline& dea
         if (!would_block(received.error())) return fail_with(received.error());
         if (const int error = wait_for(POLLIN, deadline); error < 0) return error;
     }
+}
+
+// Looks for a message without sleeping. nullopt: none came for as long as that may take.
+std::optional<proto::Result<std::span<const std::byte>>> Connection::receive_awake(const Deadline& deadline) {
+    auto until = busy_wait_.look_until();
+    if (deadline) until = std::min(until, *deadline);
+    for (auto now = busy_wait_.asked_at(); now < until;) {
+        auto received = receive_now(Wait::never);
+        if (received || !would_block(received.error())) return received;
+        ::sched_yield();
+        const auto before = std::exchange(now, BusyWait::Clock::now());
+        if (now - before < proto::long_yield) continue;
+        busy_wait_.disturbed();
+        break;
+    }
+    return std::nullopt;
 }
 
 int Connection::wait_for(int events, const Deadline& deadline) {

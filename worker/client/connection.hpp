@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -19,11 +20,13 @@
 #include "proto/channel.hpp"
 #include "proto/message.hpp"
 #include "proto/unique_fd.hpp"
+#include "worker/client/busy_wait.hpp"
 #include "worker/client/outstanding.hpp"
+#include "worker/client/paths.hpp"
 
 namespace fdbroker::worker {
 
-// One request of a caller's: what goes over the wire, with nothing checked yet.
+// A caller's request as it goes over the wire, with nothing checked yet.
 struct Ask {
     proto::Call call = proto::Call::open;
     const char* path = nullptr;
@@ -39,7 +42,7 @@ struct Submission {
     int timeout = -1;       // milliseconds; negative: none
 };
 
-// Of the calls, which answer with a file?
+// Whether the call's answer has a file.
 constexpr bool brings_file(proto::Call call) {
     return call == proto::Call::open || call == proto::Call::put;
 }
@@ -78,16 +81,40 @@ class Connection {
     // been handed out.
     int complete(std::size_t most, int timeout);
     std::span<Completion> completions() { return outstanding_.shown(); }
+    // Submitted requests that the next submit() or complete() sends.
+    bool has_unsent() const { return outstanding_.has_unsent(); }
     // Readable when complete() has something to do. The connection's own.
     int descriptor();
 
     void set_timeout(int milliseconds) { timeout_ = milliseconds; }
+    // 0: every wait sleeps at once.
+    void set_busy_poll(std::chrono::microseconds limit) { busy_wait_.set_limit(limit); }
+    // Where relative paths begin: a canonical path; empty: they are refused.
+    void set_directory(std::string path) { directory_ = std::move(path); }
+    const std::string& directory() const { return directory_; }
+    // Noted by a call that asks for nothing.
+    void clear_reason() { reason_[0] = '\0'; }
     const char* reason() const { return reason_.data(); }
     proto::BorrowedFd socket() const { return socket_.borrow(); }
     // All that the connection holds open.
     std::vector<proto::BorrowedFd> descriptors() const;
     // In a forked child: closes the copies. Safe in a signal handler.
     void abandon() noexcept;
+    // The same, but the socket is another's to go on with.
+    void leave_socket() noexcept {
+        static_cast<void>(socket_.release());
+        abandon();
+    }
+    // The findings of greet() on the same socket.
+    void take_limits(const Connection& other) {
+        calls_ = other.calls_;
+        max_requests_ = other.max_requests_;
+        max_message_ = other.max_message_;
+        busy_wait_ = other.busy_wait_;
+    }
+    // Another socket instead of one that is over or the parent's; what is outstanding is given up.
+    int begin_anew(proto::UniqueFd socket);
+    bool is_over() const { return !socket_; }
     // For a broker in this process: called before the connection looks for answers, to make them.
     void set_peer(std::function<void()> serve) { serve_peer_ = std::move(serve); }
 
@@ -103,7 +130,7 @@ class Connection {
         std::bitset<proto::max_requests> pending{};  // sent and not answered
         std::bitset<proto::max_requests> brings_file{};
         std::span<int> results{};
-        std::string* payload = nullptr;  // of the only request
+        std::string* payload = nullptr;  // the payload for the only request
     };
 
     int begin();
@@ -112,14 +139,17 @@ class Connection {
     // or why the connection failed; results then hold what had come.
     int exchange(std::span<const Ask> asks, Batch& batch, const Deadline& deadline,
                  proto::Batch kind = proto::Batch::each_for_itself);
-    // Nothing may be sent for this one: the errno, and the reason is noted.
-    int check(const Ask& ask, std::size_t& path_length);
+    // The request of an Ask but for its id; its path is good until the next call. Nothing may be sent for this one: the
+    // errno, and the reason is noted.
+    int check(const Ask& ask, proto::Request& request);
+    // The same for a path that is not canonical.
+    int check_written(const Ask& ask, const WrittenPath& path, proto::Request& request);
     int write_batch(std::span<const Ask> asks, Batch& batch, proto::RequestWriter& writer);
     std::uint32_t take_ids(std::size_t count);
     int receive_replies(Batch& batch, const Deadline& deadline);
     int take_message(std::span<const std::byte> message, Batch& batch);
     int take_replies(std::span<const proto::Reply> replies, Batch& batch);
-    // What a reply means for its request. A negative value that ended the connection has emptied socket_.
+    // The result that a reply means for a request. A negative value that ended the connection has emptied socket_.
     int result_of(const proto::Reply& reply, bool brings_file, proto::UniqueFd descriptor);
     void take(const Submission& submission);
     int take_outstanding(const proto::Reply& reply, proto::UniqueFd descriptor);
@@ -132,6 +162,8 @@ class Connection {
     int take_last_words();
     // The next message; it lies in in_, its descriptors in descriptors_.
     int receive(std::span<const std::byte>& message, const Deadline& deadline);
+    proto::Result<std::span<const std::byte>> receive_now(proto::Wait wait);
+    std::optional<proto::Result<std::span<const std::byte>>> receive_awake(const Deadline& deadline);
     // For requests that are outstanding: everything that can be sent or received without waiting.
     int send_unsent();
     int take_what_came();
@@ -145,6 +177,8 @@ class Connection {
     proto::UniqueFd socket_;
     bool abandoned_ = false;
     int timeout_ = -1;  // milliseconds; negative: none
+    std::string directory_{};
+    std::string canonical_{};  // path of the request that is being written
     std::uint32_t next_id_;
     std::uint64_t calls_ = ~std::uint64_t{0};  // served
     std::size_t max_requests_ = proto::max_requests;
@@ -152,6 +186,7 @@ class Connection {
     std::array<char, 320> reason_{};
     int told_errno_ = 0;  // the broker's, with which it has ended the connection
     Outstanding outstanding_{};
+    BusyWait busy_wait_{};
     std::function<void()> serve_peer_{};
     proto::ReceivedDescriptors descriptors_;
     std::array<proto::Reply, proto::max_requests> replies_;

@@ -34,17 +34,13 @@ int Connection::submit(std::span<const Submission> submissions) {
 void Connection::take(const Submission& submission) {
     const Ask& ask = submission.ask;
     const std::uint32_t id = take_ids(1);
-    std::size_t length = 0;
-    int error = check(ask, length);
-    const proto::Request request{.id = id,
-                                 .call = ask.call,
-                                 .flags = ask.flags,
-                                 .mode = ask.mode,
-                                 .path = {ask.path, length},
-                                 .payload = ask.payload};
+    proto::Request request;
+    int error = check(ask, request);
+    request.id = id;
     if (error == 0 && !outstanding_.write(request, max_message_, max_requests_))
         error = refuse(E2BIG, "the request does not fit a message");
-    outstanding_.add(id, ask.call, submission.tag, deadline_in(submission.timeout));
+    const bool of_directory = ask.path != nullptr && names_directory(ask.path);
+    outstanding_.add(id, ask.call, submission.tag, deadline_in(submission.timeout), of_directory);
     if (error < 0) outstanding_.finish(id, {.result = error, .reason = reason()});
 }
 
@@ -68,7 +64,7 @@ int Connection::complete(std::size_t most, int timeout) {
     return static_cast<int>(shown);
 }
 
-// One round: what can be done now, and a wait when that was nothing.
+// Runs a round: does everything possible now, and waits when that was nothing.
 int Connection::take_or_wait(const Deadline& deadline) {
     if (const int error = send_unsent(); error < 0) return error;
     if (const int error = take_what_came(); error < 0) return error;
@@ -105,6 +101,7 @@ int Connection::take_what_came() {
         if (!received) return would_block(received.error()) ? 0 : fail_with(received.error());
         Batch none;
         if (const int error = take_message(*received, none); error < 0) return error;
+        if (!outstanding_.is_waiting()) break;
     }
     return 0;
 }

@@ -31,20 +31,47 @@ bool is_canonical(std::string_view path) {
     return !around.contains("//") && !around.contains("/./") && !around.contains("/../");
 }
 
-// What a message may ask for of which all is delivered or nothing.
+// Whether an all-or-nothing message may hold this request.
 bool changes_nothing(const Request& request) {
     if (request.call == Call::open) return (request.flags & (O_CREAT | O_TRUNC)) == 0;
     return request.call == Call::stat || request.call == Call::readlink;
 }
 
-// Of a canonical path, below `root`, without following a link.
+// The same where openat2(2) is not to be had, as under valgrind: name by name.
+UniqueFd open_by_names(BorrowedFd root, std::string_view path, int flags, mode_t mode) {
+    UniqueFd directory(::openat(root.number(), ".", O_PATH | O_DIRECTORY | O_CLOEXEC));
+    path.remove_prefix(1);
+    for (std::size_t slash = 0; directory && (slash = path.find('/')) != std::string_view::npos;) {
+        const std::string name(path.substr(0, slash));
+        path.remove_prefix(slash + 1);
+        struct stat status{};
+        UniqueFd next(::openat(directory.number(), name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+        if (next && ::fstat(next.number(), &status) == 0 && S_ISLNK(status.st_mode))
+            return errno = ELOOP, UniqueFd();
+        directory = std::move(next);
+    }
+    if (!directory) return {};
+    const std::string name = path.empty() ? "." : std::string(path);
+    UniqueFd opened(::openat(directory.number(), name.c_str(), flags | O_NOFOLLOW | O_CLOEXEC, mode));
+    struct stat status{};
+    // With O_DIRECTORY a link is ENOTDIR there.
+    if (!opened && errno == ENOTDIR &&
+        ::fstatat(directory.number(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0)
+        errno = S_ISLNK(status.st_mode) ? ELOOP : ENOTDIR;
+    return opened;
+}
+
+// Opens a canonical path below `root`, without following a link.
 UniqueFd open_below(BorrowedFd root, std::string_view path, std::uint64_t flags, std::uint64_t mode = 0) {
     const std::string name = path == "/" ? "." : std::string(path.substr(1));
     open_how how{};
     how.flags = flags | O_CLOEXEC;
     how.mode = mode;
     how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
-    return UniqueFd(static_cast<int>(::syscall(SYS_openat2, root.number(), name.c_str(), &how, sizeof how)));
+    const long opened = ::syscall(SYS_openat2, root.number(), name.c_str(), &how, sizeof how);
+    if (opened < 0 && errno == ENOSYS)
+        return open_by_names(root, path, static_cast<int>(flags), static_cast<mode_t>(mode));
+    return UniqueFd(static_cast<int>(opened));
 }
 
 // The directory of a path, and the name in it.
@@ -59,7 +86,7 @@ Place place_of(BorrowedFd root, std::string_view path) {
             .name = std::string(path.substr(slash + 1))};
 }
 
-// What stands for a descriptor where only a path will do.
+// A path that stands for a descriptor where only a path will do.
 std::string path_of(const UniqueFd& file) {
     return "/proc/self/fd/" + std::to_string(file.number());
 }
@@ -267,6 +294,8 @@ int FakeBroker::perform_here(const Request& request, Outcome& outcome) {
             if (!file ||
                 ::statx(file.number(), "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME, &status) != 0)
                 return -1;
+            if (S_ISLNK(status.stx_mode) && (request.flags & AT_SYMLINK_NOFOLLOW) == 0)
+                return errno = ELOOP, -1;
             const auto payload = proto::status_payload(proto::status_of(status));
             outcome.payload.assign(payload.begin(), payload.end());
             return 0;
@@ -307,7 +336,20 @@ int FakeBroker::perform_here(const Request& request, Outcome& outcome) {
     return errno = EOPNOTSUPP, -1;
 }
 
-int FakeBroker::list(const Request& request, Outcome& outcome) const {
+void FakeBroker::add_status(std::string_view path, int directory, proto::DirectoryEntry& entry) {
+    Outcome outcome;
+    const std::string name(entry.name);
+    struct statx status{};
+    if (is_to_fail(std::string(path == "/" ? "" : path) + "/" + name, outcome))
+        entry.status_error = outcome.error;
+    else if (::statx(directory, name.c_str(), AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS | STATX_BTIME,
+                     &status) != 0)
+        entry.status_error = errno;
+    else
+        entry.status = proto::status_of(status);
+}
+
+int FakeBroker::list(const Request& request, Outcome& outcome) {
     UniqueFd file = open_below(root_.borrow(), request.path, O_RDONLY | O_DIRECTORY);
     if (!file) return -1;
     const std::unique_ptr<DIR, decltype([](DIR* directory) { ::closedir(directory); })> directory(
@@ -317,11 +359,15 @@ int FakeBroker::list(const Request& request, Outcome& outcome) const {
     // The cursor is how many entries the pages before had.
     std::uint64_t seen = 0;
     const std::uint64_t skipped = proto::read_number(request.payload).value_or(0);
-    proto::DirectoryPageWriter page(proto::max_message_size / 2);
+    const bool with_status = (request.flags & proto::list_with_status) != 0;
+    proto::DirectoryPageWriter page(proto::max_message_size / 2,
+                                    with_status ? proto::PageKind::with_status : proto::PageKind::names);
     while (const dirent* entry = ::readdir(directory.get())) {
         const std::string_view name = entry->d_name;
         if (name == "." || name == ".." || seen++ < skipped) continue;
-        if (page.add({.inode = entry->d_ino, .type = entry->d_type, .name = name})) continue;
+        proto::DirectoryEntry told{.inode = entry->d_ino, .type = entry->d_type, .name = name};
+        if (with_status) add_status(request.path, ::dirfd(directory.get()), told);
+        if (page.add(told)) continue;
         page.set_next(seen - 1);
         break;
     }
@@ -333,7 +379,7 @@ int FakeBroker::put(const Request& request, Outcome& outcome) {
     const Place place = place_of(root_.borrow(), request.path);
     UniqueFd temporary(
         ::openat(place.directory.number(), ".", O_TMPFILE | O_WRONLY | O_CLOEXEC, request.mode & 0777));
-    // What is kept cannot be written to, so that a lease tells whether anybody else can.
+    // The kept descriptor cannot be written to, so that a lease tells whether anybody else can.
     UniqueFd kept(::open(path_of(temporary).c_str(), O_RDONLY | O_CLOEXEC));
     if (!temporary || !kept) return -1;
     outcome.file = std::move(temporary);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // A broker inside the client's process, for the tests of programs that use the library: no policy, no privilege.
 //
-// It is the other end of a socket pair and speaks the wire protocol, so that a program's test runs through all of the
+// The fake is the other end of a socket pair and speaks the wire protocol. A program's test runs through all of the
 // client but the decision. Instead of a thread, the connection calls serve() whenever it is about to look for answers.
 #pragma once
 
@@ -15,6 +15,7 @@
 
 #include "proto/channel.hpp"
 #include "proto/message.hpp"
+#include "proto/payload.hpp"
 #include "proto/unique_fd.hpp"
 #include "worker/sandbox/scratch_directory.hpp"
 
@@ -49,7 +50,7 @@ class FakeBroker {
         std::string reason{};
         unsigned times = 0;
     };
-    // What a request came to.
+    // The outcome of a request.
     struct Outcome {
         int error = 0;
         proto::Step step = proto::Step::none;
@@ -69,7 +70,8 @@ class FakeBroker {
     bool is_to_fail(std::string_view path, Outcome& outcome);
     // Returns 0, or -1 with errno.
     int perform_here(const proto::Request& request, Outcome& outcome);
-    int list(const proto::Request& request, Outcome& outcome) const;
+    int list(const proto::Request& request, Outcome& outcome);
+    void add_status(std::string_view path, int directory, proto::DirectoryEntry& entry);
     int put(const proto::Request& request, Outcome& outcome);
     int commit(const proto::Request& request);
 

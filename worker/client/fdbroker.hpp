@@ -7,17 +7,13 @@
 //     auto file = broker->open("/srv/www/index.html", O_RDONLY);
 //     if (!file) std::cerr << file.error().message() << '\n';
 //
-// Header-only. The namespace is `fdb`, because C++ allows no namespace of the name of `struct fdbroker`. What a
-// function does, and which errors there are, is written in fdbroker.h and fdbroker(3); a path or another text with a NUL
-// inside is EINVAL, since C would see what is before it alone. Nothing here throws but std::bad_alloc.
+// Header-only. The namespace is `fdb`, because C++ allows no namespace of the name of `struct fdbroker`. Functions
+// and their errors are described in fdbroker.h and fdbroker(3). A path or another text with a NUL inside is EINVAL, since C
+// would see only the part before it. Nothing here throws but std::bad_alloc.
 #ifndef FDBROKER_HPP
 #define FDBROKER_HPP
 
-#if __cplusplus < 202100L
-#error "fdbroker.hpp needs C++23 (-std=c++23), for std::expected; fdbroker.h does with any C++ and with C99"
-#endif
-
-#include <fdbroker.h>
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -27,8 +23,8 @@
 #include <chrono>
 #include <climits>
 #include <cstdint>
-#include <cstring>
 #include <expected>
+#include <fdbroker_types.hpp>
 #include <initializer_list>
 #include <memory>
 #include <optional>
@@ -40,107 +36,6 @@
 
 namespace fdb {
 
-// Why something failed.
-struct Error {
-    int code = 0;          // a positive errno
-    std::string reason{};  // as fdbroker_reason(), often empty
-
-    std::string message() const {
-        const std::string words = std::strerror(code);
-        return reason.empty() ? words : words + ": " + reason;
-    }
-};
-
-template <typename T>
-using Result = std::expected<T, Error>;
-
-// Owns a descriptor; closes it.
-class File {
-  public:
-    File() noexcept = default;
-    explicit File(int descriptor) noexcept : descriptor_(descriptor) {}
-    File(File&& other) noexcept : descriptor_(other.release()) {}
-    File& operator=(File&& other) noexcept {
-        if (this != &other) {
-            close();
-            descriptor_ = other.release();
-        }
-        return *this;
-    }
-    ~File() { close(); }
-
-    int get() const noexcept { return descriptor_; }
-    explicit operator bool() const noexcept { return descriptor_ >= 0; }
-    // From now on the caller closes it.
-    [[nodiscard]] int release() noexcept { return std::exchange(descriptor_, -1); }
-    void close() noexcept {
-        if (descriptor_ >= 0) ::close(std::exchange(descriptor_, -1));
-    }
-
-  private:
-    int descriptor_ = -1;
-};
-
-struct Request {
-    std::string path{};
-    int flags = 0;
-    mode_t mode = 0;
-    unsigned call = FDBROKER_CALL_OPEN;  // and what follows: only for submit()
-    std::string second{};
-    std::uint64_t tag = 0;
-    std::chrono::milliseconds timeout{0};  // 0 or less: none
-};
-
-struct Completion {
-    std::uint64_t tag = 0;
-    Result<File> result{};     // of other calls than open: an empty File
-    std::vector<char> data{};  // of stat a struct statx; else bytes
-};
-
-struct Entry {
-    std::string name{};
-    std::uint64_t inode = 0;
-    unsigned char type = 0;  // DT_* of readdir(3)
-};
-
-class Broker;
-
-// A file that is being replaced, see fdbroker_put(). Discarded unless it is committed.
-class Put {
-  public:
-    Put(Put&& other) noexcept
-        : broker_(std::exchange(other.broker_, nullptr)),
-          path_(std::move(other.path_)),
-          number_(other.number_),
-          file_(std::move(other.file_)) {}
-    Put& operator=(Put&&) = delete;
-    ~Put() {
-        file_.close();
-        if (broker_ != nullptr) fdbroker_discard(broker_, path_.c_str(), number_);
-    }
-
-    // Open for writing.
-    int get() const noexcept { return file_.get(); }
-    // Closes the file and gives it its name. EBUSY: another descriptor can write to it; commit again once it is gone.
-    Result<void> commit(unsigned flags = 0) {
-        file_.close();
-        const int error = fdbroker_commit(broker_, path_.c_str(), number_, flags);
-        if (error < 0) return std::unexpected(Error{-error, fdbroker_reason(broker_)});
-        broker_ = nullptr;
-        return {};
-    }
-
-  private:
-    friend class Broker;
-    Put(::fdbroker* broker, std::string path, std::uint64_t number, File file)
-        : broker_(broker), path_(std::move(path)), number_(number), file_(std::move(file)) {}
-
-    ::fdbroker* broker_;
-    std::string path_;
-    std::uint64_t number_;
-    File file_;
-};
-
 // A connection. Belongs to one thread at a time; a Put of it must not outlive it.
 class Broker {
   public:
@@ -148,17 +43,27 @@ class Broker {
     static Result<Broker> connect(const std::string& address = {}, unsigned flags = 0) {
         if (has_nul(address)) return std::unexpected(nul_inside());
         ::fdbroker* broker = nullptr;
-        const int error = fdbroker_connect_flags(&broker, address.empty() ? nullptr : address.c_str(), flags);
-        if (error < 0) return std::unexpected(Error{-error, {}});
+        std::array<char, 400> reason;
+        const int error = fdbroker_connect_reason(&broker, address.empty() ? nullptr : address.c_str(), flags,
+                                                  reason.data(), reason.size());
+        if (error < 0) return std::unexpected(Error{-error, reason.data()});
         return Broker(broker);
     }
+    // Before confinement: to the same address anew.
+    Result<void> reconnect() {
+        return done(call({}, [&] { return fdbroker_reconnect(get()); }));
+    }
     // Takes over a connection of the C functions.
-    explicit Broker(::fdbroker* broker) noexcept : broker_(broker) {}
+    explicit Broker(::fdbroker* broker) noexcept : Broker(broker, nullptr) {}
 
     ::fdbroker* get() const noexcept { return broker_.get(); }
     // Negative: no bound.
     // NOLINTNEXTLINE(readability-make-member-function-const): it changes the connection
     void set_timeout(std::chrono::milliseconds timeout) { fdbroker_set_timeout(get(), to_int(timeout)); }
+    // How long a call may look for its answer before it sleeps: from 0 (never) to 1000 microseconds, else EINVAL.
+    Result<void> set_busy_poll(std::chrono::microseconds limit) {
+        return done(call({}, [&] { return fdbroker_set_busy_poll(get(), static_cast<int>(limit.count())); }));
+    }
 
     Result<File> open(const std::string& path, int flags, mode_t mode = 0) {
         const auto file = call({path}, [&] { return fdbroker_open(get(), path.c_str(), flags, mode); });
@@ -187,15 +92,49 @@ class Broker {
         if (!done) return std::unexpected(done.error());
         return status;
     }
-    Result<std::vector<Entry>> list(const std::string& path) {
+    // stat(2), and with AT_SYMLINK_NOFOLLOW lstat(2).
+    Result<struct stat> stat_posix(const std::string& path, int flags = 0) {
+        struct stat status{};
+        const auto asked =
+            call({path}, [&] { return fdbroker_stat_posix(get(), path.c_str(), flags, &status); });
+        if (!asked) return std::unexpected(asked.error());
+        return status;
+    }
+    // `flags`: 0 or FDBROKER_DIR_STATUS.
+    Result<std::vector<Entry>> list(const std::string& path, unsigned flags = 0) {
+        ::fdbroker_dir* opened = nullptr;
+        const auto asked =
+            call({path}, [&] { return fdbroker_opendir(get(), path.c_str(), flags, &opened); });
+        if (!asked) return std::unexpected(asked.error());
+        const std::unique_ptr<::fdbroker_dir, CloseDirectory> directory(opened);
         std::vector<Entry> entries;
-        const auto note = [](void* to, const fdbroker_entry* entry) {
-            static_cast<std::vector<Entry>*>(to)->push_back({entry->name, entry->inode, entry->type});
-            return 0;
-        };
-        const auto done = call({path}, [&] { return fdbroker_list(get(), path.c_str(), note, &entries); });
-        if (!done) return std::unexpected(done.error());
+        const fdbroker_entry* entry = nullptr;
+        int got = 0;
+        while ((got = fdbroker_readdir(directory.get(), &entry)) > 0) {
+            entries.push_back({entry->name, entry->inode, entry->type});
+            if (entry->status != nullptr) entries.back().status = *entry->status;
+        }
+        if (got < 0) return std::unexpected(error_of(got));
         return entries;
+    }
+    // access(2): F_OK, or R_OK, W_OK and X_OK together.
+    Result<void> access(const std::string& path, int mode) {
+        return done(call({path}, [&] { return fdbroker_access(get(), path.c_str(), mode); }));
+    }
+    Result<std::string> realpath(const std::string& path) {
+        return bytes(PATH_MAX, {path}, [&](char* to, std::size_t size) {
+            return fdbroker_realpath(get(), path.c_str(), to, size);
+        });
+    }
+    // Where relative paths begin.
+    Result<void> set_directory(const std::string& base) {
+        return done(call({base}, [&] { return fdbroker_set_directory(get(), base.c_str()); }));
+    }
+    Result<Stream> fopen(const std::string& path, const std::string& mode) {
+        if (has_nul(path) || has_nul(mode)) return std::unexpected(nul_inside());
+        Stream stream(fdbroker_fopen(get(), path.c_str(), mode.c_str()));
+        if (!stream) return std::unexpected(error_of(-errno));
+        return stream;
     }
     Result<std::string> readlink(const std::string& path) {
         return bytes(4096, {path}, [&](char* to, std::size_t size) {
@@ -289,8 +228,22 @@ class Broker {
     }
 
   private:
+    friend class Pool;
+    Broker(::fdbroker* broker, ::fdbroker_pool* pool) noexcept : broker_(broker, {pool}) {}
+
+    // Or back into the pool that it is of.
     struct Disconnect {
-        void operator()(::fdbroker* broker) const { fdbroker_disconnect(broker); }
+        ::fdbroker_pool* pool = nullptr;
+        void operator()(::fdbroker* broker) const {
+            if (pool == nullptr)
+                fdbroker_disconnect(broker);
+            else
+                fdbroker_pool_put(pool, broker);
+        }
+    };
+
+    struct CloseDirectory {
+        void operator()(::fdbroker_dir* directory) const { fdbroker_closedir(directory); }
     };
 
     static constexpr std::size_t most_xattr = 65536;  // XATTR_SIZE_MAX and XATTR_LIST_MAX of linux/limits.h
@@ -305,7 +258,7 @@ class Broker {
     }
 
     Error error_of(int result) const { return {-result, fdbroker_reason(get())}; }
-    // What a C function returns that is given the texts.
+    // Returns the result of a C function that is given the texts.
     template <typename Call>
     auto call(Texts texts, Call call) -> Result<decltype(call())> {
         if (std::ranges::any_of(texts, has_nul)) return std::unexpected(nul_inside());
@@ -354,6 +307,43 @@ class Broker {
     std::unique_ptr<::fdbroker, Disconnect> broker_;
 };
 
+// Connections for threads and children, see fdbroker_pool_new(). Must outlive what get() returns.
+class Pool {
+  public:
+    static Result<Pool> make(const std::string& address, unsigned count, unsigned flags = 0) {
+        if (address.contains('\0')) return std::unexpected(Error{EINVAL, "client: a NUL inside a text"});
+        auto* pool = fdbroker_pool_new_flags(address.empty() ? nullptr : address.c_str(), count, flags);
+        if (pool == nullptr) return std::unexpected(Error{errno, {}});
+        return Pool(pool);
+    }
+    // A connection that this thread has until the object goes; a negative `timeout` waits without end.
+    Result<Broker> get(std::chrono::milliseconds timeout = std::chrono::milliseconds(-1)) {
+        ::fdbroker* broker = nullptr;
+        const int error = fdbroker_pool_get(pool_.get(), &broker, Broker::to_int(timeout));
+        if (error < 0) return std::unexpected(Error{-error, {}});
+        return Broker(broker, pool_.get());
+    }
+
+  private:
+    struct Free {
+        void operator()(::fdbroker_pool* pool) const { fdbroker_pool_free(pool); }
+    };
+    explicit Pool(::fdbroker_pool* pool) noexcept : pool_(pool) {}
+    std::unique_ptr<::fdbroker_pool, Free> pool_;
+};
+
+// fdbroker_normalize(): the path as the broker is asked for it; relative ones begin in `base`, which may be empty.
+inline Result<std::string> normalize(const std::string& base, const std::string& path) {
+    if (base.contains('\0') || path.contains('\0'))
+        return std::unexpected(Error{EINVAL, "client: a NUL inside a text"});
+    std::string out(PATH_MAX, '\0');
+    const char* from = base.empty() ? nullptr : base.c_str();
+    const ssize_t size = fdbroker_normalize(from, path.c_str(), out.data(), out.size());
+    if (size < 0) return std::unexpected(Error{static_cast<int>(-size), {}});
+    out.resize(static_cast<std::size_t>(size));
+    return out;
+}
+
 // fdbroker_confine(): FDBROKER_CONFINE_*.
 inline Result<void> confine(unsigned flags = 0) {
     const int error = fdbroker_confine(flags);
@@ -361,10 +351,27 @@ inline Result<void> confine(unsigned flags = 0) {
     return {};
 }
 
+// fdbroker_confine_with(): FDBROKER_CONFINE_*, FDBROKER_ALLOW_*, and descriptors that stay.
+inline Result<void> confine_with(unsigned flags, unsigned allow, std::span<const int> keep = {}) {
+    const fdbroker_confine_options options{.size = sizeof options,
+                                           .flags = flags,
+                                           .allow = allow,
+                                           .keep = keep.data(),
+                                           .keep_count = keep.size()};
+    const int error = fdbroker_confine_with(&options);
+    if (error < 0) return std::unexpected(Error{-error, {}});
+    return {};
+}
+
+// fdbroker_prepare(): before confinement.
+inline void prepare() {
+    fdbroker_prepare();
+}
+
 // A broker inside the process, for tests. Must outlive the connections to it.
 class Fake {
   public:
-    // Empty: a directory of its own.
+    // Empty: a private directory.
     static Result<Fake> make(const std::string& root = {}) {
         ::fdbroker_fake* fake = nullptr;
         const int error = fdbroker_fake_new(&fake, root.empty() ? nullptr : root.c_str());

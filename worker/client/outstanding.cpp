@@ -42,8 +42,10 @@ bool has_passed(const Deadline& deadline) {
     return deadline && steady_clock::now() >= *deadline;
 }
 
-void Outstanding::add(std::uint32_t id, proto::Call call, std::uint64_t tag, const Deadline& deadline) {
-    waiting_.emplace(id, Waiting{.call = call, .tag = tag, .deadline = deadline});
+void Outstanding::add(std::uint32_t id, proto::Call call, std::uint64_t tag, const Deadline& deadline,
+                      bool of_directory) {
+    waiting_.emplace(id,
+                     Waiting{.call = call, .tag = tag, .deadline = deadline, .of_directory = of_directory});
     if (deadline) ++deadlines_;
 }
 
@@ -58,6 +60,7 @@ void Outstanding::finish(std::uint32_t id, Completion completion) {
     if (found == waiting_.end()) return;
     completion.tag = found->second.tag;
     completion.call = found->second.call;
+    completion.of_directory = found->second.of_directory;
     if (found->second.deadline) --deadlines_;
     done_.push_back(std::move(completion));
     waiting_.erase(found);
@@ -149,7 +152,7 @@ void Outstanding::update_wake(proto::BorrowedFd socket) {
         epoll_event event{.events = waits_for_room_ ? EPOLLIN | EPOLLOUT : EPOLLIN, .data = {}};
         static_cast<void>(::epoll_ctl(wake_.number(), EPOLL_CTL_MOD, socket.number(), &event));
     }
-    // What is there already wakes by the timer, since the socket no longer tells of it.
+    // Answers that are there already wake by the timer, since the socket no longer tells of them.
     const Deadline at = has_done() || !socket ? Deadline(steady_clock::time_point()) : earliest();
     if (at == timer_at_) return;
     timer_at_ = at;

@@ -32,7 +32,8 @@ bool has_passed(const Deadline& deadline);
 struct Completion {
     std::uint64_t tag = 0;
     proto::Call call = proto::Call::open;
-    int result = 0;  // 0 or a negative errno; a descriptor is in `file`
+    bool of_directory = false;  // the path ended as only that of a directory may
+    int result = 0;             // 0 or a negative errno; a descriptor is in `file`
     proto::UniqueFd file{};
     std::string payload{};
     std::string reason{};
@@ -48,8 +49,9 @@ class Outstanding {
     bool is_waiting() const { return !waiting_.empty(); }
     bool has_done() const { return !done_.empty(); }
 
-    void add(std::uint32_t id, proto::Call call, std::uint64_t tag, const Deadline& deadline);
-    // What the request with this id has asked for; nullopt: it is not known, or was given up.
+    void add(std::uint32_t id, proto::Call call, std::uint64_t tag, const Deadline& deadline,
+             bool of_directory);
+    // The call of the request with this id; nullopt: it is not known, or was given up.
     std::optional<proto::Call> call_of(std::uint32_t id) const;
     // The request is answered; `completion` has everything but its tag and its call.
     void finish(std::uint32_t id, Completion completion);
@@ -74,11 +76,12 @@ class Outstanding {
     std::size_t unsent_messages() const { return unsent_.size(); }
     std::span<const std::byte> first_unsent() const { return unsent_.front().writer.message(); }
     void first_is_sent() { unsent_.pop_front(); }
+    void drop_unsent() { unsent_.clear(); }
 
     // An epoll(7) instance that is readable when the connection has something to do: one descriptor for any event loop,
     // whatever is waited for. Made when it is asked for first. A negative errno on failure.
     int make_wake(proto::BorrowedFd socket);
-    // What it waits for, anew. `socket` may be closed.
+    // Sets anew the events that wake it. `socket` may be closed.
     void update_wake(proto::BorrowedFd socket);
     void close_wake() noexcept;
     // All that is held open here, files that nobody has fetched included.
@@ -89,6 +92,7 @@ class Outstanding {
         proto::Call call;
         std::uint64_t tag;
         Deadline deadline;
+        bool of_directory;
     };
     // A broker lets a user have fewer puts than this.
     static constexpr std::size_t most_given_up = 64;
@@ -103,10 +107,10 @@ class Outstanding {
     std::deque<Completion> done_{};
     std::vector<Completion> shown_{};
     std::deque<Message> unsent_{};
-    std::size_t deadlines_ = 0;  // of those that wait
+    std::size_t deadlines_ = 0;  // deadlines of waiting requests
     proto::UniqueFd wake_{};
     proto::UniqueFd timer_{};  // runs out at the earliest deadline, or at once
-    Deadline timer_at_{};      // what it is set to
+    Deadline timer_at_{};      // the time it is set to
     bool waits_for_room_ = false;
 };
 

@@ -6,9 +6,12 @@
 
 #include <string_view>
 
+#include "proto/payload.hpp"
+
 namespace fdbroker::worker {
 
 // False: the bytes are no status. What the wire does not carry (the mount) is 0.
 bool read_statx(std::string_view payload, struct statx& status);
+void to_statx(const proto::Status& told, struct statx& status);
 
 }  // namespace fdbroker::worker

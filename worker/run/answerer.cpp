@@ -5,28 +5,24 @@
 #include <fcntl.h>
 #include <linux/mount.h>
 #include <linux/seccomp.h>
-#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
-#include <memory>
-#include <unordered_map>
 
 #include "proto/channel.hpp"
 #include "proto/payload.hpp"
-#include "worker/run/call.hpp"
+#include "worker/run/answer_loop.hpp"
 #include "worker/run/program_filter.hpp"
-#include "worker/run/report.hpp"
 #include "worker/sandbox/filter_builder.hpp"
 #include "worker/sandbox/namespaces.hpp"
 
@@ -41,6 +37,7 @@ using proto::Wait;
 
 constexpr int not_found = 127;  // as sh(1) has it
 constexpr int not_startable = 126;
+constexpr int first_abi_with_scopes = 6;  // landlock(7)
 constexpr rlim_t most_processes = 4096;
 
 [[noreturn]] void give_up(const proto::Error& error) {
@@ -91,7 +88,9 @@ void limit_processes() {
     ::clearenv();
     for (char* variable : environment)
         if (variable != nullptr) ::putenv(variable);
-    const auto listener = or_give_up(enter_program_filter(launch.options.network));
+    const LocalSockets local =
+        landlock_abi >= first_abi_with_scopes ? LocalSockets::allowed : LocalSockets::none;
+    const auto listener = or_give_up(enter_program_filter(launch.options.network, local));
     const BorrowedFd sent = listener.borrow();
     constexpr std::array message{std::byte{'L'}};
     or_give_up(proto::send(answerer.borrow(), message, std::span(&sent, 1), Wait::block));
@@ -110,17 +109,18 @@ Result<void> restrict_files(const Launch& launch, const View& view, BorrowedFd p
     return restrict_by_landlock(landlock_abi, view.worker_rules(proc), launch.options.network, Scopes::none);
 }
 
-// The rest: of capabilities CAP_SYS_PTRACE, for the program's memory and descriptors (the pid namespace holds nobody else),
-// and the calls that look at the view, make stand-ins, and speak to the program, the broker and the launcher.
+// Capabilities: CAP_SYS_PTRACE alone, for the program's memory and descriptors; the pid namespace holds nobody else.
+// System calls: those that look at the view, make stand-ins, and speak to the program, the broker and the launcher.
 Result<void> confine_answerer() {
+    // The bounding set matters to execve(2) alone, which the filter refuses.
     ::capng_clear(CAPNG_SELECT_ALL);
     ::capng_update(CAPNG_ADD, static_cast<capng_type_t>(CAPNG_EFFECTIVE | CAPNG_PERMITTED), CAP_SYS_PTRACE);
-    if (::capng_apply(CAPNG_SELECT_ALL) != 0) return system_error("capabilities", "drop them", EPERM);
+    if (::capng_apply(CAPNG_SELECT_CAPS) != 0) return system_error("capabilities", "drop them", EPERM);
     ::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-    constexpr std::array paths{"open",       "openat",   "readlink", "readlinkat", "stat",       "lstat",
-                               "newfstatat", "statx",    "access",   "faccessat",  "faccessat2", "mkdir",
-                               "mkdirat",    "unlink",   "unlinkat", "rmdir",      "symlink",    "symlinkat",
-                               "rename",     "renameat", "renameat2"};
+    constexpr std::array paths{"open",      "openat",     "openat2",  "readlink", "readlinkat", "stat",
+                               "lstat",     "newfstatat", "statx",    "access",   "faccessat",  "faccessat2",
+                               "mkdir",     "mkdirat",    "unlink",   "unlinkat", "rmdir",      "symlink",
+                               "symlinkat", "rename",     "renameat", "renameat2"};
     constexpr std::array others{"process_vm_readv",
                                 "process_vm_writev",
                                 "pidfd_open",
@@ -128,146 +128,28 @@ Result<void> confine_answerer() {
                                 "kill",
                                 "sendmsg",
                                 "sendto",
-                                "fcntl"};
+                                "fcntl",
+                                "fchmod",
+                                "fchown"};
     FilterBuilder builder(SCMP_ACT_ERRNO(EPERM), SCMP_ACT_KILL_PROCESS);
     builder.allow_all(harmless_calls());
     builder.allow_all(paths);
     builder.allow_all(others);
+    builder.allow("utimensat", {is(1, 0)});  // by descriptor
     builder.allow_values(
         "ioctl", 1,
         {static_cast<unsigned>(SECCOMP_IOCTL_NOTIF_RECV), static_cast<unsigned>(SECCOMP_IOCTL_NOTIF_SEND),
          static_cast<unsigned>(SECCOMP_IOCTL_NOTIF_ID_VALID),
-         static_cast<unsigned>(SECCOMP_IOCTL_NOTIF_ADDFD)});
+         static_cast<unsigned>(SECCOMP_IOCTL_NOTIF_ADDFD), Listener::set_flags_request});
     return builder.load();
 }
-
-class Answerer {
-  public:
-    Answerer(const Launch& launch, const View& view, Listener listener, BorrowedFd proc, pid_t program)
-        : launch_(launch),
-          report_({.trace = launch.options.trace, .explain = launch.options.explain, .learn = launch.learn}),
-          broker_(launch.connection,
-                  [this](const Ask& ask, const Reply& reply) { report_.note(ask, reply); }),
-          listener_(std::move(listener)),
-          identities_(launch.launcher),
-          services_{.view = view,
-                    .broker = broker_,
-                    .listener = listener_,
-                    .proc = proc,
-                    .identities = identities_,
-                    .complain = [](std::string_view text) { complain("run: " + std::string(text)); }},
-          program_(program) {}
-
-    // Until the program has ended; its status.
-    int serve(const UniqueFd& signals) {
-        enum : std::size_t { calls, broker, ends, launcher, count };
-        while (!status_) {
-            std::array<pollfd, count> waited{};
-            waited[calls] = {.fd = listener_.descriptor().number(), .events = POLLIN, .revents = 0};
-            waited[broker] = {
-                .fd = broker_.is_over() ? -1 : broker_.descriptor().number(), .events = POLLIN, .revents = 0};
-            waited[ends] = {.fd = signals.number(), .events = POLLIN, .revents = 0};
-            waited[launcher] = {.fd = launch_.launcher.number(), .events = POLLIN, .revents = 0};
-            if (::poll(waited.data(), waited.size(), -1) < 0) continue;
-            if ((waited[broker].revents) != 0) take_answers();
-            if ((waited[calls].revents & POLLIN) != 0) take_call();
-            if (waited[ends].revents != 0) reap(signals);
-            if (waited[launcher].revents != 0) pass_signal_on();
-        }
-        if (launch_.options.explain) explain();
-        return *status_;
-    }
-
-  private:
-    struct Pending {
-        Pending(const Notification& received, RunServices& services)
-            : notification(received), call(received, services) {}
-        Notification notification;
-        Call call;
-        std::optional<Task<bool>> task{};
-    };
-
-    Task<bool> answer(Pending& pending, Handler handler) {
-        const Answer answer = co_await handler(pending.call);
-        listener_.answer(pending.notification, answer);
-        finished_.push_back(pending.notification.id);
-        co_return true;
-    }
-
-    void take_call() {
-        const auto notification = listener_.receive();
-        if (!notification) return;
-        const Handler handler = handler_of(notification->number);
-        if (handler == nullptr) return listener_.answer(*notification, Answer::failure(ENOSYS));
-        auto& pending = pending_[notification->id];
-        pending = std::make_unique<Pending>(*notification, services_);
-        pending->task.emplace(answer(*pending, handler));
-        pending->task->start();
-        drop_finished();
-    }
-
-    void take_answers() {
-        broker_.serve();
-        drop_finished();
-        if (broker_.is_over() && !std::exchange(told_over_, true))
-            complain(std::string("run: the opener is gone, and files with it: ") + broker_.reason());
-    }
-
-    void drop_finished() {
-        for (const std::uint64_t id : std::exchange(finished_, {})) pending_.erase(id);
-    }
-
-    // As process 1 this one inherits the program's orphans.
-    void reap(const UniqueFd& signals) {
-        signalfd_siginfo ignored;
-        if (::read(signals.number(), &ignored, sizeof ignored) < 0 && errno != EAGAIN) return;
-        int status = 0;
-        for (pid_t ended = 0; (ended = ::waitpid(-1, &status, WNOHANG | WUNTRACED)) > 0;) {
-            if (ended != program_) continue;
-            if (WIFSTOPPED(status)) {
-                constexpr std::array message{std::byte{program_stopped}};
-                static_cast<void>(proto::send(launch_.launcher, message, {}, Wait::never));
-            } else {
-                status_ = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
-            }
-        }
-    }
-
-    void pass_signal_on() {
-        std::array<std::byte, 1> message;
-        const auto received = proto::receive(launch_.launcher, message, Wait::never);
-        if (received && received->size() == 1)
-            ::kill(program_, std::to_integer<int>(message[0]));
-        else if (!received && !proto::would_block(received.error()))
-            status_ =
-                static_cast<int>(ExitStatus::failed);  // the launcher is gone, and this process about to be
-    }
-
-    void explain() const {
-        const std::string rules = report_.explanation();
-        if (rules.empty()) return complain("run: nothing was refused");
-        fmt::print(stderr, "worker: run: these rules would have allowed what was refused:\n{}", rules);
-    }
-
-    const Launch& launch_;
-    Report report_;
-    BrokerLink broker_;
-    Listener listener_;
-    Identities identities_;
-    RunServices services_;
-    pid_t program_;
-    std::unordered_map<std::uint64_t, std::unique_ptr<Pending>> pending_{};
-    std::vector<std::uint64_t> finished_{};
-    std::optional<int> status_{};
-    bool told_over_ = false;
-};
 
 UniqueFd receive_listener(const UniqueFd& program) {
     std::array<std::byte, 1> message;
     proto::ReceivedDescriptors descriptors;
     const auto received =
         proto::receive(program.borrow(), message, descriptors, Wait::block, proto::FullTable::fail);
-    // It has complained.
+    // The program has complained.
     if (!received || descriptors.count() != 1) ::_exit(static_cast<int>(ExitStatus::failed));
     return descriptors.take(0);
 }
@@ -285,6 +167,19 @@ void enter_directory(const Launch& launch, const View& view) {
     }
     if (::chdir(launch.directory.c_str()) != 0)
         complain("run: " + launch.directory + ": " + std::strerror(errno));
+}
+
+// The socket to which the program sends what sd_notify(3) has. The program and this process are the same user.
+Result<UniqueFd> make_notify_socket(const View& view) {
+    sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
+    notify_path.copy(address.sun_path, sizeof address.sun_path - 1);
+    const std::string directory(notify_path.substr(0, notify_path.rfind('/')));
+    if (const auto made = view.make_directory(directory); !made)
+        return system_error("run", directory, made.error());
+    UniqueFd socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    if (!socket || ::bind(socket.number(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
+        return system_error("run", std::string(notify_path));
+    return socket;
 }
 
 UniqueFd watch_children() {
@@ -308,6 +203,7 @@ void run_answerer(const Launch& launch) {
         "proc", {}, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC));
     const View view = or_give_up(View::enter(launch.options.runtime, launch.options.scratch));
     enter_directory(launch, view);
+    const UniqueFd notify = launch.passes_notify_on ? or_give_up(make_notify_socket(view)) : UniqueFd();
     or_give_up(restrict_files(launch, view, proc.borrow(), abi));
     std::array<int, 2> ends{};
     if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0)
@@ -318,11 +214,14 @@ void run_answerer(const Launch& launch) {
     if (program < 0) give_up({.errno_value = errno, .operation = "fork"});
     if (program == 0) become_program(launch, view, abi, std::move(programs));
     programs.reset();
-    Listener listener(receive_listener(ours));
-    ours.reset();
+    // While the program makes its filter.
     or_give_up(confine_answerer());
-    Answerer answerer(launch, view, std::move(listener), proc.borrow(), program);
-    ::_exit(answerer.serve(signals));
+    Listener listener(receive_listener(ours));
+    listener.wake_on_same_core();
+    ours.reset();
+    AnswerLoop loop(launch, view, std::move(listener), proc.borrow(), program,
+                    {.signals = signals.borrow(), .notify = notify.borrow()});
+    ::_exit(loop.serve());
 }
 
 }  // namespace fdbroker::worker

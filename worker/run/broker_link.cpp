@@ -37,10 +37,11 @@ void BrokerLink::give_up(Awaiter& awaiter) {
 }
 
 void BrokerLink::serve() {
-    constexpr std::size_t at_once = 64;
-    const int came = connection_.complete(at_once, 0);
+    // All: the socket tells nothing of what has been received and is not fetched.
+    const int came = connection_.complete(Outstanding::most, 0);
     if (came < 0) is_over_ = true;
-    // Who is resumed may ask anew, which changes the tables and the completions.
+    waits_for_room_ = has_unsent();
+    // A resumed coroutine may ask anew, which changes the tables and the completions.
     std::vector<Awaiter*> answered;
     for (Completion& completion : connection_.completions()) {
         const auto found = waiting_.find(completion.tag);

@@ -15,7 +15,7 @@
 
 namespace fdbroker::worker {
 
-// What the broker answered: 0 or a negative errno in `result`, a file where the call brings one.
+// The broker's answer: 0 or a negative errno in `result`, a file where the call brings one.
 using Reply = Completion;
 
 class BrokerLink {
@@ -41,11 +41,14 @@ class BrokerLink {
         std::coroutine_handle<> asker_{};
         Reply reply_{};
     };
-    // What `ask` points to must live until the answer is there. A connection that is over answers EIO.
+    // `ask`'s path and payload must live until the answer is there. A connection that is over answers EIO.
     Awaiter ask(const Ask& ask) { return {*this, ask}; }
 
-    // Readable when serve() has something to do.
-    proto::BorrowedFd descriptor() { return proto::BorrowedFd(connection_.descriptor()); }
+    // Readable when serve() has something to do; writable, while waits_for_room(), as well.
+    proto::BorrowedFd descriptor() const { return connection_.socket(); }
+    // Requests that serve() sends.
+    bool has_unsent() const { return !is_over_ && connection_.has_unsent(); }
+    bool waits_for_room() const { return waits_for_room_; }
     // Takes what has come and resumes who asked; blocks never.
     void serve();
     bool is_over() const { return is_over_; }
@@ -62,6 +65,7 @@ class BrokerLink {
     std::uint64_t next_tag_ = 1;
     std::unordered_map<std::uint64_t, Awaiter*> waiting_{};
     std::vector<Awaiter*> unsent_{};  // while too many are outstanding
+    bool waits_for_room_ = false;
     bool is_over_ = false;
 };
 

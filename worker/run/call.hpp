@@ -9,7 +9,9 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "worker/run/broker_link.hpp"
@@ -32,7 +34,10 @@ class OpenFiles {
 
   private:
     using Key = std::pair<dev_t, ino_t>;
+    void forget(const Key& key);
+
     std::map<Key, std::string> paths_{};
+    std::set<std::pair<std::string, Key>> keys_{};  // by path
     std::vector<Key> order_{};
     std::size_t oldest_ = 0;
 };
@@ -41,7 +46,7 @@ class OpenFiles {
 // directory's descriptor.
 struct DirectoryPage {
     std::string path;
-    std::string payload;  // of proto::DirectoryPageReader
+    std::string payload;  // for proto::DirectoryPageReader
     bool is_first = false;
 };
 class DirectoryPages {
@@ -51,11 +56,16 @@ class DirectoryPages {
     // The first page of a directory that was just opened, for the first getdents64(2); taken once.
     void keep_first(ino_t stand_in, std::string payload);
     std::string take_first(ino_t stand_in);
+    // The inode that a brokered directory had when it was looked at last, as opendir(3) does: for "." and "..". 1: not
+    // known.
+    void note_inode(const std::string& path, std::uint64_t inode);
+    std::uint64_t inode_of(const std::string& path) const;
 
   private:
     static constexpr std::size_t most = 256;
     std::map<std::uint64_t, DirectoryPage> pages_{};
     std::map<ino_t, std::string> first_{};
+    std::unordered_map<std::string, std::uint64_t> inodes_{};
     std::uint64_t next_ = 1;
 };
 
@@ -82,7 +92,7 @@ struct Location {
     bool wants_directory = false;  // a trailing slash, or "." or ".." at the end
 };
 
-const char* name_of(int number);  // of a system call
+const char* name_of(int number);  // `number` of a system call
 
 class Call {
   public:
@@ -113,18 +123,25 @@ class Call {
     Notification notification_;
 };
 
-// Of a path that is the program's own below /proc (/proc/self/..., /dev/fd/..., /dev/stdin): what comes after /proc/self;
-// nullopt: it is not such a path.
+// The part after /proc/self of a path that is the program's own (/proc/self/..., /dev/fd/..., /dev/stdin); nullopt: other
+// paths.
 std::optional<std::string> own_proc_part(const Target& target, std::string_view path);
 
 // The path of the stand-in of a brokered directory, which is made where it is missing, links on the way included.
 Task<OrErrno<void>> make_stand_in(const Call& call, std::string path);
+// The file of a descriptor that may be exchanged meanwhile, held: what is found out about it is done to it.
+struct HeldFile {
+    proto::UniqueFd file{};
+    std::string path{};  // empty: the file is not a brokered one
+};
+// Fails with EBADF.
+OrErrno<HeldFile> hold_file(const Call& call, int descriptor);
 // The brokered path of an open descriptor; empty: the file is not a brokered one. EBADF.
 OrErrno<std::string> brokered_path_of(const Call& call, int descriptor);
 // The file is opened by the broker; its errno where it is not.
 Task<OrErrno<proto::UniqueFd>> open_brokered(const Call& call, std::string path, unsigned flags, mode_t mode);
 
-// Of the files of /proc that tell of the machine, and not of a process.
+// Whether a file of /proc tells of the machine, and not of a process.
 bool is_public_proc_file(std::string_view name);
 
 // Handlers of system calls: one coroutine each, by number (call_table.cpp).

@@ -42,7 +42,7 @@ Task<Answer> set_brokered(const Call& call, std::string path, Wanted wanted) {
     co_return Answer::of(reply.result);
 }
 
-// Of a link itself the broker sets nothing: what fails, as on a filesystem that cannot, is no reason to give up to programs.
+// The broker sets nothing of a link itself. Programs go on after these errors, as on a filesystem that cannot.
 Task<OrErrno<void>> require_no_link(const Call& call, std::string path, const Wanted& wanted) {
     const Ask ask{.call = proto::Call::stat, .path = path.c_str(), .flags = AT_SYMLINK_NOFOLLOW};
     const Reply reply = co_await call.ask(ask);
@@ -65,12 +65,23 @@ Task<Answer> set_at(const Call& call, int directory, std::uint64_t path, LastLin
     co_return answer;
 }
 
+timespec timespec_of(const proto::Timestamp& time) {
+    return {.tv_sec = time.seconds, .tv_nsec = static_cast<long>(time.nanoseconds)};
+}
+
+Answer set_native(const UniqueFd& file, const Wanted& wanted) {
+    if (wanted.mode && ::fchmod(file.number(), *wanted.mode) != 0) return Answer::failure(errno);
+    if (!wanted.times) return Answer::of(0);
+    const std::array times{timespec_of(wanted.times->access), timespec_of(wanted.times->modification)};
+    return ::futimens(file.number(), times.data()) == 0 ? Answer::of(0) : Answer::failure(errno);
+}
+
+// Nothing is continued: another thread may put a brokered file in the descriptor's place.
 Task<Answer> set_by_descriptor(const Call& call, int descriptor, Wanted wanted) {
-    auto path = brokered_path_of(call, descriptor);
-    if (!path) co_return Answer::failure(path.error());
-    // Its registers alone say what such a call does.
-    if (path->empty()) co_return Answer::go_on();
-    Answer answer = co_await set_brokered(call, std::move(*path), wanted);
+    auto held = hold_file(call, descriptor);
+    if (!held) co_return Answer::failure(held.error());
+    if (held->path.empty()) co_return set_native(held->file, wanted);
+    Answer answer = co_await set_brokered(call, std::move(held->path), wanted);
     co_return answer;
 }
 
@@ -123,10 +134,11 @@ Task<Answer> change_owner_at(const Call& call, int directory, std::uint64_t path
     co_return location->region == Region::native ? Answer::go_on() : Answer::failure(EPERM);
 }
 
-Answer change_owner_by_descriptor(const Call& call, int descriptor) {
-    const auto path = brokered_path_of(call, descriptor);
-    if (!path) return Answer::failure(path.error());
-    return path->empty() ? Answer::go_on() : Answer::failure(EPERM);
+Answer change_owner_by_descriptor(const Call& call, int descriptor, uid_t uid, gid_t gid) {
+    const auto held = hold_file(call, descriptor);
+    if (!held) return Answer::failure(held.error());
+    if (!held->path.empty()) return Answer::failure(EPERM);
+    return ::fchown(held->file.number(), uid, gid) == 0 ? Answer::of(0) : Answer::failure(errno);
 }
 
 }  // namespace
@@ -165,11 +177,12 @@ Task<Answer> handle_lchown(const Call& call) {
     return change_owner_at(call, AT_FDCWD, call.argument(0), LastLink::keep);
 }
 Task<Answer> handle_fchown(const Call& call) {
-    co_return change_owner_by_descriptor(call, call.number(0));
+    co_return change_owner_by_descriptor(call, call.number(0), call.bits(1), call.bits(2));
 }
 Task<Answer> handle_fchownat(const Call& call) {
     const unsigned flags = call.bits(4);
-    if ((flags & AT_EMPTY_PATH) != 0) co_return change_owner_by_descriptor(call, call.number(0));
+    if ((flags & AT_EMPTY_PATH) != 0)
+        co_return change_owner_by_descriptor(call, call.number(0), call.bits(2), call.bits(3));
     const LastLink last = (flags & AT_SYMLINK_NOFOLLOW) != 0 ? LastLink::keep : LastLink::follow;
     Answer answer = co_await change_owner_at(call, call.number(0), call.argument(1), last);
     co_return answer;

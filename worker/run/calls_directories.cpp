@@ -84,11 +84,13 @@ Task<OrErrno<std::uint64_t>> first_page(const Call& call, std::string path, ino_
 }
 
 // The entries of a page, "." and ".." before those of the first one.
-std::vector<proto::DirectoryEntry> entries_of(const DirectoryPage& page, std::uint64_t& next_cursor) {
+std::vector<proto::DirectoryEntry> entries_of(const Call& call, const DirectoryPage& page,
+                                              std::uint64_t& next_cursor) {
+    const DirectoryPages& pages = call.services.pages;
     std::vector<proto::DirectoryEntry> entries;
     if (page.is_first) {
-        entries.push_back({.inode = 1, .type = DT_DIR, .name = "."});
-        entries.push_back({.inode = 1, .type = DT_DIR, .name = ".."});
+        entries.push_back({.inode = pages.inode_of(page.path), .type = DT_DIR, .name = "."});
+        entries.push_back({.inode = pages.inode_of(parent_path(page.path)), .type = DT_DIR, .name = ".."});
     }
     proto::DirectoryPageReader reader(page.payload);
     while (const auto entry = reader.entry()) entries.push_back(*entry);
@@ -96,7 +98,7 @@ std::vector<proto::DirectoryEntry> entries_of(const DirectoryPage& page, std::ui
     return entries;
 }
 
-// What one getdents(2) of a brokered directory returns; `position` goes on to behind that.
+// The entries that one getdents(2) of a brokered directory returns; `position` goes on to behind them.
 Task<OrErrno<std::string>> read_entries(const Call& call, std::string path, ino_t stand_in,
                                         EntryWriter writer, std::uint64_t& position) {
     if (position == 0) {
@@ -109,7 +111,7 @@ Task<OrErrno<std::string>> read_entries(const Call& call, std::string path, ino_
         // A page that is older than those kept, or a place where no entry ended.
         if (page == nullptr) co_return std::unexpected(EINVAL);
         std::uint64_t next_cursor = 0;
-        const auto entries = entries_of(*page, next_cursor);
+        const auto entries = entries_of(call, *page, next_cursor);
         const std::uint64_t number = position >> index_bits;
         auto index = position & ((1U << index_bits) - 1);
         for (; index < entries.size(); ++index)

@@ -59,7 +59,7 @@ Task<Answer> make_directory_at(const Call& call, int directory, std::uint64_t pa
                   .mode = mode & 01777 & ~umask.value_or(0)};
     const Reply reply = co_await call.ask(ask);
     if (reply.result != -EACCES) co_return Answer::of(reply.result);
-    // What exists exists, whether something could be made there or not: mkdir -p goes by that.
+    // EEXIST comes before EACCES, whether something could be made there or not: mkdir -p goes by that.
     if (call.services.view.has_directory(location->path)) co_return Answer::failure(EEXIST);
     const Ask status_ask{
         .call = proto::Call::stat, .path = location->path.c_str(), .flags = AT_SYMLINK_NOFOLLOW};

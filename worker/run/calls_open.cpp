@@ -26,7 +26,7 @@ namespace {
 using proto::UniqueFd;
 
 constexpr unsigned kernel_largefile = 0100000;  // O_LARGEFILE, which glibc defines as 0
-// What open(2) has and a broker takes.
+// Flags of open(2) that a broker takes.
 constexpr unsigned brokered_flags = O_ACCMODE | O_APPEND | O_CREAT | O_EXCL | O_TRUNC | O_NOFOLLOW | O_SYNC |
                                     O_DSYNC | O_NOATIME | O_DIRECT | O_NONBLOCK | O_NOCTTY;
 constexpr unsigned tmpfile_flag = O_TMPFILE & ~O_DIRECTORY;
@@ -39,8 +39,8 @@ bool only_reads(unsigned flags) {
     return (flags & O_ACCMODE) == O_RDONLY && (flags & (O_CREAT | O_TRUNC)) == 0;
 }
 
-// The descriptor of a brokered directory is that of its stand-in. The broker is asked for its first page: who may not list
-// a directory does not open it.
+// The descriptor of a brokered directory is its stand-in's. The broker is asked for the first page: a directory that
+// may not be listed does not open.
 Task<Answer> open_directory(const Call& call, std::string path, unsigned flags) {
     const auto cursor = proto::number_payload(0);
     const Ask ask{.call = proto::Call::list, .path = path.c_str(), .payload = {cursor.data(), cursor.size()}};
@@ -56,8 +56,8 @@ Task<Answer> open_directory(const Call& call, std::string path, unsigned flags) 
     co_return Answer::deliver(std::move(*directory), close_on_exec(flags));
 }
 
-// O_PATH opens the stand-in: what is done by the descriptor is done at its path. The kernel does it, since a descriptor of
-// O_PATH cannot be injected (EBADF); a path that is exchanged meanwhile leads to another stand-in or into the runtime.
+// O_PATH opens the stand-in: what is done by the descriptor is done at its path. The kernel opens it, since a descriptor of
+// O_PATH cannot be injected (EBADF). A path that is exchanged meanwhile leads to another stand-in or into the runtime.
 Task<Answer> open_as_path(const Call& call, std::string path, unsigned flags) {
     const Ask ask{.call = proto::Call::stat,
                   .path = path.c_str(),

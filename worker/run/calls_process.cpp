@@ -17,7 +17,7 @@ namespace {
 
 using proto::UniqueFd;
 
-// Of the machine, the same for everybody.
+// Files of /proc that tell of the machine, the same to everybody.
 constexpr std::array public_files{"cpuinfo",
                                   "meminfo",
                                   "stat",
@@ -39,13 +39,13 @@ constexpr std::array public_files{"cpuinfo",
                                   "sys/fs/file-max",
                                   "sys/fs/nr_open",
                                   "sys/net/core/somaxconn"};
-// Of the program.
+// Files of /proc that tell of the program.
 constexpr std::array own_files{
     "maps",          "smaps",  "smaps_rollup", "stat",      "statm",  "status", "cmdline", "comm",
     "environ",       "limits", "mounts",       "mountinfo", "cgroup", "io",     "auxv",    "oom_score",
     "oom_score_adj", "sched",  "schedstat",    "wchan",     "fd",     "fdinfo", "task"};
 
-// What another program than this one would gain by it is not the kernel's to give here.
+// A set-user-ID program gains nothing under no_new_privs, and most do harm without.
 bool gains_by_exec(const struct stat& status) {
     return (status.st_mode & S_ISUID) != 0 ||
            ((status.st_mode & S_ISGID) != 0 && (status.st_mode & S_IXGRP) != 0);
@@ -112,7 +112,7 @@ Task<Answer> handle_execve(const Call& call) {
 }
 
 Task<Answer> handle_execveat(const Call& call) {
-    // Of a descriptor: Landlock decides.
+    // A descriptor's program: Landlock decides.
     const auto text = call.target.read_string(call.argument(1), PATH_MAX);
     if (!text) co_return Answer::failure(text.error());
     if (text->empty()) co_return Answer::go_on();

@@ -42,14 +42,18 @@ struct stat stat_of(const Status& from) {
 
 // The status of what `open` opens without following anything, with its true owner.
 template <typename Open>
-OrErrno<Status> complete(const Call& call, Status status, Open open) {
+Status with_owner(const Call& call, Status status, Open open) {
+    Identities& identities = call.services.identities;
     const struct stat shown = stat_of(status);
-    if (!call.services.identities.is_hidden(shown)) return status;
-    const UniqueFd file = open();
-    if (!file) return status;
-    const Owner owner = call.services.identities.owner_of(shown, file.borrow());
-    status.stx_uid = owner.uid;
-    status.stx_gid = owner.gid;
+    if (!identities.is_hidden(shown)) return status;
+    auto owner = identities.known_owner_of(shown);
+    if (!owner) {
+        const OrErrno<UniqueFd> file = open();
+        if (!file || !*file) return status;
+        owner = identities.ask_for_owner(shown, file->borrow());
+    }
+    status.stx_uid = owner->uid;
+    status.stx_gid = owner->gid;
     return status;
 }
 
@@ -64,7 +68,7 @@ OrErrno<Status> native_status(const Call& call, const std::string& path, LastLin
         return status;
     }
     const int flags = O_PATH | O_CLOEXEC | (keep != 0 ? O_NOFOLLOW : 0);
-    return complete(call, status, [&] { return UniqueFd(::open(path.c_str(), flags)); });
+    return with_owner(call, status, [&] { return OrErrno<UniqueFd>(UniqueFd(::open(path.c_str(), flags))); });
 }
 
 Task<OrErrno<Status>> brokered_status(const Call& call, std::string path, LastLink last) {
@@ -86,6 +90,7 @@ Task<OrErrno<Status>> brokered_status(const Call& call, std::string path, LastLi
     }
     Status status{};
     if (!read_statx(reply.payload, status)) co_return std::unexpected(EIO);
+    if (S_ISDIR(status.stx_mode)) call.services.pages.note_inode(path, status.stx_ino);
     co_return status;
 }
 
@@ -93,21 +98,16 @@ Task<OrErrno<Status>> brokered_status(const Call& call, std::string path, LastLi
 Task<OrErrno<Status>> process_status(const Call& call, Location location, LastLink last);
 
 Task<OrErrno<Status>> descriptor_status(const Call& call, int descriptor) {
-    const auto file = call.target.find(descriptor);
-    if (!file) co_return std::unexpected(file.error());
-    Status status{};
-    if (::statx(file->number(), "", AT_EMPTY_PATH, asked_fields, &status) != 0)
-        co_return std::unexpected(errno);
-    if (call.services.view.is_stand_in(stat_of(status))) {
+    const OrErrno<Status> status = call.target.full_status_of(descriptor, asked_fields);
+    if (!status) co_return status;
+    if (call.services.view.is_stand_in(stat_of(*status))) {
         auto path = call.target.path_of(descriptor);
         if (path) {
             OrErrno<Status> brokered = co_await brokered_status(call, std::move(*path), LastLink::keep);
             if (brokered) co_return brokered;
         }
     }
-    OrErrno<Status> result =
-        complete(call, status, [&] { return UniqueFd(::fcntl(file->number(), F_DUPFD_CLOEXEC, 0)); });
-    co_return result;
+    co_return with_owner(call, *status, [&] { return call.target.find(descriptor); });
 }
 
 Task<OrErrno<Status>> process_status(const Call& call, Location location, LastLink last) {
@@ -177,33 +177,48 @@ Answer tell(const Call& call, const OrErrno<Status>& status, std::uint64_t addre
 }
 
 // Whether the program may: the rights that the broker would grant are found out by asking for them.
+Task<Answer> brokered_access(const Call& call, std::string path, LastLink last, int mode) {
+    const unsigned keep = last == LastLink::keep ? O_NOFOLLOW : 0;
+    const bool writes = (mode & W_OK) != 0;
+    const unsigned writing = (mode & R_OK) != 0 ? O_RDWR : O_WRONLY;
+    const unsigned rights = writes ? writing : O_RDONLY;
+    int error = 0;
+    if ((mode & (R_OK | W_OK)) != 0) {
+        const OrErrno<UniqueFd> file = co_await open_brokered(call, path, rights | O_NONBLOCK | keep, 0);
+        struct stat status;
+        if (file && (mode & X_OK) == 0) co_return Answer::of(0);
+        if (file && ::fstat(file->number(), &status) == 0)
+            co_return (status.st_mode & 0111) != 0 ? Answer::of(0) : Answer::failure(EACCES);
+        error = file ? errno : file.error();
+        if (error == ENOENT || error == ENOTDIR) co_return Answer::failure(error);
+    }
+    const OrErrno<Status> status = co_await brokered_status(call, std::move(path), last);
+    if (!status) co_return Answer::failure(status.error());
+    if (!S_ISREG(status->stx_mode)) co_return Answer::of(0);
+    if ((mode & X_OK) != 0 && (status->stx_mode & 0111) == 0) co_return Answer::failure(EACCES);
+    co_return Answer::of(-error);
+}
+
 Task<Answer> access_at(const Call& call, int directory, std::uint64_t path, int mode, unsigned flags) {
     const LastLink last = (flags & AT_SYMLINK_NOFOLLOW) != 0 ? LastLink::keep : LastLink::follow;
     if ((mode & ~(R_OK | W_OK | X_OK)) != 0) co_return Answer::failure(EINVAL);
     OrErrno<Location> location = co_await call.locate(directory, path, last);
     if (!location) co_return Answer::failure(location.error());
-    if (location->region == Region::native) {
-        const int error =
-            ::faccessat(AT_FDCWD, location->path.c_str(), mode, static_cast<int>(flags)) == 0 ? 0 : errno;
-        co_return Answer::of(-error);
+    switch (location->region) {
+        case Region::native: {
+            const int error =
+                ::faccessat(AT_FDCWD, location->path.c_str(), mode, static_cast<int>(flags)) == 0 ? 0 : errno;
+            co_return Answer::of(-error);
+        }
+        case Region::process: {
+            const OrErrno<Status> status = co_await process_status(call, std::move(*location), last);
+            co_return Answer::of(status ? 0 : -status.error());
+        }
+        case Region::brokered:
+            break;
     }
-    const std::string where = location->path;
-    OrErrno<Status> status = std::unexpected(EIO);
-    if (location->region == Region::process)
-        status = co_await process_status(call, std::move(*location), last);
-    else
-        status = co_await brokered_status(call, std::move(location->path), last);
-    if (!status) co_return Answer::failure(status.error());
-    if (!S_ISREG(status->stx_mode) || call.services.view.region_of(where) == Region::process)
-        co_return Answer::of(0);
-    if ((mode & X_OK) != 0 && (status->stx_mode & 0111) == 0) co_return Answer::failure(EACCES);
-    for (const auto& [right, open_flags] : {std::pair{R_OK, O_RDONLY}, std::pair{W_OK, O_WRONLY}}) {
-        if ((mode & right) == 0) continue;
-        const OrErrno<UniqueFd> file =
-            co_await open_brokered(call, where, static_cast<unsigned>(open_flags | O_NONBLOCK), 0);
-        if (!file) co_return Answer::failure(file.error());
-    }
-    co_return Answer::of(0);
+    Answer answer = co_await brokered_access(call, std::move(location->path), last, mode);
+    co_return answer;
 }
 
 }  // namespace
@@ -247,18 +262,23 @@ Task<Answer> handle_faccessat(const Call& call) {
     return access_at(call, call.number(0), call.argument(1), call.number(2), flags);
 }
 
-// The broker has no such call: what is told is that of a filesystem of which nothing is known.
+// The broker has no such call. A file that may be read tells of the filesystem it lies on; other paths tell the size of a
+// block and nothing else.
 Task<Answer> handle_statfs(const Call& call) {
     OrErrno<Location> location = co_await call.locate(AT_FDCWD, call.argument(0), LastLink::follow);
     if (!location) co_return Answer::failure(location.error());
     if (location->region != Region::brokered) co_return Answer::go_on();
-    const OrErrno<Status> status =
-        co_await brokered_status(call, std::move(location->path), LastLink::follow);
+    const OrErrno<Status> status = co_await brokered_status(call, location->path, LastLink::follow);
     if (!status) co_return Answer::failure(status.error());
     struct statfs told{};
     told.f_bsize = status->stx_blksize;
     told.f_frsize = status->stx_blksize;
     told.f_namelen = 255;
+    if (S_ISREG(status->stx_mode)) {
+        const OrErrno<UniqueFd> file =
+            co_await open_brokered(call, std::move(location->path), O_RDONLY | O_NONBLOCK, 0);
+        if (struct statfs known; file && ::fstatfs(file->number(), &known) == 0) told = known;
+    }
     const auto written = call.target.write_object(call.argument(1), told);
     co_return written ? Answer::of(0) : Answer::failure(written.error());
 }

@@ -15,7 +15,7 @@ LastLink last_link_of(const Call& call) {
     return std::string_view(call.name()).starts_with('l') ? LastLink::keep : LastLink::follow;
 }
 
-// What xattr(7) calls hand out. A size of 0 asks for the length alone.
+// Hands out the bytes of an xattr(7) call. A size of 0 asks for the length alone.
 Answer hand_out(const Call& call, const std::string& bytes, std::uint64_t buffer, std::uint64_t size) {
     if (size != 0) {
         if (bytes.size() > size) return Answer::failure(ERANGE);
@@ -53,10 +53,11 @@ Task<Answer> change_at(const Call& call, Ask ask, std::string payload) {
 }
 
 Task<Answer> change_by_descriptor(const Call& call, Ask ask, std::string payload) {
-    auto path = brokered_path_of(call, call.number(0));
-    if (!path) co_return Answer::failure(path.error());
-    if (path->empty()) co_return Answer::go_on();
-    Answer answer = co_await change(call, std::move(*path), ask, std::move(payload));
+    auto held = hold_file(call, call.number(0));
+    if (!held) co_return Answer::failure(held.error());
+    // A descriptor can be exchanged: nothing is continued. Files of the scratch directory do without by descriptor.
+    if (held->path.empty()) co_return Answer::failure(EOPNOTSUPP);
+    Answer answer = co_await change(call, std::move(held->path), ask, std::move(payload));
     co_return answer;
 }
 

@@ -70,7 +70,7 @@ Task<Answer> handle_getdents64(const Call& call);
 // ---- calls_process.cpp
 Task<Answer> handle_execve(const Call& call);
 Task<Answer> handle_execveat(const Call& call);
-// Of Region::process.
+// Paths of Region::process.
 Task<Answer> open_process_file(const Call& call, Location location, unsigned flags);
 OrErrno<std::string> read_process_link(const Call& call, const Location& location);
 

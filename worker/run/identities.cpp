@@ -19,10 +19,16 @@ constexpr std::size_t most_known = 65536;
 
 }  // namespace
 
-Owner Identities::owner_of(const struct stat& status, BorrowedFd file) {
+std::optional<Owner> Identities::known_owner_of(const struct stat& status) const {
+    const auto found = known_.find(key_of(status));
+    return found == known_.end() ? std::nullopt : std::optional(found->second);
+}
+
+Owner Identities::ask_for_owner(const struct stat& status, BorrowedFd file) {
     const Owner shown{status.st_uid, status.st_gid};
-    const Key key{status.st_dev, status.st_ino, status.st_ctim.tv_sec, status.st_ctim.tv_nsec};
-    if (const auto found = known_.find(key); found != known_.end()) return found->second;
+    // A descriptor of the program may lead to another file by now.
+    struct stat found;
+    if (::fstat(file.number(), &found) != 0 || key_of(found) != key_of(status)) return shown;
     constexpr std::array question{std::byte{'?'}};
     if (!proto::send(outside_, question, std::span(&file, 1), Wait::block)) return shown;
     std::array<std::byte, sizeof(Owner)> bytes;
@@ -31,14 +37,15 @@ Owner Identities::owner_of(const struct stat& status, BorrowedFd file) {
     Owner owner;
     std::memcpy(&owner, answer->data(), sizeof owner);
     if (known_.size() >= most_known) known_.clear();
-    known_.emplace(key, owner);
+    known_.insert_or_assign(key_of(status), owner);
     return owner;
 }
 
-Served serve_identity(BorrowedFd inside, std::span<std::byte, 1> message) {
+Served serve_identity(BorrowedFd inside, std::span<std::byte> message, std::size_t& size) {
     proto::ReceivedDescriptors files;
     const auto received = proto::receive(inside, message, files, Wait::never, proto::FullTable::fail);
     if (!received) return proto::would_block(received.error()) ? Served::question : Served::over;
+    size = received->size();
     if (files.count() != 1) return Served::other;
     const UniqueFd file = files.take(0);
     Owner owner{.uid = overflow_id, .gid = overflow_id};

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <span>
 #include <tuple>
 
@@ -33,11 +34,16 @@ class Identities {
     bool is_hidden(const struct stat& status) const {
         return status.st_uid == overflow_id || status.st_gid == overflow_id;
     }
-    // The true owner of the file, whose status is at hand. Asked once for each file that has not changed.
-    Owner owner_of(const struct stat& status, proto::BorrowedFd file);
+    // The true owner of the file, whose status is at hand; nullopt: not known yet.
+    std::optional<Owner> known_owner_of(const struct stat& status) const;
+    // The same, asked for. An owner is known until the file changes.
+    Owner ask_for_owner(const struct stat& status, proto::BorrowedFd file);
 
   private:
     using Key = std::tuple<dev_t, ino_t, time_t, long>;
+    static Key key_of(const struct stat& status) {
+        return {status.st_dev, status.st_ino, status.st_ctim.tv_sec, status.st_ctim.tv_nsec};
+    }
 
     proto::BorrowedFd outside_;
     std::map<Key, Owner> known_{};
@@ -45,10 +51,11 @@ class Identities {
 
 // Outside: takes one message.
 enum class Served : std::uint8_t {
-    question,  // answered
-    other,     // a byte alone, in `message`
+    question,  // answered, or nothing came
+    other,     // a message without a file
     over,      // the connection is
 };
-Served serve_identity(proto::BorrowedFd inside, std::span<std::byte, 1> message);
+// `size`: of another message, which is in `message`.
+Served serve_identity(proto::BorrowedFd inside, std::span<std::byte> message, std::size_t& size);
 
 }  // namespace fdbroker::worker

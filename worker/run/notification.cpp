@@ -7,7 +7,19 @@
 #include <algorithm>
 #include <cerrno>
 
+#if !defined(SECCOMP_IOCTL_NOTIF_SET_FLAGS)
+#define SECCOMP_IOCTL_NOTIF_SET_FLAGS SECCOMP_IOW(4, __u64)
+#define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (1UL << 0)
+#endif
+
 namespace fdbroker::worker {
+
+const unsigned Listener::set_flags_request = static_cast<unsigned>(SECCOMP_IOCTL_NOTIF_SET_FLAGS);
+
+void Listener::wake_on_same_core() const {
+    static_cast<void>(
+        ::ioctl(descriptor_.number(), SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP));
+}
 
 std::optional<Notification> Listener::receive() const {
     seccomp_notif notification{};  // the kernel insists on zeroes

@@ -17,7 +17,7 @@ namespace fdbroker::worker {
 struct Notification {
     std::uint64_t id = 0;
     pid_t thread = 0;  // in this process's pid namespace
-    int number = 0;    // of the system call
+    int number = 0;    // the system call's
     std::array<std::uint64_t, 6> arguments{};
 };
 
@@ -43,9 +43,14 @@ struct Answer {
 
 class Listener {
   public:
+    // The request of ioctl(2) that wake_on_same_core() makes.
+    static const unsigned set_flags_request;
+
     explicit Listener(proto::UniqueFd descriptor) : descriptor_(std::move(descriptor)) {}
 
     proto::BorrowedFd descriptor() const { return descriptor_.borrow(); }
+    // Where the kernel can (Linux 6.6), a thread that waits and the one that answers take turns on one core.
+    void wake_on_same_core() const;
     // The next call; nullopt: none waits, or the one that did is gone. Blocks where none waits.
     std::optional<Notification> receive() const;
     // Whether the call still waits. What is done by its thread's number is done to that thread only if this holds

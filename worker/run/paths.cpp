@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Paths as the kernel resolves them, without the kernel: the opener takes canonical ones alone, and decides on the links
 // in the middle itself. Links matter here only before "..", and where they lead out of the runtime.
+#include <fcntl.h>
+#include <linux/openat2.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -140,6 +143,14 @@ bool is_canonical(std::string_view path) {
     return true;
 }
 
+// Whether a path of the runtime ends at a name that is missing, without a link on the way that may lead out.
+bool is_missing(const std::string& path) {
+    open_how how{.flags = O_PATH | O_NOFOLLOW | O_CLOEXEC, .mode = 0, .resolve = RESOLVE_NO_SYMLINKS};
+    const proto::UniqueFd found(
+        static_cast<int>(::syscall(SYS_openat2, AT_FDCWD, path.c_str(), &how, sizeof how)));
+    return !found && errno == ENOENT;
+}
+
 // Where a magic link of /proc/self leads to, followed by the rest of the path; nullopt: the path does not go through one,
 // or ends with one that is to be kept.
 std::optional<OrErrno<std::string>> through_magic_link(const Call& call, const Location& location,
@@ -212,8 +223,9 @@ Task<OrErrno<Location>> Call::locate(int directory, std::string path, LastLink l
     location.region = services.view.region_of(location.path);
     if (canonical && location.region == Region::brokered) co_return location;
     if (canonical && location.region == Region::native &&
-        ::fstatat(AT_FDCWD, location.path.c_str(), &ignored,
-                  last == LastLink::keep ? AT_SYMLINK_NOFOLLOW : 0) == 0)
+        (::fstatat(AT_FDCWD, location.path.c_str(), &ignored,
+                   last == LastLink::keep ? AT_SYMLINK_NOFOLLOW : 0) == 0 ||
+         (errno == ENOENT && is_missing(location.path))))
         co_return location;
     Walk walk{.done = std::move(*base), .rest = std::move(path)};
     walk.physical = walk.done.size();

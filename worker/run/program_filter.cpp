@@ -28,7 +28,7 @@ constexpr std::array answered{
     "lremovexattr", "fremovexattr", "statfs",     "chdir",     "getdents",   "getdents64", "execve",
     "execveat"};
 
-// Of open descriptors, of this process and those that it started: its own pid namespace holds nobody else.
+// Calls on open descriptors, on this process and those that it started: the pid namespace holds nobody else.
 constexpr std::array more_harmless{"fgetxattr",
                                    "flistxattr",
                                    "fchdir",
@@ -146,26 +146,27 @@ void allow_controls(FilterBuilder& builder) {
     builder.allow("prctl");
 }
 
-void allow_sockets(FilterBuilder& builder, Network network) {
-    builder.allow("socket", {is(0, AF_UNIX)});
+void allow_sockets(FilterBuilder& builder, Network network, LocalSockets local) {
     if (network == Network::none) {
-        builder.refuse("socket", EAFNOSUPPORT);
-        return;
+        if (local == LocalSockets::none) return builder.refuse("socket", EAFNOSUPPORT);
+        builder.allow("socket", {is(0, AF_UNIX)});
+        // A rule without a condition would take the place of the one above.
+        return builder.refuse("socket", EAFNOSUPPORT, {is_not(0, AF_UNIX)});
     }
-    for (const int family : {AF_INET, AF_INET6, AF_NETLINK})
+    for (const int family : {AF_UNIX, AF_INET, AF_INET6, AF_NETLINK})
         builder.allow("socket", {is(0, static_cast<unsigned>(family))});
 }
 
 }  // namespace
 
-proto::Result<proto::UniqueFd> enter_program_filter(Network network) {
+proto::Result<proto::UniqueFd> enter_program_filter(Network network, LocalSockets local) {
     FilterBuilder builder(SCMP_ACT_ERRNO(ENOSYS), SCMP_ACT_ERRNO(ENOSYS));
     builder.allow_all(harmless_calls());
     builder.allow_all(more_harmless);
     for (const char* name : answered) builder.notify(name);
     for (const char* name : refused) builder.refuse(name, EPERM);
     allow_controls(builder);
-    allow_sockets(builder, network);
+    allow_sockets(builder, network, local);
     allow_clone(builder);
     return builder.load_with_listener();
 }

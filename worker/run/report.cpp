@@ -2,6 +2,7 @@
 #include "worker/run/report.hpp"
 
 #include <fcntl.h>
+#include <fmt/chrono.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <unistd.h>
@@ -40,6 +41,21 @@ std::string as_pattern(const std::string& path) {
         pattern += character;
     }
     return nlohmann::json(pattern).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+// As audit records have it: each byte is one character.
+std::string characters_of(const std::string& bytes) {
+    std::string text;
+    for (const char byte : bytes) {
+        const auto value = static_cast<unsigned char>(byte);
+        if (value < 0x80) {
+            text += byte;
+        } else {
+            text += static_cast<char>(0xc0U | value >> 6);
+            text += static_cast<char>(0x80U | (value & 0x3fU));
+        }
+    }
+    return text;
 }
 
 }  // namespace
@@ -94,8 +110,13 @@ void Report::note(const Ask& ask, const Completion& reply) {
 
 void Report::learn(const std::set<std::string>& operations, const Ask& ask) const {
     const nlohmann::json record{
-        {"time", std::time(nullptr)}, {"event", "request"}, {"peer", {{"uid", ::getuid()}}},
-        {"operation", operations},    {"path", ask.path},   {"decision", "refused"}};
+        {"time", fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)))},
+        {"event", "request"},
+        {"peer", {{"uid", ::getuid()}}},
+        {"operation", operations},
+        {"path", characters_of(ask.path)},
+        {"decision", "refused"},
+        {"step", "decide"}};
     const std::string line = record.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
     // The program goes on whether it is written or not.
     if (::write(options_.learn.number(), line.data(), line.size()) != static_cast<ssize_t>(line.size()))

@@ -21,7 +21,7 @@ class Report {
     explicit Report(Options options) : options_(options) {}
 
     void note(const Ask& ask, const Completion& reply);
-    // What was refused, and rules that would allow it; empty: nothing was.
+    // Rules that would allow what was refused; empty: nothing was.
     std::string explanation() const;
 
   private:

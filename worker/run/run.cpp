@@ -7,6 +7,7 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -15,11 +16,14 @@
 #include <cerrno>
 #include <climits>
 #include <csignal>
+#include <cstddef>
 #include <cstdlib>
 #include <cstring>
+#include <span>
 #include <string_view>
 
 #include "proto/channel.hpp"
+#include "proto/environment.hpp"
 #include "worker/run/answerer.hpp"
 #include "worker/run/identities.hpp"
 #include "worker/sandbox/sandbox.hpp"
@@ -37,7 +41,7 @@ constexpr int failed = static_cast<int>(ExitStatus::failed);
 constexpr std::array passed_on{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGCONT, SIGWINCH};
 
 // Names that a program gets from this process's environment: language, terminal and time, nothing that leads to files or
-// sockets. NOTIFY_SOCKET is systemd's, for Type=notify.
+// sockets.
 constexpr std::array inherited{"LANG", "LANGUAGE", "TERM",    "COLORTERM", "NO_COLOR",
                                "TZ",   "USER",     "LOGNAME", "SHELL"};
 constexpr std::string_view default_path = "/usr/local/bin:/usr/bin:/bin";
@@ -61,14 +65,18 @@ std::string why_no_namespaces(int error) {
 
 class Launcher {
   public:
-    Launcher(pid_t answerer, UniqueFd inside, UniqueFd signals)
-        : answerer_(answerer), inside_(std::move(inside)), signals_(std::move(signals)) {}
+    // `notify`: connected to the service manager's socket; -1: there is none.
+    Launcher(pid_t answerer, UniqueFd inside, UniqueFd signals, UniqueFd notify)
+        : answerer_(answerer),
+          inside_(std::move(inside)),
+          signals_(std::move(signals)),
+          notify_(std::move(notify)) {}
 
     // Until the answerer has ended; the program's status.
     int wait() {
-        const std::array kept{inside_.borrow(), signals_.borrow()};
-        const ConfineOptions options{.missing_layer = MissingLayer::go_on,
-                                     .keep_only = std::vector<BorrowedFd>(kept.begin(), kept.end())};
+        std::vector<BorrowedFd> kept{inside_.borrow(), signals_.borrow()};
+        if (notify_) kept.push_back(notify_.borrow());
+        const ConfineOptions options{.missing_layer = MissingLayer::go_on, .keep_only = std::move(kept)};
         if (const auto confined = confine(options); !confined) {
             complain("run: " + confined.error().message());
             ::kill(answerer_, SIGKILL);
@@ -80,7 +88,10 @@ class Launcher {
             if (waited[0].revents != 0) serve_inside();
             if (waited[1].revents != 0) take_signal();
             int status = 0;
-            if (::waitpid(answerer_, &status, WNOHANG) == answerer_) return end(status);
+            if (::waitpid(answerer_, &status, WNOHANG) != answerer_) continue;
+            // All processes that could write to it have ended.
+            while (inside_) serve_inside();
+            return end(status);
         }
     }
 
@@ -93,18 +104,25 @@ class Launcher {
     }
 
     void serve_inside() {
-        std::array<std::byte, 1> message;
-        // Questions bring a file; what stands alone tells that the program has stopped.
-        switch (serve_identity(inside_.borrow(), message)) {
+        std::array<std::byte, 1 + max_notification> message;
+        std::size_t size = 0;
+        switch (serve_identity(inside_.borrow(), message, size)) {
             case Served::question:
                 return;
             case Served::other:
-                if (std::to_integer<char>(message[0]) == program_stopped) ::kill(::getpid(), SIGSTOP);
-                return;
+                return be_told(std::span(message).first(size));
             case Served::over:
                 inside_.reset();  // poll(2) passes over it
                 return;
         }
+    }
+
+    // The service manager knows this process, and none that it has started.
+    void be_told(std::span<const std::byte> message) const {
+        const char kind = std::to_integer<char>(message.front());
+        if (kind == program_stopped) ::kill(::getpid(), SIGSTOP);
+        if (kind == program_notifies && notify_)
+            static_cast<void>(proto::send(notify_.borrow(), message.subspan(1), {}, Wait::never));
     }
 
     void take_signal() {
@@ -119,7 +137,30 @@ class Launcher {
     pid_t answerer_;
     UniqueFd inside_;
     UniqueFd signals_;
+    UniqueFd notify_;
 };
+
+// systemd's socket for sd_notify(3), when this process is a service that has one. The environment for the program then
+// names the one that it has instead.
+UniqueFd connect_notify(std::vector<std::string>& environment) {
+    const char* path = std::getenv("NOTIFY_SOCKET");
+    sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
+    const std::string_view name(path == nullptr ? "" : path);
+    if (name.empty() || name.size() >= sizeof address.sun_path) return {};
+    name.copy(address.sun_path, sizeof address.sun_path - 1);
+    if (name.starts_with('@')) address.sun_path[0] = '\0';
+    UniqueFd socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + name.size());
+    if (!socket || ::connect(socket.number(), reinterpret_cast<const sockaddr*>(&address), size) != 0) {
+        complain("run: NOTIFY_SOCKET: " + std::string(std::strerror(errno)));
+        return {};
+    }
+    proto::set_variable(environment, "NOTIFY_SOCKET=" + std::string(notify_path));
+    // WATCHDOG_PID, if it is there, names this process; without it the program feels meant.
+    if (const char* interval = std::getenv("WATCHDOG_USEC"); interval != nullptr)
+        proto::set_variable(environment, "WATCHDOG_USEC=" + std::string(interval));
+    return socket;
+}
 
 UniqueFd watch_signals() {
     sigset_t watched;
@@ -135,25 +176,16 @@ std::string default_home() {
     return home == nullptr ? "/" : home;
 }
 
-void set(std::vector<std::string>& environment, std::string variable) {
-    const auto name = variable.substr(0, variable.find('=') + 1);
-    const auto same =
-        std::ranges::find_if(environment, [&](const std::string& other) { return other.starts_with(name); });
-    if (same == environment.end())
-        environment.push_back(std::move(variable));
-    else
-        *same = std::move(variable);
-}
-
 void inherit(std::vector<std::string>& environment, const std::string& name) {
-    if (const char* value = std::getenv(name.c_str()); value != nullptr) set(environment, name + "=" + value);
+    if (const char* value = std::getenv(name.c_str()); value != nullptr)
+        proto::set_variable(environment, name + "=" + value);
 }
 
 }  // namespace
 
 std::vector<std::string> default_runtime() {
-    // /usr and the links into it; where these are no links, the directories. The files of the C library and its loader, and
-    // the links of Debian's alternatives, without which awk, vi and java are not to be found.
+    // /usr and the links into it; where these are no links, the directories. The C library and its loader have files in
+    // /etc. Without the links of Debian's alternatives awk, vi and java are not to be found.
     return {"/usr",
             "/bin",
             "/sbin",
@@ -173,18 +205,18 @@ std::vector<std::string> program_environment(const std::vector<std::string>& wan
     for (char** variable = environ; *variable != nullptr; ++variable)
         if (std::string_view(*variable).starts_with("LC_")) environment.emplace_back(*variable);
     const std::string scratch_home(scratch_path);
-    set(environment, "HOME=" + (scratch == Scratch::own ? scratch_home : default_home()));
-    if (scratch == Scratch::own) set(environment, "TMPDIR=" + scratch_home);
+    proto::set_variable(environment, "HOME=" + (scratch == Scratch::own ? scratch_home : default_home()));
+    if (scratch == Scratch::own) proto::set_variable(environment, "TMPDIR=" + scratch_home);
     for (const std::string& variable : wanted) {
         if (variable.contains('='))
-            set(environment, variable);
+            proto::set_variable(environment, variable);
         else
             inherit(environment, variable);
     }
     return environment;
 }
 
-int run_program(const RunOptions& options, Connection& connection) {
+int run_program(RunOptions options, Connection& connection) {
     std::vector<BorrowedFd> kept = connection.descriptors();
     static_cast<void>(close_all_but(kept));
     UniqueFd learn;
@@ -203,13 +235,15 @@ int run_program(const RunOptions& options, Connection& connection) {
     UniqueFd outside(ends[0]);
     UniqueFd inside(ends[1]);
     UniqueFd signals = watch_signals();
+    UniqueFd notify = connect_notify(options.environment);
     const Launch launch{.options = options,
                         .connection = connection,
                         .uid = ::geteuid(),
                         .gid = ::getegid(),
                         .directory = working_directory(),
                         .launcher = inside.borrow(),
-                        .learn = learn.borrow()};
+                        .learn = learn.borrow(),
+                        .passes_notify_on = static_cast<bool>(notify)};
     constexpr long namespaces = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC;
     const long answerer = ::syscall(SYS_clone, namespaces | SIGCHLD, 0, 0, 0, 0);
     if (answerer < 0) {
@@ -219,12 +253,14 @@ int run_program(const RunOptions& options, Connection& connection) {
     if (answerer == 0) {
         outside.reset();
         signals.reset();
+        notify.reset();
         run_answerer(launch);
     }
     inside.reset();
     learn.reset();
     connection.abandon();
-    return Launcher(static_cast<pid_t>(answerer), std::move(outside), std::move(signals)).wait();
+    return Launcher(static_cast<pid_t>(answerer), std::move(outside), std::move(signals), std::move(notify))
+        .wait();
 }
 
 }  // namespace fdbroker::worker

@@ -30,12 +30,12 @@ struct RunOptions {
 
 // The paths of the runtime that a program has unless it is told otherwise.
 std::vector<std::string> default_runtime();
-// What of this process's environment a program gets, and `wanted` (NAME, NAME=VALUE) on top.
+// The part of this process's environment that a program gets, and `wanted` (NAME, NAME=VALUE) on top.
 std::vector<std::string> program_environment(const std::vector<std::string>& wanted, Scratch scratch);
 
-// Runs the program and returns its exit status, 128 + n when signal n ended it, 127 and 126 as sh(1) has them when it
-// cannot be started; 1, complained of, when this kernel or its administrator does not permit the confinement.
+// Runs the program and returns its exit status, 128 + n when signal n ended it. A program that cannot be started is 127 or
+// 126, as with sh(1). 1, complained of: this kernel or its administrator does not permit the confinement.
 // `connection` has greeted the broker. For a process with one thread.
-int run_program(const RunOptions& options, Connection& connection);
+int run_program(RunOptions options, Connection& connection);
 
 }  // namespace fdbroker::worker

@@ -19,6 +19,7 @@ namespace {
 using proto::UniqueFd;
 
 constexpr std::size_t page_size = 4096;  // the smallest there is: no read crosses a page that is missing
+constexpr std::size_t first_read = 256;  // most paths are shorter
 
 std::size_t read_some(pid_t thread, std::uint64_t address, std::span<std::byte> to) {
     const iovec local{to.data(), to.size()};
@@ -34,7 +35,8 @@ OrErrno<std::string> Target::read_string(std::uint64_t address, std::size_t most
     std::array<std::byte, page_size> page;
     while (text.size() < most) {
         const std::size_t left_of_page = page_size - address % page_size;
-        const auto wanted = std::span(page).first(std::min(left_of_page, most - text.size()));
+        const std::size_t at_once = text.empty() ? first_read : page_size;
+        const auto wanted = std::span(page).first(std::min({left_of_page, most - text.size(), at_once}));
         const std::size_t got = read_some(thread_, address, wanted);
         if (got == 0) return std::unexpected(EFAULT);
         const auto* bytes = reinterpret_cast<const char*>(page.data());
@@ -76,6 +78,11 @@ OrErrno<std::string> Target::read_link(std::string_view name) const {
 OrErrno<std::string> Target::path_of(int descriptor) const {
     if (descriptor < 0) return std::unexpected(EBADF);
     auto path = read_link(fmt::format("fd/{}", descriptor));
+    if (!path && path.error() == EACCES) {
+        const auto copy = duplicate(descriptor);
+        if (!copy) return std::unexpected(copy.error());
+        path = Target(proc_, ::getpid()).read_link(fmt::format("fd/{}", copy->number()));
+    }
     if (path) return path;
     // A file that was removed has a descriptor still.
     return std::unexpected(path.error() == ENOENT && !status_of(descriptor) ? EBADF : path.error());
@@ -83,23 +90,42 @@ OrErrno<std::string> Target::path_of(int descriptor) const {
 
 OrErrno<struct stat> Target::status_of(int descriptor) const {
     struct stat status;
-    if (descriptor < 0 ||
-        ::fstatat(proc_.number(), own(fmt::format("fd/{}", descriptor)).c_str(), &status, 0) != 0)
+    if (descriptor < 0) return std::unexpected(EBADF);
+    if (::fstatat(proc_.number(), own(fmt::format("fd/{}", descriptor)).c_str(), &status, 0) == 0)
+        return status;
+    const auto copy = errno == EACCES ? duplicate(descriptor) : std::unexpected(EBADF);
+    if (!copy || ::fstat(copy->number(), &status) != 0) return std::unexpected(EBADF);
+    return status;
+}
+
+OrErrno<struct statx> Target::full_status_of(int descriptor, unsigned fields) const {
+    struct statx status{};
+    if (descriptor < 0) return std::unexpected(EBADF);
+    if (::statx(proc_.number(), own(fmt::format("fd/{}", descriptor)).c_str(), 0, fields, &status) == 0)
+        return status;
+    const auto copy = errno == EACCES ? duplicate(descriptor) : std::unexpected(EBADF);
+    if (!copy || ::statx(copy->number(), "", AT_EMPTY_PATH, fields, &status) != 0)
         return std::unexpected(EBADF);
     return status;
 }
 
 OrErrno<UniqueFd> Target::find(int descriptor) const {
+    if (descriptor < 0) return std::unexpected(EBADF);
     UniqueFd found(
         ::openat(proc_.number(), own(fmt::format("fd/{}", descriptor)).c_str(), O_PATH | O_CLOEXEC));
-    if (descriptor < 0 || !found) return std::unexpected(EBADF);
-    return found;
+    if (found) return found;
+    if (errno == EACCES) return duplicate(descriptor);
+    return std::unexpected(EBADF);
 }
 
 OrErrno<UniqueFd> Target::duplicate(int descriptor) const {
-    const auto whole = process();
-    if (!whole) return std::unexpected(whole.error());
-    const UniqueFd handle(static_cast<int>(::syscall(SYS_pidfd_open, *whole, 0)));
+    // Most often the thread is its process's first, whose number is the process's.
+    UniqueFd handle(static_cast<int>(::syscall(SYS_pidfd_open, thread_, 0)));
+    if (!handle) {
+        const auto whole = process();
+        if (!whole) return std::unexpected(whole.error());
+        handle = UniqueFd(static_cast<int>(::syscall(SYS_pidfd_open, *whole, 0)));
+    }
     if (!handle) return std::unexpected(errno);
     UniqueFd copy(static_cast<int>(::syscall(SYS_pidfd_getfd, handle.number(), descriptor, 0)));
     if (!copy) return std::unexpected(errno);

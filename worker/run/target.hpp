@@ -2,6 +2,9 @@
 // The thread that made a call: its memory, its descriptors, its directory. Everything here goes by the thread's number:
 // Listener::is_valid() afterwards says whether that thread was meant.
 //
+// The descriptors of a process that let nobody see into it (PR_SET_DUMPABLE) cannot be looked up below /proc, but
+// duplicated.
+//
 // Errors are errnos, as the call itself would have them: EFAULT for memory that is not there.
 #pragma once
 
@@ -52,6 +55,8 @@ class Target {
     OrErrno<std::string> working_directory() const { return read_link("cwd"); }
     OrErrno<std::string> path_of(int descriptor) const;
     OrErrno<struct stat> status_of(int descriptor) const;
+    // The same by statx(2), with those `fields`.
+    OrErrno<struct statx> full_status_of(int descriptor, unsigned fields) const;
     // Another descriptor for what `descriptor` is open on; not for reading or writing. EBADF.
     OrErrno<proto::UniqueFd> find(int descriptor) const;
     // A duplicate: offset and flags are shared.
@@ -60,7 +65,7 @@ class Target {
     OrErrno<pid_t> process() const { return read_status_number<pid_t>("Tgid:", 10); }
     OrErrno<mode_t> umask() const { return read_status_number<mode_t>("Umask:", 8); }
 
-    // Of /proc/PID/: the file `name` opened for reading, the link `name` read. `name` is relative and no link but the
+    // The file `name` of /proc/PID/ opened for reading, the link `name` read. `name` is relative and no link but the
     // last component.
     OrErrno<proto::UniqueFd> open_own(std::string_view name) const;
     OrErrno<std::string> read_link(std::string_view name) const;

@@ -141,7 +141,7 @@ Region View::region_of(std::string_view path) const {
 }
 
 std::vector<LandlockRule> View::program_rules() const {
-    // Of the root: what lies there besides the runtime are stand-ins, and copies of programs that a rule lets execute.
+    // The root holds, besides the runtime, stand-ins, and copies of programs that a rule lets execute.
     std::vector<LandlockRule> rules{{root_.borrow(), program_rights}};
     for (const Native& native : natives_)
         if ((native.rights & ~program_rights) != 0) rules.push_back({native.place.borrow(), native.rights});

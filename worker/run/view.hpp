@@ -25,7 +25,7 @@
 
 namespace fdbroker::worker {
 
-// Who answers for a path.
+// The one that answers for a path.
 enum class Region : std::uint8_t {
     brokered,  // the opener
     native,    // the kernel: runtime, devices, scratch
@@ -43,9 +43,9 @@ class View {
     static proto::Result<View> enter(const std::vector<std::string>& runtime, Scratch scratch);
 
     Region region_of(std::string_view path) const;
-    // What Landlock leaves to a program: the rights that its own files need. Borrows from this object.
+    // Landlock's rules for a program: the rights that its own files need. Borrows from this object.
     std::vector<LandlockRule> program_rules() const;
-    // To this worker: those, and what makes stand-ins and reads `proc`.
+    // Landlock's rules for this worker: those, and what makes stand-ins and reads `proc`.
     std::vector<LandlockRule> worker_rules(proto::BorrowedFd proc) const;
 
     // Whether an open file is a stand-in.
@@ -58,7 +58,7 @@ class View {
     OrErrno<void> make_file(const std::string& path) const;
     // The stand-in of a symbolic link, in place of what is there.
     OrErrno<void> make_link(const std::string& target, const std::string& path) const;
-    // What the program has done to the brokered directory; a directory without a stand-in is none's business.
+    // Follow what the program has done to brokered names, where there are stand-ins.
     void forget(const std::string& path) const;
     void follow_rename(const std::string& path, const std::string& new_path) const;
     // A copy of a brokered program, for execve(2) alone, in place of an older one.
@@ -75,7 +75,7 @@ class View {
     proto::Result<void> attach(Native native);
 
     std::vector<Native> natives_{};
-    std::vector<std::string> others_{};  // of the runtime: links (/bin), and what is missing outside as well
+    std::vector<std::string> others_{};  // the runtime's links (/bin), and what is missing outside as well
     proto::UniqueFd root_{};
     dev_t device_ = 0;
 };

@@ -15,7 +15,7 @@ struct Ending {
     bool worked() const { return error == 0 && signal == 0; }
 };
 
-// What a system call that returned `result` has come to: 0 or the errno.
+// The outcome of a system call that returned `result`: 0 or the errno.
 int errno_of(long result);
 
 // Runs `body`, which returns 0 or an errno, in a child with one thread, and waits for its end. Signals end the child

@@ -25,8 +25,8 @@ struct EscapeScene {
     std::string file_path{};
     std::string new_path{};  // names nothing yet
     std::string abstract_name{};
-    std::string program_bytes{};  // what `program` holds
-    sockaddr_in tcp_address{};    // of tcp_listener
+    std::string program_bytes{};  // `program`'s content
+    sockaddr_in tcp_address{};    // tcp_listener's
     proto::UniqueFd file{};
     proto::UniqueFd directory{};
     proto::UniqueFd program{};
@@ -37,7 +37,7 @@ struct EscapeScene {
     proto::UniqueFd stream_socket{};
     proto::UniqueFd datagram_socket{};
     proto::UniqueFd tcp_socket{};
-    proto::UniqueFd connected{};  // its other end is the parent's
+    proto::UniqueFd connected{};  // the parent has the other end
     proto::UniqueFd other_end{};
     proto::UniqueFd terminal{};  // -1 where there are none
     proto::UniqueFd network_namespace{};
@@ -52,7 +52,7 @@ struct EscapeScene {
 enum class EscapeGroup { paths, descriptors, sockets, programs, processes, kernel };
 const char* to_string(EscapeGroup group) noexcept;
 
-// What the filter by itself does about an attempt.
+// The filter's own answer to an attempt.
 enum class FilterSays {
     refuse,
     // The address lies in memory, which a filter does not read: what a socket reaches that was left open, it reaches.
@@ -61,7 +61,7 @@ enum class FilterSays {
 
 struct Escape {
     const char* what;  // "open a file"
-    // Returns what a system call would: negative with errno set where it failed. To be run in a child of its own, since
+    // Returns what a system call would: negative with errno set where it failed. To be run in a fresh child, since
     // it may change the process for good, or run another program.
     long (*attempt)(const EscapeScene& scene);
     FilterSays filter = FilterSays::refuse;
@@ -69,7 +69,7 @@ struct Escape {
 
 std::span<const Escape> escapes(EscapeGroup group);
 
-// What enter_as_worker() has come to.
+// The outcome of enter_as_worker().
 struct WorkerSandbox {
     std::string no_pid_namespace{};  // why it has none; empty: it has one
     SandboxReport layers{};

@@ -44,7 +44,7 @@ void allow_socket_controls(FilterBuilder& builder) {
         builder.allow("setsockopt", {is(1, SOL_SOCKET), is(2, static_cast<unsigned>(option))});
         builder.allow("getsockopt", {is(1, SOL_SOCKET), is(2, static_cast<unsigned>(option))});
     }
-    // What a socket is and who is there; not SO_PEERPIDFD, which opens something.
+    // The type of a socket and its peer; not SO_PEERPIDFD, which opens something.
     for (const int option : {SO_TYPE, SO_DOMAIN, SO_PROTOCOL, SO_ERROR, SO_ACCEPTCONN, SO_PEERCRED})
         builder.allow("getsockopt", {is(1, SOL_SOCKET), is(2, static_cast<unsigned>(option))});
     for (const char* name : {"setsockopt", "getsockopt"})
@@ -69,6 +69,62 @@ void allow_process_controls(FilterBuilder& builder, Signals signals) {
     }
 }
 
+// TCP_ULP, TCP_CONGESTION and the like load modules; TCP_FASTOPEN_CONNECT and TCP_REPAIR connect.
+void allow_tcp(FilterBuilder& builder) {
+    constexpr unsigned tcp[]{TCP_CORK,         TCP_DEFER_ACCEPT,  TCP_FASTOPEN,  TCP_INFO,
+                             TCP_KEEPCNT,      TCP_KEEPIDLE,      TCP_KEEPINTVL, TCP_LINGER2,
+                             TCP_MAXSEG,       TCP_NOTSENT_LOWAT, TCP_QUICKACK,  TCP_SYNCNT,
+                             TCP_USER_TIMEOUT, TCP_WINDOW_CLAMP};
+    constexpr unsigned any[]{SO_REUSEADDR, SO_REUSEPORT, SO_RCVLOWAT, SO_OOBINLINE, SO_PRIORITY};
+    for (const char* name : {"setsockopt", "getsockopt"}) {
+        for (const unsigned option : tcp) builder.allow(name, {is(1, IPPROTO_TCP), is(2, option)});
+        for (const unsigned option : any) builder.allow(name, {is(1, SOL_SOCKET), is(2, option)});
+        builder.allow(name, {is(1, IPPROTO_IP), is(2, IP_TOS)});
+        builder.allow(name, {is(1, IPPROTO_IPV6), is(2, IPV6_TCLASS)});
+        builder.allow(name, {is(1, IPPROTO_IPV6), is(2, IPV6_V6ONLY)});
+    }
+}
+
+void allow_attributes(FilterBuilder& builder) {
+    constexpr unsigned set_id = 06000;
+    builder.allow("fchmod", {has_none(1, set_id)});
+    // futimens(3): no path.
+    builder.allow("utimensat", {{.arg = 1, .op = SCMP_CMP_EQ, .datum_a = 0, .datum_b = 0}});
+    builder.allow("fgetxattr");
+    builder.allow("flistxattr");
+}
+
+// The number 0 is the thread itself: another thread's number may be another process's.
+void allow_scheduling_calls(FilterBuilder& builder) {
+    for (const char* name : {"sched_setscheduler", "sched_setparam", "sched_setattr", "sched_getattr",
+                             "sched_setaffinity", "sched_rr_get_interval"})
+        builder.allow(name, {is(0, 0)});
+    for (const char* name : {"sched_get_priority_max", "sched_get_priority_min"}) builder.allow(name);
+    for (const char* name : {"setpriority", "getpriority"}) builder.allow(name, {is(0, 0), is(1, 0)});
+}
+
+void allow_besides(FilterBuilder& builder, unsigned allowances) {
+    if ((allowances & allow_tcp_options) != 0) allow_tcp(builder);
+    constexpr std::uint64_t type = 0xf;  // SOCK_TYPE_MASK of linux/net.h
+    if ((allowances & allow_socketpair) != 0)
+        for (const unsigned one : {SOCK_STREAM, SOCK_SEQPACKET})
+            builder.allow(
+                "socketpair",
+                {is(0, AF_UNIX), {.arg = 1, .op = SCMP_CMP_MASKED_EQ, .datum_a = type, .datum_b = one}});
+    if ((allowances & allow_listen) != 0) builder.allow("listen");
+    if ((allowances & allow_own_attributes) != 0) allow_attributes(builder);
+    if ((allowances & allow_scheduling) != 0) allow_scheduling_calls(builder);
+    if ((allowances & allow_udp) != 0) builder.allow("sendto", {has_none(3, MSG_FASTOPEN)});
+}
+
+void fill(FilterBuilder& builder, Signals signals, unsigned allowances) {
+    builder.allow_all(harmless_calls());
+    allow_descriptor_controls(builder);
+    allow_socket_controls(builder);
+    allow_process_controls(builder, signals);
+    allow_besides(builder, allowances);
+}
+
 }  // namespace
 
 Result<void> filter_available() {
@@ -77,14 +133,20 @@ Result<void> filter_available() {
     return system_error("seccomp");
 }
 
-Result<void> enter_filter(Signals signals, Fstat fstat) {
-    FilterBuilder builder(SCMP_ACT_ERRNO(EPERM), SCMP_ACT_KILL_PROCESS);
-    builder.allow_all(harmless_calls());
-    allow_descriptor_controls(builder);
-    allow_socket_controls(builder);
-    allow_process_controls(builder, signals);
+Result<void> enter_filter(Signals signals, Fstat fstat, unsigned allowances, Denied denied) {
+    FilterBuilder builder(denied == Denied::told ? SCMP_ACT_TRAP : SCMP_ACT_ERRNO(EPERM),
+                          SCMP_ACT_KILL_PROCESS);
+    fill(builder, signals, allowances);
     if (fstat == Fstat::served) builder.trap("newfstatat", {is(3, AT_EMPTY_PATH)});
+    if (denied == Denied::noted) builder.note_in_kernel_log();
     return builder.load();
+}
+
+Result<std::vector<sock_filter>> filter_program(unsigned allowances) {
+    FilterBuilder builder(SCMP_ACT_ERRNO(EPERM), SCMP_ACT_KILL_PROCESS);
+    fill(builder, Signals::landlock, allowances);
+    builder.allow("newfstatat", {is(3, AT_EMPTY_PATH)});
+    return builder.program();
 }
 
 }  // namespace fdbroker::worker

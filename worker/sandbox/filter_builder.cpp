@@ -52,7 +52,7 @@ constexpr std::array harmless{
     "clock_gettime", "clock_getres", "clock_nanosleep", "nanosleep", "gettimeofday", "time", "times", "alarm",
     "setitimer", "getitimer", "timer_create", "timer_settime", "timer_gettime", "timer_getoverrun",
     "timer_delete",
-    // Who and where one is
+    // Identity and machine
     "getpid", "gettid", "getppid", "getpgrp", "getuid", "geteuid", "getgid", "getegid", "getresuid",
     "getresgid", "getgroups", "capget", "uname", "sysinfo", "getrusage", "getrandom", "umask"};
 
@@ -60,6 +60,10 @@ constexpr std::array harmless{
 
 scmp_arg_cmp is(unsigned argument, unsigned value) {
     return {.arg = argument, .op = SCMP_CMP_MASKED_EQ, .datum_a = low_word, .datum_b = value};
+}
+
+scmp_arg_cmp is_not(unsigned argument, unsigned value) {
+    return {.arg = argument, .op = SCMP_CMP_NE, .datum_a = value, .datum_b = 0};
 }
 
 scmp_arg_cmp has_none(unsigned argument, unsigned bits) {
@@ -92,8 +96,7 @@ Result<void> FilterBuilder::load() {
     return {};
 }
 
-// libseccomp 2.5 has no attribute for WAIT_KILLABLE_RECV: its program is taken and loaded here.
-Result<UniqueFd> FilterBuilder::load_with_listener() {
+Result<std::vector<sock_filter>> FilterBuilder::program() {
     const UniqueFd memory(::memfd_create("filter", MFD_CLOEXEC));
     if (error_ == 0 && !memory) error_ = errno;
     if (error_ == 0) check(::seccomp_export_bpf(context_.get(), memory.number()));
@@ -102,7 +105,14 @@ Result<UniqueFd> FilterBuilder::load_with_listener() {
     std::vector<sock_filter> code(static_cast<std::size_t>(size) / sizeof(sock_filter));
     if (::pread(memory.number(), code.data(), static_cast<std::size_t>(size), 0) != size)
         return system_error("seccomp", "read the filter");
-    const sock_fprog program{.len = static_cast<unsigned short>(code.size()), .filter = code.data()};
+    return code;
+}
+
+// libseccomp 2.5 has no attribute for WAIT_KILLABLE_RECV: its program is taken and loaded here.
+Result<UniqueFd> FilterBuilder::load_with_listener() {
+    auto code = this->program();
+    if (!code) return std::unexpected(code.error());
+    const sock_fprog program{.len = static_cast<unsigned short>(code->size()), .filter = code->data()};
     if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return system_error("no_new_privs");
     constexpr unsigned long listener = SECCOMP_FILTER_FLAG_NEW_LISTENER;
     for (const unsigned long flags : {listener | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, listener}) {
@@ -127,7 +137,7 @@ void allow_clone(FilterBuilder& builder) {
     constexpr unsigned clone_flags_argument = 0;
 #endif
     builder.allow("clone", {has_none(clone_flags_argument, refused_clone_flags)});
-    builder.refuse("clone3", ENOSYS);  // its flags lie in memory, out of a filter's sight
+    builder.refuse("clone3", ENOSYS);  // the flags lie in memory, out of a filter's sight
 }
 
 }  // namespace fdbroker::worker

@@ -2,12 +2,14 @@
 // A seccomp filter under construction: what the filters of confined workers and of programs under `worker run` share.
 #pragma once
 
+#include <linux/filter.h>
 #include <seccomp.h>
 
 #include <cstdint>
 #include <initializer_list>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "proto/error.hpp"
 #include "proto/unique_fd.hpp"
@@ -16,6 +18,8 @@ namespace fdbroker::worker {
 
 // The kernel looks at the low 32 bits of an int alone, so the filter does.
 scmp_arg_cmp is(unsigned argument, unsigned value);
+// Bits beyond the low 32 count here: an argument that has some is another value.
+scmp_arg_cmp is_not(unsigned argument, unsigned value);
 // None of the bits is set.
 scmp_arg_cmp has_none(unsigned argument, unsigned bits);
 
@@ -23,7 +27,7 @@ scmp_arg_cmp has_none(unsigned argument, unsigned bits);
 // nothing. The first error is kept, and returned at the end.
 class FilterBuilder {
   public:
-    // What happens to calls that no rule names, and to those of a foreign architecture.
+    // The actions for calls that no rule names, and for those of a foreign architecture.
     FilterBuilder(std::uint32_t otherwise, std::uint32_t foreign);
 
     void allow(const char* name) { add(SCMP_ACT_ALLOW, name, {}); }
@@ -47,8 +51,15 @@ class FilterBuilder {
         add(SCMP_ACT_NOTIFY, name, comparisons);
     }
 
+    // Refused calls go into the kernel's log, where that logs them.
+    void note_in_kernel_log() {
+        if (context_) check(::seccomp_attr_set(context_.get(), SCMP_FLTATR_CTL_LOG, 1));
+    }
+
     // Enters the filter, for this thread and what it starts.
     proto::Result<void> load();
+    // The filter as the kernel would be given it.
+    proto::Result<std::vector<sock_filter>> program();
     // The same, and returns the descriptor on which the calls that notify() names are told (seccomp_unotify(2)). Where
     // the kernel can (Linux 5.19), a call that has been received ends by nothing but a fatal signal.
     proto::Result<proto::UniqueFd> load_with_listener();

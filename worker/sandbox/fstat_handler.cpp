@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: MIT
 #include "worker/sandbox/fstat_handler.hpp"
 
+#include <execinfo.h>
 #include <fcntl.h>
+#include <seccomp.h>
 #include <sys/syscall.h>
 #include <ucontext.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <csignal>
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
 
 namespace fdbroker::worker {
 namespace {
@@ -47,10 +52,43 @@ long serve(const ucontext_t& context) {
     return value;
 }
 
+// The names of the calls by number; empty: there is none.
+std::array<std::array<char, 32>, 640> names{};
+volatile bool tells = false;
+
+void fill_names() {
+    for (std::size_t number = 0; number < names.size(); ++number) {
+        char* name = ::seccomp_syscall_resolve_num_arch(SCMP_ARCH_NATIVE, static_cast<int>(number));
+        if (name != nullptr) std::snprintf(names[number].data(), names[number].size(), "%s", name);
+        ::free(name);
+    }
+}
+
+void tell(int call) {
+    const auto number = static_cast<std::size_t>(call);
+    std::array<char, 80> line;
+    const char* name = number < names.size() && names[number].front() != '\0' ? names[number].data() : "?";
+    const int size =
+        std::snprintf(line.data(), line.size(), "fdbroker: denied: %s (%d), called from\n", name, call);
+    if (::write(STDERR_FILENO, line.data(), static_cast<std::size_t>(size)) < 0) return;
+    // Those of this handler are the first ones.
+    constexpr int ours = 3;
+    std::array<void*, 16> frames;
+    const int count = ::backtrace(frames.data(), static_cast<int>(frames.size()));
+    if (count > ours) ::backtrace_symbols_fd(frames.data() + ours, count - ours, STDERR_FILENO);
+}
+
 void handle(int number, siginfo_t* information, void* opaque) {
-    if (information->si_code == from_seccomp && information->si_syscall == SYS_newfstatat) {
+    if (information->si_code == from_seccomp && (tells || information->si_syscall == SYS_newfstatat)) {
         auto& context = *static_cast<ucontext_t*>(opaque);
-        set_result(context, serve(context));
+        const bool is_fstat = information->si_syscall == SYS_newfstatat;
+        const long result = is_fstat ? serve(context) : -EPERM;
+        if (tells && result == -EPERM) {
+            const int saved = errno;
+            tell(information->si_syscall);
+            errno = saved;
+        }
+        set_result(context, result);
         return;
     }
     // Somebody else's filter, or a person: what would have happened without this handler.
@@ -61,6 +99,8 @@ void handle(int number, siginfo_t* information, void* opaque) {
 #else
 
 constexpr bool is_supported = false;
+volatile bool tells = false;
+void fill_names() {}
 void handle(int, siginfo_t*, void*) {}
 
 #endif
@@ -79,6 +119,15 @@ Fstat install_fstat_handler() {
     ours.sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK;
     sigemptyset(&ours.sa_mask);
     return ::sigaction(SIGSYS, &ours, nullptr) == 0 ? Fstat::served : Fstat::refused;
+}
+
+bool install_telling_handler() {
+    std::array<void*, 2> frames;
+    ::backtrace(frames.data(), static_cast<int>(frames.size()));  // loads what it needs
+    fill_names();
+    if (install_fstat_handler() != Fstat::served) return false;
+    tells = true;
+    return true;
 }
 
 }  // namespace fdbroker::worker

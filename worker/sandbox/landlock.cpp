@@ -30,7 +30,7 @@ constexpr int path_beneath = 1;  // LANDLOCK_RULE_PATH_BENEATH
 
 constexpr unsigned long ask_version = 1;  // LANDLOCK_CREATE_RULESET_VERSION
 
-// What ABI `abi` can take away, by the tables of landlock(7).
+// All that ABI `abi` can take away, by the tables of landlock(7).
 RulesetAttributes everything(int abi) {
     unsigned fs_rights = 13;                       // EXECUTE to MAKE_SYM
     if (abi >= 2) fs_rights = 14;                  // REFER

@@ -49,7 +49,7 @@ Result<void> enter_user_namespace(int flags) {
 }
 
 Result<void> keep_own_ids(uid_t uid, gid_t gid) {
-    // Who may not set groups may map a gid: user_namespaces(7).
+    // A process that may not set groups may map a gid: user_namespaces(7).
     if (const auto denied = write_file("/proc/self/setgroups", "deny"); !denied) return denied;
     if (const auto mapped = write_map("/proc/self/uid_map", uid); !mapped) return mapped;
     return write_map("/proc/self/gid_map", gid);

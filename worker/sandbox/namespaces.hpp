@@ -23,13 +23,13 @@ namespace fdbroker::worker {
 proto::Result<void> enter_namespaces();
 
 // Whether enter_namespaces() would succeed, tried in a child: security modules take away the capabilities that a new user
-// namespace brings, which shows only afterwards. Else why this process may not have them: EPERM (a sysctl, a
-// security module, a filter, or the process runs in a chroot), ENOSPC or EUSERS (there are too many), others as
+// namespace brings, which shows only afterwards. Else the reason: EPERM (a sysctl, a
+// security module, a filter, or a chroot), ENOSPC or EUSERS (there are too many), others as
 // unshare(2), mount(2) and pivot_root(2).
 proto::Result<void> namespaces_available();
 
-// What `enter` would return, tried in a child, since a failure half-way cannot be undone. The child is one that the program
-// does not learn of: no SIGCHLD, no pthread_atfork(3).
+// The result that `enter` would return, tried in a child, since a failure half-way cannot be undone. The program does not
+// learn of the child: no SIGCHLD, no pthread_atfork(3).
 proto::Result<void> try_in_forked_child(const std::function<proto::Result<void>()>& enter);
 
 // user_namespaces(7): a new user namespace in which the caller's user and group have their numbers.

@@ -131,9 +131,18 @@ class Confinement {
     }
 
     bool enter_seccomp() {
-        const Fstat fstat = options_.fstat == Fstat::served ? install_fstat_handler() : Fstat::refused;
+        Denied denied = options_.denied;
+        Fstat fstat = Fstat::refused;
+        if (denied == Denied::told) {
+            if (install_telling_handler())
+                fstat = Fstat::served;
+            else
+                denied = Denied::noted;
+        } else if (options_.fstat == Fstat::served) {
+            fstat = install_fstat_handler();
+        }
         const Signals signals = landlock_abi_ >= 6 ? Signals::landlock : Signals::filter;
-        return enter(Layer::seccomp, enter_filter(signals, fstat),
+        return enter(Layer::seccomp, enter_filter(signals, fstat, options_.allowances, denied),
                      fstat == Fstat::served ? "fstat(2) of every C library served" : "");
     }
 

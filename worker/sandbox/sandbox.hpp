@@ -13,6 +13,7 @@
 
 #include "proto/error.hpp"
 #include "proto/unique_fd.hpp"
+#include "worker/sandbox/filter.hpp"
 #include "worker/sandbox/fstat_handler.hpp"
 
 namespace fdbroker::worker {
@@ -40,7 +41,7 @@ struct LayerReport {
 };
 using SandboxReport = std::array<LayerReport, layer_count>;  // by layer
 
-// What happens when this kernel lacks a layer. Namespaces are never missed: who may have them is the administrator's
+// The consequence when this kernel lacks a layer. Namespaces are never missed: who may have them is the administrator's
 // decision, and many leave them out.
 enum class MissingLayer { fail, go_on };
 
@@ -53,6 +54,9 @@ struct ConfineOptions {
     Wish namespaces = Wish::no;
     Wish limits = Wish::no;
     Fstat fstat = Fstat::served;
+    unsigned allowances = 0;  // Allowance
+    // Where Denied::told cannot be had, it is Denied::noted.
+    Denied denied = Denied::silent;
 };
 
 // Closes everything but the standard descriptors and these.

@@ -17,14 +17,14 @@ namespace fdbroker::bench {
 
 namespace {
 
-struct Control {
+struct RightsControl {
     alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(int))> bytes{};
 };
 
 void send_descriptor(int socket, int descriptor) {
     char answer = 0;
     iovec part{&answer, 1};
-    Control control;
+    RightsControl control;
     msghdr message{};
     message.msg_iov = &part;
     message.msg_iovlen = 1;
@@ -80,7 +80,7 @@ proto::UniqueFd BarestBroker::open(const char* path) const {
     if (::send(socket_.number(), path, std::strlen(path) + 1, MSG_NOSIGNAL) < 0) give_up("send");
     char answer = 0;
     iovec part{&answer, 1};
-    Control control;
+    RightsControl control;
     msghdr message{};
     message.msg_iov = &part;
     message.msg_iovlen = 1;

@@ -7,7 +7,6 @@
 #include <cstdlib>
 
 #include "tests/bench/broker/measure.hpp"
-#include "tests/bench/broker/pinning.hpp"
 #include "tests/bench/broker/product.hpp"
 #include "tests/bench/broker/table.hpp"
 
@@ -150,36 +149,6 @@ void measure_audit(const Options& options, const Scene& scene, const BarestBroke
                 .unit = "B"});
 }
 
-double mean_of(const Variant& variant, unsigned calls) {
-    const auto start = std::chrono::steady_clock::now();
-    for (unsigned i = 0; i < calls; ++i) variant.call();
-    return std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - start).count() / calls;
-}
-
-// Where the kernel puts the two processes is luck of each moment: many short looks, and their mean.
-void measure_unpinned(const Options& options, const Scene& scene, const Addresses& addresses) {
-    const Connection pinned(addresses.rules_1000);
-    const Connection unpinned(addresses.unpinned);
-    const std::vector<std::string> paths = scene.paths(1000);
-    const Variant with_pinned = single(pinned, paths);
-    const Variant with_unpinned = single(unpinned, paths);
-    double pinned_sum = 0;
-    double unpinned_sum = 0;
-    constexpr unsigned looks = 100;
-    constexpr unsigned calls = 1000;
-    for (unsigned i = 0; i < looks; ++i) {
-        pin_to(options.cpu);
-        pinned_sum += mean_of(with_pinned, calls);
-        unpin();
-        unpinned_sum += mean_of(with_unpinned, calls);
-    }
-    pin_to(options.cpu);
-    print_line({.what = "nothing pinned: mean (of the pinned mean)",
-                .measured = unpinned_sum / pinned_sum,
-                .target = 1.5,
-                .unit = "times"});
-}
-
 }  // namespace
 
 void measure_costs(const Options& options, const Scene& scene, const BarestBroker& barest,
@@ -187,7 +156,6 @@ void measure_costs(const Options& options, const Scene& scene, const BarestBroke
     measure_requests(options, scene, barest, addresses);
     measure_slowest(options, scene, barest, addresses);
     measure_audit(options, scene, barest, addresses);
-    measure_unpinned(options, scene, addresses);
 }
 
 }  // namespace fdbroker::bench

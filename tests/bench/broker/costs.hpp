@@ -15,8 +15,7 @@ struct Addresses {
     std::string rules_1000;
     std::string rules_10;
     std::string rules_100000;
-    std::string audited;   // 1,000 rules, every decision recorded in a file
-    std::string unpinned;  // 1,000 rules, on whatever core the kernel likes
+    std::string audited;  // 1,000 rules, every decision recorded in a file
 };
 
 // Must run pinned, as the user that the scene's policies name. Prints its lines.

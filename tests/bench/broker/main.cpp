@@ -12,19 +12,17 @@
 #include "tests/bench/broker/product.hpp"
 #include "tests/bench/broker/resources.hpp"
 #include "tests/bench/broker/table.hpp"
+#include "tests/bench/broker/unpinned.hpp"
 #include "tests/support/child.hpp"
 
 namespace fdbroker::bench {
 
 namespace {
 
-void run(const Options& options) {
-    const Scene scene;
+// From here on everything that is started shares the core, until unpin().
+void run_pinned(const Options& options, const Scene& scene) {
     const std::string directory = scene.directory().path();
     const std::string rules_1000 = scene.write_policy(1000);
-    const RunningOpener unpinned(options.opener, directory, "unpinned", rules_1000, Audit::none);
-
-    // From here on everything that is started shares the core.
     pin_to(options.cpu);
     const RunningOpener plain(options.opener, directory, "plain", rules_1000, Audit::none);
     const RunningOpener audited(options.opener, directory, "audited", rules_1000, Audit::file);
@@ -34,13 +32,20 @@ void run(const Options& options) {
     const Addresses addresses{.rules_1000 = plain.address(),
                               .rules_10 = few.address(),
                               .rules_100000 = many.address(),
-                              .audited = audited.address(),
-                              .unpinned = unpinned.address()};
+                              .audited = audited.address()};
     test::run_as(
         test::nobody, [&] { measure_costs(options, scene, barest, addresses); }, test::Deadline::max());
     print_heading("Many clients, and the machine");
     measure_crowd(options, scene);
     unpin();
+}
+
+void run(const Options& options) {
+    const Scene scene;
+    const bool all = options.rows == "all";
+    if (all || options.rows == "pinned") run_pinned(options, scene);
+    if (all || options.rows == "unpinned") measure_unpinned(options, scene);
+    if (!all && options.rows != "machine") return;
     measure_loading(options, scene);
     measure_memory(options, scene);
 }
@@ -59,6 +64,9 @@ int main(int argc, char** argv) try {
     app.add_option("--chunk", options.chunk_microseconds, "microseconds of one turn")->capture_default_str();
     app.add_option("--cpu", options.cpu, "the core that clients and brokers share")->capture_default_str();
     app.add_option("--opener", options.opener, "the opener to measure")->capture_default_str();
+    app.add_option("--rows", options.rows, "which rows: pinned, unpinned, machine, or all")
+        ->check(CLI::IsMember({"all", "pinned", "unpinned", "machine"}))
+        ->capture_default_str();
     CLI11_PARSE(app, argc, argv);
     fdbroker::bench::run(options);
     return 0;

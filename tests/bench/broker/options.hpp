@@ -11,6 +11,7 @@ struct Options {
     unsigned chunk_microseconds = 1000;
     unsigned cpu = 0;
     std::string opener{};
+    std::string rows = "all";
 
     std::chrono::nanoseconds chunk() const { return std::chrono::microseconds(chunk_microseconds); }
 };

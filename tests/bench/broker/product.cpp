@@ -9,7 +9,9 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <span>
+#include <sstream>
 #include <stdexcept>
 
 #include "tests/support/files.hpp"
@@ -50,8 +52,16 @@ RunningOpener::~RunningOpener() {
 }
 
 pid_t RunningOpener::broker_pid() const {
+    // A broker that has answered is started altogether.
+    const Connection answered(address_);
     const std::string pid = std::to_string(process_.pid());
-    return std::stoi(test::read_file("/proc/" + pid + "/task/" + pid + "/children"));
+    std::istringstream children(test::read_file("/proc/" + pid + "/task/" + pid + "/children"));
+    // The other child looks names up, and says nothing to anybody.
+    for (std::string child; children >> child;) {
+        const std::string error = std::filesystem::read_symlink("/proc/" + child + "/fd/2").string();
+        if (error.starts_with("pipe:")) return std::stoi(child);
+    }
+    throw std::runtime_error("the opener has no broker");
 }
 
 Connection::Connection(const std::string& address) {

@@ -41,7 +41,7 @@ class Connection {
 
     void open_and_close(const char* path) const;
     void be_refused(const char* path) const;
-    // One call of fdbroker_open_many(); every descriptor is closed.
+    // Calls fdbroker_open_many() once and closes every descriptor.
     void open_and_close_all(const std::vector<fdbroker_request>& requests) const;
     // Each submitted by itself, before the first of them is completed; every descriptor is closed.
     void open_and_close_outstanding(const std::vector<fdbroker_request>& requests) const;

@@ -12,7 +12,7 @@ namespace {
 
 constexpr unsigned directories = 10;
 
-// Of each ten rules six name one file, three a subtree behind a wildcard, one a name with a wildcard.
+// Ten rules in turn: six name a file, three a subtree behind a wildcard, one a name with a wildcard.
 enum class Kind { exact, subtree, name };
 
 Kind kind_of(unsigned rule) {

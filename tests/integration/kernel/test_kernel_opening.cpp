@@ -132,7 +132,7 @@ TEST_CASE("kernel: only what is cached is opened with RESOLVE_CACHED, and nothin
     CHECK(read_file(path) == "content");
 }
 
-TEST_CASE("kernel: what is made exclusively follows no link, dangling or not") {
+TEST_CASE("kernel: exclusive creation follows no link, dangling or not") {
     const TempDir top;
     std::filesystem::create_symlink(top / "target", top / "link");
     CHECK(attempt(top / "link", O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0, 0600) == EEXIST);
@@ -170,7 +170,7 @@ TEST_CASE("kernel: a link is read and given away by an O_PATH descriptor of it")
     CHECK(status.st_gid == 30002);
 }
 
-TEST_CASE("kernel: who holds a descriptor for appending can end that, and cut the file") {
+TEST_CASE("kernel: the holder of an appending descriptor can clear O_APPEND and truncate the file") {
     const TempDir top;
     const std::string path = top / "file";
     write_file(path, "content");
@@ -181,7 +181,7 @@ TEST_CASE("kernel: who holds a descriptor for appending can end that, and cut th
     CHECK(read_file(path) == "Cont");
 }
 
-TEST_CASE("kernel: what is opened under Landlock without the right to truncate is truncated by nobody") {
+TEST_CASE("kernel: a descriptor opened under Landlock without the right to truncate is truncated by nobody") {
     const auto version = opener::landlock_version();
     FDBROKER_SKIP_UNLESS(is_root() && version && *version >= 3, "needs root and Landlock of Linux 6.2");
     const TempDir top;

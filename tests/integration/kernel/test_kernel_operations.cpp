@@ -86,7 +86,7 @@ TEST_CASE("kernel: a read lease is refused while anybody may write, by a descrip
     const UniqueFd reader(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
     CHECK(lease(reader) == 0);
     CHECK(::fcntl(reader.number(), F_GETLEASE) == F_RDLCK);
-    // Who opens it for writing breaks the lease, and the holder sees that.
+    // Opening the file for writing breaks the lease, and the holder sees that.
     CHECK(::open(path.c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC) < 0);
     CHECK(errno == EAGAIN);
     CHECK(::fcntl(reader.number(), F_GETLEASE) == F_UNLCK);

@@ -14,13 +14,16 @@ Python's own modules; it speaks the wire protocol itself (proto/PROTOCOL.md). On
 from .aio import AsyncBroker
 from .broker import Broker, connect, default_broker, open
 from .path import BrokeredPath
+from .paths import normalize
 from .payload import Entry, Status
-from .sandbox import (CONFINE_BEST_EFFORT, CONFINE_DESCRIPTORS, CONFINE_LIMITS, CONFINE_NAMESPACES, CONFINE_NO_SIGSYS,
-                      confine)
+from .sandbox import (ALLOW_LISTEN, ALLOW_OWN_ATTRIBUTES, ALLOW_SCHEDULING, ALLOW_SOCKETPAIR, ALLOW_TCP_OPTIONS, ALLOW_UDP,
+                      CONFINE_BEST_EFFORT, CONFINE_DESCRIPTORS, CONFINE_LIMITS, CONFINE_LOG, CONFINE_NAMESPACES,
+                      CONFINE_NO_SIGSYS, confine, prepare)
 from .version import __version__
 
 __all__ = [
-    "AsyncBroker", "Broker", "BrokeredPath", "Entry", "Status", "confine", "connect", "default_broker", "open",
+    "AsyncBroker", "Broker", "BrokeredPath", "Entry", "Status", "confine", "connect", "default_broker", "normalize", "open", "prepare",
     "__version__",
-    "CONFINE_BEST_EFFORT", "CONFINE_DESCRIPTORS", "CONFINE_LIMITS", "CONFINE_NAMESPACES", "CONFINE_NO_SIGSYS",
+    "ALLOW_LISTEN", "ALLOW_OWN_ATTRIBUTES", "ALLOW_SCHEDULING", "ALLOW_SOCKETPAIR", "ALLOW_TCP_OPTIONS", "ALLOW_UDP",
+    "CONFINE_BEST_EFFORT", "CONFINE_DESCRIPTORS", "CONFINE_LIMITS", "CONFINE_LOG", "CONFINE_NAMESPACES", "CONFINE_NO_SIGSYS",
 ]

@@ -10,6 +10,7 @@ import errno
 import os
 from typing import IO, Any, AsyncIterator, Optional
 
+from . import tree
 from .calls import Calls, apply, check_put, flags_of
 from .connection import Answer, Ask, Channel, failure, too_late
 from .payload import Entry, StrPath
@@ -29,7 +30,7 @@ class AsyncBroker(Calls):
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
         self._unsent: list[bytes] = []
         self._loop: Optional[asyncio.AbstractEventLoop] = None
-        self._watched = -1  # what the loop knows of the socket: its number
+        self._watched = -1  # the socket's number, by which the loop knows it
 
     async def __aenter__(self) -> AsyncBroker:
         return self
@@ -38,7 +39,7 @@ class AsyncBroker(Calls):
         self.close()
 
     def close(self) -> None:
-        """What is awaited fails with ECONNRESET."""
+        """Awaited calls fail with ECONNRESET."""
         self._fail(failure(errno.ECONNRESET, "the connection was closed"))
 
     async def open(self, path: StrPath, mode: str = "r", buffering: int = -1, encoding: Optional[str] = None,
@@ -49,10 +50,11 @@ class AsyncBroker(Calls):
         descriptor = await self.open_fd(path, flags, permissions)
         return builtins.open(os.fspath(path), mode, buffering, encoding, errors, newline, opener=lambda *_: int(descriptor))
 
-    async def scandir(self, path: StrPath) -> AsyncIterator[Entry]:
+    async def scandir(self, path: StrPath, *, status: bool = False) -> AsyncIterator[Entry]:
+        """As Broker.scandir()."""
         cursor = 0
         while True:
-            cursor, entries = await self._page(path, cursor)
+            cursor, entries = await self._page(path, cursor, status)
             for entry in entries:
                 yield entry
             if not cursor:
@@ -60,6 +62,20 @@ class AsyncBroker(Calls):
 
     async def listdir(self, path: StrPath) -> list[str]:
         return [entry.name async for entry in self.scandir(path)]
+
+    async def access(self, path: StrPath, mode: int) -> bool:
+        """As Broker.access()."""
+        try:
+            await tree.run_async(self, tree.access(path, mode))
+            return True
+        except OSError as error:
+            if error.errno in tree.SAYS_NO:
+                return False
+            raise
+
+    async def realpath(self, path: StrPath) -> str:
+        """As Broker.realpath()."""
+        return str(await tree.run_async(self, tree.realpath(path, self._directory())))
 
     @contextlib.asynccontextmanager
     async def put(self, path: StrPath, mode: str = "wb", *, permissions: int = 0o666, replace: bool = True,

@@ -9,8 +9,9 @@ import errno
 import os
 import threading
 import time
-from typing import IO, TYPE_CHECKING, Any, Iterable, Iterator, Optional, Union
+from typing import IO, TYPE_CHECKING, Any, Callable, Iterable, Iterator, Optional, Union
 
+from . import tree
 from .calls import Calls, apply, check_put
 from .connection import Answer, Ask, Channel, failure, is_over, too_late
 from .payload import Entry, StrPath
@@ -74,16 +75,45 @@ class Broker(Calls):
             raise failure(errno.EPROTO, str(error)) from None
         return [answer.take() if result == 0 else result for answer, result in zip(answers, results)]
 
-    def scandir(self, path: StrPath) -> Iterator[Entry]:
+    def scandir(self, path: StrPath, *, status: bool = False) -> Iterator[Entry]:
+        """With `status` each entry has what lstat() tells of it, where the policy does."""
         cursor = 0
         while True:
-            cursor, entries = self._page(path, cursor)
+            cursor, entries = self._page(path, cursor, status)
             yield from entries
             if not cursor:
                 return
 
     def listdir(self, path: StrPath) -> list[str]:
         return [entry.name for entry in self.scandir(path)]
+
+    def access(self, path: StrPath, mode: int) -> bool:
+        """os.access(), by trying: os.F_OK, or os.R_OK, os.W_OK and os.X_OK together. W_OK of a directory is False: what may
+        be made in it is decided name by name."""
+        try:
+            tree.run(self, tree.access(path, mode))
+            return True
+        except OSError as error:
+            if error.errno in tree.SAYS_NO:
+                return False
+            raise
+
+    def realpath(self, path: StrPath) -> str:
+        """os.path.realpath(strict=True). Needs `stat`, and `readlink` for links."""
+        return str(tree.run(self, tree.realpath(path, self._directory())))
+
+    def walk(self, top: StrPath, topdown: bool = True, onerror: Optional[Callable[[OSError], None]] = None,
+             followlinks: bool = False) -> Iterator[tuple[str, list[str], list[str]]]:
+        """os.walk()."""
+        return tree.walk(self, top, topdown, onerror, followlinks)
+
+    def iglob(self, pattern: StrPath, *, recursive: bool = False) -> Iterator[str]:
+        """glob.iglob()."""
+        return tree.glob(self, os.fsdecode(pattern), recursive)
+
+    def glob(self, pattern: StrPath, *, recursive: bool = False) -> list[str]:
+        """glob.glob()."""
+        return list(self.iglob(pattern, recursive=recursive))
 
     @contextlib.contextmanager
     def put(self, path: StrPath, mode: str = "wb", *, permissions: int = 0o666, replace: bool = True,
@@ -144,7 +174,7 @@ class Broker(Calls):
                 if answer.reply.id in waiting:
                     waiting.remove(answer.reply.id)
                     answers[answer.reply.id] = answer
-                else:  # to a request that was given up, or twice around a crash
+                else:  # answers a request that was given up, or came twice around a crash
                     self._channel.drop_late(answer)
                     self._channel.send_discards()
             # Answers that nobody waits for may come without end.
@@ -191,7 +221,7 @@ def connect(address: Optional[str] = None, *, any_owner: bool = False, timeout: 
 
 def default_broker() -> Broker:
     """The connection of open() and BrokeredPath: made when it is needed first. A program that confines itself calls
-    this before."""
+    this before; afterwards it is PermissionError, whose reason says so."""
     global _default
     with _default_lock:
         if _default is None or _default.fileno() < 0:

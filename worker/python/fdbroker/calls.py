@@ -7,28 +7,45 @@ import builtins
 import codecs
 import errno
 import os
+import stat as stat_module
 import struct
 from typing import Any, Callable, Optional
 
-from .connection import Answer, Ask, failure
-from .payload import Status, StrPath, attribute_name, path_payload, read_page, times_payload
-from .protocol import (COMMIT, DISCARD, LIST, MKDIR, NUMBER, OPEN, PUT, READLINK, REMOVE, RENAME, SETATTR, STAT, SYMLINK,
-                       XATTR_LIST, XATTR_READ, XATTR_REMOVE, XATTR_WRITE, ProtocolError)
+from .connection import Answer, Ask, Channel, failure
+from .paths import canonical, refused
+from .payload import StrPath, attribute_name, path_payload, read_page, read_status, times_payload
+from .protocol import (AT_REMOVEDIR, AT_SYMLINK_NOFOLLOW, COMMIT, DISCARD, LIST, LIST_WITH_STATUS, MKDIR, NUMBER, OPEN, PUT,
+                       READLINK, REMOVE, RENAME, SETATTR, STAT, SYMLINK, XATTR_LIST, XATTR_READ, XATTR_REMOVE, XATTR_WRITE,
+                       ProtocolError)
 
 
 class Calls:
-    """What to ask for each call; _ask() of the classes below asks, and applies `then` to the answer."""
+    """The request of each call; _ask() of the classes below sends it, and applies `then` to the answer."""
+
+    _channel: Channel
 
     def _ask(self, ask: Ask, then: Any) -> Any:
         raise NotImplementedError
+
+    def _directory(self) -> Optional[bytes]:
+        return self._channel.directory
+
+    def set_directory(self, base: Optional[StrPath]) -> None:
+        """Relative paths begin there from now on, as after os.chdir(). It is not looked for. None: there is none."""
+        self._channel.directory = None if base is None else canonical(base, self._channel.directory)[0]
 
     def open_fd(self, path: StrPath, flags: int, mode: int = 0o666) -> Any:
         """open(2): a descriptor, close-on-exec, which is the caller's."""
         return self._ask(Ask(OPEN, path, flags, mode), Answer.take)
 
     def stat(self, path: StrPath, *, follow_symlinks: bool = True) -> Any:
-        flags = 0 if follow_symlinks else 0x100  # AT_SYMLINK_NOFOLLOW
-        return self._ask(Ask(STAT, path, flags), lambda answer: Status.read(answer.reply.payload))
+        def status(answer: Answer) -> os.stat_result:
+            told = read_status(answer.reply.payload)
+            if canonical(path, b"/")[1] and not stat_module.S_ISDIR(told.st_mode):
+                raise refused(errno.ENOTDIR, path, "it is no directory")
+            return told
+
+        return self._ask(Ask(STAT, path, 0 if follow_symlinks else AT_SYMLINK_NOFOLLOW), status)
 
     def lstat(self, path: StrPath) -> Any:
         return self.stat(path, follow_symlinks=False)
@@ -43,10 +60,14 @@ class Calls:
         return self._ask(Ask(REMOVE, path), nothing)
 
     def rmdir(self, path: StrPath) -> Any:
-        return self._ask(Ask(REMOVE, path, 0x200), nothing)  # AT_REMOVEDIR
+        return self._ask(Ask(REMOVE, path, AT_REMOVEDIR), nothing)
 
     def rename(self, path: StrPath, new_path: StrPath, *, replace: bool = True) -> Any:
-        return self._ask(Ask(RENAME, path, 0 if replace else 1, 0, path_payload(new_path)), nothing)
+        target, _ = canonical(new_path, self._directory())
+        return self._ask(Ask(RENAME, path, 0 if replace else 1, 0, path_payload(target)), nothing)
+
+    def replace(self, path: StrPath, new_path: StrPath) -> Any:
+        return self.rename(path, new_path)
 
     def symlink(self, target: StrPath, path: StrPath) -> Any:
         return self._ask(Ask(SYMLINK, path, 0, 0, path_payload(target)), nothing)
@@ -73,8 +94,9 @@ class Calls:
     def removexattr(self, path: StrPath, name: str) -> Any:
         return self._ask(Ask(XATTR_REMOVE, path, 0, 0, attribute_name(name)), nothing)
 
-    def _page(self, path: StrPath, cursor: int) -> Any:
-        return self._ask(Ask(LIST, path, 0, 0, NUMBER.pack(cursor)), lambda answer: read_page(answer.reply.payload, cursor))
+    def _page(self, path: StrPath, cursor: int, status: bool = False) -> Any:
+        return self._ask(Ask(LIST, path, LIST_WITH_STATUS if status else 0, 0, NUMBER.pack(cursor)),
+                         lambda answer: read_page(answer.reply.payload, cursor, status))
 
     def _put(self, path: StrPath, mode: int) -> Any:
         def number_and_file(answer: Answer) -> tuple[int, int]:
@@ -94,7 +116,7 @@ def nothing(_: Answer) -> None:
 
 
 def apply(ask: Ask, answer: Answer, then: Any, fail: Callable[[OSError], None]) -> Any:
-    """What the answer comes to. One that is none ends the connection: `fail` does."""
+    """The result that an answer stands for. A malformed answer ends the connection: `fail` does."""
     try:
         return then(answer.result(ask))
     except (ProtocolError, struct.error) as error:
@@ -107,7 +129,7 @@ def apply(ask: Ask, answer: Answer, then: Any, fail: Callable[[OSError], None]) 
 
 def flags_of(path: StrPath, mode: str, buffering: int, encoding: Optional[str], errors: Optional[str],
              newline: Optional[str]) -> int:
-    """What builtins.open() would ask open(2) for; that is known to it alone. What it raises for wrong arguments."""
+    """The flags that builtins.open() gives open(2), which only it knows. Wrong arguments raise as there."""
     wanted: list[int] = []
 
     def note_flags(_: Any, flags: int) -> int:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""One connection: what is asked, what is answered, and the socket between."""
+"""A connection: requests, answers, and the socket between."""
 
 from __future__ import annotations
 
@@ -16,15 +16,19 @@ import weakref
 from dataclasses import dataclass
 from typing import Optional, Union
 
+from .paths import canonical, refused
 from .payload import StrPath
-from .protocol import (DISCARD, END, HEADER_SIZE, MAX_MESSAGE, MAX_PATH, MAX_REQUESTS, NUMBER, OPEN, PUT, REPLIES, STEPS, VERSION,
-                       HelloReply, ProtocolError, Reply, Request, read_end, read_hello_reply, read_replies, write_hello,
-                       write_request, write_requests)
+from .protocol import (AT_REMOVEDIR, AT_SYMLINK_NOFOLLOW, COMMIT, DISCARD, END, HEADER_SIZE, MAX_MESSAGE, MAX_REQUESTS, NUMBER,
+                       OPEN, PUT, READLINK, REMOVE, REPLIES, STAT, STEPS, SYMLINK, VERSION, HelloReply, ProtocolError, Reply,
+                       Request, read_end, read_hello_reply, read_replies, write_hello, write_request, write_requests)
 
 # The puts of which a late answer is remembered; a user has fewer.
 MAX_GIVEN_UP = 64
 
 DEFAULT_SOCKET = "/run/fdbroker/opener.sock"
+
+
+confined = False  # confine() has been called
 
 
 @dataclass
@@ -37,11 +41,25 @@ class Ask:
     mode: int = 0
     payload: bytes = b""
 
-    def request(self, number: int) -> Request:
-        path = os.fsencode(self.path)
-        if len(path) > MAX_PATH:
-            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), self.path)
-        return Request(number, self.call, path, self.flags & 0xFFFFFFFF, self.mode & 0xFFFFFFFF, self.payload)
+    def request(self, number: int, base: Optional[bytes] = None) -> Request:
+        path, of_directory = canonical(self.path, base)
+        flags = self.flags & 0xFFFFFFFF
+        if of_directory:
+            flags = self._flags_of_directory(flags)
+        return Request(number, self.call, path, flags, self.mode & 0xFFFFFFFF, self.payload)
+
+    def _flags_of_directory(self, flags: int) -> int:
+        """The error for a path that ends as only a directory's may."""
+        error = {PUT: errno.EISDIR, COMMIT: errno.EISDIR, READLINK: errno.EINVAL, SYMLINK: errno.ENOENT}.get(self.call)
+        if self.call == OPEN and flags & os.O_CREAT:
+            error = errno.EISDIR
+        if self.call == REMOVE and not flags & AT_REMOVEDIR:
+            error = errno.ENOTDIR
+        if error is not None:
+            raise refused(error, self.path, "the path ends as only that of a directory may")
+        if self.call == OPEN:
+            return flags | os.O_DIRECTORY
+        return flags & ~AT_SYMLINK_NOFOLLOW if self.call == STAT else flags
 
     def error(self, reply: Reply) -> OSError:
         step = STEPS[reply.step]
@@ -98,7 +116,7 @@ class Answer:
 
 
 def _address(address: Optional[str]) -> Union[str, int]:
-    """What to connect to: a path or abstract name, or an inherited descriptor."""
+    """The address to connect to: a path or abstract name, or an inherited descriptor."""
     if address is None:
         address = os.environ.get("FDBROKER_SOCKET")
     if address is None and "FDBROKER_FD" in os.environ:
@@ -137,6 +155,11 @@ def _inherited(number: int) -> socket.socket:
 _channels: weakref.WeakSet[Channel] = weakref.WeakSet()
 
 
+def open_sockets() -> list[int]:
+    """The descriptors of all connections that are not over."""
+    return [channel.socket.fileno() for channel in list(_channels) if channel.socket.fileno() >= 0]
+
+
 def _close_in_child() -> None:
     for channel in list(_channels):
         channel.abandon()
@@ -150,12 +173,15 @@ class Channel:
 
     def __init__(self, address: Optional[str], any_owner: bool, timeout: Optional[float]) -> None:
         target = _address(address)
+        if confined and isinstance(target, str):
+            raise failure(errno.EPERM, "this process is confined and can connect no more: connect before confine()")
         if isinstance(target, int):
             self.socket = _inherited(target)
         else:
             self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.lock = threading.Lock()  # of whoever asks and waits for the answer
+        self.lock = threading.Lock()  # held while asking and waiting for the answer
         self.abandoned = False
+        self.directory: Optional[bytes] = None  # where relative paths begin
         self.limits = HelloReply(VERSION, VERSION, MAX_REQUESTS, MAX_MESSAGE, 1)
         # Ids begin anywhere: an inherited socket may bring the answer to another process's request.
         self._last_id = random.SystemRandom().randrange(2**32)
@@ -207,7 +233,7 @@ class Channel:
 
     def request(self, ask: Ask) -> Request:
         """With an id, and such that a message can hold it."""
-        request = ask.request(self.next_id())
+        request = ask.request(self.next_id(), self.directory)
         if HEADER_SIZE + len(write_request(request)) > self.limits.max_message:
             raise failure(errno.E2BIG, "the request does not fit a message")
         return request
@@ -233,7 +259,7 @@ class Channel:
         told = answer.reply
         if ask.call == PUT and told.status == 0 and len(told.payload) == NUMBER.size and self.socket.fileno() >= 0:
             discard = Ask(DISCARD, ask.path, 0, 0, told.payload)
-            self.discards.append(write_requests([discard.request(self.next_id())]))
+            self.discards.append(write_requests([discard.request(self.next_id(), self.directory)]))
 
     def drop_late(self, answer: Answer) -> None:
         """The same for an answer to a request that was given up, or to none."""

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import errno
+import glob as glob_module
 import os
 import pathlib
 import stat as stat_module
-from typing import IO, Any, Iterator, Optional, cast
+from typing import IO, Any, Callable, Iterator, Optional, cast
 
 from .broker import Broker, default_broker
-from .payload import Status, StrPath
+from .payload import StrPath
 
 
 class BrokeredPath(pathlib.PurePosixPath):
@@ -33,7 +34,7 @@ class BrokeredPath(pathlib.PurePosixPath):
         return BrokeredPath(path, broker=self._broker)
 
     def with_segments(self, *segments: Any) -> BrokeredPath:
-        """What Python 3.12 and later make every derived path with; the methods below do it for older ones."""
+        """Python 3.12 and later make every derived path with this; the methods below do it for older ones."""
         return BrokeredPath(*segments, broker=self._broker)
 
     def __truediv__(self, other: Any) -> BrokeredPath:
@@ -89,10 +90,10 @@ class BrokeredPath(pathlib.PurePosixPath):
         with self.broker.put(self, "w", encoding=encoding, errors=errors, newline=newline) as file:
             return int(file.write(data))
 
-    def stat(self, *, follow_symlinks: bool = True) -> Status:
-        return cast(Status, self.broker.stat(self, follow_symlinks=follow_symlinks))
+    def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
+        return cast(os.stat_result, self.broker.stat(self, follow_symlinks=follow_symlinks))
 
-    def lstat(self) -> Status:
+    def lstat(self) -> os.stat_result:
         return self.stat(follow_symlinks=False)
 
     def _has_type(self, kind: Any, follow_symlinks: bool = True) -> bool:
@@ -105,7 +106,7 @@ class BrokeredPath(pathlib.PurePosixPath):
             return False
 
     def exists(self, *, follow_symlinks: bool = True) -> bool:
-        """What the policy refuses raises PermissionError: nobody knows."""
+        """A path that the policy refuses raises PermissionError: nobody knows."""
         return self._has_type(lambda _: True, follow_symlinks)
 
     def is_file(self, *, follow_symlinks: bool = True) -> bool:
@@ -126,6 +127,23 @@ class BrokeredPath(pathlib.PurePosixPath):
     def iterdir(self) -> Iterator[BrokeredPath]:
         for entry in self.broker.scandir(self):
             yield self / entry.name
+
+    def resolve(self, strict: bool = True) -> BrokeredPath:
+        """Without symbolic links; of something that is there."""
+        return BrokeredPath(self.broker.realpath(self), broker=self._broker)
+
+    def walk(self, top_down: bool = True, on_error: Optional[Callable[[OSError], None]] = None,
+             follow_symlinks: bool = False) -> Iterator[tuple[BrokeredPath, list[str], list[str]]]:
+        for directory, directories, files in self.broker.walk(self, top_down, on_error, follow_symlinks):
+            yield BrokeredPath(directory, broker=self._broker), directories, files
+
+    def glob(self, pattern: str) -> Iterator[BrokeredPath]:
+        escaped = glob_module.escape(str(self))
+        for path in self.broker.iglob(os.path.join(escaped, pattern), recursive=True):
+            yield BrokeredPath(path, broker=self._broker)
+
+    def rglob(self, pattern: str) -> Iterator[BrokeredPath]:
+        return self.glob(os.path.join("**", pattern))
 
     def mkdir(self, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
         try:

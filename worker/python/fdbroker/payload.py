@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What requests and answers carry besides their fixed fields."""
+"""The payloads of requests and answers, which follow the fixed fields."""
 
 from __future__ import annotations
 
@@ -9,49 +9,30 @@ import struct
 from dataclasses import dataclass
 from typing import Optional, Union
 
-from .protocol import ENTRY, MAX_ATTRIBUTE_NAME, MAX_PATH, NUMBER, STATUS, TIME, UTIME_NOW, ProtocolError
+from .protocol import ENTRY, ERROR, MAX_ATTRIBUTE_NAME, MAX_PATH, NUMBER, STATUS, TIME, UTIME_NOW, ProtocolError
 
 StrPath = Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]"]
 
 
-@dataclass(frozen=True)
-class Status:
-    """What stat(2) tells, by the names of os.stat_result; times in nanoseconds too."""
+Status = os.stat_result
 
-    st_mode: int
-    st_ino: int
-    st_dev: int
-    st_nlink: int
-    st_uid: int
-    st_gid: int
-    st_size: int
-    st_blksize: int
-    st_blocks: int
-    st_rdev: int
-    st_atime_ns: int
-    st_mtime_ns: int
-    st_ctime_ns: int
-    st_birthtime_ns: Optional[int]
 
-    st_atime = property(lambda self: self.st_atime_ns / 1e9)
-    st_mtime = property(lambda self: self.st_mtime_ns / 1e9)
-    st_ctime = property(lambda self: self.st_ctime_ns / 1e9)
-
-    @staticmethod
-    def read(payload: bytes) -> Status:
-        if len(payload) != STATUS.size:
-            raise ProtocolError("the status of a file")
-        (mask, block_size, _attributes, links, uid, gid, mode, _reserved, inode, size, blocks, _known, access, birth,
-         change, modification, rdev_major, rdev_minor, dev_major, dev_minor) = STATUS.unpack(payload)
-
-        def nanoseconds(raw: bytes) -> int:
-            seconds, rest, _ = TIME.unpack(raw)
-            return int(seconds) * 10**9 + int(rest)
-
-        has_birth = mask & 0x800  # STATX_BTIME
-        return Status(mode, inode, os.makedev(dev_major, dev_minor), links, uid, gid, size, block_size, blocks,
-                      os.makedev(rdev_major, rdev_minor), nanoseconds(access), nanoseconds(modification),
-                      nanoseconds(change), nanoseconds(birth) if has_birth else None)
+def read_status(payload: bytes) -> os.stat_result:
+    """The result of stat(2), as os.stat() returns it."""
+    if len(payload) != STATUS.size:
+        raise ProtocolError("the status of a file")
+    (_mask, block_size, _attributes, links, uid, gid, mode, _reserved, inode, size, blocks, _known, access, _birth,
+     change, modification, rdev_major, rdev_minor, dev_major, dev_minor) = STATUS.unpack(payload)
+    times = []
+    for raw in (access, modification, change):
+        seconds, rest, _ = TIME.unpack(raw)
+        times.append(int(seconds) * 10**9 + int(rest))
+    more = {"st_blksize": block_size, "st_blocks": blocks, "st_rdev": os.makedev(rdev_major, rdev_minor)}
+    for name, nanoseconds in zip(("st_atime", "st_mtime", "st_ctime"), times):
+        more[name] = nanoseconds / 10**9
+        more[name + "_ns"] = nanoseconds
+    whole = [nanoseconds // 10**9 for nanoseconds in times]
+    return os.stat_result((mode, inode, os.makedev(dev_major, dev_minor), links, uid, gid, size, *whole), more)
 
 
 @dataclass(frozen=True)
@@ -61,6 +42,7 @@ class Entry:
     name: str
     inode: int
     type: int
+    status: Optional[os.stat_result] = None  # as lstat(); None: it was not asked for, or is not told
 
     def is_dir(self) -> bool:
         return self.type == 4
@@ -72,7 +54,7 @@ class Entry:
         return self.type == 10
 
 
-def read_page(payload: bytes, asked: int) -> tuple[int, list[Entry]]:
+def read_page(payload: bytes, asked: int, with_status: bool = False) -> tuple[int, list[Entry]]:
     """The cursor of the next page (0: there is none) and the entries of this one, whose cursor was `asked`."""
     try:
         (cursor,) = NUMBER.unpack_from(payload)
@@ -83,7 +65,14 @@ def read_page(payload: bytes, asked: int) -> tuple[int, list[Entry]]:
             at += (ENTRY.size + size + 1 + 3) & ~3
             if len(name) != size or not name or b"/" in name or b"\0" in name or at > len(payload):
                 raise ProtocolError("an entry of a directory")
-            entries.append(Entry(os.fsdecode(name), inode, kind))
+            status = None
+            if with_status:
+                (error,) = ERROR.unpack_from(payload, at)
+                at += ERROR.size
+                if not error:
+                    status = read_status(payload[at : at + STATUS.size])
+                    at += STATUS.size
+            entries.append(Entry(os.fsdecode(name), inode, kind, status))
     except struct.error:
         raise ProtocolError("a page of a directory") from None
     if cursor and cursor == asked:

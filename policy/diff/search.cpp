@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: MIT
+#include "policy/diff/search.hpp"
+
+#include <algorithm>
+#include <map>
+#include <queue>
+#include <tuple>
+
+#include "policy/diff/name_menu.hpp"
+#include "policy/matching/compiled.hpp"
+#include "policy/matching/matcher_walk.hpp"
+
+namespace fdbroker::policy {
+namespace {
+
+using Index = PatternTrie::Index;
+using Indices = std::vector<Index>;
+
+constexpr std::size_t max_path_bytes = 4095;  // RequestPath
+constexpr std::uint32_t unbound = Findings::unbound;
+constexpr std::size_t states_between_progress = 256;
+
+// A deny rule that matched a directory above.
+struct Denying {
+    Side side{};
+    std::uint32_t rule = 0;
+    bool changed = false;  // TrieEntry::changed
+    auto operator<=>(const Denying&) const = default;
+};
+
+// Two paths of one state are alike in all that may follow.
+struct State {
+    Indices nodes{};  // reached by the last name
+    Indices fresh{};  // nodes of `**` that begins after it
+    Indices deep{};   // nodes of `**` that began earlier
+    std::vector<Denying> denying{};
+    std::uint32_t binding = Findings::unbound;
+    auto operator<=>(const State&) const = default;
+};
+
+Indices joined(const Indices& one, const Indices& other) {
+    Indices all;
+    std::ranges::set_union(one, other, std::back_inserter(all));
+    return all;
+}
+
+template <typename Value>
+void order(std::vector<Value>& values) {
+    std::ranges::sort(values);
+    const auto repeated = std::ranges::unique(values);
+    values.erase(repeated.begin(), repeated.end());
+}
+
+class Search {
+  public:
+    Search(const PolicyPair& policies, const PatternTrie& trie, Peers& peers, Variables variables,
+           const std::vector<Binding>& bindings, const SearchOptions& options)
+        : policies_(policies),
+          trie_(trie),
+          variables_(variables),
+          bindings_(bindings),
+          options_(options),
+          findings_(policies, peers, bindings, options.only) {}
+
+    SearchResult run() {
+        State start{.nodes = {PatternTrie::root}};
+        begin_any_depths(start);
+        if (leads_to_changes(start)) reach(std::move(start), {.length = 0});
+        while (!queue_.empty()) {
+            const auto [length, order, index] = queue_.top();
+            queue_.pop();
+            if (visited_[index].done) continue;
+            visited_[index].done = true;
+            if (++result_.states % states_between_progress == 0 && options_.progress)
+                options_.progress(result_.states);
+            visit(index);
+            if (options_.first_only && !findings_.empty()) break;
+            if (visited_.size() >= options_.max_states) {
+                result_.all_paths = false;
+                break;
+            }
+        }
+        result_.all_peers = findings_.all_peers();
+        result_.findings = std::move(findings_).take();
+        return std::move(result_);
+    }
+
+  private:
+    struct Arrival {
+        std::uint32_t before = 0;
+        std::string name{};
+        std::size_t length = 0;  // bytes of the path
+    };
+    struct Visited {
+        const State* state = nullptr;
+        Arrival arrival{};
+        bool done = false;
+    };
+
+    void reach(State state, Arrival arrival) {
+        const auto [place, is_new] =
+            known_.try_emplace(std::move(state), static_cast<std::uint32_t>(visited_.size()));
+        const std::uint32_t index = place->second;
+        if (is_new) {
+            visited_.push_back({.state = &place->first, .arrival = std::move(arrival)});
+        } else if (!visited_[index].done && arrival.length < visited_[index].arrival.length) {
+            visited_[index].arrival = std::move(arrival);
+        } else {
+            return;
+        }
+        queue_.emplace(visited_[index].arrival.length, order_++, index);
+    }
+
+    std::string path_to(std::uint32_t index) const {
+        std::string path;
+        for (; visited_[index].arrival.length != 0; index = visited_[index].arrival.before)
+            path.insert(0, '/' + visited_[index].arrival.name);
+        return path.empty() ? "/" : path;
+    }
+
+    void begin_any_depths(State& state) const {
+        for (const Index node : state.nodes) {
+            const Index any_depth = trie_[node].any_depth;
+            if (any_depth != PatternTrie::none && !std::ranges::binary_search(state.deep, any_depth))
+                state.fresh.push_back(any_depth);
+        }
+        std::ranges::sort(state.fresh);
+    }
+
+    bool leads_to_changes(const State& state) const {
+        const auto changed = [&](Index node) { return trie_[node].changed; };
+        return std::ranges::any_of(state.nodes, changed) || std::ranges::any_of(state.fresh, changed) ||
+               std::ranges::any_of(state.deep, changed) ||
+               std::ranges::any_of(state.denying, &Denying::changed);
+    }
+
+    void visit(std::uint32_t index) {
+        const State state = *visited_[index].state;
+        bool changed = false;
+        const std::vector<MatchedRule> matches = matches_at(state, changed);
+        const bool apart =
+            trie_.apart() != PatternTrie::none && std::ranges::binary_search(state.nodes, trie_.apart());
+        if (changed) findings_.compare(matches, state.binding, apart, [&] { return path_to(index); });
+        Indices live;
+        for (const Indices* const all : {&state.nodes, &state.fresh, &state.deep})
+            for (const Index node : *all)
+                if (trie_[node].leads_on()) live.push_back(node);
+        std::ranges::sort(live);
+        if (state.binding == unbound && meets_variable(trie_, live, result_.groups_met)) {
+            result_.variables_met = true;
+            add_values(trie_, live, result_.values);
+            if (variables_ == Variables::are_bound) {
+                for (std::uint32_t binding = 0; binding < bindings_.size(); ++binding)
+                    go_on(state, index, live, binding);
+                return;
+            }
+        }
+        go_on(state, index, live, state.binding);
+    }
+
+    void go_on(const State& state, std::uint32_t index, const Indices& live, std::uint32_t binding) {
+        State next{
+            .deep = joined(state.deep, state.fresh), .denying = denying_below(state), .binding = binding};
+        // States that differ in what ended there alone go on alike, and the first of them has the shortest path.
+        if (!gone_on_.emplace(live, next).second) return;
+        const std::size_t length = visited_[index].arrival.length;
+        const NameMenu& menu = menu_of(live, binding);
+        result_.all_paths = result_.all_paths && menu.complete;
+        for (const NameChoice& choice : menu.choices) {
+            if (length + 1 + choice.name.size() > max_path_bytes) continue;
+            State reached = next;
+            reached.nodes = choice.nodes;
+            begin_any_depths(reached);
+            if (leads_to_changes(reached))
+                reach(std::move(reached), {index, choice.name, length + 1 + choice.name.size()});
+        }
+    }
+
+    // Rules without effect beside another one are left out: each would double the states.
+    std::vector<Denying> denying_below(const State& state) const {
+        std::vector<Denying> all = state.denying;
+        for (const Index node : state.nodes)
+            for (const TrieEntry& entry : trie_[node].entries)
+                if (!entry.allows) all.push_back({entry.side, entry.rule, entry.changed});
+        order(all);
+        std::vector<Denying> kept;
+        for (const Denying& one : all)
+            if (std::ranges::none_of(kept, [&](const Denying& earlier) { return overrides(earlier, one); }))
+                kept.push_back(one);
+        return kept;
+    }
+
+    // The earlier rule denies all that the later one does, to the same peers.
+    bool overrides(const Denying& earlier, const Denying& later) const {
+        if (earlier.side != later.side) return false;
+        const Policy::Compiled& compiled = policies_[earlier.side].compiled();
+        const std::uint32_t selector = compiled.rule_roles[earlier.rule];
+        return (selector == RoleSets::every_peer || selector == compiled.rule_roles[later.rule]) &&
+               compiled.rules[earlier.rule].operations.contains_all(compiled.rules[later.rule].operations);
+    }
+
+    const NameMenu& menu_of(const Indices& live, std::uint32_t binding) {
+        const auto known = menus_.find({live, binding});
+        if (known != menus_.end()) return known->second;
+        const PeerValues no_values{};
+        const PeerValues* values = binding == unbound ? nullptr : &bindings_[binding].values;
+        return menus_.emplace(std::pair(live, binding), name_menu(trie_, live, values)).first->second;
+    }
+
+    // The rules that match a path which ends here; `changed` is set when one of them is changed.
+    std::vector<MatchedRule> matches_at(const State& state, bool& changed) const {
+        std::map<std::pair<Side, std::uint32_t>, OperationSet> found;
+        const auto add = [&](Side side, std::uint32_t rule, OperationSet reached, bool is_changed) {
+            OperationSet& operations = found[{side, rule}];
+            operations = operations | (reached & policies_[side].rules()[rule].operations);
+            changed = changed || is_changed;
+        };
+        const auto add_all = [&](const Indices& nodes, OperationSet reached) {
+            for (const Index node : nodes)
+                for (const TrieEntry& entry : trie_[node].entries)
+                    add(entry.side, entry.rule, reached, entry.changed);
+        };
+        add_all(state.nodes, OperationSet::all());
+        add_all(state.fresh, at_the_directory_itself);
+        add_all(state.deep, OperationSet::all());
+        for (const Denying& one : state.denying) add(one.side, one.rule, OperationSet::all(), one.changed);
+        std::vector<MatchedRule> matches;
+        for (const auto& [rule, operations] : found)
+            if (!operations.empty()) matches.push_back({rule.first, rule.second, operations.bits()});
+        return matches;
+    }
+
+    const PolicyPair& policies_;
+    const PatternTrie& trie_;
+    Variables variables_;
+    const std::vector<Binding>& bindings_;
+    const SearchOptions& options_;
+    SearchResult result_{};
+    std::map<State, std::uint32_t> known_{};
+    std::vector<Visited> visited_{};
+    std::map<std::pair<Indices, std::uint32_t>, NameMenu> menus_{};
+    std::set<std::pair<Indices, State>> gone_on_{};
+    Findings findings_;
+    std::uint32_t order_ = 0;
+    std::priority_queue<std::tuple<std::size_t, std::uint32_t, std::uint32_t>,
+                        std::vector<std::tuple<std::size_t, std::uint32_t, std::uint32_t>>, std::greater<>>
+        queue_{};
+};
+
+}  // namespace
+
+SearchResult search(const PolicyPair& policies, const PatternTrie& trie, Peers& peers, Variables variables,
+                    const std::vector<Binding>& bindings, const SearchOptions& options) {
+    return Search(policies, trie, peers, variables, bindings, options).run();
+}
+
+}  // namespace fdbroker::policy

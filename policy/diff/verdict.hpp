@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: MIT
+// What two policies decide differently about one path and one peer, given the rules that match.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "policy/diff/pattern_trie.hpp"
+#include "policy/matching/policy.hpp"
+
+namespace fdbroker::policy {
+
+enum class ChangeKind : std::uint8_t {
+    gained,    // was refused, is allowed
+    lost,      // was allowed, is refused
+    settings,  // is allowed by a rule with other settings
+    reveal,    // is refused with another errno
+};
+
+// The settings of allow rules. Bits of Change::settings.
+enum class Setting : std::uint8_t { create, deliver, files, symlinks, deadline, rename };
+inline constexpr unsigned setting_count = 6;
+std::string_view to_string(Setting setting) noexcept;  // the key of the policy language
+
+inline constexpr std::uint32_t no_rule = UINT32_MAX;
+
+// The operations that change in the same way by the same rules. For `reveal` they may be a pair of which each alone is
+// refused as before, and both together are not.
+struct Change {
+    ChangeKind kind{};
+    std::uint32_t before = no_rule;  // the rule that decided; no_rule: no rule allowed it
+    std::uint32_t after = no_rule;
+    std::uint8_t settings = 0;  // bit per Setting that differs
+    OperationSet operations{};
+};
+
+// For each operation the first rule in file order that denies it, and the first that allows it.
+struct Verdict {
+    std::array<std::uint32_t, operation_count> denied_by{};
+    std::array<std::uint32_t, operation_count> allowed_by{};
+
+    Verdict() noexcept;
+    void note(std::uint32_t rule, bool allows, OperationSet operations) noexcept;
+    // The rule that decides; no_rule: nothing allows the operation.
+    std::uint32_t rule(unsigned operation) const noexcept;
+    bool allows(unsigned operation) const noexcept;
+};
+
+// Settings that have no effect on an operation are not compared; owners and groups are what they come to for the peer.
+std::vector<Change> changes(const PolicyPair& policies, const PeerIdentity& peer, const Verdict& before,
+                            const Verdict& after);
+
+// Which settings of the rules differ for the operation, bit per Setting.
+std::uint8_t different_settings(const Rule& before, const Rule& after, Operation operation,
+                                const PeerIdentity& peer);
+
+}  // namespace fdbroker::policy
