@@ -60,6 +60,12 @@ struct DecisionRecord {
 // run nothing is allocated. Bytes of a path outside printable ASCII stand as \u00XX, one for each byte.
 void write_line(std::string& out, const DecisionRecord& record);
 
+// The record of a decision, as far as one has been made.
+struct Recorded {
+    std::uint64_t sequence = 0;  // the number of the record; 0: none has been made
+    bool may_leave = true;       // false: the decision could not be put on record, and that is the answer
+};
+
 // A record about the opener itself or a session.
 struct EventRecord {
     RecordHead head{};

@@ -15,8 +15,7 @@ RecordHead AuditTrail::head(std::uint64_t sequence) const {
 
 // ---- decisions -----------------------------------------------------------------------------------------
 
-AuditTrail::Recorded AuditTrail::decision(SessionAudit& session, DecisionRecord record,
-                                          Clock::time_point now) {
+Recorded AuditTrail::decision(SessionAudit& session, DecisionRecord record, Clock::time_point now) {
     const bool refused = record.errno_value != 0;
     if (ring_ == nullptr || !(refused ? settings_.refused : settings_.allowed)) return {};
     record.session = session.session;
@@ -30,8 +29,8 @@ AuditTrail::Recorded AuditTrail::decision(SessionAudit& session, DecisionRecord 
     return recorded;
 }
 
-AuditTrail::Recorded AuditTrail::grants_together(SessionAudit& session, std::span<DecisionRecord> records,
-                                                 Clock::time_point now) {
+Recorded AuditTrail::grants_together(SessionAudit& session, std::span<DecisionRecord> records,
+                                     Clock::time_point now) {
     if (ring_ == nullptr || !settings_.allowed) return {};
     const std::uint64_t first = ring_->next_sequence();
     lines_.clear();
@@ -51,7 +50,7 @@ AuditTrail::Recorded AuditTrail::grants_together(SessionAudit& session, std::spa
     return {0, !settings_.refuse_unrecorded};
 }
 
-AuditTrail::Recorded AuditTrail::write(const DecisionRecord& record) {
+Recorded AuditTrail::write(const DecisionRecord& record) {
     DecisionRecord whole = record;
     whole.head = head(ring_->next_sequence());
     write_line(line_, whole);

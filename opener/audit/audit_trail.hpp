@@ -49,13 +49,8 @@ class AuditTrail {
     // `settings` is the policy's `audit:`. Before it is given everything is recorded.
     void apply(const policy::AuditSettings& settings) noexcept { settings_ = settings; }
 
-    // Records a decision; head, session and peer of `record` are filled in here. The number of the record; 0: the policy
-    // wants none of this kind, or it is counted together with others like it. False: it could not be recorded, and a
-    // grant must not leave.
-    struct Recorded {
-        std::uint64_t sequence = 0;
-        bool may_leave = true;
-    };
+    // Records a decision; head, session and peer of `record` are filled in here. No record is made where the policy wants
+    // none of this kind, or where it is counted together with others like it.
     Recorded decision(SessionAudit& session, DecisionRecord record, Clock::time_point now);
     // Grants that leave together or not at all: each is on record, or none is. The number of the first, which the others
     // follow; head, session and peer are filled in.

@@ -105,7 +105,7 @@ class Broker final : public ControlHost, HelperPool::Owner {
     void tell_use(const Session& session);
 
     proto::BorrowedFd connection_of(const HelperTask& task) override { return task.session->descriptor(); }
-    std::vector<Ruling> reported(HelperTask& task, const Report& report) override {
+    Verdict reported(HelperTask& task, const Report& report) override {
         return task.session->task_reported(task, report);
     }
     void delivered(HelperTask& task, const Sent& sent) override;

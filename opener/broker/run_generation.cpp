@@ -224,7 +224,7 @@ void run_generation(const GenerationStart& start) {
             facts.wide.push_back({directory.path, *width});
     }
     ControlServer control(access, *loop);
-    auto helpers = HelperPool::create(std::move(zygotes), *loop);
+    auto helpers = HelperPool::create(std::move(zygotes), *loop, policy.rules());
     if (!helpers) fail(report, exit_failed, helpers.error().message());
     Metrics metrics(policy.rules());
     // Users share half of what the kernel lets be on its way. The other half is for those who find nothing left of that:

@@ -205,16 +205,15 @@ void Session::answer_together(std::span<const proto::Request> requests) {
     auto outcomes =
         carry_out_together(service_.request_services, peer_, requests,
                            service_.delivery.payload_room(requests.size() - 1), ExecutionContext::loop());
-    if (!outcomes) outcomes = hand_to_helper_together(requests);
-    if (!outcomes) return service_.request_services.metrics.end();
+    if (need_helper(outcomes) && hand_to_helper_together(requests, outcomes))
+        return service_.request_services.metrics.end();
     const auto now = std::chrono::steady_clock::now();
     std::vector<DecisionRecord> records;
     for (std::size_t index = 0; index < requests.size(); ++index)
-        records.push_back(record_of(requests[index], (*outcomes)[index], now - received_at_));
-    const std::vector<Ruling> rulings = record_together(records, now);
+        records.push_back(record_of(requests[index], outcomes[index], now - received_at_));
+    const std::vector<Recorded> recorded = record_together(records, now);
     for (std::size_t index = 0; index < requests.size(); ++index)
-        service_.delivery.add(requests[index].id, std::move((*outcomes)[index]), rulings[index].record,
-                              rulings[index].may_leave);
+        service_.delivery.add(requests[index].id, std::move(outcomes[index]), recorded[index]);
 }
 
 // Answers the requests noted when the message was deferred.
@@ -231,14 +230,15 @@ void Session::answer_deferred() {
 
 // ---- decide, resolve, inspect --------------------------------------------------------------------------
 
-std::optional<Outcome> Session::carry_out(const proto::Request& request, std::size_t others) {
+Outcome Session::carry_out(const proto::Request& request, std::size_t others) {
     auto granted = decide(service_.request_services, peer_, request);
     if (!granted) return std::move(granted.error());
     granted->payload_room = service_.delivery.payload_room(others);
     if (const std::uint64_t continued = continued_by(request); continued != 0)
         return hand_to_helper(*granted, continued);
-    auto outcome = execute(service_.request_services, peer_, *granted, ExecutionContext::loop());
-    return outcome ? std::move(outcome) : hand_to_helper(*granted, 0);
+    Outcome outcome = execute(service_.request_services, peer_, *granted, ExecutionContext::loop());
+    if (outcome.needs_helper()) outcome = hand_to_helper(*granted, 0);
+    return outcome;
 }
 
 // ---- record, deliver -----------------------------------------------------------------------------------
@@ -246,11 +246,11 @@ std::optional<Outcome> Session::carry_out(const proto::Request& request, std::si
 void Session::answer(const proto::Request& request, std::size_t others) {
     service_.request_services.metrics.begin();
     ++answered_;
-    auto outcome = carry_out(request, others);
-    if (!outcome) return service_.request_services.metrics.end();
-    const Ruling ruling = record(request, *outcome, received_at_);
+    Outcome outcome = carry_out(request, others);
+    if (outcome.needs_helper()) return service_.request_services.metrics.end();
+    const Recorded recorded = record(request, outcome, received_at_);
     service_.request_services.metrics.done(Step::record);
-    service_.delivery.add(request.id, std::move(*outcome), ruling.record, ruling.may_leave);
+    service_.delivery.add(request.id, std::move(outcome), recorded);
 }
 
 DecisionRecord Session::record_of(const proto::Request& request, const Outcome& outcome,
@@ -270,55 +270,47 @@ DecisionRecord Session::record_of(const proto::Request& request, const Outcome& 
     };
 }
 
-Ruling Session::record(const proto::Request& request, const Outcome& outcome,
-                       std::chrono::steady_clock::time_point received_at) {
+Recorded Session::record(const proto::Request& request, const Outcome& outcome,
+                         std::chrono::steady_clock::time_point received_at) {
     const auto now = std::chrono::steady_clock::now();
     DecisionRecord record = record_of(request, outcome, now - received_at);
-    return ruled(record, service_.audit.decision(audit_, record, now), now);
+    const Recorded recorded = service_.audit.decision(audit_, record, now);
+    count(record, recorded, now);
+    return recorded;
 }
 
-std::vector<Ruling> Session::record_together(std::span<DecisionRecord> records,
-                                             std::chrono::steady_clock::time_point now) {
+std::vector<Recorded> Session::record_together(std::span<DecisionRecord> records,
+                                               std::chrono::steady_clock::time_point now) {
     const bool granted =
         std::ranges::all_of(records, [](const DecisionRecord& record) { return record.errno_value == 0; });
-    AuditTrail::Recorded recorded;
+    Recorded recorded;
     if (granted) recorded = service_.audit.grants_together(audit_, records, now);
-    std::vector<Ruling> rulings;
+    std::vector<Recorded> all;
     for (DecisionRecord& record : records) {
         if (!granted) recorded = service_.audit.decision(audit_, record, now);
-        rulings.push_back(ruled(record, recorded, now));
+        count(record, recorded, now);
+        all.push_back(recorded);
         if (granted && recorded.sequence != 0) ++recorded.sequence;
     }
-    return rulings;
+    return all;
 }
 
-Ruling Session::ruled(DecisionRecord& record, const AuditTrail::Recorded& recorded,
-                      std::chrono::steady_clock::time_point now) {
+// Tells the outcome of a request to those who look on; none of it matters to the peer.
+void Session::count(DecisionRecord& record, const Recorded& recorded,
+                    std::chrono::steady_clock::time_point now) {
     if (!recorded.may_leave) {
         record.errno_value = EIO;
         record.step = Step::record;
         record.reason = "the decision could not be put on record";
     }
-    count(record, recorded.sequence, now);
-    return {.record = recorded.sequence, .may_leave = recorded.may_leave};
-}
-
-// Tells the outcome of a request to those who look on; none of it matters to the peer.
-void Session::count(DecisionRecord& record, std::uint64_t sequence,
-                    std::chrono::steady_clock::time_point now) {
-    service_.request_services.metrics.count({.operations = record.operations,
-                                             .rule = record.rule,
-                                             .errno_value = record.errno_value,
-                                             .step = record.step,
-                                             .duration = record.duration,
-                                             .at = now});
+    service_.request_services.metrics.count(record, now);
     use_.count(record.rule, record.errno_value == 0, record.path, now);
     if (shadow_peer_) compare_with_shadow(record, now);
     if (!service_.control.is_watched()) return;
-    record.head = service_.audit.head(sequence);
+    record.head = service_.audit.head(recorded.sequence);
     record.session = connection_id_;
     record.peer = audit_.peer;
-    service_.control.publish({record, pid_, peer_.identity()});
+    service_.control.publish(record, pid_, peer_.identity());
 }
 
 SessionFacts Session::facts() const {

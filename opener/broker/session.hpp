@@ -106,7 +106,7 @@ class Session {
     // Tasks of this session that helpers have not ended yet. The session must live as long as there are some.
     std::size_t tasks() const noexcept { return tasks_; }
     // The reports to HelperPool::Owner about the session's tasks.
-    std::vector<Ruling> task_reported(HelperTask& task, const Report& report);
+    Verdict task_reported(HelperTask& task, const Report& report);
     State task_delivered(const Sent& sent);
     State task_failed(const HelperTask& task, int errno_value, std::string_view reason);
     // Looks whether an earlier generation's helpers have done what a draining session waits for.
@@ -144,33 +144,31 @@ class Session {
     bool handle(std::span<const std::byte> message);
     bool handle_hello(std::span<const std::byte> message);
     bool handle_requests(std::span<const std::byte> message);
-    // `others` of the same message are still to be answered. nullopt: a helper does it, and answers.
-    std::optional<Outcome> carry_out(const proto::Request& request, std::size_t others);
+    // `others` of the same message are still to be answered. Completion::needs_helper: one has it, and answers.
+    Outcome carry_out(const proto::Request& request, std::size_t others);
     // The number of what an earlier request of this session has left going on, and this one is about; 0: nothing.
     std::uint64_t continued_by(const proto::Request& request) const;
     // `continues`: the above; the helper that has it does it.
-    std::optional<Outcome> hand_to_helper(const GrantedRequest& granted, std::uint64_t continues);
-    // For an all-or-nothing message: the outcomes when no helper takes it.
-    std::optional<std::vector<Outcome>> hand_to_helper_together(std::span<const proto::Request> requests);
+    Outcome hand_to_helper(const GrantedRequest& granted, std::uint64_t continues);
+    // For an all-or-nothing message. False: no helper takes it, and each of `outcomes` says so.
+    bool hand_to_helper_together(std::span<const proto::Request> requests, std::span<Outcome> outcomes);
     void submit(std::span<const proto::Request> requests, proto::Batch batch,
                 std::span<const HelperTask::Part> decided, std::chrono::milliseconds deadline,
                 std::uint64_t continues);
     void answer_all(std::span<const std::byte> message, std::span<const proto::Request> requests);
     void answer_together(std::span<const proto::Request> requests);
     void answer(const proto::Request& request, std::size_t others);
-    void count(DecisionRecord& record, std::uint64_t sequence, std::chrono::steady_clock::time_point now);
+    void count(DecisionRecord& record, const Recorded& recorded, std::chrono::steady_clock::time_point now);
     // session_shadow.cpp
     void identify_for_shadow();
     void compare_with_shadow(const DecisionRecord& record, std::chrono::steady_clock::time_point now);
     static DecisionRecord record_of(const proto::Request& request, const Outcome& outcome,
                                     std::chrono::nanoseconds duration);
-    Ruling record(const proto::Request& request, const Outcome& outcome,
-                  std::chrono::steady_clock::time_point received_at);
+    Recorded record(const proto::Request& request, const Outcome& outcome,
+                    std::chrono::steady_clock::time_point received_at);
     // For an all-or-nothing message. Grants may leave only when all of them are on record.
-    std::vector<Ruling> record_together(std::span<DecisionRecord> records,
-                                        std::chrono::steady_clock::time_point now);
-    Ruling ruled(DecisionRecord& record, const AuditTrail::Recorded& recorded,
-                 std::chrono::steady_clock::time_point now);
+    std::vector<Recorded> record_together(std::span<DecisionRecord> records,
+                                          std::chrono::steady_clock::time_point now);
     void count_unread(std::size_t descriptors) noexcept;
     bool has_tasks_anywhere() const noexcept;
     void drain_or_finish(std::string_view cause);

@@ -53,16 +53,15 @@ std::uint64_t Session::continued_by(const proto::Request& request) const {
     return service_.helpers.can_continue(number, connection_id_) ? number : 0;
 }
 
-std::optional<Outcome> Session::hand_to_helper(const GrantedRequest& granted, std::uint64_t continues) {
+Outcome Session::hand_to_helper(const GrantedRequest& granted, std::uint64_t continues) {
     const HelperTask::Part decided = part_of(granted);
     if (!service_.helpers.has_room(peer_.identity().uid, 1)) return refused_for_want_of_room(decided);
     submit(std::span(&granted.request, 1), proto::Batch::each_for_itself, std::span(&decided, 1),
            deadline_of(granted.grant), continues);
-    return std::nullopt;
+    return {.completion = Completion::needs_helper};
 }
 
-std::optional<std::vector<Outcome>> Session::hand_to_helper_together(
-    std::span<const proto::Request> requests) {
+bool Session::hand_to_helper_together(std::span<const proto::Request> requests, std::span<Outcome> outcomes) {
     std::vector<HelperTask::Part> decided;
     auto deadline = std::chrono::milliseconds::max();
     for (const proto::Request& request : requests) {
@@ -72,12 +71,11 @@ std::optional<std::vector<Outcome>> Session::hand_to_helper_together(
         deadline = std::min(deadline, deadline_of(granted->grant));
     }
     if (!service_.helpers.has_room(peer_.identity().uid, requests.size())) {
-        std::vector<Outcome> outcomes;
-        for (const HelperTask::Part& part : decided) outcomes.push_back(refused_for_want_of_room(part));
-        return outcomes;
+        std::ranges::transform(decided, outcomes.begin(), refused_for_want_of_room);
+        return false;
     }
     submit(requests, proto::Batch::all_or_nothing, decided, deadline, 0);
-    return std::nullopt;
+    return true;
 }
 
 void Session::submit(std::span<const proto::Request> requests, proto::Batch batch,
@@ -100,39 +98,27 @@ void Session::submit(std::span<const proto::Request> requests, proto::Batch batc
     service_.helpers.submit(std::move(task));
 }
 
-std::vector<Ruling> Session::task_reported(HelperTask& task, const Report& report) {
-    const auto rules = service_.request_services.policy.rules();
+Verdict Session::task_reported(HelperTask& task, const Report& report) {
     std::uint64_t copied = 0;
-    for (const ReportedOutcome& reported : report.outcomes) copied += reported.copied;
-    // For all or none of them: there are several only in a batch of all or nothing.
-    const bool within_budget =
-        copied == 0 || service_.quotas.use_copied_bytes(quota_, copied, std::chrono::steady_clock::now());
+    for (const Outcome& outcome : report.outcomes) copied += outcome.copied;
     const auto now = std::chrono::steady_clock::now();
-    std::vector<Outcome> outcomes;
+    // For all or none of them: there are several only in a batch of all or nothing.
+    Verdict verdict{.job = report.job,
+                    .over_budget = copied != 0 && !service_.quotas.use_copied_bytes(quota_, copied, now)};
     std::vector<DecisionRecord> records;
-    outcomes.reserve(task.parts.size());
     for (std::size_t i = 0; i < task.parts.size(); ++i) {
-        const ReportedOutcome& reported = report.outcomes[i];
-        Outcome& outcome = outcomes.emplace_back(
-            Outcome{.errno_value = reported.errno_value,
-                    .reason = reported.reason,
-                    .operations = reported.operations,
-                    .rule = reported.rule && *reported.rule < rules.size() ? &rules[*reported.rule] : nullptr,
-                    .final_path = reported.final_path,
-                    .recorded_step = reported.step});
-        if (!within_budget && reported.errno_value == 0) {
-            outcome.errno_value = EAGAIN;
-            outcome.recorded_step = Step::deliver;
-            outcome.reason = too_many_copies;
-        }
-        records.push_back(record_of(task.parts[i].request, outcome, now - task.received_at));
+        const Outcome& outcome = report.outcomes[i];
+        DecisionRecord& record =
+            records.emplace_back(record_of(task.parts[i].request, outcome, now - task.received_at));
+        if (!verdict.over_budget || !outcome.is_done()) continue;
+        record.errno_value = EAGAIN;
+        record.step = Step::deliver;
+        record.reason = too_many_copies;
     }
-    std::vector<Ruling> rulings = record_together(records, now);
-    for (std::size_t i = 0; i < rulings.size(); ++i) {
-        rulings[i].over_budget = !within_budget && report.outcomes[i].errno_value == 0;
-        task.parts[i].record = rulings[i].record;
-    }
-    return rulings;
+    verdict.records = record_together(records, now);
+    for (std::size_t i = 0; i < verdict.records.size(); ++i)
+        task.parts[i].record = verdict.records[i].sequence;
+    return verdict;
 }
 
 Session::State Session::task_delivered(const Sent& sent) {
@@ -154,10 +140,9 @@ Session::State Session::task_failed(const HelperTask& task, int errno_value, std
     for (const HelperTask::Part& part : task.parts) {
         Outcome outcome = refused_after(part, step, errno_value, reason);
         // A reported request is on record already; only the reply may not have left.
-        const Ruling ruling = task.reported ? Ruling{.record = part.record, .may_leave = true}
-                                            : record(part.request, outcome, task.received_at);
-        if (state_ != State::ended)
-            service_.delivery.add(part.request.id, std::move(outcome), ruling.record, ruling.may_leave);
+        const Recorded recorded = task.reported ? Recorded{.sequence = part.record}
+                                                : record(part.request, outcome, task.received_at);
+        if (state_ != State::ended) service_.delivery.add(part.request.id, std::move(outcome), recorded);
     }
     if (state_ == State::writable) {
         // Behind what waits there already, which keeps the entry.

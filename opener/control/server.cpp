@@ -49,18 +49,17 @@ std::string text_of(BorrowedFd file) {
     return text;
 }
 
-std::string watch_line(const WatchedDecision& decision) {
-    const DecisionRecord& record = decision.record;
+std::string watch_line(const DecisionRecord& record, pid_t pid, const policy::PeerIdentity& peer) {
     const auto second = std::chrono::floor<std::chrono::seconds>(record.head.time);
     const bool refused = record.errno_value != 0;
-    std::string line = fmt::format(
-        "{:%H:%M:%S}.{:06} {} {} {} pid {} uid {}", fmt::gmtime(second),
-        std::chrono::floor<std::chrono::microseconds>(record.head.time - second).count(),
-        refused ? "refused" : "allowed",
-        asked_text(proto::to_string(record.call), policy::to_text(record.operations)),
-        proto::printable(record.path, proto::LineFeeds::escaped), decision.pid, decision.peer.uid);
-    if (!decision.peer.user.empty())
-        line += fmt::format(" ({})", proto::printable(decision.peer.user, proto::LineFeeds::escaped));
+    std::string line =
+        fmt::format("{:%H:%M:%S}.{:06} {} {} {} pid {} uid {}", fmt::gmtime(second),
+                    std::chrono::floor<std::chrono::microseconds>(record.head.time - second).count(),
+                    refused ? "refused" : "allowed",
+                    asked_text(proto::to_string(record.call), policy::to_text(record.operations)),
+                    proto::printable(record.path, proto::LineFeeds::escaped), pid, peer.uid);
+    if (!peer.user.empty())
+        line += fmt::format(" ({})", proto::printable(peer.user, proto::LineFeeds::escaped));
     if (!refused && record.rule != nullptr)
         line += fmt::format(" rule {}", proto::printable(record.rule->name, proto::LineFeeds::escaped));
     if (refused)
@@ -279,16 +278,16 @@ void ControlServer::settle(ConnectionId connection_id, CommandResult result, Uni
 
 // ---- watch ---------------------------------------------------------------------------------------------
 
-void ControlServer::publish(const WatchedDecision& decision) {
+void ControlServer::publish(const DecisionRecord& decision, pid_t pid, const policy::PeerIdentity& peer) {
     std::string as_json, as_text;
     for (const auto& client : clients_) {
         if (!client->watches()) continue;
         std::string& line = client->note().json ? as_json : as_text;
         if (line.empty()) {
             if (client->note().json) {
-                write_line(line, decision.record);
+                write_line(line, decision);
             } else {
-                line = watch_line(decision);
+                line = watch_line(decision, pid, peer);
             }
         }
         client->stream(line);

@@ -27,13 +27,6 @@ struct ControlAccess {
     std::optional<gid_t> metrics_group{};  // the group that may ask for metrics, and nothing else
 };
 
-// A decision as a watcher sees it.
-struct WatchedDecision {
-    const DecisionRecord& record;
-    pid_t pid = 0;
-    const policy::PeerIdentity& peer;
-};
-
 class ControlServer {
   public:
     using Clock = std::chrono::steady_clock;
@@ -51,7 +44,7 @@ class ControlServer {
     void adopt(ConnectionId connection_id, proto::UniqueFd socket, std::uint64_t note);
 
     bool is_watched() const noexcept { return watchers_ != 0; }
-    void publish(const WatchedDecision& decision);
+    void publish(const DecisionRecord& decision, pid_t pid, const policy::PeerIdentity& peer);
     // Sends on what was published. To be called after each turn of the loop.
     void flush_watchers() {
         if (published_) send_published();

@@ -98,9 +98,9 @@ DiskReport look(const policy::Policy& policy, const policy::Peer& peer, const po
                         {rule->name, opener::hold_against(object, *rule, opener::demand_of(one.operations()),
                                                           protection, peer.identity().uid)});
             }};
-    const auto done = DryRun(policy, peer, onlooker).run(grant);
-    if (!done)
-        report.obstacle = {done.error().errno_value, std::string(done.error().reason), report.ended_at};
+    const opener::Outcome outcome = DryRun(policy, peer, onlooker).run(grant);
+    if (!outcome.is_done())
+        report.obstacle = {outcome.errno_value, std::string(outcome.recorded_reason()), report.ended_at};
     return report;
 }
 

@@ -20,12 +20,12 @@
 
 namespace fdbroker::ctl {
 
-using opener::Answer;
-using opener::Done;
+using opener::Attempt;
 using opener::ExecutionContext;
+using opener::obstacle_at;
 using opener::OperationContext;
+using opener::Outcome;
 using opener::ResolvedParent;
-using opener::stop_at;
 using opener::Subject;
 using policy::FileType;
 using policy::Grant;
@@ -62,7 +62,7 @@ class Rehearsal {
     Rehearsal(const OperationContext& context, const Grant& grant, const Onlooker& onlooker)
         : context_(context), grant_(grant), onlooker_(onlooker) {}
 
-    Done<Answer> run() const {
+    Attempt<Outcome> run() const {
         switch (opener::row_of(context_.request().call).subject) {
             case Subject::file:
                 return open();
@@ -85,19 +85,17 @@ class Rehearsal {
     }
 
   private:
-    using Inspected = Done<opener::InspectedFile>;
+    using Inspected = Attempt<opener::InspectedFile>;
 
-    static Done<Answer> answered(const Inspected& object) {
+    static Attempt<Outcome> answered(const Inspected& object) {
         if (!object) return std::unexpected(object.error());
-        return Answer{};
+        return Outcome{};
     }
 
-    Inspected inspected(opener::Attempt<opener::ResolvedFile> file) const {
-        if (!file) return stop_at(Step::resolve, file.error());
+    Inspected inspected(Attempt<opener::ResolvedFile> file) const {
+        if (!file) return std::unexpected(file.error());
         if (const auto status = opener::Inspector::status_of(*file)) onlooker_.object(grant_, *status);
-        auto object = context_.services.inspector.inspect(std::move(*file), grant_, context_.uid());
-        if (!object) return stop_at(Step::inspect, object.error());
-        return std::move(*object);
+        return context_.services.inspector.inspect(std::move(*file), grant_, context_.uid());
     }
     Inspected object(std::uint64_t flags) const {
         return inspected(context_.services.resolver.resolve(grant_, flags, context_.execution));
@@ -106,11 +104,11 @@ class Rehearsal {
     // openat2(2) for more than a look at it.
     Inspected existing() const {
         auto file = context_.services.resolver.resolve(grant_, O_PATH, context_.execution);
-        if (!file) return stop_at(Step::resolve, file.error());
+        if (!file) return std::unexpected(file.error());
         const auto status = opener::Inspector::status_of(*file);
-        if (!status) return stop_at(Step::inspect, status.error());
+        if (!status) return std::unexpected(status.error());
         if (const int refused = refused_by_kernel(status->type))
-            return stop_at(Step::resolve, {refused, opener::explain_open_failure(refused)});
+            return obstacle_at(Step::resolve, {refused, opener::explain_open_failure(refused)});
         return inspected(std::move(file));
     }
 
@@ -123,73 +121,73 @@ class Rehearsal {
         return device && !bound.empty() && !bound.back().opens_devices ? EACCES : 0;
     }
 
-    Done<Answer> open() const {
+    Attempt<Outcome> open() const {
         const opener::OpenFlags flags = context_.granted.flags;
         if (grant_.rule().delivery == policy::Delivery::stream)
-            if (const auto obstacle = opener::refuse_stream(flags)) return stop_at(Step::deliver, *obstacle);
+            if (const auto obstacle = opener::refuse_stream(flags)) return std::unexpected(*obstacle);
         const Inspected there = existing();
         const bool missing =
             !there && there.error().step == Step::resolve && there.error().errno_value == ENOENT;
         if (missing && flags.wants(O_CREAT)) return create();
         if (there && there->status().type == FileType::directory)
-            return stop_at(Step::inspect, opener::directory_undelivered);
+            return std::unexpected(opener::directory_undelivered);
         return answered(there);
     }
 
-    Done<Answer> stat() const {
+    Attempt<Outcome> stat() const {
         const Inspected there = object(O_PATH);
         if (there && there->status().type == FileType::symlink)
-            return stop_at(Step::resolve, {ELOOP, opener::explain_open_failure(ELOOP)});
+            return obstacle_at(Step::resolve, {ELOOP, opener::explain_open_failure(ELOOP)});
         return answered(there);
     }
 
-    Done<Answer> readlink() const {
+    Attempt<Outcome> readlink() const {
         const Inspected there = object(O_PATH);
         if (there && there->status().type != FileType::symlink)
-            return stop_at(Step::inspect, {EINVAL, "it is not a symbolic link"});
+            return obstacle_at(Step::inspect, {EINVAL, "it is not a symbolic link"});
         return answered(there);
     }
 
-    Done<Answer> create() const {
+    Attempt<Outcome> create() const {
         const auto parent = parent_of_new();
         if (!parent) return std::unexpected(parent.error());
         if (*parent)
             if (const auto obstacle = opener::refuse_new_file(context_, grant_, **parent, 0))
-                return stop_at(Step::inspect, *obstacle);
-        return Answer{};
+                return std::unexpected(*obstacle);
+        return Outcome{};
     }
 
-    Done<Answer> make(FileType type) const {
+    Attempt<Outcome> make(FileType type) const {
         const auto parent = parent_of_new();
         if (!parent && type == FileType::directory && parent.error().errno_value == EBUSY)
-            return stop_at(Step::resolve, {EEXIST, "it is there already"});
+            return obstacle_at(Step::resolve, {EEXIST, "it is there already"});
         if (!parent) return std::unexpected(parent.error());
-        if (!*parent) return Answer{};
+        if (!*parent) return Outcome{};
         if (const auto obstacle = opener::refuse_new_name(context_, grant_, **parent, type))
-            return stop_at(Step::inspect, *obstacle);
+            return std::unexpected(*obstacle);
         if (opener::exists((*parent)->descriptor(), (*parent)->name()))
             return opener::call_failed(Step::resolve, EEXIST);
-        return Answer{};
+        return Outcome{};
     }
 
-    Done<Answer> take_away() const {
+    Attempt<Outcome> take_away() const {
         const auto parent = context_.services.resolver.resolve_parent(grant_);
-        if (!parent) return stop_at(Step::resolve, parent.error());
+        if (!parent) return std::unexpected(parent.error());
         return answered(inspected(context_.services.resolver.resolve_in(*parent, O_PATH)));
     }
 
     // nullopt: it is missing, and the rule makes it.
-    Done<std::optional<ResolvedParent>> parent_of_new() const {
+    Attempt<std::optional<ResolvedParent>> parent_of_new() const {
         auto parent = context_.services.resolver.resolve_parent(grant_);
         if (parent) return std::optional(std::move(*parent));
         if (parent.error().errno_value != ENOENT || !grant_.rule().create.parents)
-            return stop_at(Step::resolve, parent.error());
+            return std::unexpected(parent.error());
         if (const auto made = make_parents(); !made) return std::unexpected(made.error());
         return std::nullopt;
     }
 
     // As make_parents() of opener/operations/names.cpp; what is below the first that is missing is missing, too.
-    Done<void> make_parents() const {
+    Attempt<void> make_parents() const {
         const std::string path(grant_.path().text());
         bool making = false;
         for (std::size_t end = path.find('/', 1); end != std::string::npos; end = path.find('/', end + 1)) {
@@ -198,22 +196,23 @@ class Rehearsal {
             const auto granted =
                 parsed ? opener::grant_of_parent(context_, grant_, *parsed) : std::optional<Grant>();
             if (making) {
-                if (!granted) return stop_at(Step::resolve, {ENOENT, opener::explain_open_failure(ENOENT)});
+                if (!granted)
+                    return obstacle_at(Step::resolve, {ENOENT, opener::explain_open_failure(ENOENT)});
                 continue;
             }
             if (!granted) continue;
             const auto there =
                 context_.services.resolver.resolve(*granted, O_PATH | O_DIRECTORY, context_.execution);
             if (there) continue;
-            if (there.error().errno_value != ENOENT) return stop_at(Step::resolve, there.error());
+            if (there.error().errno_value != ENOENT) return std::unexpected(there.error());
             const auto parent = context_.services.resolver.resolve_parent(*granted);
-            if (!parent) return stop_at(Step::resolve, parent.error());
+            if (!parent) return std::unexpected(parent.error());
             if (const auto obstacle =
                     opener::refuse_new_name(context_, *granted, *parent, FileType::directory))
-                return stop_at(Step::inspect, *obstacle);
+                return std::unexpected(*obstacle);
             making = true;
         }
-        if (!making) return stop_at(Step::resolve, {ENOENT, opener::explain_open_failure(ENOENT)});
+        if (!making) return obstacle_at(Step::resolve, {ENOENT, opener::explain_open_failure(ENOENT)});
         return {};
     }
 
@@ -264,7 +263,7 @@ std::vector<opener::BoundDirectory> DryRun::directories_above(std::string_view p
     return directories;
 }
 
-Done<Answer> DryRun::run(const Grant& grant) {
+Outcome DryRun::run(const Grant& grant) {
     const Call call = call_for(grant.operations());
     const auto flags = opener::OpenFlags::parse(call == Call::open ? flags_for(grant.operations()) : 0);
     const proto::Request request{.call = call, .path = grant.path().text()};
@@ -290,8 +289,7 @@ Done<Answer> DryRun::run(const Grant& grant) {
         return opener::with_links({policy_, peer_, execution, opener::last_link_of(request)}, grant, find,
                                   attempt);
     auto renamed = attempt(grant);
-    if (!renamed) return opener::name_link(find, grant, std::unexpected(std::move(renamed.error())));
-    return renamed;
+    return renamed ? std::move(*renamed) : opener::name_link(find, grant, renamed.error());
 }
 
 }  // namespace fdbroker::ctl

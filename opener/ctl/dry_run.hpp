@@ -30,7 +30,7 @@ class DryRun {
 
     // The grant is that of one of requests_of(), its path followed by a NUL. Blocks as long as the filesystem does. Opens
     // nothing but O_PATH descriptors. Not foreseen: a write that the filesystem itself refuses, a FIFO that nobody reads.
-    opener::Done<opener::Answer> run(const policy::Grant& grant);
+    opener::Outcome run(const policy::Grant& grant);
 
   private:
     std::vector<opener::BoundDirectory> directories_above(std::string_view path) const;

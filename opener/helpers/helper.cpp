@@ -2,7 +2,6 @@
 #include "opener/helpers/helper.hpp"
 
 #include <poll.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -36,14 +35,6 @@ namespace {
 // others have been taken (ETOOMANYREFS).
 constexpr int try_again_after_ms = 10;
 
-std::uint64_t copied_bytes(const Outcome& outcome) {
-    struct stat status;
-    if (!outcome.file || outcome.rule->delivery != policy::Delivery::snapshot) return 0;
-    return ::fstat(outcome.file->descriptor().number(), &status) == 0
-               ? static_cast<std::uint64_t>(status.st_size)
-               : 0;
-}
-
 class Helper {
   public:
     using Clock = std::chrono::steady_clock;
@@ -67,9 +58,9 @@ class Helper {
     void serve() {
         const Job job = receive_job();
         carry_out(job);
-        report(job);
+        say_to_broker(write_report(job.number, outcomes_, services_.policy.rules()));
         const Verdict verdict = receive_verdict();
-        if (!verdict.rulings.empty()) deliver(job, verdict);
+        if (!verdict.records.empty()) deliver(job, verdict);
         outcomes_.clear();
     }
 
@@ -136,7 +127,7 @@ class Helper {
         auto message = proto::receive(channel_.borrow(), buffer, proto::Wait::block);
         if (!message) end(exit_done);
         auto verdict = read_verdict(*message);
-        if (!verdict || (!verdict->rulings.empty() && verdict->rulings.size() != outcomes_.size()))
+        if (!verdict || (!verdict->records.empty() && verdict->records.size() != outcomes_.size()))
             end(exit_failed);
         return std::move(*verdict);
     }
@@ -160,8 +151,8 @@ class Helper {
         const ExecutionContext execution =
             ExecutionContext::helper(job.deadline, job.allows_background && count_ == 1);
         if (batch_of(job.requests) == proto::Batch::all_or_nothing) {
-            outcomes_ = *carry_out_together(services(), peer, *requests, delivery_.payload_room(count_ - 1),
-                                            execution);
+            outcomes_ = carry_out_together(services(), peer, *requests, delivery_.payload_room(count_ - 1),
+                                           execution);
             return;
         }
         for (std::size_t i = 0; i < count_; ++i)
@@ -180,34 +171,18 @@ class Helper {
         granted->job = job;
         granted->payload_room = delivery_.payload_room(count_ - 1);
         if (work_ != nullptr) return work_->carry_out(services, peer, *granted, execution);
-        return *execute(services, peer, *granted, execution);
-    }
-
-    void report(const Job& job) {
-        Report report{.job = job.number};
-        for (const Outcome& outcome : outcomes_) {
-            ReportedOutcome& reported = report.outcomes.emplace_back();
-            reported.errno_value = outcome.errno_value;
-            reported.step = outcome.recorded_step;
-            reported.operations = outcome.operations;
-            if (outcome.rule != nullptr)
-                reported.rule = static_cast<std::uint32_t>(outcome.rule - services_.policy.rules().data());
-            reported.copied = copied_bytes(outcome);
-            reported.reason = outcome.recorded_reason();
-            reported.final_path = outcome.final_path;
-        }
-        say_to_broker(write_report(report));
+        return execute(services, peer, *granted, execution);
     }
 
     void deliver(const Job& job, const Verdict& verdict) {
         std::unique_ptr<BackgroundWork> begun;
         for (std::size_t i = 0; i < count_; ++i) {
-            if (verdict.rulings[i].over_budget)
+            const Recorded& recorded = verdict.records[i];
+            if (verdict.over_budget && outcomes_[i].is_done())
                 outcomes_[i] = refused(Step::deliver, EAGAIN, too_many_copies);
-            if (verdict.rulings[i].may_leave && outcomes_[i].background != nullptr)
+            if (recorded.may_leave && outcomes_[i].background != nullptr)
                 begun = std::move(outcomes_[i].background);
-            delivery_.add(requests_[i].id, std::move(outcomes_[i]), verdict.rulings[i].record,
-                          verdict.rulings[i].may_leave);
+            delivery_.add(requests_[i].id, std::move(outcomes_[i]), recorded);
         }
         const std::size_t descriptors = delivery_.descriptor_count();
         const int failed = send_replies();

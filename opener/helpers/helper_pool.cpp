@@ -23,11 +23,12 @@ constexpr const char* is_over = "what it is about is over; it was not begun";
 
 }  // namespace
 
-Result<std::unique_ptr<HelperPool>> HelperPool::create(std::vector<UniqueFd> zygotes, EventLoop& loop) {
+Result<std::unique_ptr<HelperPool>> HelperPool::create(std::vector<UniqueFd> zygotes, EventLoop& loop,
+                                                       std::span<const policy::Rule> rules) {
     std::uint32_t beginning = 0;
     if (::getrandom(&beginning, sizeof beginning, 0) != sizeof beginning)
         return proto::system_error("getrandom");
-    std::unique_ptr<HelperPool> pool(new HelperPool(loop));
+    std::unique_ptr<HelperPool> pool(new HelperPool(loop, rules));
     pool->last_number_ = std::uint64_t{beginning} << 32;
     for (UniqueFd& zygote : zygotes) {
         if (auto added = pool->zygotes_.add(std::move(zygote)); !added) return std::unexpected(added.error());
@@ -68,7 +69,7 @@ void HelperPool::hear(PooledHelper& helper) {
     for (;;) {
         auto received = proto::receive(helper.channel.borrow(), buffer_, proto::Wait::never);
         if (!received && would_block(received.error())) return;
-        const auto message = received ? read_from_helper(*received) : std::nullopt;
+        const auto message = received ? read_from_helper(*received, rules_) : std::nullopt;
         // A helper that sends an impossible message is of no more use either.
         if (!message || !take(helper, *message)) return lose(helper);
     }
@@ -100,14 +101,12 @@ bool HelperPool::take_report(PooledHelper& helper, const Report& report) {
     HelperTask& task = *helper.task();
     if (report.job != task.number || report.outcomes.size() != task.parts.size()) return false;
     task.reported_at = Clock::now();
-    const std::vector<Ruling> rulings = owner_->reported(task, report);
+    const Verdict verdict = owner_->reported(task, report);
     task.reported = true;
-    for (std::size_t i = 0; i < rulings.size(); ++i)
-        if (rulings[i].may_leave && !rulings[i].over_budget && report.outcomes[i].errno_value == 0)
-            ++task.granted;
+    for (std::size_t i = 0; i < verdict.records.size() && !verdict.over_budget; ++i)
+        if (verdict.records[i].may_leave && report.outcomes[i].is_done()) ++task.granted;
     helper.deliver();
-    return proto::send(helper.channel.borrow(), write_verdict(report.job, rulings), {}, proto::Wait::never)
-        .has_value();
+    return proto::send(helper.channel.borrow(), write_verdict(verdict), {}, proto::Wait::never).has_value();
 }
 
 // The task has been answered; nothing of it may leave.
@@ -118,7 +117,7 @@ bool HelperPool::take_late_report(PooledHelper& helper, const Report& report) {
     } else {
         helper.close();
     }
-    return proto::send(helper.channel.borrow(), write_verdict(report.job, {}), {}, proto::Wait::never)
+    return proto::send(helper.channel.borrow(), write_verdict({.job = report.job}), {}, proto::Wait::never)
         .has_value();
 }
 

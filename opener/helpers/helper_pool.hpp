@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "opener/base/event_loop.hpp"
@@ -40,8 +41,8 @@ class HelperPool final : Zygotes::Owner {
     class Owner {
       public:
         virtual proto::BorrowedFd connection_of(const HelperTask& task) = 0;
-        // The task has an outcome for each request. Puts them on record; the rulings say which may leave.
-        virtual std::vector<Ruling> reported(HelperTask& task, const Report& report) = 0;
+        // The task has an outcome for each request. Puts them on record; the verdict says which may leave.
+        virtual Verdict reported(HelperTask& task, const Report& report) = 0;
         // The end of a task that was reported. Where something goes on, it has the task's number.
         virtual void delivered(HelperTask& task, const Sent& sent) = 0;
         // The end of a task whose helper does not answer or has died, or that was given to none. `reason` is a literal.
@@ -61,9 +62,10 @@ class HelperPool final : Zygotes::Owner {
     };
 
     // `zygotes`: channels to them (zygote.hpp); the last one is used, the others are in reserve.
-    // Works by `loop`, which outlives the pool.
+    // Works by `loop`, which outlives the pool, as the policy's `rules` do.
     static proto::Result<std::unique_ptr<HelperPool>> create(std::vector<proto::UniqueFd> zygotes,
-                                                             EventLoop& loop);
+                                                             EventLoop& loop,
+                                                             std::span<const policy::Rule> rules);
     HelperPool(const HelperPool&) = delete;
     HelperPool& operator=(const HelperPool&) = delete;
 
@@ -110,8 +112,9 @@ class HelperPool final : Zygotes::Owner {
     std::size_t waiting() const noexcept { return users_.waiting(); }
 
   private:
-    explicit HelperPool(EventLoop& loop)
+    HelperPool(EventLoop& loop, std::span<const policy::Rule> rules)
         : loop_(loop),
+          rules_(rules),
           zygotes_(loop, *this),
           due_(loop.timer([this](Clock::time_point now) { act_on_time(now); })) {}
 
@@ -154,6 +157,7 @@ class HelperPool final : Zygotes::Owner {
 
     Owner* owner_ = nullptr;
     EventLoop& loop_;
+    std::span<const policy::Rule> rules_;
     Zygotes zygotes_;
     HelperUsers users_{};
     std::vector<std::unique_ptr<PooledHelper>> helpers_{};

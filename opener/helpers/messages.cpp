@@ -68,17 +68,19 @@ std::uint32_t number_of(FromHelper::Type type) {
     return static_cast<std::uint32_t>(type);
 }
 
-ReportedOutcome read_outcome(FieldReader& reader) {
-    ReportedOutcome outcome;
+Outcome read_outcome(FieldReader& reader, std::span<const policy::Rule> rules) {
+    Outcome outcome;
     outcome.errno_value = reader.number<std::int32_t>();
+    const bool done = outcome.errno_value == 0;
+    if (!done) outcome.completion = Completion::refused;
     const auto step = reader.number<std::uint8_t>();
-    outcome.step = static_cast<proto::Step>(step);
+    outcome.step = outcome.recorded_step = static_cast<proto::Step>(step);
     outcome.operations = policy::OperationSet::from_bits(reader.number<std::uint16_t>());
-    if (const auto rule = reader.number<std::uint32_t>(); rule != 0) outcome.rule = rule - 1;
+    const auto rule = reader.number<std::uint32_t>();
+    if (rule != 0 && rule <= rules.size()) outcome.rule = &rules[rule - 1];
     outcome.copied = reader.number<std::uint64_t>();
     outcome.reason = reader.text();
     outcome.final_path = reader.text();
-    const bool done = outcome.errno_value == 0;
     if (outcome.errno_value < 0 || outcome.errno_value > proto::max_errno ||
         step > static_cast<std::uint8_t>(proto::Step::record) || done != (step == 0) ||
         outcome.reason.size() > proto::max_reason_length ||
@@ -117,34 +119,36 @@ void set_allows_background(std::span<std::byte> job, bool allows_background) noe
     job[sizeof(Job::number)] = std::byte{allows_background};
 }
 
-std::vector<std::byte> write_report(const Report& report) {
+std::vector<std::byte> write_report(std::uint64_t job, std::span<const Outcome> outcomes,
+                                    std::span<const policy::Rule> rules) {
     FieldWriter writer;
     writer.number(number_of(FromHelper::Type::report));
-    writer.number(report.job);
-    writer.number(static_cast<std::uint32_t>(report.outcomes.size()));
+    writer.number(job);
+    writer.number(static_cast<std::uint32_t>(outcomes.size()));
     std::size_t room = max_final_paths;
-    for (const ReportedOutcome& outcome : report.outcomes) {
-        writer.number(outcome.errno_value);
-        writer.number(static_cast<std::uint8_t>(outcome.step));
+    for (const Outcome& outcome : outcomes) {
+        writer.number(static_cast<std::int32_t>(outcome.errno_value));
+        writer.number(static_cast<std::uint8_t>(outcome.recorded_step));
         writer.number(outcome.operations.bits());
-        writer.number(outcome.rule ? *outcome.rule + 1 : std::uint32_t{0});
+        writer.number(
+            static_cast<std::uint32_t>(outcome.rule != nullptr ? outcome.rule - rules.data() + 1 : 0));
         writer.number(outcome.copied);
-        writer.text(outcome.reason.substr(0, proto::max_reason_length));
-        const std::string_view final_path = outcome.final_path.substr(0, room);
+        writer.text(outcome.recorded_reason().substr(0, proto::max_reason_length));
+        const std::string_view final_path = outcome.final_path.view().substr(0, room);
         room -= final_path.size();
         writer.text(final_path);
     }
     return std::move(writer).take();
 }
 
-std::vector<std::byte> write_verdict(std::uint64_t job, std::span<const Ruling> rulings) {
+std::vector<std::byte> write_verdict(const Verdict& verdict) {
     FieldWriter writer;
-    writer.number(job);
-    writer.number(static_cast<std::uint32_t>(rulings.size()));
-    for (const Ruling& ruling : rulings) {
-        writer.number(ruling.record);
-        writer.number(static_cast<std::uint8_t>(ruling.may_leave));
-        writer.number(static_cast<std::uint8_t>(ruling.over_budget));
+    writer.number(verdict.job);
+    writer.number(static_cast<std::uint8_t>(verdict.over_budget));
+    writer.number(static_cast<std::uint32_t>(verdict.records.size()));
+    for (const Recorded& recorded : verdict.records) {
+        writer.number(recorded.sequence);
+        writer.number(static_cast<std::uint8_t>(recorded.may_leave));
     }
     return std::move(writer).take();
 }
@@ -152,12 +156,12 @@ std::vector<std::byte> write_verdict(std::uint64_t job, std::span<const Ruling> 
 std::optional<Verdict> read_verdict(std::span<const std::byte> message) {
     FieldReader reader(message);
     Verdict verdict{.job = reader.number<std::uint64_t>()};
+    verdict.over_budget = reader.number<std::uint8_t>() != 0;
     const auto count = reader.number<std::uint32_t>();
     for (std::uint32_t i = 0; i < count && reader.sound(); ++i) {
-        Ruling ruling{.record = reader.number<std::uint64_t>()};
-        ruling.may_leave = reader.number<std::uint8_t>() != 0;
-        ruling.over_budget = reader.number<std::uint8_t>() != 0;
-        verdict.rulings.push_back(ruling);
+        Recorded& recorded = verdict.records.emplace_back();
+        recorded.sequence = reader.number<std::uint64_t>();
+        recorded.may_leave = reader.number<std::uint8_t>() != 0;
     }
     if (!reader.finished()) return std::nullopt;
     return verdict;
@@ -192,7 +196,8 @@ std::vector<std::byte> write_ended(std::int32_t errno_value) {
     return std::move(writer).take();
 }
 
-std::optional<FromHelper> read_from_helper(std::span<const std::byte> message) {
+std::optional<FromHelper> read_from_helper(std::span<const std::byte> message,
+                                           std::span<const policy::Rule> rules) {
     FieldReader reader(message);
     FromHelper result{.type = static_cast<FromHelper::Type>(reader.number<std::uint32_t>())};
     switch (result.type) {
@@ -200,7 +205,7 @@ std::optional<FromHelper> read_from_helper(std::span<const std::byte> message) {
             result.report.job = reader.number<std::uint64_t>();
             const auto count = reader.number<std::uint32_t>();
             for (std::uint32_t i = 0; i < count && reader.sound(); ++i) {
-                result.report.outcomes.push_back(read_outcome(reader));
+                result.report.outcomes.push_back(read_outcome(reader, rules));
             }
             break;
         }

@@ -23,7 +23,9 @@
 #include <string_view>
 #include <vector>
 
-#include "policy/matching/operation.hpp"
+#include "opener/audit/audit_record.hpp"
+#include "opener/request/outcome.hpp"
+#include "policy/matching/policy.hpp"
 #include "proto/message.hpp"
 
 namespace fdbroker::opener {
@@ -45,36 +47,24 @@ std::optional<Job> read_job(std::span<const std::byte> message);
 // In a job that has been written, which is before anybody knows.
 void set_allows_background(std::span<std::byte> job, bool allows_background) noexcept;
 
-// How one request of a job ended, as it goes on record.
-struct ReportedOutcome {
-    std::int32_t errno_value = 0;
-    proto::Step step = proto::Step::none;
-    policy::OperationSet operations{};
-    std::optional<std::uint32_t> rule{};  // index among Policy::rules()
-    std::uint64_t copied = 0;             // bytes of memory that its snapshot takes
-    std::string_view reason{};            // at most proto::max_reason_length bytes
-    // As in Outcome. The last ones of a batch are cut short where all together are longer than max_final_paths.
-    std::string_view final_path{};
-};
-// Bytes of a message beside the greatest number of outcomes, each with the longest reason.
+// Bytes of a message beside the greatest number of outcomes, each with the longest reason. The last final paths of a batch
+// are cut short where all together are longer.
 inline constexpr std::size_t max_final_paths = std::size_t{10} << 10;
+// The outcomes as they go on record: without what the peer is told or given instead.
 struct Report {
     std::uint64_t job = 0;
-    std::vector<ReportedOutcome> outcomes{};  // an outcome for each request
+    std::vector<Outcome> outcomes{};  // an outcome for each request
 };
-std::vector<std::byte> write_report(const Report& report);
+// `rules`: the policy's, which both ends have.
+std::vector<std::byte> write_report(std::uint64_t job, std::span<const Outcome> outcomes,
+                                    std::span<const policy::Rule> rules);
 
-struct Ruling {
-    std::uint64_t record = 0;  // the number of the audit record
-    bool may_leave = false;    // else the peer is told that it could not be put on record
-    bool over_budget = false;  // the peer is told that, and gets nothing: too_many_copies
-};
-// No rulings: drop it, the peer has been answered.
-std::vector<std::byte> write_verdict(std::uint64_t job, std::span<const Ruling> rulings);
 struct Verdict {
     std::uint64_t job = 0;
-    std::vector<Ruling> rulings{};
+    bool over_budget = false;         // the peer is told that instead of what was done: too_many_copies
+    std::vector<Recorded> records{};  // a record for each request; none: drop it, the peer has been answered
 };
+std::vector<std::byte> write_verdict(const Verdict& verdict);
 std::optional<Verdict> read_verdict(std::span<const std::byte> message);
 
 struct Sent {
@@ -93,10 +83,11 @@ std::vector<std::byte> write_ended(std::int32_t errno_value);
 struct FromHelper {
     enum class Type : std::uint32_t { report = 1, sent = 2, idle = 3, ended = 4, moved = 5 };
     Type type{};
-    Report report{};  // texts point into the message
+    Report report{};
     Sent sent{};
     std::int32_t errno_value = 0;  // errno of `ended`
 };
-std::optional<FromHelper> read_from_helper(std::span<const std::byte> message);
+std::optional<FromHelper> read_from_helper(std::span<const std::byte> message,
+                                           std::span<const policy::Rule> rules);
 
 }  // namespace fdbroker::opener

@@ -43,7 +43,7 @@ std::string_view to_string(HelperStep step) noexcept {
     return "";
 }
 
-Reason reason_of(const Counted& request) noexcept {
+Reason reason_of(const DecisionRecord& request) noexcept {
     if (request.errno_value == 0) return Reason::granted;
     if (request.errno_value == ETIMEDOUT) return Reason::deadline;
     switch (request.step) {
@@ -75,13 +75,13 @@ Metrics::ByOperations& Metrics::entry_for(policy::OperationSet operations) noexc
     return requests_[last_set_];
 }
 
-void Metrics::count(const Counted& request) noexcept {
+void Metrics::count(const DecisionRecord& request, Clock::time_point at) noexcept {
     ++entry_for(request.operations).requests[static_cast<std::size_t>(reason_of(request))];
     whole_.add(request.duration);
     if (request.rule == nullptr) return;
     RuleUse& use = uses_[static_cast<std::size_t>(request.rule - rules_.data())];
     ++use.requests;
-    use.last_use = request.at;
+    use.last_use = at;
 }
 
 }  // namespace fdbroker::opener

@@ -16,6 +16,7 @@
 #include <string_view>
 #include <vector>
 
+#include "opener/audit/audit_record.hpp"
 #include "policy/matching/policy.hpp"
 #include "proto/message.hpp"
 
@@ -80,16 +81,7 @@ enum class HelperStep : std::uint8_t {
 inline constexpr std::size_t helper_step_count = 3;
 std::string_view to_string(HelperStep step) noexcept;
 
-// A request that has been decided and carried out.
-struct Counted {
-    policy::OperationSet operations{};
-    const policy::Rule* rule = nullptr;  // that granted or denied; null: none
-    int errno_value = 0;                 // 0: allowed and delivered
-    proto::Step step = proto::Step::none;
-    std::chrono::nanoseconds duration{};
-    std::chrono::steady_clock::time_point at{};
-};
-Reason reason_of(const Counted& request) noexcept;
+Reason reason_of(const DecisionRecord& request) noexcept;
 
 class Metrics {
   public:
@@ -101,7 +93,8 @@ class Metrics {
     // `rules` must outlive it; every rule that count() is given is one of them.
     explicit Metrics(std::span<const policy::Rule> rules) : rules_(rules), uses_(rules.size()) {}
 
-    void count(const Counted& request) noexcept;
+    // `at`: when it was answered.
+    void count(const DecisionRecord& request, Clock::time_point at) noexcept;
 
     // The steps of one request, one after the other: begin(), then done() at the end of each step. `may_sample`
     // requests in all, of which one in sample_every is measured.

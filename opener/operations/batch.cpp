@@ -54,19 +54,15 @@ std::expected<GrantedRequest, Outcome> decide_in_batch(const RequestServices& se
 }
 
 void cancel(Outcome& outcome) {
-    outcome.file.reset();
-    outcome.payload.clear();
-    outcome.background.reset();
-    outcome.errno_value = ECANCELED;
-    outcome.step = outcome.recorded_step = Step::deliver;
-    outcome.reason = "another request of the batch was refused";
+    Outcome canceled = refused(Step::deliver, ECANCELED, "another request of the batch was refused");
+    canceled.operations = outcome.operations;
+    canceled.rule = outcome.rule;
+    canceled.final_path = std::move(outcome.final_path);
+    outcome = std::move(canceled);
 }
 
-void cancel_unless_all_done(std::span<Outcome> outcomes) {
-    const auto done = [](const Outcome& one) { return one.errno_value == 0; };
-    if (std::ranges::all_of(outcomes, done)) return;
-    for (Outcome& outcome : outcomes)
-        if (done(outcome)) cancel(outcome);
+bool is_refused(const Outcome& outcome) noexcept {
+    return outcome.completion == Completion::refused;
 }
 
 }  // namespace
@@ -78,11 +74,13 @@ Batch batch_of(std::span<const std::byte> message) noexcept {
                : Batch::each_for_itself;
 }
 
-std::optional<std::vector<Outcome>> carry_out_together(const RequestServices& services,
-                                                       const policy::Peer& peer,
-                                                       std::span<const proto::Request> requests,
-                                                       std::size_t payload_room,
-                                                       const ExecutionContext& execution) {
+bool need_helper(std::span<const Outcome> outcomes) noexcept {
+    return std::ranges::any_of(outcomes, &Outcome::needs_helper);
+}
+
+std::vector<Outcome> carry_out_together(const RequestServices& services, const policy::Peer& peer,
+                                        std::span<const proto::Request> requests, std::size_t payload_room,
+                                        const ExecutionContext& execution) {
     std::vector<GrantedRequest> granted;
     std::vector<Outcome> outcomes;
     for (const proto::Request& request : requests) {
@@ -95,20 +93,16 @@ std::optional<std::vector<Outcome>> carry_out_together(const RequestServices& se
         }
     }
     if (granted.size() == requests.size()) {
-        bool needs_helper = false;
         for (std::size_t index = 0; index < granted.size(); ++index) {
             granted[index].payload_room = payload_room;
-            auto outcome = execute(services, peer, granted[index], execution);
-            needs_helper = needs_helper || !outcome;
-            if (!outcome) continue;
-            outcomes[index] = std::move(*outcome);
+            outcomes[index] = execute(services, peer, granted[index], execution);
             payload_room -= std::min(payload_room, (outcomes[index].payload.size() + 3) / 4 * 4);
         }
-        const bool failed =
-            std::ranges::any_of(outcomes, [](const Outcome& one) { return one.errno_value != 0; });
-        if (needs_helper && !failed) return std::nullopt;
     }
-    cancel_unless_all_done(outcomes);
+    if (std::ranges::any_of(outcomes, is_refused)) {
+        for (Outcome& outcome : outcomes)
+            if (!is_refused(outcome)) cancel(outcome);
+    }
     return outcomes;
 }
 

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstddef>
-#include <optional>
 #include <span>
 #include <vector>
 
@@ -19,11 +18,10 @@ namespace fdbroker::opener {
 proto::Batch batch_of(std::span<const std::byte> message) noexcept;
 
 // Decides on all before anything of any is touched, then does what execute() does for each. `payload_room`: what the
-// payloads may take together. nullopt, in the loop only: nothing has been done, and a helper has to do all of it.
-std::optional<std::vector<Outcome>> carry_out_together(const RequestServices& services,
-                                                       const policy::Peer& peer,
-                                                       std::span<const proto::Request> requests,
-                                                       std::size_t payload_room,
-                                                       const ExecutionContext& execution);
+// payloads may take together. In the loop only: where none is refused and one needs a helper, a helper has to do all.
+std::vector<Outcome> carry_out_together(const RequestServices& services, const policy::Peer& peer,
+                                        std::span<const proto::Request> requests, std::size_t payload_room,
+                                        const ExecutionContext& execution);
+bool need_helper(std::span<const Outcome> outcomes) noexcept;
 
 }  // namespace fdbroker::opener

@@ -40,20 +40,21 @@ int unlink(proto::BorrowedFd parent, const char* name, const ObjectStatus& objec
 
 }  // namespace
 
-Done<Answer> make_directory(const OperationContext& context, const policy::Grant& grant) {
+Attempt<Outcome> make_directory(const OperationContext& context, const policy::Grant& grant) {
     const auto parent = parent_of_new(context, grant);
     if (!parent)
         // The rule's own directory has no parent here, but it is there.
-        return parent.error().errno_value == EBUSY ? stop_at(Step::resolve, {EEXIST, "it is there already"})
-                                                   : std::unexpected(parent.error());
+        return parent.error().errno_value == EBUSY
+                   ? obstacle_at(Step::resolve, {EEXIST, "it is there already"})
+                   : std::unexpected(parent.error());
     if (const auto made = create_directory(context, grant, *parent); !made)
         return std::unexpected(made.error());
-    return Answer{};
+    return Outcome{};
 }
 
-Done<Answer> remove_name(const OperationContext& context, const policy::Grant& grant) {
+Attempt<Outcome> remove_name(const OperationContext& context, const policy::Grant& grant) {
     const auto parent = context.services.resolver.resolve_parent(grant);
-    if (!parent) return stop_at(Step::resolve, parent.error());
+    if (!parent) return std::unexpected(parent.error());
     const auto object = open_inspected_in(context, grant, *parent, O_PATH);
     if (!object) return std::unexpected(object.error());
     const bool directory = object->status().type == FileType::directory;
@@ -62,24 +63,24 @@ Done<Answer> remove_name(const OperationContext& context, const policy::Grant& g
     if (asks_nothing(grant)) {
         if (unlink(parent->descriptor(), parent->name(), object->status()) != 0)
             return call_failed(Step::deliver);
-        return Answer{};
+        return Outcome{};
     }
     auto aside = SetAside::take(*parent, object->status());
     if (!aside) return std::unexpected(aside.error());
     if (unlink(parent->descriptor(), aside->name(), object->status()) != 0) return call_failed(Step::deliver);
     aside->release();
-    return Answer{};
+    return Outcome{};
 }
 
-Done<Answer> make_link(const OperationContext& context, const policy::Grant& grant) {
+Attempt<Outcome> make_link(const OperationContext& context, const policy::Grant& grant) {
     const auto parent = parent_of_new(context, grant);
     if (!parent) return std::unexpected(parent.error());
     if (const auto made = create_link(context, grant, *parent, context.request().payload.data()); !made)
         return std::unexpected(made.error());
-    return Answer{};
+    return Outcome{};
 }
 
-Done<Answer> set_attributes(const OperationContext& context, const policy::Grant& grant) {
+Attempt<Outcome> set_attributes(const OperationContext& context, const policy::Grant& grant) {
     const auto file = open_inspected(context, grant, for_its_attributes);
     if (!file) return std::unexpected(file.error());
     const proto::Request& request = context.request();
@@ -91,25 +92,25 @@ Done<Answer> set_attributes(const OperationContext& context, const policy::Grant
         const std::array<timespec, 2> both{timespec_of(times.access), timespec_of(times.modification)};
         if (::futimens(number, both.data()) != 0) return call_failed(Step::deliver);
     }
-    return Answer{};
+    return Outcome{};
 }
 
-Done<Answer> write_attribute(const OperationContext& context, const policy::Grant& grant) {
+Attempt<Outcome> write_attribute(const OperationContext& context, const policy::Grant& grant) {
     const auto file = open_inspected(context, grant, for_its_attributes);
     if (!file) return std::unexpected(file.error());
     const auto attribute = proto::read_attribute(context.request().payload).value();
     if (::fsetxattr(file->descriptor().number(), attribute.name.data(), attribute.value.data(),
                     attribute.value.size(), static_cast<int>(context.request().flags)) != 0)
         return call_failed(Step::deliver);
-    return Answer{};
+    return Outcome{};
 }
 
-Done<Answer> remove_attribute(const OperationContext& context, const policy::Grant& grant) {
+Attempt<Outcome> remove_attribute(const OperationContext& context, const policy::Grant& grant) {
     const auto file = open_inspected(context, grant, for_its_attributes);
     if (!file) return std::unexpected(file.error());
     if (::fremovexattr(file->descriptor().number(), context.request().payload.data()) != 0)
         return call_failed(Step::deliver);
-    return Answer{};
+    return Outcome{};
 }
 
 }  // namespace fdbroker::opener

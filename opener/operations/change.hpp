@@ -7,11 +7,11 @@
 
 namespace fdbroker::opener {
 
-Done<Answer> make_directory(const OperationContext& context, const policy::Grant& grant);
-Done<Answer> remove_name(const OperationContext& context, const policy::Grant& grant);
-Done<Answer> make_link(const OperationContext& context, const policy::Grant& grant);
-Done<Answer> set_attributes(const OperationContext& context, const policy::Grant& grant);
-Done<Answer> write_attribute(const OperationContext& context, const policy::Grant& grant);
-Done<Answer> remove_attribute(const OperationContext& context, const policy::Grant& grant);
+Attempt<Outcome> make_directory(const OperationContext& context, const policy::Grant& grant);
+Attempt<Outcome> remove_name(const OperationContext& context, const policy::Grant& grant);
+Attempt<Outcome> make_link(const OperationContext& context, const policy::Grant& grant);
+Attempt<Outcome> set_attributes(const OperationContext& context, const policy::Grant& grant);
+Attempt<Outcome> write_attribute(const OperationContext& context, const policy::Grant& grant);
+Attempt<Outcome> remove_attribute(const OperationContext& context, const policy::Grant& grant);
 
 }  // namespace fdbroker::opener

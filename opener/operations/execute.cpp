@@ -11,21 +11,19 @@ namespace fdbroker::opener {
 
 namespace {
 
-Done<Answer> carry_out(const OperationContext& context) {
+Outcome carry_out(const OperationContext& context) {
     const CallRow& row = row_of(context.request().call);
-    if (row.tried_in == TriedIn::helper && !context.execution.may_block()) return not_here();
-    if (row.asks == Asks::two_names) return row.handler(context, context.granted.grant);
+    if (row.tried_in == TriedIn::helper && !context.execution.may_block()) return refused(only_in_a_helper);
+    if (row.asks == Asks::two_names) return outcome_of(row.handler(context, context.granted.grant));
     return with_links(context, last_link_of(context.request()),
                       [&](const policy::Grant& grant) { return row.handler(context, grant); });
 }
 
 }  // namespace
 
-std::optional<Outcome> execute(const RequestServices& services, const policy::Peer& peer,
-                               const GrantedRequest& granted, const ExecutionContext& execution) {
-    auto done = carry_out({services, peer, granted, execution});
-    if (!done && done.error().needs_helper()) return std::nullopt;
-    return outcome_of(granted, std::move(done));
+Outcome execute(const RequestServices& services, const policy::Peer& peer, const GrantedRequest& granted,
+                const ExecutionContext& execution) {
+    return outcome_of(granted, carry_out({services, peer, granted, execution}));
 }
 
 }  // namespace fdbroker::opener

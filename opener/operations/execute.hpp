@@ -7,7 +7,6 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 
 #include "opener/request/decide.hpp"
 #include "opener/request/outcome.hpp"
@@ -20,8 +19,8 @@ namespace fdbroker::opener {
 // The calls that are carried out; bit n: proto::Call n. The hello tells it to clients.
 inline constexpr std::uint64_t served_calls = (std::uint64_t{1} << proto::call_count) - 1;
 
-// nullopt, in the loop only: nothing has been done, and a helper has to do it.
-std::optional<Outcome> execute(const RequestServices& services, const policy::Peer& peer,
-                               const GrantedRequest& granted, const ExecutionContext& execution);
+// Completion::needs_helper: in the loop only.
+Outcome execute(const RequestServices& services, const policy::Peer& peer, const GrantedRequest& granted,
+                const ExecutionContext& execution);
 
 }  // namespace fdbroker::opener

@@ -25,8 +25,12 @@ std::string printable_path(std::string_view path) {
     return proto::printable(path, proto::LineFeeds::escaped);
 }
 
-Stop loop(std::string reason) {
-    return {Step::resolve, ELOOP, std::move(reason)};
+Outcome loop(std::string reason) {
+    return refused(Step::resolve, ELOOP, std::move(reason));
+}
+
+Outcome loop_at(const FoundLink& link) {
+    return loop(fmt::format("\"{}\" is a symbolic link", printable_path(link.path)));
 }
 
 // The path that `path` becomes when the link on its way is replaced by the link's text. Nothing in front of the link is a
@@ -40,63 +44,63 @@ std::string rewritten(std::string_view path, const FoundLink& link) {
     return text;
 }
 
-bool met_a_link(const Stop& stop) {
-    return stop.step == Step::resolve && stop.errno_value == ELOOP;
+bool met_a_link(const Obstacle& obstacle) {
+    return obstacle.step == Step::resolve && obstacle.errno_value == ELOOP;
+}
+
+// The link's target, which the policy refuses. Where it leads is told to those who may see it: the link can be read by
+// whoever lists the directory, what lies behind it is not looked at.
+Outcome refused_target(const FoundLink& link, const policy::Refusal& refusal, std::string target) {
+    Outcome outcome = refused(Step::decide, refusal.errno_value,
+                              fmt::format("\"{}\" is a symbolic link that leads to what no rule allows",
+                                          printable_path(link.path)));
+    // As where the name that was asked for is told not to exist.
+    if (refusal.errno_value == ENOENT) tell_instead(outcome, Step::resolve, explain_open_failure(ENOENT));
+    outcome.final_path = std::move(target);
+    outcome.rule = refusal.denied_by;
+    return outcome;
 }
 
 }  // namespace
 
-std::unexpected<Stop> name_link(const FindLink& find, const policy::Grant& grant,
-                                std::unexpected<Stop> stop) {
-    if (!met_a_link(stop.error())) return stop;
-    const auto link = find(grant);
-    return link ? std::unexpected(loop(fmt::format("\"{}\" is a symbolic link", printable_path(link->path))))
-                : stop;
+Outcome name_link(const FindLink& find, const policy::Grant& grant, const Obstacle& obstacle) {
+    const auto link = met_a_link(obstacle) ? find(grant) : std::nullopt;
+    return link ? loop_at(*link) : refused(obstacle);
 }
 
-Done<Answer> with_links(const LinkWalk& walk, policy::Grant grant, const FindLink& find,
-                        const Attempted& attempt) {
+Outcome with_links(const LinkWalk& walk, policy::Grant grant, const FindLink& find,
+                   const Attempted& attempt) {
     std::string text;  // storage that `grant` borrows, once a link has been followed
     for (unsigned followed = 0;; ++followed) {
-        auto done = attempt(grant);
-        if (done || !met_a_link(done.error())) {
-            LedTo& led_to = done ? done->led_to : done.error().led_to;
-            if (followed != 0) led_to = LedTo{std::move(text), &grant.rule()};
-            return done;
+        auto attempted = attempt(grant);
+        const bool at_link = !attempted && met_a_link(attempted.error());
+        const auto link = at_link ? find(grant) : std::nullopt;
+        if (!link) {
+            Outcome outcome = outcome_of(std::move(attempted));
+            if (followed == 0 || at_link) return outcome;
+            outcome.rule = &grant.rule();
+            outcome.final_path = std::move(text);
+            return outcome;
         }
-        const auto link = find(grant);
-        if (!link) return done;
         if (link->magic)
-            return std::unexpected(
-                loop(fmt::format("\"{}\" is a magic link of procfs", printable_path(link->path))));
+            return loop(fmt::format("\"{}\" is a magic link of procfs", printable_path(link->path)));
         const bool is_last = link->path.size() == grant.path().text().size();
-        if ((is_last && walk.last == LastLink::keep) || !follows(grant))
-            return std::unexpected(
-                loop(fmt::format("\"{}\" is a symbolic link", printable_path(link->path))));
-        if (!walk.execution.may_block()) return not_here();
-        if (followed == max_links) return std::unexpected(loop("more than 40 symbolic links are on the way"));
+        if ((is_last && walk.last == LastLink::keep) || !follows(grant)) return loop_at(*link);
+        if (!walk.execution.may_block()) return refused(only_in_a_helper);
+        if (followed == max_links) return loop("more than 40 symbolic links are on the way");
 
         text = rewritten(grant.path().text(), *link);
         const auto path = policy::RequestPath::parse(text);
         if (!path)
-            return std::unexpected(
-                loop(fmt::format("\"{}\" is a symbolic link, where it leads {}", printable_path(link->path),
-                                 policy::to_string(path.error()))));
+            return loop(fmt::format("\"{}\" is a symbolic link, where it leads {}",
+                                    printable_path(link->path), policy::to_string(path.error())));
         const policy::Decision decision = walk.policy.decide(walk.peer, grant.operations(), *path);
-        if (!decision)
-            // Where it leads is told to those who may see it: the link can be read by whoever lists the directory, what
-            // lies behind it is not looked at.
-            return std::unexpected(
-                Stop{Step::decide,
-                     decision.error().errno_value,
-                     fmt::format("\"{}\" is a symbolic link that leads to what no rule allows",
-                                 printable_path(link->path)),
-                     {std::move(text), decision.error().denied_by}});
+        if (!decision) return refused_target(*link, decision.error(), std::move(text));
         grant = *decision;
     }
 }
 
-Done<Answer> with_links(const OperationContext& context, LastLink last, const Attempted& attempt) {
+Outcome with_links(const OperationContext& context, LastLink last, const Attempted& attempt) {
     const auto find = [&context](const policy::Grant& grant) {
         return context.services.resolver.find_link(grant, context.execution);
     };

@@ -23,16 +23,15 @@ struct LinkWalk {
     LastLink last = LastLink::follow;
 };
 using FindLink = std::function<std::optional<FoundLink>(const policy::Grant&)>;
-using Attempted = std::function<Done<Answer>(const policy::Grant&)>;
+using Attempted = std::function<Attempt<Outcome>(const policy::Grant&)>;
 
 // A refusal because of a link on the way of this grant's path names the link that `find` finds there.
-std::unexpected<Stop> name_link(const FindLink& find, const policy::Grant& grant, std::unexpected<Stop> stop);
+Outcome name_link(const FindLink& find, const policy::Grant& grant, const Obstacle& obstacle);
 
 // Does `attempt` with the grant. As often as that ends at a link that every rule of the grant follows, does it again with the
 // grant for the link's target. A refusal names the link.
-Done<Answer> with_links(const LinkWalk& walk, policy::Grant grant, const FindLink& find,
-                        const Attempted& attempt);
+Outcome with_links(const LinkWalk& walk, policy::Grant grant, const FindLink& find, const Attempted& attempt);
 // The same for the broker's request.
-Done<Answer> with_links(const OperationContext& context, LastLink last, const Attempted& attempt);
+Outcome with_links(const OperationContext& context, LastLink last, const Attempted& attempt);
 
 }  // namespace fdbroker::opener

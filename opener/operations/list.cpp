@@ -61,13 +61,13 @@ void add_status(const OperationContext& context, const std::string& path, proto:
 
 }  // namespace
 
-Done<Answer> list_directory(const OperationContext& context, const policy::Grant& grant) {
+Attempt<Outcome> list_directory(const OperationContext& context, const policy::Grant& grant) {
     const auto directory = open_inspected(context, grant, O_RDONLY | O_DIRECTORY | O_NONBLOCK);
     if (!directory) return std::unexpected(directory.error());
     const std::uint64_t cursor = proto::read_number(context.request().payload).value_or(0);
     const int number = directory->descriptor().number();
     if (cursor != 0 && ::lseek(number, static_cast<off_t>(cursor), SEEK_SET) < 0)
-        return stop_at(Step::parse, {EINVAL, "the cursor is not of this directory"});
+        return obstacle_at(Step::parse, {EINVAL, "the cursor is not of this directory"});
 
     std::string path(grant.path().text());
     if (path != "/") path += '/';
@@ -85,15 +85,15 @@ Done<Answer> list_directory(const OperationContext& context, const policy::Grant
         if (with_status && !is_hidden) add_status(context, path, told);
         if (!is_hidden && !page.add(told)) {
             if (next == cursor)
-                return stop_at(Step::deliver, {EMSGSIZE, "the batch leaves no room for an entry"});
+                return obstacle_at(Step::deliver, {EMSGSIZE, "the batch leaves no room for an entry"});
             page.set_next(next);
-            return Answer{.payload = page.payload()};
+            return Outcome{.payload = page.payload()};
         }
         next = static_cast<std::uint64_t>(entry->next);
     }
     if (reader.errno_value() != 0) return call_failed(Step::inspect, reader.errno_value());
     page.set_next(0);
-    return Answer{.payload = page.payload()};
+    return Outcome{.payload = page.payload()};
 }
 
 }  // namespace fdbroker::opener

@@ -6,6 +6,6 @@
 
 namespace fdbroker::opener {
 
-Done<Answer> list_directory(const OperationContext& context, const policy::Grant& grant);
+Attempt<Outcome> list_directory(const OperationContext& context, const policy::Grant& grant);
 
 }  // namespace fdbroker::opener

@@ -21,7 +21,7 @@ using proto::Step;
 namespace {
 
 template <std::size_t Size>
-Answer answer(const std::array<char, Size>& bytes) {
+Outcome answer(const std::array<char, Size>& bytes) {
     return {.payload = std::string(bytes.data(), bytes.size())};
 }
 
@@ -31,13 +31,13 @@ proto::Status ancestor_status() noexcept {
     return {.mask = STATX_TYPE, .mode = S_IFDIR};
 }
 
-Done<Answer> stat_object(const OperationContext& context, const policy::Grant& grant) {
+Attempt<Outcome> stat_object(const OperationContext& context, const policy::Grant& grant) {
     if (grant.is_ancestor()) return answer(proto::status_payload(ancestor_status()));
     const auto object = open_inspected(context, grant, O_PATH);
     if (!object) return std::unexpected(object.error());
     // With O_PATH a link in the last place is opened itself.
     if (object->status().type == FileType::symlink && (context.request().flags & AT_SYMLINK_NOFOLLOW) == 0)
-        return stop_at(Step::resolve, {ELOOP, explain_open_failure(ELOOP)});
+        return obstacle_at(Step::resolve, {ELOOP, explain_open_failure(ELOOP)});
     struct statx status{};
     if (::statx(object->descriptor().number(), "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME, &status) !=
         0)
@@ -45,18 +45,18 @@ Done<Answer> stat_object(const OperationContext& context, const policy::Grant& g
     return answer(proto::status_payload(proto::status_of(status)));
 }
 
-Done<Answer> read_link(const OperationContext& context, const policy::Grant& grant) {
+Attempt<Outcome> read_link(const OperationContext& context, const policy::Grant& grant) {
     const auto object = open_inspected(context, grant, O_PATH);
     if (!object) return std::unexpected(object.error());
     if (object->status().type != FileType::symlink)
-        return stop_at(Step::inspect, {EINVAL, "it is not a symbolic link"});
+        return obstacle_at(Step::inspect, {EINVAL, "it is not a symbolic link"});
     std::array<char, PATH_MAX> target;
     const ssize_t size = ::readlinkat(object->descriptor().number(), "", target.data(), target.size());
     if (size < 0) return call_failed(Step::inspect);
-    return Answer{.payload = std::string(target.data(), static_cast<std::size_t>(size))};
+    return Outcome{.payload = std::string(target.data(), static_cast<std::size_t>(size))};
 }
 
-Done<Answer> read_attribute_value(const OperationContext& context, const policy::Grant& grant) {
+Attempt<Outcome> read_attribute_value(const OperationContext& context, const policy::Grant& grant) {
     const auto file = open_inspected(context, grant, O_RDONLY | O_NONBLOCK | O_NOCTTY);
     if (!file) return std::unexpected(file.error());
     const char* name = context.request().payload.data();
@@ -64,10 +64,10 @@ Done<Answer> read_attribute_value(const OperationContext& context, const policy:
     const ssize_t size = ::fgetxattr(file->descriptor().number(), name, value.data(), value.size());
     if (size < 0) return call_failed(Step::inspect);
     value.resize(static_cast<std::size_t>(size));
-    return Answer{.payload = std::move(value)};
+    return Outcome{.payload = std::move(value)};
 }
 
-Done<Answer> list_attributes(const OperationContext& context, const policy::Grant& grant) {
+Attempt<Outcome> list_attributes(const OperationContext& context, const policy::Grant& grant) {
     const auto file = open_inspected(context, grant, O_RDONLY | O_NONBLOCK | O_NOCTTY);
     if (!file) return std::unexpected(file.error());
     std::string all(XATTR_LIST_MAX, '\0');
@@ -76,7 +76,7 @@ Done<Answer> list_attributes(const OperationContext& context, const policy::Gran
     std::string names;
     for (const char* name = all.data(); name < all.data() + size; name += std::strlen(name) + 1)
         if (std::string_view(name).starts_with(attribute_namespace)) names.append(name).push_back('\0');
-    return Answer{.payload = std::move(names)};
+    return Outcome{.payload = std::move(names)};
 }
 
 }  // namespace fdbroker::opener

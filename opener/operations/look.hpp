@@ -10,9 +10,9 @@ namespace fdbroker::opener {
 // The answer to a stat under `ancestors: stat`: a directory, and nothing else.
 proto::Status ancestor_status() noexcept;
 
-Done<Answer> stat_object(const OperationContext& context, const policy::Grant& grant);
-Done<Answer> read_link(const OperationContext& context, const policy::Grant& grant);
-Done<Answer> read_attribute_value(const OperationContext& context, const policy::Grant& grant);
-Done<Answer> list_attributes(const OperationContext& context, const policy::Grant& grant);
+Attempt<Outcome> stat_object(const OperationContext& context, const policy::Grant& grant);
+Attempt<Outcome> read_link(const OperationContext& context, const policy::Grant& grant);
+Attempt<Outcome> read_attribute_value(const OperationContext& context, const policy::Grant& grant);
+Attempt<Outcome> list_attributes(const OperationContext& context, const policy::Grant& grant);
 
 }  // namespace fdbroker::opener

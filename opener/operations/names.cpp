@@ -22,13 +22,14 @@ using proto::UniqueFd;
 
 namespace {
 
-std::unexpected<Stop> cannot_be_given() {
-    return stop_at(Step::deliver, {errno, "the opener cannot give it to its owner"});
+std::unexpected<Obstacle> cannot_be_given() {
+    return obstacle_at(Step::deliver, {errno, "the opener cannot give it to its owner"});
 }
 
 // Where a filesystem has no unnamed files, or who runs the opener may not give one a name: the file is there before it
 // has its owner.
-Done<UniqueFd> create_in_place(const ResolvedParent& parent, const NewObject& object, std::uint64_t flags) {
+Attempt<UniqueFd> create_in_place(const ResolvedParent& parent, const NewObject& object,
+                                  std::uint64_t flags) {
     UniqueFd file(kernel::openat2(parent.descriptor().number(), parent.name(),
                                   flags | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, no_links_followed,
                                   object.mode));
@@ -51,7 +52,7 @@ bool has_no_unnamed_files(int errno_value) noexcept {
 
 // mkdir(2) has no descriptor to give, so that somebody who may write to the parent could have put another directory there:
 // one that is not ours is never given away.
-Done<void> make_directory_as(const ResolvedParent& parent, const NewObject& object, std::string name) {
+Attempt<void> make_directory_as(const ResolvedParent& parent, const NewObject& object, std::string name) {
     constexpr mode_t permissions = 0777;
     if (::mkdirat(parent.descriptor().number(), name.c_str(), object.mode & permissions) != 0)
         return call_failed(Step::resolve);
@@ -64,15 +65,15 @@ Done<void> make_directory_as(const ResolvedParent& parent, const NewObject& obje
     if (::syscall(SYS_fstat, directory.number(), &status) != 0) return call_failed(Step::inspect);
     if (status.st_uid != ::geteuid() || (status.st_mode & permissions & ~object.mode) != 0) {
         made.leave();
-        return stop_at(Step::inspect, {EAGAIN, "another directory took its place"});
+        return obstacle_at(Step::inspect, {EAGAIN, "another directory took its place"});
     }
     if (auto owned = apply_ownership(directory.borrow(), object); !owned) return owned;
     return made.finish();
 }
 
 // As with directories: symlink(2) gives no descriptor either.
-Done<void> make_link_as(const ResolvedParent& parent, const NewObject& object, const char* target,
-                        std::string name) {
+Attempt<void> make_link_as(const ResolvedParent& parent, const NewObject& object, const char* target,
+                           std::string name) {
     if (::symlinkat(target, parent.descriptor().number(), name.c_str()) != 0)
         return call_failed(Step::deliver);
     Unfinished made(parent, std::move(name), 0);
@@ -84,7 +85,7 @@ Done<void> make_link_as(const ResolvedParent& parent, const NewObject& object, c
     if (::syscall(SYS_fstat, link.number(), &status) != 0) return call_failed(Step::inspect);
     if (!S_ISLNK(status.st_mode) || status.st_uid != ::geteuid() || status.st_nlink != 1) {
         made.leave();
-        return stop_at(Step::inspect, {EAGAIN, "another object took its place"});
+        return obstacle_at(Step::inspect, {EAGAIN, "another object took its place"});
     }
     if ((status.st_uid != object.owner || status.st_gid != object.group) &&
         ::fchownat(link.number(), kernel::no_path, object.owner, object.group, AT_EMPTY_PATH) != 0)
@@ -94,7 +95,7 @@ Done<void> make_link_as(const ResolvedParent& parent, const NewObject& object, c
 
 // A new object has a temporary name until it is whole; where no name can be changed it is made under the final one.
 template <typename Make>
-Done<void> make_whole(const ResolvedParent& parent, Make make_as) {
+Attempt<void> make_whole(const ResolvedParent& parent, Make make_as) {
     if (!keeps_names(parent)) {
         auto name = temporary_name(Purpose::making);
         if (!name) return std::unexpected(name.error());
@@ -108,7 +109,7 @@ Done<void> make_whole(const ResolvedParent& parent, Make make_as) {
 }
 
 // Makes what is missing of the directories above the last name.
-Done<void> make_parents(const OperationContext& context, const policy::Grant& grant) {
+Attempt<void> make_parents(const OperationContext& context, const policy::Grant& grant) {
     const std::string path(grant.path().text());
     for (std::size_t end = path.find('/', 1); end != std::string::npos; end = path.find('/', end + 1)) {
         const std::string above = path.substr(0, end);
@@ -118,9 +119,9 @@ Done<void> make_parents(const OperationContext& context, const policy::Grant& gr
         const auto there =
             context.services.resolver.resolve(*granted, O_PATH | O_DIRECTORY, context.execution);
         if (there) continue;
-        if (there.error().errno_value != ENOENT) return stop_at(Step::resolve, there.error());
+        if (there.error().errno_value != ENOENT) return std::unexpected(there.error());
         const auto parent = context.services.resolver.resolve_parent(*granted);
-        if (!parent) return stop_at(Step::resolve, parent.error());
+        if (!parent) return std::unexpected(parent.error());
         const auto made = create_directory(context, *granted, *parent);
         if (!made && made.error().errno_value != EEXIST) return made;
     }
@@ -129,8 +130,8 @@ Done<void> make_parents(const OperationContext& context, const policy::Grant& gr
 
 }  // namespace
 
-Done<NewObject> new_object(const OperationContext& context, const policy::Grant& grant,
-                           const ResolvedParent& parent, FileType type) {
+Attempt<NewObject> new_object(const OperationContext& context, const policy::Grant& grant,
+                              const ResolvedParent& parent, FileType type) {
     const policy::Creation& create = grant.rule().create;
     NewObject object{.mode = type == FileType::directory ? create.directory_mode() : create.mode,
                      .owner = owner_of_new(context, grant),
@@ -174,7 +175,7 @@ std::optional<Obstacle> refuse_new_name(const OperationContext& context, const p
     return context.services.inspector.refuse(status, grant, context.uid(), Demand::name);
 }
 
-Done<void> apply_ownership(BorrowedFd file, const NewObject& object) {
+Attempt<void> apply_ownership(BorrowedFd file, const NewObject& object) {
     struct stat status;
     if (::syscall(SYS_fstat, file.number(), &status) != 0) return call_failed(Step::deliver);
     // A set-group-ID directory hands its bit on; a server may not heed the mode. Before the owner: afterwards it would take
@@ -188,7 +189,7 @@ Done<void> apply_ownership(BorrowedFd file, const NewObject& object) {
     return {};
 }
 
-Done<void> apply_mode(BorrowedFd file, const ResolvedParent& parent, const NewObject& object) {
+Attempt<void> apply_mode(BorrowedFd file, const ResolvedParent& parent, const NewObject& object) {
     const auto like = open_unnamed(parent, O_WRONLY, object.mode);
     if (!like) return std::unexpected(like.error());
     struct stat status;
@@ -197,23 +198,22 @@ Done<void> apply_mode(BorrowedFd file, const ResolvedParent& parent, const NewOb
     return {};
 }
 
-Done<UniqueFd> open_unnamed(const ResolvedParent& parent, std::uint64_t flags, mode_t mode) {
+Attempt<UniqueFd> open_unnamed(const ResolvedParent& parent, std::uint64_t flags, mode_t mode) {
     UniqueFd file(kernel::openat2(parent.descriptor().number(), ".", flags | O_TMPFILE | O_CLOEXEC,
                                   no_links_followed, mode));
     if (!file) return call_failed(Step::resolve, has_no_unnamed_files(errno) ? ENOTSUP : errno);
     return file;
 }
 
-Done<void> link_unnamed(BorrowedFd file, const ResolvedParent& parent, const char* name) {
+Attempt<void> link_unnamed(BorrowedFd file, const ResolvedParent& parent, const char* name) {
     if (::linkat(file.number(), kernel::no_path, parent.descriptor().number(), name, AT_EMPTY_PATH) != 0)
         return call_failed(Step::resolve);
     return {};
 }
 
-Done<UniqueFd> create_file(const OperationContext& context, const policy::Grant& grant,
-                           const ResolvedParent& parent, std::uint64_t flags) {
-    if (const auto obstacle = refuse_new_file(context, grant, parent, 0))
-        return stop_at(Step::inspect, *obstacle);
+Attempt<UniqueFd> create_file(const OperationContext& context, const policy::Grant& grant,
+                              const ResolvedParent& parent, std::uint64_t flags) {
+    if (const auto obstacle = refuse_new_file(context, grant, parent, 0)) return std::unexpected(*obstacle);
     const auto object = new_object(context, grant, parent, FileType::regular);
     if (!object) return std::unexpected(object.error());
     auto file = open_unnamed(parent, flags, object->mode);
@@ -227,35 +227,34 @@ Done<UniqueFd> create_file(const OperationContext& context, const policy::Grant&
     return std::unexpected(linked.error());
 }
 
-Done<void> create_directory(const OperationContext& context, const policy::Grant& grant,
-                            const ResolvedParent& parent) {
+Attempt<void> create_directory(const OperationContext& context, const policy::Grant& grant,
+                               const ResolvedParent& parent) {
     if (const auto obstacle = refuse_new_name(context, grant, parent, FileType::directory))
-        return stop_at(Step::inspect, *obstacle);
+        return std::unexpected(*obstacle);
     const auto object = new_object(context, grant, parent, FileType::directory);
     if (!object) return std::unexpected(object.error());
     return make_whole(parent,
                       [&](std::string name) { return make_directory_as(parent, *object, std::move(name)); });
 }
 
-Done<void> create_link(const OperationContext& context, const policy::Grant& grant,
-                       const ResolvedParent& parent, const char* target) {
+Attempt<void> create_link(const OperationContext& context, const policy::Grant& grant,
+                          const ResolvedParent& parent, const char* target) {
     if (const auto obstacle = refuse_new_name(context, grant, parent, FileType::symlink))
-        return stop_at(Step::inspect, *obstacle);
+        return std::unexpected(*obstacle);
     const auto object = new_object(context, grant, parent, FileType::symlink);
     if (!object) return std::unexpected(object.error());
     return make_whole(
         parent, [&](std::string name) { return make_link_as(parent, *object, target, std::move(name)); });
 }
 
-Done<ResolvedParent> parent_of_new(const OperationContext& context, const policy::Grant& grant) {
+Attempt<ResolvedParent> parent_of_new(const OperationContext& context, const policy::Grant& grant) {
     auto parent = context.services.resolver.resolve_parent(grant);
     if (!parent && parent.error().errno_value == ENOENT && grant.rule().create.parents) {
         if (auto made = make_parents(context, grant); !made) return std::unexpected(made.error());
         parent = context.services.resolver.resolve_parent(grant);
     }
     context.services.metrics.done(Step::resolve);
-    if (!parent) return stop_at(Step::resolve, parent.error());
-    return std::move(*parent);
+    return parent;
 }
 
 }  // namespace fdbroker::opener

@@ -21,7 +21,7 @@ namespace {
 // How often a name may come and go between the look at it and the making of it.
 constexpr unsigned max_tries = 16;
 
-Done<Answer> open_existing(const OperationContext& context, const policy::Grant& grant) {
+Attempt<Outcome> open_existing(const OperationContext& context, const policy::Grant& grant) {
     const OpenFlags flags = context.granted.flags;
     const bool copied = grant.rule().delivery == policy::Delivery::snapshot;
     if (copied && !context.execution.may_block()) return not_here();
@@ -30,20 +30,20 @@ Done<Answer> open_existing(const OperationContext& context, const policy::Grant&
     auto file = open_inspected(context, grant, flags.for_openat2());
     if (!file) return std::unexpected(file.error());
     // A walk from a directory's descriptor, up or down, asks no rule.
-    if (file->status().type == FileType::directory) return stop_at(Step::inspect, directory_undelivered);
+    if (file->status().type == FileType::directory) return std::unexpected(directory_undelivered);
     // open(2): of what is not regular, O_TRUNC has no effect.
     if (flags.wants(O_TRUNC) && file->status().type == FileType::regular &&
         ::ftruncate(file->descriptor().number(), 0) != 0)
         return call_failed(Step::deliver);
     if (copied) return deliver_snapshot(*file, grant.rule());
     auto deliverable = Inspector::deliver(std::move(*file), flags);
-    if (!deliverable) return stop_at(Step::inspect, deliverable.error());
-    return Answer{.file = std::move(*deliverable)};
+    if (!deliverable) return std::unexpected(deliverable.error());
+    return Outcome{.file = std::move(*deliverable)};
 }
 
 // A descriptor of an unnamed file stays one when the file has its name: F_GETFL and /proc/self/fd say so. Where the name is
 // another's by now, the file that was made is delivered by it nevertheless.
-Done<Answer> deliver_new(const OperationContext& context, const policy::Grant& grant, UniqueFd made) {
+Attempt<Outcome> deliver_new(const OperationContext& context, const policy::Grant& grant, UniqueFd made) {
     constexpr int unnamed = O_TMPFILE & ~O_DIRECTORY;
     const OpenFlags flags = context.granted.flags;
     if ((::fcntl(made.number(), F_GETFL) & unnamed) != 0) {
@@ -52,12 +52,12 @@ Done<Answer> deliver_new(const OperationContext& context, const policy::Grant& g
         if (named && ::syscall(SYS_fstat, made.number(), &own) == 0 && named->status().device == own.st_dev &&
             named->status().inode == own.st_ino)
             if (auto deliverable = Inspector::deliver(std::move(*named), flags))
-                return Answer{.file = std::move(*deliverable)};
+                return Outcome{.file = std::move(*deliverable)};
     }
-    return Answer{.file = DeliverableFile::made_here(std::move(made))};
+    return Outcome{.file = DeliverableFile::made_here(std::move(made))};
 }
 
-Done<Answer> create(const OperationContext& context, const policy::Grant& grant) {
+Attempt<Outcome> create(const OperationContext& context, const policy::Grant& grant) {
     const OpenFlags flags = context.granted.flags;
     const auto parent = parent_of_new(context, grant);
     if (!parent) return std::unexpected(parent.error());
@@ -69,7 +69,7 @@ Done<Answer> create(const OperationContext& context, const policy::Grant& grant)
     return deliver_new(context, grant, std::move(*file));
 }
 
-Done<Answer> open_as_asked(const OperationContext& context, const policy::Grant& grant) {
+Attempt<Outcome> open_as_asked(const OperationContext& context, const policy::Grant& grant) {
     const OpenFlags flags = context.granted.flags;
     if (!flags.wants(O_CREAT)) return open_existing(context, grant);
     const bool exclusive = flags.wants(O_EXCL);
@@ -82,16 +82,16 @@ Done<Answer> open_as_asked(const OperationContext& context, const policy::Grant&
         if (!context.execution.may_block()) return not_here();
         auto made = create(context, grant);
         if (made || exclusive || made.error().errno_value != EEXIST) return made;
-        if (tries == max_tries) return stop_at(Step::resolve, {EAGAIN, "its name comes and goes"});
+        if (tries == max_tries) return obstacle_at(Step::resolve, {EAGAIN, "its name comes and goes"});
     }
 }
 
-Done<Answer> open_stream(const OperationContext& context, const policy::Grant& grant) {
+Attempt<Outcome> open_stream(const OperationContext& context, const policy::Grant& grant) {
     const OpenFlags flags = context.granted.flags;
-    if (const auto obstacle = refuse_stream(flags)) return stop_at(Step::deliver, *obstacle);
+    if (const auto obstacle = refuse_stream(flags)) return std::unexpected(*obstacle);
     if (!context.execution.may_block()) return not_here();
     if (!context.execution.allows_background())
-        return stop_at(Step::deliver, {EAGAIN, "too many files are being put or streamed"});
+        return obstacle_at(Step::deliver, {EAGAIN, "too many files are being put or streamed"});
     auto pipe = make_pipe(flags);
     if (!pipe) return std::unexpected(pipe.error());
     auto opened = open_as_asked(context, grant);
@@ -101,7 +101,7 @@ Done<Answer> open_stream(const OperationContext& context, const policy::Grant& g
 
 }  // namespace
 
-Done<Answer> open_file(const OperationContext& context, const policy::Grant& grant) {
+Attempt<Outcome> open_file(const OperationContext& context, const policy::Grant& grant) {
     return grant.rule().delivery == policy::Delivery::stream ? open_stream(context, grant)
                                                              : open_as_asked(context, grant);
 }

@@ -6,6 +6,6 @@
 
 namespace fdbroker::opener {
 
-Done<Answer> open_file(const OperationContext& context, const policy::Grant& grant);
+Attempt<Outcome> open_file(const OperationContext& context, const policy::Grant& grant);
 
 }  // namespace fdbroker::opener

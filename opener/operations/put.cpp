@@ -32,39 +32,39 @@ constexpr unsigned max_looks = 16;
 enum class Target : std::uint8_t { missing, replaceable };
 
 // Inspects the object that has the name now. Only a regular file that the rules let the peer write to is replaced.
-Done<Target> look_at_target(const OperationContext& context, const policy::Grant& grant,
-                            const ResolvedParent& parent) {
+Attempt<Target> look_at_target(const OperationContext& context, const policy::Grant& grant,
+                               const ResolvedParent& parent) {
     if (keeps_names(parent))
-        return stop_at(Step::resolve,
-                       {EPERM,
-                        "its directory is append-only (lsattr): there, what is complete cannot "
-                        "get its name"});
+        return obstacle_at(Step::resolve,
+                           {EPERM,
+                            "its directory is append-only (lsattr): there, what is complete cannot "
+                            "get its name"});
     const auto there = open_inspected_in(context, grant, parent, O_PATH);
     if (there) {
         const FileType type = there->status().type;
         if (type == FileType::regular) return Target::replaceable;
-        return stop_at(Step::inspect, {type == FileType::directory ? EISDIR : EINVAL,
-                                       "it is not a regular file, and only one is replaced"});
+        return obstacle_at(Step::inspect, {type == FileType::directory ? EISDIR : EINVAL,
+                                           "it is not a regular file, and only one is replaced"});
     }
     if (there.error().step == Step::resolve && there.error().errno_value == ENOENT) return Target::missing;
     // A link is opened itself and refused for its type; it is to be followed, or named.
     if (context.services.resolver.find_link(grant, context.execution))
-        return stop_at(Step::resolve, {ELOOP, explain_open_failure(ELOOP)});
+        return obstacle_at(Step::resolve, {ELOOP, explain_open_failure(ELOOP)});
     return std::unexpected(there.error());
 }
 
 // The same before a commit, which may have been told not to replace anything.
-Done<Target> look_before_commit(const OperationContext& context, const policy::Grant& grant,
-                                const ResolvedParent& parent) {
+Attempt<Target> look_before_commit(const OperationContext& context, const policy::Grant& grant,
+                                   const ResolvedParent& parent) {
     auto target = look_at_target(context, grant, parent);
     if (target && *target == Target::replaceable && (context.request().flags & RENAME_NOREPLACE) != 0)
-        return stop_at(Step::resolve, {EEXIST, "it is there already"});
+        return obstacle_at(Step::resolve, {EEXIST, "it is there already"});
     return target;
 }
 
 // Gives the name to the complete file.
-Done<void> finish(const OperationContext& context, const policy::Grant& grant, const ResolvedParent& parent,
-                  Unfinished& complete) {
+Attempt<void> finish(const OperationContext& context, const policy::Grant& grant,
+                     const ResolvedParent& parent, Unfinished& complete) {
     for (unsigned looks = 1;; ++looks) {
         const auto there = look_before_commit(context, grant, parent);
         if (!there) return std::unexpected(there.error());
@@ -76,29 +76,29 @@ Done<void> finish(const OperationContext& context, const policy::Grant& grant, c
     }
 }
 
-Done<std::string> give_passing_name(BorrowedFd file, const ResolvedParent& parent) {
+Attempt<std::string> give_passing_name(BorrowedFd file, const ResolvedParent& parent) {
     auto name = temporary_name(Purpose::making);
     if (!name) return name;
     auto linked = link_unnamed(file, parent, name->c_str());
     if (linked) return name;
     // linkat(2): ENOENT without CAP_DAC_READ_SEARCH, whatever there is.
     if (linked.error().errno_value != ENOENT) return std::unexpected(linked.error());
-    return stop_at(Step::deliver, {EOPNOTSUPP, "the opener may not give an unnamed file its name"});
+    return obstacle_at(Step::deliver, {EOPNOTSUPP, "the opener may not give an unnamed file its name"});
 }
 
-Done<ObjectStatus> status_of(BorrowedFd file) {
+Attempt<ObjectStatus> status_of(BorrowedFd file) {
     struct stat status;
     if (::syscall(SYS_fstat, file.number(), &status) != 0) return call_failed(Step::deliver);
     return ObjectStatus{
         .size = static_cast<std::uint64_t>(status.st_size), .device = status.st_dev, .inode = status.st_ino};
 }
 
-Done<void> sync(BorrowedFd file) {
+Attempt<void> sync(BorrowedFd file) {
     if (::fsync(file.number()) != 0) return call_failed(Step::deliver);
     return {};
 }
 
-Done<void> sync_directory(const ResolvedParent& parent) {
+Attempt<void> sync_directory(const ResolvedParent& parent) {
     const UniqueFd directory(kernel::openat2(parent.descriptor().number(), ".",
                                              O_RDONLY | O_DIRECTORY | O_CLOEXEC, RESOLVE_NO_XDEV));
     if (!directory) return call_failed(Step::deliver);
@@ -106,7 +106,7 @@ Done<void> sync_directory(const ResolvedParent& parent) {
 }
 
 // Copies `file` into an unnamed file that no one else has.
-Done<UniqueFd> copy_unnamed(BorrowedFd file, const ResolvedParent& parent) {
+Attempt<UniqueFd> copy_unnamed(BorrowedFd file, const ResolvedParent& parent) {
     auto copy = open_unnamed(parent, O_WRONLY, private_mode);
     if (!copy) return copy;
     constexpr std::size_t at_once = std::size_t{1} << 30;
@@ -134,16 +134,16 @@ class Put final : public BackgroundWork {
     }
 
   private:
-    Done<Answer> carry_out(const OperationContext& context) {
-        if (context.request().path != path_) return stop_at(Step::deliver, {ESTALE, "it was put elsewhere"});
+    Outcome carry_out(const OperationContext& context) {
+        if (context.request().path != path_) return refused(Step::deliver, ESTALE, "it was put elsewhere");
         if (context.request().call == proto::Call::commit)
             return with_links(context, LastLink::follow,
                               [&](const policy::Grant& grant) { return commit(context, grant); });
         done_ = true;
-        return Answer{};
+        return {};
     }
 
-    Done<Answer> commit(const OperationContext& context, const policy::Grant& grant) {
+    Attempt<Outcome> commit(const OperationContext& context, const policy::Grant& grant) {
         const auto parent = parent_of_new(context, grant);
         if (!parent) return std::unexpected(parent.error());
         if (const auto target = look_before_commit(context, grant, *parent); !target)
@@ -160,20 +160,20 @@ class Put final : public BackgroundWork {
         }
         const ReadLease lease(file_.borrow());
         if (lease.errno_value() == EAGAIN)
-            return stop_at(Step::deliver,
-                           {EBUSY, "somebody can still write to it, by a descriptor or a mapping"});
+            return obstacle_at(Step::deliver,
+                               {EBUSY, "somebody can still write to it, by a descriptor or a mapping"});
         if (lease.errno_value() != 0)
-            return stop_at(Step::deliver, {lease.errno_value(), "a lease on it cannot be had"});
+            return obstacle_at(Step::deliver, {lease.errno_value(), "a lease on it cannot be had"});
         const auto status = status_of(file_.borrow());
         if (!status) return std::unexpected(status.error());
         if (const auto obstacle = refuse_new_file(context, grant, *parent, status->size))
-            return stop_at(Step::inspect, *obstacle);
+            return std::unexpected(*obstacle);
         if (named) return finish_with(context, grant, *parent, file_.borrow(), *named);
         return finish_with_copy(context, grant, *parent);
     }
 
     // Closes the descriptors that could write to it.
-    Done<void> open_for_reading(const ResolvedParent& parent, Unfinished& named) {
+    Attempt<void> open_for_reading(const ResolvedParent& parent, Unfinished& named) {
         UniqueFd reader(kernel::openat2(parent.descriptor().number(), named.name(),
                                         O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC,
                                         no_links_followed | RESOLVE_NO_XDEV));
@@ -182,15 +182,15 @@ class Put final : public BackgroundWork {
         const auto read = status_of(reader.borrow());
         if (!own || !read || own->device != read->device || own->inode != read->inode) {
             named.leave();
-            return stop_at(Step::deliver, {EAGAIN, "another object took its name meanwhile"});
+            return obstacle_at(Step::deliver, {EAGAIN, "another object took its name meanwhile"});
         }
         file_ = std::move(reader);
         has_had_name_ = true;
         return {};
     }
 
-    Done<Answer> finish_with_copy(const OperationContext& context, const policy::Grant& grant,
-                                  const ResolvedParent& parent) {
+    Attempt<Outcome> finish_with_copy(const OperationContext& context, const policy::Grant& grant,
+                                      const ResolvedParent& parent) {
         const auto copy = copy_unnamed(file_.borrow(), parent);
         if (!copy) return std::unexpected(copy.error());
         if (auto synced = sync(copy->borrow()); !synced) return std::unexpected(synced.error());
@@ -201,8 +201,8 @@ class Put final : public BackgroundWork {
     }
 
     // Nobody can write to `file` any more.
-    Done<Answer> finish_with(const OperationContext& context, const policy::Grant& grant,
-                             const ResolvedParent& parent, BorrowedFd file, Unfinished& named) {
+    Attempt<Outcome> finish_with(const OperationContext& context, const policy::Grant& grant,
+                                 const ResolvedParent& parent, BorrowedFd file, Unfinished& named) {
         // Writes since the last sync follow.
         if (auto synced = sync(file); !synced) return std::unexpected(synced.error());
         // From here on it is the opener's no longer, and not to be had again.
@@ -214,7 +214,7 @@ class Put final : public BackgroundWork {
         if (auto finished = finish(context, grant, parent, named); !finished)
             return std::unexpected(finished.error());
         if (auto synced = sync_directory(parent); !synced) return std::unexpected(synced.error());
-        return Answer{};
+        return Outcome{};
     }
 
     std::string path_;
@@ -226,29 +226,29 @@ class Put final : public BackgroundWork {
 
 }  // namespace
 
-Done<Answer> begin_put(const OperationContext& context, const policy::Grant& grant) {
+Attempt<Outcome> begin_put(const OperationContext& context, const policy::Grant& grant) {
     if (!context.execution.allows_background())
-        return stop_at(Step::resolve, {EAGAIN, "too many files are being put or streamed"});
+        return obstacle_at(Step::resolve, {EAGAIN, "too many files are being put or streamed"});
     const auto parent = parent_of_new(context, grant);
     if (!parent) return std::unexpected(parent.error());
     if (const auto target = look_at_target(context, grant, *parent); !target)
         return std::unexpected(target.error());
-    if (const auto obstacle = refuse_new_file(context, grant, *parent, 0))
-        return stop_at(Step::inspect, *obstacle);
+    if (const auto obstacle = refuse_new_file(context, grant, *parent, 0)) return std::unexpected(*obstacle);
     auto file = open_unnamed(*parent, O_WRONLY, private_mode);
     if (!file && file.error().errno_value == ENOTSUP)
-        return stop_at(Step::resolve, {EOPNOTSUPP, "its filesystem has no unnamed files"});
+        return obstacle_at(Step::resolve, {EOPNOTSUPP, "its filesystem has no unnamed files"});
     if (!file) return std::unexpected(file.error());
     UniqueFd given(::fcntl(file->number(), F_DUPFD_CLOEXEC, 0));
     if (!given) return call_failed(Step::deliver);
     const auto number = proto::number_payload(context.granted.job);
-    return Answer{.file = DeliverableFile::made_here(std::move(given)),
-                  .payload = std::string(number.data(), number.size()),
-                  .background = std::make_unique<Put>(std::string(context.request().path), std::move(*file))};
+    return Outcome{
+        .file = DeliverableFile::made_here(std::move(given)),
+        .payload = std::string(number.data(), number.size()),
+        .background = std::make_unique<Put>(std::string(context.request().path), std::move(*file))};
 }
 
-Done<Answer> no_such_put(const OperationContext&, const policy::Grant&) {
-    return stop_at(Step::resolve, {ESTALE, "this session has no put of that number"});
+Attempt<Outcome> no_such_put(const OperationContext&, const policy::Grant&) {
+    return obstacle_at(Step::resolve, {ESTALE, "this session has no put of that number"});
 }
 
 }  // namespace fdbroker::opener

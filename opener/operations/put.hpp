@@ -16,9 +16,9 @@
 namespace fdbroker::opener {
 
 // EOPNOTSUPP where the filesystem has no unnamed files.
-Done<Answer> begin_put(const OperationContext& context, const policy::Grant& grant);
+Attempt<Outcome> begin_put(const OperationContext& context, const policy::Grant& grant);
 
 // commit and discard where no put of this session has the number: ESTALE.
-Done<Answer> no_such_put(const OperationContext& context, const policy::Grant& grant);
+Attempt<Outcome> no_such_put(const OperationContext& context, const policy::Grant& grant);
 
 }  // namespace fdbroker::opener

@@ -48,8 +48,8 @@ std::optional<Obstacle> refuse_object(const OperationContext& context, const pol
 
 // The peer must have the right to remove an object that the rename replaces. RENAME_NOREPLACE keeps the objects that the rules
 // do not let it remove.
-Done<unsigned> flags_for(const OperationContext& context, const policy::RenameGrant& grant,
-                         const ResolvedParent& to) {
+Attempt<unsigned> flags_for(const OperationContext& context, const policy::RenameGrant& grant,
+                            const ResolvedParent& to) {
     if (!grant.may_replace || (context.request().flags & RENAME_NOREPLACE) != 0)
         return unsigned{RENAME_NOREPLACE};
     const auto removal = context.services.policy.decide(context.peer, {Operation::remove}, grant.to.path());
@@ -65,15 +65,16 @@ bool may_replace(const OperationContext& context, const policy::RenameGrant& gra
     return grant.may_replace && (context.request().flags & RENAME_NOREPLACE) == 0;
 }
 
-std::unexpected<Stop> new_name_is_taken(const OperationContext& context, const policy::RenameGrant& grant) {
+std::unexpected<Obstacle> new_name_is_taken(const OperationContext& context,
+                                            const policy::RenameGrant& grant) {
     if (grant.may_replace || (context.request().flags & RENAME_NOREPLACE) != 0)
         return call_failed(Step::deliver, EEXIST);
-    return stop_at(Step::inspect, {EACCES, "no rule allows remove at its new name, which is taken"});
+    return obstacle_at(Step::inspect, {EACCES, "no rule allows remove at its new name, which is taken"});
 }
 
 // Gives what was set aside its new name.
-Done<void> move(const OperationContext& context, const policy::RenameGrant& grant, const ResolvedParent& from,
-                SetAside& object, const ResolvedParent& to) {
+Attempt<void> move(const OperationContext& context, const policy::RenameGrant& grant,
+                   const ResolvedParent& from, SetAside& object, const ResolvedParent& to) {
     for (unsigned tries = 1;; ++tries) {
         const auto flags = flags_for(context, grant, to);
         if (!flags) return std::unexpected(flags.error());
@@ -91,19 +92,19 @@ Done<void> move(const OperationContext& context, const policy::RenameGrant& gran
 
 }  // namespace
 
-Done<Answer> rename_object(const OperationContext& context, const policy::Grant&) {
+Attempt<Outcome> rename_object(const OperationContext& context, const policy::Grant&) {
     const policy::RenameGrant& grant = *context.granted.rename;
     const auto find = [&context](const policy::Grant& one) {
         return context.services.resolver.find_link(one, context.execution);
     };
     const auto from = context.services.resolver.resolve_parent(grant.from);
-    if (!from) return name_link(find, grant.from, stop_at(Step::resolve, from.error()));
+    if (!from) return name_link(find, grant.from, from.error());
     const auto to = context.services.resolver.resolve_parent(grant.to);
-    if (!to) return name_link(find, grant.to, stop_at(Step::resolve, to.error()));
+    if (!to) return name_link(find, grant.to, to.error());
     const auto object = open_inspected_in(context, grant.from, *from, O_PATH);
     if (!object) return std::unexpected(object.error());
     if (const auto obstacle = refuse_object(context, grant, object->status()))
-        return stop_at(Step::inspect, *obstacle);
+        return obstacle_at(Step::inspect, *obstacle);
     // Not before it is looked at: for as long as it is aside nobody finds it.
     if (!may_replace(context, grant) && exists(to->descriptor(), to->name()))
         return new_name_is_taken(context, grant);
@@ -111,7 +112,7 @@ Done<Answer> rename_object(const OperationContext& context, const policy::Grant&
     if (!aside) return std::unexpected(aside.error());
     if (const auto moved = move(context, grant, *from, *aside, *to); !moved)
         return std::unexpected(moved.error());
-    return Answer{};
+    return Outcome{};
 }
 
 }  // namespace fdbroker::opener

@@ -7,6 +7,6 @@
 namespace fdbroker::opener {
 
 // Does not follow links, of neither name; so there is no other grant than the request's two.
-Done<Answer> rename_object(const OperationContext& context, const policy::Grant& grant);
+Attempt<Outcome> rename_object(const OperationContext& context, const policy::Grant& grant);
 
 }  // namespace fdbroker::opener

@@ -17,6 +17,6 @@ inline constexpr const char* too_many_copies =
 
 // Copies while a read lease shows that nobody has the file open for writing (fcntl(2), F_SETLEASE); EAGAIN when somebody had
 // each of three times. A write through a mapping that was there before leaves no other trace.
-Done<Answer> deliver_snapshot(const InspectedFile& file, const policy::Rule& rule);
+Attempt<Outcome> deliver_snapshot(const InspectedFile& file, const policy::Rule& rule);
 
 }  // namespace fdbroker::opener

@@ -10,8 +10,6 @@
 #include <span>
 #include <utility>
 
-#include "opener/request/outcome.hpp"
-
 namespace fdbroker::opener {
 
 using proto::Step;
@@ -126,17 +124,17 @@ class ToFile final : public Stream {
 }  // namespace
 
 std::optional<Obstacle> refuse_stream(OpenFlags flags) noexcept {
-    if (flags.wants(O_RDWR)) return Obstacle{EINVAL, "a stream is read or written, not both"};
-    if (flags.writes() && !flags.wants(O_APPEND))
-        return Obstacle{EINVAL, "a stream is written with O_APPEND"};
-    if (!flags.writes() && flags.wants(O_CREAT)) return Obstacle{EINVAL, "no stream is read from a new file"};
-    if (flags.wants(O_TRUNC)) return Obstacle{EINVAL, "a stream truncates nothing"};
-    if (flags.wants(O_DIRECTORY)) return Obstacle{EINVAL, "a stream is of a file"};
-    if (flags.wants(O_DIRECT)) return Obstacle{EINVAL, "a stream has no O_DIRECT"};
+    const auto refuse = [](const char* why) { return Obstacle{EINVAL, why, Step::deliver}; };
+    if (flags.wants(O_RDWR)) return refuse("a stream is read or written, not both");
+    if (flags.writes() && !flags.wants(O_APPEND)) return refuse("a stream is written with O_APPEND");
+    if (!flags.writes() && flags.wants(O_CREAT)) return refuse("no stream is read from a new file");
+    if (flags.wants(O_TRUNC)) return refuse("a stream truncates nothing");
+    if (flags.wants(O_DIRECTORY)) return refuse("a stream is of a file");
+    if (flags.wants(O_DIRECT)) return refuse("a stream has no O_DIRECT");
     return std::nullopt;
 }
 
-Done<Pipe> make_pipe(OpenFlags flags) {
+Attempt<Pipe> make_pipe(OpenFlags flags) {
     int ends[2];
     if (::pipe2(ends, O_CLOEXEC) != 0) return call_failed(Step::deliver);
     UniqueFd reading(ends[0]), writing(ends[1]);
@@ -149,16 +147,16 @@ Done<Pipe> make_pipe(OpenFlags flags) {
     return pipe;
 }
 
-Answer deliver_stream(DeliverableFile file, Pipe pipe, OpenFlags flags) {
+Outcome deliver_stream(DeliverableFile file, Pipe pipe, OpenFlags flags) {
     // A peer that is gone is told by EPIPE.
     ::signal(SIGPIPE, SIG_IGN);
-    Answer answer{.file = DeliverableFile::made_here(std::move(pipe.peers))};
+    Outcome outcome{.file = DeliverableFile::made_here(std::move(pipe.peers))};
     if (flags.writes()) {
-        answer.background = std::make_unique<ToFile>(std::move(file), std::move(pipe.helpers));
+        outcome.background = std::make_unique<ToFile>(std::move(file), std::move(pipe.helpers));
     } else {
-        answer.background = std::make_unique<FromFile>(std::move(file), std::move(pipe.helpers));
+        outcome.background = std::make_unique<FromFile>(std::move(file), std::move(pipe.helpers));
     }
-    return answer;
+    return outcome;
 }
 
 }  // namespace fdbroker::opener

@@ -19,11 +19,11 @@ struct Pipe {
 std::optional<Obstacle> refuse_stream(OpenFlags flags) noexcept;
 
 // Before anything is opened or made, so that nothing is where this fails.
-Done<Pipe> make_pipe(OpenFlags flags);
+Attempt<Pipe> make_pipe(OpenFlags flags);
 
 // `file` is regular, opened for what `flags` ask. A read stream ends at the end of the file, a written one when nobody can
 // write to it any more. Both end with the session. Bytes in a written stream's pipe by then still get into the file, as far
 // as they are less than a pipe can hold.
-Answer deliver_stream(DeliverableFile file, Pipe pipe, OpenFlags flags);
+Outcome deliver_stream(DeliverableFile file, Pipe pipe, OpenFlags flags);
 
 }  // namespace fdbroker::opener

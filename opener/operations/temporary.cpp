@@ -75,7 +75,7 @@ void sweep(BorrowedFd parent, const char* name, const ObjectStatus& object) {
 
 }  // namespace
 
-Done<std::string> temporary_name(Purpose purpose) {
+Attempt<std::string> temporary_name(Purpose purpose) {
     std::uint64_t number = 0;
     if (::getrandom(&number, sizeof number, 0) != sizeof number) return call_failed(Step::resolve);
     return fmt::format("{}{:016x}", purpose == Purpose::making ? making_prefix : aside_prefix, number);
@@ -106,14 +106,14 @@ bool exists(BorrowedFd directory, const char* name) {
     return look_at(directory, name) || errno != ENOENT;
 }
 
-Done<SetAside> SetAside::take(const ResolvedParent& parent, const ObjectStatus& object) {
+Attempt<SetAside> SetAside::take(const ResolvedParent& parent, const ObjectStatus& object) {
     auto name = temporary_name(Purpose::setting_aside);
     if (!name) return std::unexpected(name.error());
     if (rename_to_free(parent.descriptor(), parent.name(), parent.descriptor(), name->c_str()) != 0)
         return call_failed(Step::deliver);
     SetAside aside(parent, std::move(*name));
     if (!is(look_at(parent.descriptor(), aside.name()), object))
-        return stop_at(Step::deliver, {EAGAIN, "another object took its name meanwhile"});
+        return obstacle_at(Step::deliver, {EAGAIN, "another object took its name meanwhile"});
     return aside;
 }
 
@@ -126,7 +126,7 @@ Unfinished::~Unfinished() {
     if (ours_) ::unlinkat(parent_.descriptor().number(), name(), removal_flags_);
 }
 
-Done<void> Unfinished::finish() {
+Attempt<void> Unfinished::finish() {
     if (name_ != parent_.name() &&
         rename_to_free(parent_.descriptor(), name(), parent_.descriptor(), parent_.name()) != 0)
         return call_failed(Step::resolve);
@@ -134,7 +134,7 @@ Done<void> Unfinished::finish() {
     return {};
 }
 
-Done<void> Unfinished::finish_over() {
+Attempt<void> Unfinished::finish_over() {
     if (rename_over(parent_.descriptor(), name(), parent_.descriptor(), parent_.name()) != 0)
         return call_failed(Step::deliver);
     ours_ = false;

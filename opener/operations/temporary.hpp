@@ -15,7 +15,7 @@ enum class Purpose : std::uint8_t {
     making,         // .fdbroker-new-…: nobody misses it
     setting_aside,  // .fdbroker-old-…: it had another name before
 };
-Done<std::string> temporary_name(Purpose purpose);
+Attempt<std::string> temporary_name(Purpose purpose);
 
 // rename(2), as a system call: -1 and errno.
 int rename_over(proto::BorrowedFd from, const char* old_name, proto::BorrowedFd to, const char* new_name);
@@ -34,7 +34,7 @@ bool exists(proto::BorrowedFd directory, const char* name);
 class SetAside {
   public:
     // Takes what has the parent's name, which must outlive this. EAGAIN: that is not `object`; it has its name back.
-    static Done<SetAside> take(const ResolvedParent& parent, const ObjectStatus& object);
+    static Attempt<SetAside> take(const ResolvedParent& parent, const ObjectStatus& object);
     SetAside(SetAside&& other) noexcept
         : parent_(std::exchange(other.parent_, nullptr)), name_(std::move(other.name_)) {}
     SetAside& operator=(SetAside&&) = delete;
@@ -63,9 +63,9 @@ class Unfinished {
 
     const char* name() const noexcept { return name_.c_str(); }
     // Gives it the parent's name; EEXIST when that is taken.
-    Done<void> finish();
+    Attempt<void> finish();
     // The same in the place of what has that name, a directory excepted.
-    Done<void> finish_over();
+    Attempt<void> finish_over();
     // Somebody else has put something there.
     void leave() noexcept { ours_ = false; }
 

@@ -9,8 +9,8 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <expected>
 
+#include "opener/resolve/obstacle.hpp"
 #include "policy/matching/operation.hpp"
 #include "proto/message.hpp"
 
@@ -20,9 +20,8 @@ class Grant;
 
 namespace fdbroker::opener {
 
-struct Answer;
 struct OperationContext;
-struct Stop;
+struct Outcome;
 
 // How the policy is asked.
 enum class Asks : std::uint8_t {
@@ -67,7 +66,7 @@ enum class Subject : std::uint8_t {
 
 struct CallRow {
     // Carries out a granted request. `grant` is the request's, or that of a link's target.
-    using Handler = std::expected<Answer, Stop> (&)(const OperationContext&, const policy::Grant& grant);
+    using Handler = Attempt<Outcome> (&)(const OperationContext&, const policy::Grant& grant);
     // A fault besides flags and mode, as a literal for the peer; null: there is none. Pure.
     using FaultFinder = const char* (*)(const proto::Request&);
 

@@ -37,13 +37,15 @@ std::size_t Delivery::payload_room(std::size_t others) const noexcept {
     return (writer_.room() - fixed) / 4 * 4;
 }
 
-void Delivery::add(std::uint32_t id, Outcome outcome, std::uint64_t record, bool may_leave) {
-    if (!may_leave)
+void Delivery::add(std::uint32_t id, Outcome outcome, const Recorded& recorded) {
+    if (!recorded.may_leave)
         return add_refusal(id, 0, EIO, proto::Step::record, "the decision could not be put on record");
-    if (outcome.errno_value != 0)
-        return add_refusal(id, record, outcome.errno_value, outcome.step, outcome.reason);
-    const bool added = writer_.add(proto::Reply{
-        .id = id, .has_descriptor = outcome.file.has_value(), .record = record, .payload = outcome.payload});
+    if (!outcome.is_done())
+        return add_refusal(id, recorded.sequence, outcome.errno_value, outcome.step, outcome.reason);
+    const bool added = writer_.add(proto::Reply{.id = id,
+                                                .has_descriptor = outcome.file.has_value(),
+                                                .record = recorded.sequence,
+                                                .payload = outcome.payload});
     if (!added)
         std::abort();  // max_requests replies with the longest reasons fit; more is a bug of the caller's
     if (outcome.file) files_.push_back(std::move(*outcome.file));

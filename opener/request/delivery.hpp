@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "opener/audit/audit_record.hpp"
 #include "opener/link/inflight_log.hpp"
 #include "opener/request/outcome.hpp"
 #include "proto/error.hpp"
@@ -39,9 +40,9 @@ class Delivery {
     std::size_t payload_room(std::size_t others) const noexcept;
     std::size_t descriptor_count() const noexcept { return files_.size(); }
 
-    // At most max_requests between two calls of clear(). `may_leave` false: the outcome could not be put on record, and
-    // that is the answer. A payload that payload_room() has no room for is a bug of the caller's.
-    void add(std::uint32_t id, Outcome outcome, std::uint64_t record, bool may_leave);
+    // At most max_requests between two calls of clear(). A payload that payload_room() has no room for is a bug of the
+    // caller's.
+    void add(std::uint32_t id, Outcome outcome, const Recorded& recorded);
     void add_refusal(std::uint32_t id, std::uint64_t record, int errno_value, proto::Step step,
                      std::string_view reason);
 

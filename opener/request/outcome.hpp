@@ -2,6 +2,7 @@
 // How a request ended, as the peer is told of it and as it goes on record.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string_view>
@@ -15,7 +16,8 @@
 namespace fdbroker::opener {
 
 struct Outcome {
-    // 0: it was done; then step is none and the reason empty.
+    Completion completion = Completion::done;
+    // Where it was not done: the errno, the step that it ended at, and why.
     int errno_value = 0;
     proto::Step step = proto::Step::none;
     SparseString reason{};
@@ -33,7 +35,10 @@ struct Outcome {
     SparseString final_path{};  // where links that were followed led; empty: none was
     proto::Step recorded_step = proto::Step::none;
     SparseString other_reason{};  // empty: the same that the peer is told
+    std::uint64_t copied = 0;     // bytes of memory that the snapshot takes which the peer is given
 
+    bool is_done() const noexcept { return completion == Completion::done; }
+    bool needs_helper() const noexcept { return completion == Completion::needs_helper; }
     std::string_view recorded_reason() const noexcept {
         return other_reason.empty() ? reason.view() : other_reason.view();
     }
@@ -41,7 +46,16 @@ struct Outcome {
 
 // Refused at `step`; operations and rule are the caller's to fill in.
 inline Outcome refused(proto::Step step, int errno_value, SparseString reason) {
-    return {.errno_value = errno_value, .step = step, .reason = std::move(reason), .recorded_step = step};
+    return {.completion = Completion::refused,
+            .errno_value = errno_value,
+            .step = step,
+            .reason = std::move(reason),
+            .recorded_step = step};
+}
+inline Outcome refused(const Obstacle& obstacle) {
+    Outcome outcome = refused(obstacle.step, obstacle.errno_value, obstacle.text);
+    outcome.completion = obstacle.completion;
+    return outcome;
 }
 // The peer is told another reason, another step than what goes on record.
 inline void tell_instead(Outcome& outcome, proto::Step step, SparseString reason) {

@@ -9,26 +9,18 @@
 #include <cstdint>
 #include <optional>
 
+#include "opener/resolve/obstacle.hpp"
 #include "policy/matching/policy.hpp"
 #include "proto/unique_fd.hpp"
 
 namespace fdbroker::opener {
 
-// Why a granted request ends without a file. `text` is a literal and speaks to the peer.
-struct Obstacle {
-    int errno_value = 0;
-    const char* text = "";
-
-    // None at all: what was asked for could block, and this was not the place for it (execution_context.hpp).
-    bool needs_helper() const noexcept { return errno_value == 0; }
-};
-inline constexpr Obstacle only_in_a_helper{};
-
 // The reason for the peer where openat2 failed with `errno_value`; a literal.
 const char* explain_open_failure(int errno_value) noexcept;
 
 // The answer to an open of a directory, whatever the rules' types say.
-inline constexpr Obstacle directory_undelivered{EISDIR, "directories are listed, never delivered"};
+inline constexpr Obstacle directory_undelivered{EISDIR, "directories are listed, never delivered",
+                                                proto::Step::inspect};
 
 policy::FileType type_of(mode_t mode) noexcept;
 // The reason for the peer where the object's type is not among the rule's.

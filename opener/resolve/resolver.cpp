@@ -17,6 +17,7 @@
 namespace fdbroker::opener {
 
 using proto::BorrowedFd;
+using proto::Step;
 using proto::UniqueFd;
 
 namespace {
@@ -289,7 +290,7 @@ Attempt<ObjectStatus> Inspector::status_of(const ResolvedFile& file) {
     struct stat status;
     // By its own number: glibc's fstat(3) is newfstatat(2), which the filter allows on a condition and so more slowly.
     if (::syscall(SYS_fstat, file.fd_.number(), &status) != 0)
-        return std::unexpected(Obstacle{errno, "its status cannot be read"});
+        return std::unexpected(Obstacle{errno, "its status cannot be read", Step::inspect});
     return ObjectStatus{.type = type_of(status.st_mode),
                         .links = status.st_nlink,
                         .size = static_cast<std::uint64_t>(status.st_size),
@@ -307,14 +308,15 @@ Attempt<InspectedFile> Inspector::inspect(ResolvedFile file, const policy::Grant
     if (const auto obstacle = refuse(*object, grant, peer_uid)) return std::unexpected(*obstacle);
     if (file.crossed_mount_ && object->device != file.directory_.device)
         if (const auto obstacle = refuse_kernel_filesystem(file.fd_.borrow()))
-            return std::unexpected(*obstacle);
+            return std::unexpected(obstacle->at(Step::inspect));
     return InspectedFile(std::move(file.fd_), *object);
 }
 
 std::optional<Obstacle> Inspector::refuse(const ObjectStatus& object, const policy::Grant& grant,
                                           std::uint32_t peer_uid, Demand demand) const {
     for (const policy::Rule* rule : grant.rules())
-        if (const auto obstacle = hold_against(object, *rule, demand, protection_, peer_uid)) return obstacle;
+        if (const auto obstacle = hold_against(object, *rule, demand, protection_, peer_uid))
+            return obstacle->at(Step::inspect);
     return std::nullopt;
 }
 
@@ -322,7 +324,7 @@ Attempt<DeliverableFile> Inspector::deliver(InspectedFile file, OpenFlags flags)
     // O_NONBLOCK was the broker's safety, not the peer's wish.
     if (!flags.wants_nonblock() &&
         ::fcntl(file.fd_.number(), F_SETFL, flags.for_openat2() & ~std::uint64_t{O_NONBLOCK}) != 0) {
-        return std::unexpected(Obstacle{errno, "its flags cannot be set"});
+        return std::unexpected(Obstacle{errno, "its flags cannot be set", Step::inspect});
     }
     return DeliverableFile(std::move(file.fd_));
 }

@@ -106,9 +106,6 @@ struct FoundLink {
     bool magic = false;  // procfs: the target is not what the link says
 };
 
-template <typename T>
-using Attempt = std::expected<T, Obstacle>;
-
 class Resolver {
   public:
     // Finds out which of the bound directories fold names, and so blocks as their filesystems do. `mounts`: those that the

@@ -84,14 +84,10 @@ std::map<std::string, std::string> scrape(const std::string& text) {
     return values;
 }
 
-Counted request(policy::OperationSet operations, const policy::Rule* rule, int errno_value = 0,
-                proto::Step step = proto::Step::none) {
-    return {.operations = operations,
-            .rule = rule,
-            .errno_value = errno_value,
-            .step = step,
-            .duration = 3us,
-            .at = Metrics::Clock::now()};
+DecisionRecord request(policy::OperationSet operations, const policy::Rule* rule, int errno_value = 0,
+                       proto::Step step = proto::Step::none) {
+    return {
+        .duration = 3us, .operations = operations, .rule = rule, .errno_value = errno_value, .step = step};
 }
 
 constexpr policy::OperationSet read_only{policy::Operation::read};
@@ -145,15 +141,15 @@ TEST_CASE("metrics: requests are told apart by operations, decision and reason")
     const auto all = rules({"site", "keys"});
     Metrics metrics(all);
     const policy::OperationSet write{policy::Operation::read, policy::Operation::write};
-    metrics.count(request(read_only, &all[0]));
-    metrics.count(request(read_only, &all[0]));
-    metrics.count(request(write, nullptr, EACCES, proto::Step::decide));
-    metrics.count(request(read_only, &all[1], EACCES, proto::Step::decide));
-    metrics.count(request({}, nullptr, EINVAL, proto::Step::parse));
-    metrics.count(request(read_only, &all[0], ENOENT, proto::Step::resolve));
-    metrics.count(request(read_only, &all[0], EPERM, proto::Step::inspect));
-    metrics.count(request(read_only, &all[0], ETIMEDOUT, proto::Step::resolve));
-    metrics.count(request(read_only, &all[0], EIO, proto::Step::record));
+    metrics.count(request(read_only, &all[0]), Metrics::Clock::now());
+    metrics.count(request(read_only, &all[0]), Metrics::Clock::now());
+    metrics.count(request(write, nullptr, EACCES, proto::Step::decide), Metrics::Clock::now());
+    metrics.count(request(read_only, &all[1], EACCES, proto::Step::decide), Metrics::Clock::now());
+    metrics.count(request({}, nullptr, EINVAL, proto::Step::parse), Metrics::Clock::now());
+    metrics.count(request(read_only, &all[0], ENOENT, proto::Step::resolve), Metrics::Clock::now());
+    metrics.count(request(read_only, &all[0], EPERM, proto::Step::inspect), Metrics::Clock::now());
+    metrics.count(request(read_only, &all[0], ETIMEDOUT, proto::Step::resolve), Metrics::Clock::now());
+    metrics.count(request(read_only, &all[0], EIO, proto::Step::record), Metrics::Clock::now());
     const auto values = scrape(to_prometheus(metrics, {}));
     const auto requests = [&](const char* operation, const char* decision, const char* reason) {
         const auto found = values.find("fdbroker_requests_total{operation=\"" + std::string(operation) +
@@ -176,7 +172,8 @@ TEST_CASE("metrics: requests are told apart by operations, decision and reason")
 TEST_CASE("metrics: the text is what Prometheus takes, whatever a rule is called") {
     const auto all = rules({"a \"quoted\" one", "back\\slash", "line\nfeed", "unused"});
     Metrics metrics(all);
-    for (std::size_t rule = 0; rule < 3; ++rule) metrics.count(request(read_only, &all[rule]));
+    for (std::size_t rule = 0; rule < 3; ++rule)
+        metrics.count(request(read_only, &all[rule]), Metrics::Clock::now());
     for (unsigned i = 0; i < Metrics::sample_every; ++i) {
         metrics.begin();
         for (unsigned step = 1; step < 7; ++step) metrics.done(static_cast<proto::Step>(step));
@@ -219,9 +216,9 @@ TEST_CASE("metrics: a histogram's buckets add up, and what is slower than all of
     Metrics metrics(all);
     for (const std::chrono::nanoseconds duration :
          {0ns, 512ns, 513ns, 1024ns, 8'000'000'000ns, 20'000'000'000ns}) {
-        Counted one = request(read_only, nullptr);
+        DecisionRecord one = request(read_only, nullptr);
         one.duration = duration;
-        metrics.count(one);
+        metrics.count(one, Metrics::Clock::now());
     }
     const auto values = scrape(to_prometheus(metrics, {}));
     const auto bucket = [&](const char* bound) {
@@ -240,8 +237,9 @@ TEST_CASE("metrics: neither many rules nor many kinds of requests make the repor
     for (std::size_t i = 0; i < all.size(); ++i) all[i].name = "rule-" + std::to_string(i);
     Metrics metrics(all);
     for (std::size_t i = 0; i < all.size(); ++i) {
-        metrics.count(request(policy::OperationSet::from_bits(static_cast<std::uint16_t>(i)), &all[i]));
-        if (i % 10 == 0) metrics.count(request(read_only, &all[i]));
+        metrics.count(request(policy::OperationSet::from_bits(static_cast<std::uint16_t>(i)), &all[i]),
+                      Metrics::Clock::now());
+        if (i % 10 == 0) metrics.count(request(read_only, &all[i]), Metrics::Clock::now());
     }
     const auto values = scrape(to_prometheus(metrics, {}));
     CHECK(values.size() < 2 * max_rules_reported + 2000);

@@ -32,8 +32,8 @@ struct Fixture {
     UserQuota quota{policy::Limits{}};
     SessionAudit session{1, R"("listener":"default","peer":{})", quota};
 
-    AuditTrail::Recorded refuse(std::string_view path, std::uint32_t request, Clock::time_point now,
-                                proto::Call call = proto::Call::open) {
+    Recorded refuse(std::string_view path, std::uint32_t request, Clock::time_point now,
+                    proto::Call call = proto::Call::open) {
         return trail.decision(session,
                               {.duration = seconds(1),
                                .request = request,

@@ -53,9 +53,11 @@ struct Heard final : HelperPool::Owner {
     bool over_budget = false;
 
     BorrowedFd connection_of(const HelperTask&) override { return connection.test.borrow(); }
-    std::vector<Ruling> reported(HelperTask&, const Report& report) override {
-        return std::vector<Ruling>(report.outcomes.size(),
-                                   {.record = 1, .may_leave = may_leave, .over_budget = over_budget});
+    Verdict reported(HelperTask&, const Report& report) override {
+        return {.job = report.job,
+                .over_budget = over_budget,
+                .records =
+                    std::vector<Recorded>(report.outcomes.size(), {.sequence = 1, .may_leave = may_leave})};
     }
     void delivered(HelperTask& task, const Sent& end) override { sent[task.number] = end; }
     void failed(HelperTask& task, int errno_value, const char*) override {
@@ -90,15 +92,13 @@ class FakeHelper {
         return job;
     }
     void report(std::uint64_t job, int errno_value = 0) {
-        Report report{.job = job};
-        report.outcomes.push_back({.errno_value = errno_value,
-                                   .step = errno_value == 0 ? proto::Step::none : proto::Step::deliver});
-        log_stderr(write_report(report));
+        const Outcome outcome = errno_value == 0 ? Outcome{} : refused(proto::Step::deliver, errno_value, "");
+        log_stderr(write_report(job, std::span(&outcome, 1), {}));
     }
     bool was_told_to_deliver() {
         const auto message = proto::receive(channel_.borrow(), buffer_, proto::Wait::never);
         REQUIRE(message);
-        return !read_verdict(*message)->rulings.empty();
+        return !read_verdict(*message)->records.empty();
     }
     void log_stderr(const std::vector<std::byte>& message) {
         REQUIRE(proto::send(channel_.borrow(), message, {}, proto::Wait::never));
@@ -133,7 +133,7 @@ struct PoolFixture {
     PoolFixture() {
         std::vector<UniqueFd> zygotes;
         zygotes.push_back(std::move(zygote.pool));
-        pool = HelperPool::create(std::move(zygotes), loop).value();
+        pool = HelperPool::create(std::move(zygotes), loop, {}).value();
         pool->set_owner(heard);
     }
 
