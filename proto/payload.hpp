@@ -139,9 +139,10 @@ class DirectoryPageReader {
 
 // ---- setattr ----------------------------------------------------------------------------------------------
 
-// Flags of a request: what is set.
+// Flags of a request: what is set, and of which object.
 inline constexpr std::uint32_t setattr_mode = 1;   // Request::mode
 inline constexpr std::uint32_t setattr_times = 2;  // the payload
+inline constexpr std::uint32_t setattr_link = 4;  // a link in the last place itself; it has times and no mode
 
 struct Times {
     Timestamp access{};

@@ -8,7 +8,9 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 
+#include "opener/confinement/kernel_calls.hpp"
 #include "opener/operations/names.hpp"
 #include "opener/operations/temporary.hpp"
 #include "proto/payload.hpp"
@@ -24,6 +26,34 @@ constexpr std::uint64_t for_its_attributes = O_RDONLY | O_NONBLOCK | O_NOCTTY;
 
 timespec timespec_of(const proto::Timestamp& time) {
     return {.tv_sec = time.seconds, .tv_nsec = static_cast<long>(time.nanoseconds)};
+}
+
+// Access and modification, as utimensat(2) takes them; the request has them.
+std::array<timespec, 2> times_of(const proto::Request& request) {
+    const auto times = proto::read_times(request.payload).value();
+    return {timespec_of(times.access), timespec_of(times.modification)};
+}
+
+// The object itself when it is a link; nullopt: it is none.
+Attempt<std::optional<InspectedFile>> open_link(const OperationContext& context, const policy::Grant& grant) {
+    auto object = context.services.resolver.resolve(grant, O_PATH, context.execution);
+    if (!object) return std::unexpected(object.error());
+    const auto status = Inspector::status_of(*object);
+    if (!status) return obstacle_at(Step::inspect, status.error());
+    if (status->type != FileType::symlink) return std::nullopt;
+    auto link = context.services.inspector.inspect(std::move(*object), grant, context.uid(), Demand::link);
+    if (!link) return obstacle_at(Step::inspect, link.error());
+    return std::move(*link);
+}
+
+Attempt<Outcome> set_of_link(const proto::Request& request, const InspectedFile& link) {
+    // As fchmodat(2) has it.
+    if ((request.flags & proto::setattr_mode) != 0) return call_failed(Step::deliver, EOPNOTSUPP);
+    // By the descriptor: futimens(3) takes none of O_PATH, and a link can be opened by no other.
+    if (::utimensat(link.descriptor().number(), kernel::no_path, times_of(request).data(), AT_EMPTY_PATH) !=
+        0)
+        return call_failed(Step::deliver);
+    return Outcome{};
 }
 
 // No rule has a condition that an object that takes the name meanwhile could fail.
@@ -81,17 +111,19 @@ Attempt<Outcome> make_link(const OperationContext& context, const policy::Grant&
 }
 
 Attempt<Outcome> set_attributes(const OperationContext& context, const policy::Grant& grant) {
+    const proto::Request& request = context.request();
+    if ((request.flags & proto::setattr_link) != 0) {
+        const auto link = open_link(context, grant);
+        if (!link) return std::unexpected(link.error());
+        if (*link) return set_of_link(request, **link);
+    }
     const auto file = open_inspected(context, grant, for_its_attributes);
     if (!file) return std::unexpected(file.error());
-    const proto::Request& request = context.request();
     const int number = file->descriptor().number();
     if ((request.flags & proto::setattr_mode) != 0 && ::fchmod(number, request.mode) != 0)
         return call_failed(Step::deliver);
-    if ((request.flags & proto::setattr_times) != 0) {
-        const auto times = proto::read_times(request.payload).value();
-        const std::array<timespec, 2> both{timespec_of(times.access), timespec_of(times.modification)};
-        if (::futimens(number, both.data()) != 0) return call_failed(Step::deliver);
-    }
+    if ((request.flags & proto::setattr_times) != 0 && ::futimens(number, times_of(request).data()) != 0)
+        return call_failed(Step::deliver);
     return Outcome{};
 }
 

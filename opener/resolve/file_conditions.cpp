@@ -115,6 +115,8 @@ Demand demand_of(OperationSet operations) noexcept {
 std::optional<Obstacle> hold_against(const ObjectStatus& object, const policy::Rule& rule, Demand demand,
                                      LinkProtection protection, uid_t peer_uid) noexcept {
     const policy::FileConditions& files = rule.files;
+    if (demand == Demand::link)
+        if (const auto obstacle = hold_links_against(object, rule, protection)) return obstacle;
     if (demand == Demand::content) {
         if (!files.allows(object.type)) return refused_type(object.type);
         if (object.type == FileType::regular) {

@@ -50,6 +50,7 @@ struct ObjectStatus {
 enum class Demand : std::uint8_t {
     content,  // all of it: what is in the object is read, or the object is changed
     name,     // owners and same_mount: no more is done than to look at it or to change what it is called
+    link,     // max_links as well: a symbolic link's own times are set
 };
 Demand demand_of(policy::OperationSet operations) noexcept;
 

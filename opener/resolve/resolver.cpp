@@ -302,10 +302,10 @@ Attempt<ObjectStatus> Inspector::status_of(const ResolvedFile& file) {
 }
 
 Attempt<InspectedFile> Inspector::inspect(ResolvedFile file, const policy::Grant& grant,
-                                          std::uint32_t peer_uid) const {
+                                          std::uint32_t peer_uid, Demand demand) const {
     const auto object = status_of(file);
     if (!object) return std::unexpected(object.error());
-    if (const auto obstacle = refuse(*object, grant, peer_uid)) return std::unexpected(*obstacle);
+    if (const auto obstacle = refuse(*object, grant, peer_uid, demand)) return std::unexpected(*obstacle);
     if (file.crossed_mount_ && object->device != file.directory_.device)
         if (const auto obstacle = refuse_kernel_filesystem(file.fd_.borrow()))
             return std::unexpected(obstacle->at(Step::inspect));

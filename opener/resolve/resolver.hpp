@@ -155,7 +155,11 @@ class Inspector {
     // Holds the object against `files:` of every rule of the grant, as far as its operations ask (demand_of); `peer_uid` is
     // the ${user} of owners. Never blocks on a local filesystem.
     Attempt<InspectedFile> inspect(ResolvedFile file, const policy::Grant& grant,
-                                   std::uint32_t peer_uid) const;
+                                   std::uint32_t peer_uid) const {
+        return inspect(std::move(file), grant, peer_uid, demand_of(grant.operations()));
+    }
+    Attempt<InspectedFile> inspect(ResolvedFile file, const policy::Grant& grant, std::uint32_t peer_uid,
+                                   Demand demand) const;
     // The same of something that is not there yet.
     std::optional<Obstacle> refuse(const ObjectStatus& object, const policy::Grant& grant,
                                    std::uint32_t peer_uid) const {

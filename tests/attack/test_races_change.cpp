@@ -91,6 +91,16 @@ TEST_CASE("attack: attributes are those of the file that was asked for, whatever
     const std::pair<const char*, proto::Request> changes[] = {
         {"setattr", {.call = Call::setattr, .flags = 1, .mode = 0644, .path = file}},
         {"xattr_write", {.call = Call::xattr_write, .path = file, .payload = value}}};
+    const auto early = proto::times_payload({.access = {1, 0}, .modification = {1, 0}});
+    const proto::Request of_link{.call = Call::setattr,
+                                 .flags = proto::setattr_times | proto::setattr_link,
+                                 .path = file,
+                                 .payload = {early.data(), early.size()}};
+    attack.run("times of a link, link for file", exchanging(file, scene.at("data/plain/link")), {of_link},
+               {{"done", "the file or the link itself"}, {"ELOOP", saw_link}});
+    struct stat secret{};
+    REQUIRE(::stat(scene.at("secret/file").c_str(), &secret) == 0);
+    CHECK(secret.st_mtim.tv_sec != 1);
     for (const auto& [call, request] : changes) {
         const std::string name = call;
         attack.run(name + ", link for file", exchanging(file, scene.at("data/plain/link")), {request},

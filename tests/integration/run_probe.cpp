@@ -193,6 +193,13 @@ void attributes() {
     TELL(::utime("file", nullptr));
     const timespec wrong[] = {{.tv_sec = 1, .tv_nsec = -7}, {.tv_sec = 1, .tv_nsec = 0}};
     TELL(::utimensat(AT_FDCWD, "file", wrong, 0));
+    for (const char* link : {"d/up", "dangling", "loop", "l/"}) {
+        TELL(::utimensat(AT_FDCWD, link, times, AT_SYMLINK_NOFOLLOW));
+        ::lstat(link, &status);
+        fmt::print("times of {}: {} {}\n", link, status.st_mtim.tv_sec, status.st_mtim.tv_nsec);
+        TELL(::utimensat(AT_FDCWD, link, nullptr, AT_SYMLINK_NOFOLLOW));
+    }
+    TELL(::fchmodat(AT_FDCWD, "dangling", 0644, AT_SYMLINK_NOFOLLOW));
     TELL(::truncate("file", 4));
     TELL(::truncate("d", 4));
     TELL(::truncate("file", -1));

@@ -107,6 +107,8 @@ const std::vector<Call>& forbidden_calls() {
         {"fchown", [](const Things& t) { return raw(SYS_fchown, t.file.number(), 0, 0); }},
         {"utimensat",
          [](const Things& t) { return raw(SYS_utimensat, AT_FDCWD, t.path.c_str(), nullptr, 0); }},
+        {"utimensat of a descriptor",
+         [](const Things& t) { return raw(SYS_utimensat, t.file.number(), "", nullptr, AT_EMPTY_PATH); }},
         {"futimens",
          [](const Things& t) { return raw(SYS_utimensat, t.file.number(), nullptr, nullptr, 0); }},
         {"truncate", [](const Things& t) { return raw(SYS_truncate, t.path.c_str(), 4); }},

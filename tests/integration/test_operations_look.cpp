@@ -126,6 +126,48 @@ TEST_CASE("setattr: mode without set-id and times, of the object that was inspec
     CHECK(fixture.status("all/sub").st_mode == (S_IFDIR | 0711));
 }
 
+TEST_CASE("setattr: a link's own times are set, never those of what it leads to") {
+    FDBROKER_SKIP_UNLESS(is_root(), "needs root");
+    const Fixture fixture;
+    const std::string file = fixture.file("all/file");
+    std::filesystem::create_symlink("file", fixture.at("all/link"));
+    std::filesystem::create_symlink("../read/file", fixture.at("all/out"));
+    std::filesystem::create_symlink("file", fixture.at("read/link"));
+    std::filesystem::create_symlink("file", fixture.at("modes/link"));
+    std::filesystem::create_hard_link(fixture.at("modes/link"), fixture.at("read/second"));
+    const auto times = proto::times_payload({.access = {7, 0}, .modification = {1'000'000'000, 5}});
+    const std::string_view payload(times.data(), times.size());
+    with_peer(fixture, [&](TestPeer& peer) {
+        const auto set = [&](const std::string& path, std::uint32_t flags, std::uint32_t mode = 0) {
+            const bool with_times = (flags & proto::setattr_times) != 0;
+            return peer.call({.call = Call::setattr,
+                              .flags = flags,
+                              .mode = mode,
+                              .path = path,
+                              .payload = with_times ? payload : std::string_view()});
+        };
+        constexpr std::uint32_t times_of_link = proto::setattr_times | proto::setattr_link;
+        CHECK(set(fixture.at("all/link"), proto::setattr_times).status == ELOOP);
+        CHECK(set(fixture.at("all/link"), times_of_link).status == 0);
+        CHECK(set(fixture.at("all/out"), times_of_link).status == 0);
+        CHECK(set(fixture.at("all/sub"), times_of_link).status == 0);
+        CHECK(set(file, proto::setattr_mode | proto::setattr_link, 0604).status == 0);
+        CHECK(set(fixture.at("all/link"), proto::setattr_mode | times_of_link, 0604).status == EOPNOTSUPP);
+        CHECK(set(fixture.at("all/none"), times_of_link).status == ENOENT);
+        CHECK(set(file, proto::setattr_link).step == Step::parse);
+        CHECK(set(fixture.at("read/link"), times_of_link).step == Step::decide);
+        CHECK(set(fixture.at("modes/link"), times_of_link).step == Step::inspect);
+    });
+    const auto modified = [&](const char* name) {
+        struct stat status{};
+        REQUIRE(::lstat(fixture.at(name).c_str(), &status) == 0);
+        return status.st_mtim.tv_sec;
+    };
+    for (const char* name : {"all/link", "all/out", "all/sub"}) CHECK(modified(name) == 1'000'000'000);
+    for (const char* name : {"all/file", "read/link", "modes/link"}) CHECK(modified(name) != 1'000'000'000);
+    CHECK(fixture.status("all/file").st_mode == (S_IFREG | 0604));
+}
+
 TEST_CASE("setattr: a file with another name is left alone by a rule that allows setattr and no writing") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;

@@ -26,6 +26,11 @@ const std::vector<Row> rows{
     {"grep", "grep -rn three . | sort; grep -c one a/one"},
     {"tar", "tar cf t.tar a && mkdir x && tar xf t.tar -C x && tar tf t.tar | sort && cat x/a/one"},
     {"cp", "cp -r a b && cp -p a/one c && cmp a/one c && diff -r a b && echo same"},
+    {"cp",
+     "ln -s one a/l; ln -s /nowhere a/away; touch -hd 2001-02-03T04:05:06Z a/l a/away; cp -a a b; tar cf "
+     "t.tar a; "
+     "mkdir x; tar xf t.tar -C x; stat -c '%N %Y' a/l b/l x/a/l a/away b/away x/a/away"},
+    {"rsync", "ln -s one a/l; touch -hd 2001-02-03T04:05:06Z a/l; rsync -a a/ r/; stat -c '%N %Y' a/l r/l"},
     {"mv", "mv a/one a/three && ls a && mv a z && ls z"},
     {"rm", "rm -r a && ls"},
     {"mkdir", "mkdir -p p/q/r && mkdir -p \"$PWD/p/q/s\" && ls p/q"},

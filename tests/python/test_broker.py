@@ -189,6 +189,9 @@ with broker.open({path!r}, encoding="utf-8") as file:
         self.assertEqual((self.data / "directory" / "file").stat().st_mtime_ns, 2 * 10**9 + 5)
         (directory / "link").symlink_to("file")
         self.assertEqual(str((directory / "link").readlink()), "file")
+        self.broker.utime(directory / "link", ns=(10**9, 3 * 10**9), follow_symlinks=False)
+        self.assertEqual((self.data / "directory" / "link").lstat().st_mtime_ns, 3 * 10**9)
+        self.assertEqual((self.data / "directory" / "file").stat().st_mtime_ns, 2 * 10**9 + 5)
         self.assertEqual(sorted(path.name for path in directory.iterdir()), ["file", "link"])
         (directory / "link").unlink()
         file.rename(directory / "renamed").unlink()
@@ -269,6 +272,8 @@ class WithScriptedBroker(unittest.TestCase):
             ((protocol.SYMLINK, b"/l", 0, 0, b"t\0"), lambda broker: broker.symlink("t", "/l")),
             ((protocol.SETATTR, b"/a", 1, 0o600, b""), lambda broker: broker.chmod("/a", 0o600)),
             ((protocol.SETATTR, b"/a", 2, 0, times), lambda broker: broker.utime("/a", ns=(1000000005, -1))),
+            ((protocol.SETATTR, b"/a", 6, 0, times),
+             lambda broker: broker.utime("/a", ns=(1000000005, -1), follow_symlinks=False)),
             ((protocol.XATTR_WRITE, b"/a", 1, 0, b"user.k\0v\0w"),
              lambda broker: broker.setxattr("/a", "user.k", b"v\0w", os.XATTR_CREATE)),
             ((protocol.XATTR_REMOVE, b"/a", 0, 0, b"user.k\0"), lambda broker: broker.removexattr("/a", "user.k")),

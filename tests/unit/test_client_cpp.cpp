@@ -70,6 +70,7 @@ int change_files(fdb::Broker& broker) {
     REQUIRE(!broker.remove("/srv/d", AT_REMOVEDIR));
     REQUIRE(broker.remove("/srv/d/m") && broker.remove("/srv/d", AT_REMOVEDIR));
     REQUIRE(broker.set_mode("/srv/a", 0600) && broker.set_times("/srv/a", {1, 0}, {2, 0}));
+    REQUIRE(broker.set_times("/srv/a", {1, 0}, {2, 0}, AT_SYMLINK_NOFOLLOW));
     const auto status = broker.stat("/srv/a");
     REQUIRE(status && status->stx_size == 5 && status->stx_mtime.tv_sec == 2);
     REQUIRE((status->stx_mode & 0777) == 0600);

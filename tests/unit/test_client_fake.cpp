@@ -82,6 +82,17 @@ TEST_CASE("fake: attributes are told and set, links made, read and not followed"
     CHECK(fdbroker_readlink(fake.broker(), "/l", target, sizeof target) == 1);
     CHECK(target == "a"s);
     CHECK(fdbroker_open(fake.broker(), "/l", O_RDONLY, 0) == -ELOOP);
+    attributes.modification.tv_sec = 3000;
+    attributes.set = FDBROKER_SET_TIMES;
+    CHECK(fdbroker_setattr(fake.broker(), "/l", &attributes) == -ELOOP);
+    attributes.set |= FDBROKER_SET_LINK;
+    CHECK(fdbroker_setattr(fake.broker(), "/l", &attributes) == 0);
+    REQUIRE(fdbroker_stat(fake.broker(), "/l", AT_SYMLINK_NOFOLLOW, &status) == 0);
+    CHECK(status.stx_mtime.tv_sec == 3000);
+    REQUIRE(fdbroker_stat(fake.broker(), "/a", 0, &status) == 0);
+    CHECK(status.stx_mtime.tv_sec == 2000);
+    attributes.set |= FDBROKER_SET_MODE;
+    CHECK(fdbroker_setattr(fake.broker(), "/l", &attributes) == -EOPNOTSUPP);
     char value[10] = "";
     if (fdbroker_setxattr(fake.broker(), "/a", "user.k", "v", 1, 0) == 0) {
         CHECK(fdbroker_getxattr(fake.broker(), "/a", "user.k", value, sizeof value) == 1);

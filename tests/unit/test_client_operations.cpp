@@ -89,14 +89,18 @@ TEST_CASE("client: setattr sends what is set and nothing else") {
     attributes.modification = {.tv_sec = 0, .tv_nsec = UTIME_OMIT};
     const auto times = proto::times_payload({{5, 6}, {0, UTIME_OMIT}});
     CHECK(ask_once(expected(Call::setattr, "/a", 2, 0, {times.begin(), times.end()}), "", call) == 0);
+    attributes.set |= FDBROKER_SET_LINK;
+    CHECK(ask_once(expected(Call::setattr, "/a", 6, 0, {times.begin(), times.end()}), "", call) == 0);
     FakeBroker broker(after_hello([](BrokerEnd&) {}));
     const Client client = connect_to(broker);
     attributes.modification.tv_nsec = 1000000000;
     CHECK(call(client.get()) == -EINVAL);
     attributes.set = 0;
     CHECK(call(client.get()) == -EINVAL);
-    attributes.set = 4;
-    CHECK(call(client.get()) == -EINVAL);
+    for (const unsigned set : {FDBROKER_SET_LINK, FDBROKER_SET_MODE | 8U}) {
+        attributes.set = set;
+        CHECK(call(client.get()) == -EINVAL);
+    }
     attributes.set = FDBROKER_SET_MODE;
     attributes.size = 8;
     CHECK(call(client.get()) == -EINVAL);

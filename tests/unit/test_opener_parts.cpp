@@ -200,6 +200,7 @@ TEST_CASE(
     CHECK(in_batches == std::set{Call::open, Call::stat, Call::readlink});
     CHECK(last_link_of({.call = Call::open, .flags = O_NOFOLLOW}) == LastLink::keep);
     CHECK(last_link_of({.call = Call::stat, .flags = AT_SYMLINK_NOFOLLOW}) == LastLink::keep);
+    CHECK(last_link_of({.call = Call::setattr, .flags = proto::setattr_link}) == LastLink::keep);
 }
 
 TEST_CASE("connection table: connections are counted per uid, and an unknown id is nobody's") {

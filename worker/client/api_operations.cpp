@@ -66,7 +66,8 @@ int set_attributes(Connection& connection, const char* path, const fdbroker_attr
     if (const int error = check_size(given, given->size, sizeof(fdbroker_attributes)); error < 0)
         return refuse_size(connection, error);
     const fdbroker_attributes attributes = read_sized(given, given->size);
-    if (attributes.set == 0 || (attributes.set & ~(FDBROKER_SET_MODE | FDBROKER_SET_TIMES)) != 0)
+    constexpr unsigned settable = FDBROKER_SET_MODE | FDBROKER_SET_TIMES;
+    if ((attributes.set & settable) == 0 || (attributes.set & ~(settable | FDBROKER_SET_LINK)) != 0)
         return connection.refuse(EINVAL, "nothing is set, or what is none");
     const bool times = (attributes.set & FDBROKER_SET_TIMES) != 0;
     if (times && (!is_time(attributes.access) || !is_time(attributes.modification)))

@@ -12,6 +12,8 @@
 #include <cstring>
 #include <utility>
 
+#include "proto/payload.hpp"
+
 namespace fdbroker::worker {
 namespace {
 
@@ -206,6 +208,9 @@ int Connection::check_written(const Ask& ask, const WrittenPath& path, Request& 
             return 0;
         case Call::stat:
             request.flags &= ~static_cast<std::uint32_t>(AT_SYMLINK_NOFOLLOW);
+            return 0;
+        case Call::setattr:
+            request.flags &= ~proto::setattr_link;
             return 0;
         case Call::put:
         case Call::commit:

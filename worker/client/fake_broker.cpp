@@ -93,7 +93,11 @@ std::string path_of(const UniqueFd& file) {
 
 int set_attributes(BorrowedFd root, const Request& request) {
     const UniqueFd file = open_below(root, request.path, O_PATH | O_NOFOLLOW);
-    if (!file) return -1;
+    struct stat status{};
+    if (!file || ::fstat(file.number(), &status) != 0) return -1;
+    const bool is_link = S_ISLNK(status.st_mode);
+    if (is_link && (request.flags & proto::setattr_link) == 0) return errno = ELOOP, -1;
+    if (is_link && (request.flags & proto::setattr_mode) != 0) return errno = EOPNOTSUPP, -1;
     if ((request.flags & proto::setattr_mode) != 0 && ::chmod(path_of(file).c_str(), request.mode) != 0)
         return -1;
     const auto times = proto::read_times(request.payload);
@@ -102,7 +106,8 @@ int set_attributes(BorrowedFd root, const Request& request) {
         return timespec{.tv_sec = time.seconds, .tv_nsec = time.nanoseconds};
     };
     const std::array<timespec, 2> both{spec(times->access), spec(times->modification)};
-    return ::utimensat(AT_FDCWD, path_of(file).c_str(), both.data(), 0);
+    return is_link ? ::utimensat(file.number(), "", both.data(), AT_EMPTY_PATH)
+                   : ::utimensat(AT_FDCWD, path_of(file).c_str(), both.data(), 0);
 }
 
 // getxattr(2) and listxattr(2): `call` fills a buffer and returns how much.

@@ -171,9 +171,11 @@ int fdbroker_rename(struct fdbroker* broker, const char* path, const char* new_p
 /* The link `path`, to `target`. */
 int fdbroker_symlink(struct fdbroker* broker, const char* target, const char* path);
 
-/* Mode and times. A time may be UTIME_NOW or UTIME_OMIT in tv_nsec (utimensat(2)). */
+/* Mode and times. A time may be UTIME_NOW or UTIME_OMIT in tv_nsec (utimensat(2)). With FDBROKER_SET_LINK a link in the
+ * last place is not followed: its own times are set; -EOPNOTSUPP: it has no mode. */
 #define FDBROKER_SET_MODE 1u
 #define FDBROKER_SET_TIMES 2u
+#define FDBROKER_SET_LINK 4u
 struct fdbroker_attributes {
     size_t size;
     unsigned set; /* FDBROKER_SET_*: which of the following are set */

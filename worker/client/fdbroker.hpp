@@ -161,9 +161,11 @@ class Broker {
         attributes.mode = mode;
         return set(attributes, path);
     }
-    Result<void> set_times(const std::string& path, timespec access, timespec modification) {
+    // `flags`: 0, or AT_SYMLINK_NOFOLLOW for a link's own times.
+    Result<void> set_times(const std::string& path, timespec access, timespec modification, int flags = 0) {
         fdbroker_attributes attributes{};
         attributes.set = FDBROKER_SET_TIMES;
+        if ((flags & AT_SYMLINK_NOFOLLOW) != 0) attributes.set |= FDBROKER_SET_LINK;
         attributes.access = access;
         attributes.modification = modification;
         return set(attributes, path);

@@ -20,6 +20,7 @@ namespace fdbroker::worker {
 struct Wanted {
     std::optional<mode_t> mode{};
     std::optional<proto::Times> times{};
+    LastLink last = LastLink::follow;
 };
 
 namespace {
@@ -38,29 +39,17 @@ Task<Answer> set_brokered(const Call& call, std::string path, Wanted wanted) {
         ask.flags |= proto::setattr_times;
         ask.payload = {payload.data(), payload.size()};
     }
+    if (wanted.last == LastLink::keep) ask.flags |= proto::setattr_link;
     const Reply reply = co_await call.ask(ask);
     co_return Answer::of(reply.result);
 }
 
-// The broker sets nothing of a link itself. Programs go on after these errors, as on a filesystem that cannot.
-Task<OrErrno<void>> require_no_link(const Call& call, std::string path, const Wanted& wanted) {
-    const Ask ask{.call = proto::Call::stat, .path = path.c_str(), .flags = AT_SYMLINK_NOFOLLOW};
-    const Reply reply = co_await call.ask(ask);
-    const auto status = proto::read_status(reply.payload);
-    if (reply.result == 0 && status && S_ISLNK(status->mode))
-        co_return std::unexpected(wanted.mode ? EOPNOTSUPP : ENOSYS);
-    co_return OrErrno<void>();
-}
-
-Task<Answer> set_at(const Call& call, int directory, std::uint64_t path, LastLink last, Wanted wanted) {
-    OrErrno<Location> location = co_await call.locate(directory, path, last);
+Task<Answer> set_at(const Call& call, int directory, std::uint64_t path, Wanted wanted) {
+    OrErrno<Location> location = co_await call.locate(directory, path, wanted.last);
     if (!location) co_return Answer::failure(location.error());
     if (location->region == Region::native) co_return Answer::go_on();
     if (location->region == Region::process) co_return Answer::failure(EPERM);
-    if (last == LastLink::keep) {
-        const OrErrno<void> possible = co_await require_no_link(call, location->path, wanted);
-        if (!possible) co_return Answer::failure(possible.error());
-    }
+    if (location->wants_directory) wanted.last = LastLink::follow;
     Answer answer = co_await set_brokered(call, std::move(location->path), wanted);
     co_return answer;
 }
@@ -85,8 +74,8 @@ Task<Answer> set_by_descriptor(const Call& call, int descriptor, Wanted wanted) 
     co_return answer;
 }
 
-Wanted mode_of(unsigned mode) {
-    return {.mode = static_cast<mode_t>(mode & 01777)};
+Wanted mode_of(unsigned mode, LastLink last = LastLink::follow) {
+    return {.mode = static_cast<mode_t>(mode & 01777), .last = last};
 }
 
 proto::Timestamp timestamp_of(const timespec& time) {
@@ -158,7 +147,7 @@ Task<Answer> handle_truncate(const Call& call) {
 }
 
 Task<Answer> handle_chmod(const Call& call) {
-    return set_at(call, AT_FDCWD, call.argument(0), LastLink::follow, mode_of(call.bits(1)));
+    return set_at(call, AT_FDCWD, call.argument(0), mode_of(call.bits(1)));
 }
 Task<Answer> handle_fchmod(const Call& call) {
     return set_by_descriptor(call, call.number(0), mode_of(call.bits(1)));
@@ -167,7 +156,7 @@ Task<Answer> handle_fchmodat(const Call& call) {
     // fchmodat2(2) has flags.
     const unsigned flags = std::string_view(call.name()) == "fchmodat2" ? call.bits(3) : 0;
     const LastLink last = (flags & AT_SYMLINK_NOFOLLOW) != 0 ? LastLink::keep : LastLink::follow;
-    return set_at(call, call.number(0), call.argument(1), last, mode_of(call.bits(2)));
+    return set_at(call, call.number(0), call.argument(1), mode_of(call.bits(2), last));
 }
 
 Task<Answer> handle_chown(const Call& call) {
@@ -195,31 +184,31 @@ Task<Answer> handle_utime(const Call& call) {
         if (!times) co_return Answer::failure(times.error());
         wanted = times_of({.tv_sec = times->actime, .tv_nsec = 0}, {.tv_sec = times->modtime, .tv_nsec = 0});
     }
-    Answer answer = co_await set_at(call, AT_FDCWD, call.argument(0), LastLink::follow, wanted);
+    Answer answer = co_await set_at(call, AT_FDCWD, call.argument(0), wanted);
     co_return answer;
 }
 Task<Answer> handle_utimes(const Call& call) {
     const auto wanted = read_times<timeval>(call, call.argument(1));
     if (!wanted) co_return Answer::failure(wanted.error());
-    Answer answer = co_await set_at(call, AT_FDCWD, call.argument(0), LastLink::follow, *wanted);
+    Answer answer = co_await set_at(call, AT_FDCWD, call.argument(0), *wanted);
     co_return answer;
 }
 Task<Answer> handle_futimesat(const Call& call) {
     const auto wanted = read_times<timeval>(call, call.argument(2));
     if (!wanted) co_return Answer::failure(wanted.error());
-    Answer answer = co_await set_at(call, call.number(0), call.argument(1), LastLink::follow, *wanted);
+    Answer answer = co_await set_at(call, call.number(0), call.argument(1), *wanted);
     co_return answer;
 }
 Task<Answer> handle_utimensat(const Call& call) {
-    const auto wanted = read_times<timespec>(call, call.argument(2));
+    auto wanted = read_times<timespec>(call, call.argument(2));
     if (!wanted) co_return Answer::failure(wanted.error());
     // futimens(3).
     if (call.argument(1) == 0) {
         Answer answer = co_await set_by_descriptor(call, call.number(0), *wanted);
         co_return answer;
     }
-    const LastLink last = (call.bits(3) & AT_SYMLINK_NOFOLLOW) != 0 ? LastLink::keep : LastLink::follow;
-    Answer answer = co_await set_at(call, call.number(0), call.argument(1), last, *wanted);
+    if ((call.bits(3) & AT_SYMLINK_NOFOLLOW) != 0) wanted->last = LastLink::keep;
+    Answer answer = co_await set_at(call, call.number(0), call.argument(1), *wanted);
     co_return answer;
 }
 

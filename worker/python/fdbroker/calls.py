@@ -15,8 +15,8 @@ from .connection import Answer, Ask, Channel, failure
 from .paths import canonical, refused
 from .payload import StrPath, attribute_name, path_payload, read_page, read_status, times_payload
 from .protocol import (AT_REMOVEDIR, AT_SYMLINK_NOFOLLOW, COMMIT, DISCARD, LIST, LIST_WITH_STATUS, MKDIR, NUMBER, OPEN, PUT,
-                       READLINK, REMOVE, RENAME, SETATTR, STAT, SYMLINK, XATTR_LIST, XATTR_READ, XATTR_REMOVE, XATTR_WRITE,
-                       ProtocolError)
+                       READLINK, REMOVE, RENAME, SETATTR, SETATTR_LINK, SETATTR_MODE, SETATTR_TIMES, STAT, SYMLINK,
+                       XATTR_LIST, XATTR_READ, XATTR_REMOVE, XATTR_WRITE, ProtocolError)
 
 
 class Calls:
@@ -73,11 +73,14 @@ class Calls:
         return self._ask(Ask(SYMLINK, path, 0, 0, path_payload(target)), nothing)
 
     def chmod(self, path: StrPath, mode: int) -> Any:
-        return self._ask(Ask(SETATTR, path, 1, mode), nothing)
+        return self._ask(Ask(SETATTR, path, SETATTR_MODE, mode), nothing)
 
-    def utime(self, path: StrPath, *, ns: Optional[tuple[int, int]] = None) -> Any:
+    def utime(
+        self, path: StrPath, *, ns: Optional[tuple[int, int]] = None, follow_symlinks: bool = True
+    ) -> Any:
         """Access and modification in nanoseconds; None: now."""
-        return self._ask(Ask(SETATTR, path, 2, 0, times_payload(ns)), nothing)
+        flags = SETATTR_TIMES | (0 if follow_symlinks else SETATTR_LINK)
+        return self._ask(Ask(SETATTR, path, flags, 0, times_payload(ns)), nothing)
 
     def getxattr(self, path: StrPath, name: str) -> Any:
         return self._ask(Ask(XATTR_READ, path, 0, 0, attribute_name(name)), lambda answer: answer.reply.payload)

@@ -18,9 +18,10 @@ from typing import Optional, Union
 
 from .paths import canonical, refused
 from .payload import StrPath
-from .protocol import (AT_REMOVEDIR, AT_SYMLINK_NOFOLLOW, COMMIT, DISCARD, END, HEADER_SIZE, MAX_MESSAGE, MAX_REQUESTS, NUMBER,
-                       OPEN, PUT, READLINK, REMOVE, REPLIES, STAT, STEPS, SYMLINK, VERSION, HelloReply, ProtocolError, Reply,
-                       Request, read_end, read_hello_reply, read_replies, write_hello, write_request, write_requests)
+from .protocol import (AT_REMOVEDIR, AT_SYMLINK_NOFOLLOW, COMMIT, DISCARD, END, HEADER_SIZE, MAX_MESSAGE, MAX_REQUESTS,
+                       NUMBER, OPEN, PUT, READLINK, REMOVE, REPLIES, SETATTR, SETATTR_LINK, STAT, STEPS, SYMLINK,
+                       VERSION, HelloReply, ProtocolError, Reply, Request, read_end, read_hello_reply, read_replies,
+                       write_hello, write_request, write_requests)
 
 # The puts of which a late answer is remembered; a user has fewer.
 MAX_GIVEN_UP = 64
@@ -59,7 +60,7 @@ class Ask:
             raise refused(error, self.path, "the path ends as only that of a directory may")
         if self.call == OPEN:
             return flags | os.O_DIRECTORY
-        return flags & ~AT_SYMLINK_NOFOLLOW if self.call == STAT else flags
+        return flags & ~{STAT: AT_SYMLINK_NOFOLLOW, SETATTR: SETATTR_LINK}.get(self.call, 0)
 
     def error(self, reply: Reply) -> OSError:
         step = STEPS[reply.step]

@@ -33,6 +33,7 @@ TIME = struct.Struct("<qII")
 ENTRY = struct.Struct("<QBB")
 ERROR = struct.Struct("<I")
 LIST_WITH_STATUS = 1
+SETATTR_MODE, SETATTR_TIMES, SETATTR_LINK = 1, 2, 4
 STATUS = struct.Struct("<IIQIIIHHQQQQ16s16s16s16sIIII")
 
 HEADER_SIZE = _HEADER.size
