@@ -1,10 +1,16 @@
 // SPDX-License-Identifier: MIT
 // Programs under `worker run` that were taken over: by themselves (run_attacker.cpp), and killed at any moment.
 #include <doctest/doctest.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <chrono>
 #include <csignal>
 #include <filesystem>
+#include <string>
+#include <vector>
 
 #include "tests/attack/race.hpp"
 #include "tests/integration/run_fixture.hpp"
@@ -12,6 +18,40 @@
 
 using namespace fdbroker;
 using namespace fdbroker::test;
+
+namespace {
+
+// Ends of that process and of all that it started, children's children included.
+void watch_ends(pid_t process, std::vector<proto::UniqueFd>& ends) {
+    ends.push_back(end_of(process));
+    for (const pid_t child : children_of(process)) watch_ends(child, ends);
+}
+
+// Kills them all in that order, none after the end of the one before.
+void kill_in_order(const std::array<std::string, 3>& order) {
+    RunScene scene;
+    scene.write("file", "x");
+    Process process = Process::start(scene.inside(
+        {"sh", "-c", "sleep 1000 & while cat file > /dev/null; do echo turn; done; sleep 1000"}));
+    process.wait_for_output("turn");
+    std::vector<proto::UniqueFd> ends;
+    watch_ends(process.pid(), ends);
+    watch_ends(scene.opener().process().pid(), ends);
+    const pid_t answering = children_of(process.pid()).front();
+    const auto answerer = end_of(answering);
+    const auto program = end_of(children_of(answering).front());
+    for (const std::string& whom : order) {
+        if (whom == "launcher") process.signal(SIGKILL);
+        if (whom == "opener") scene.opener().process().signal(SIGKILL);
+        // By descriptor: a process that has ended by now is nobody.
+        if (whom == "answerer") ::syscall(SYS_pidfd_send_signal, answerer.number(), SIGKILL, nullptr, 0);
+        if (whom == "program") ::syscall(SYS_pidfd_send_signal, program.number(), SIGKILL, nullptr, 0);
+    }
+    for (const proto::UniqueFd& end : ends) wait_readable(end.borrow());
+    static_cast<void>(process.wait());
+}
+
+}  // namespace
 
 TEST_CASE("run: a program that was taken over reaches nothing that the policy does not grant") {
     FDBROKER_SKIP_UNLESS(why_no_run().empty(), why_no_run());
@@ -52,5 +92,19 @@ TEST_CASE("run: whichever process is killed, none is left and nothing hangs") {
         const Outcome outcome = process.wait();
         if (whom == "program") CHECK(outcome.status == 128 + SIGKILL);
         if (whom == "opener") CHECK(outcome.out.ends_with("over\n"));
+    }
+}
+
+TEST_CASE("run: worker, opener and program are killed in every order, and no process is left of any") {
+    FDBROKER_SKIP_UNLESS(why_no_run().empty(), why_no_run());
+    for (const std::string worker : {"launcher", "answerer"}) {
+        std::array<std::string, 3> order{worker, "opener", "program"};
+        std::ranges::sort(order);
+        do {
+            CAPTURE(order[0]);
+            CAPTURE(order[1]);
+            CAPTURE(order[2]);
+            kill_in_order(order);
+        } while (std::ranges::next_permutation(order).found);
     }
 }
