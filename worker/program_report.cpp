@@ -291,9 +291,8 @@ void print_json(const std::string& program, const Trace& trace) {
 }  // namespace
 
 ExitStatus program_report(const std::vector<std::string>& command, ReportFormat format) {
-    auto filter = filter_program(0);
-    const auto program = filter ? start(command) : std::unexpected(filter.error());
-    Trace trace(filter ? std::move(*filter) : std::vector<sock_filter>{});
+    const auto program = start(command);
+    Trace trace(filter_program(0));
     const auto followed = program ? trace.follow(*program) : std::unexpected(program.error());
     if (!followed) {
         complain(followed.error().message());

@@ -162,6 +162,12 @@ void statuses() {
     fmt::print("same {}\n",
                by_path.st_ino == by_descriptor.st_ino && by_path.st_dev == by_descriptor.st_dev &&
                    by_path.st_mode == by_descriptor.st_mode && by_path.st_nlink == by_descriptor.st_nlink);
+    // A C library may make newfstatat(2) of fstat(3).
+    struct stat by_number{};
+    TELL(static_cast<int>(::syscall(SYS_fstat, directory, &by_number)));
+    fmt::print("same by number {}\n", by_number.st_uid == by_path.st_uid &&
+                                          by_number.st_ino == by_path.st_ino &&
+                                          by_number.st_mode == by_path.st_mode);
     const int link = ::open("l", O_PATH | O_NOFOLLOW);
     TELL(::fstat(link, &by_descriptor));
     fmt::print("link by descriptor {:o}\n", by_descriptor.st_mode & S_IFMT);

@@ -150,8 +150,7 @@ void allow_sockets(FilterBuilder& builder, Network network, LocalSockets local) 
     if (network == Network::none) {
         if (local == LocalSockets::none) return builder.refuse("socket", EAFNOSUPPORT);
         builder.allow("socket", {is(0, AF_UNIX)});
-        // A rule without a condition would take the place of the one above.
-        return builder.refuse("socket", EAFNOSUPPORT, {is_not(0, AF_UNIX)});
+        return builder.refuse("socket", EAFNOSUPPORT);
     }
     for (const int family : {AF_UNIX, AF_INET, AF_INET6, AF_NETLINK})
         builder.allow("socket", {is(0, static_cast<unsigned>(family))});

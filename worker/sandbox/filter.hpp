@@ -48,6 +48,6 @@ proto::Result<void> enter_filter(Signals signals, Fstat fstat = Fstat::refused, 
                                  Denied denied = Denied::silent);
 
 // The program of that filter, for whoever asks what it would do with a call.
-proto::Result<std::vector<sock_filter>> filter_program(unsigned allowances);
+std::vector<sock_filter> filter_program(unsigned allowances);
 
 }  // namespace fdbroker::worker

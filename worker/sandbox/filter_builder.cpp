@@ -4,7 +4,6 @@
 #include <linux/filter.h>
 #include <linux/sched.h>
 #include <linux/seccomp.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -25,6 +24,16 @@ using proto::system_error;
 using proto::UniqueFd;
 
 constexpr std::uint64_t low_word = 0xffffffff;
+
+// The result of seccomp(2).
+Result<long> enter(std::span<const sock_filter> code, unsigned long flags) {
+    const sock_fprog program{.len = static_cast<unsigned short>(code.size()),
+                             .filter = const_cast<sock_filter*>(code.data())};
+    if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return system_error("no_new_privs");
+    const long result = ::syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
+    if (result < 0) return system_error("seccomp", "load the filter");
+    return result;
+}
 
 constexpr std::array harmless{
     // Open descriptors
@@ -62,65 +71,37 @@ scmp_arg_cmp is(unsigned argument, unsigned value) {
     return {.arg = argument, .op = SCMP_CMP_MASKED_EQ, .datum_a = low_word, .datum_b = value};
 }
 
-scmp_arg_cmp is_not(unsigned argument, unsigned value) {
-    return {.arg = argument, .op = SCMP_CMP_NE, .datum_a = value, .datum_b = 0};
-}
-
 scmp_arg_cmp has_none(unsigned argument, unsigned bits) {
     return {.arg = argument, .op = SCMP_CMP_MASKED_EQ, .datum_a = bits, .datum_b = 0};
 }
 
 FilterBuilder::FilterBuilder(std::uint32_t otherwise, std::uint32_t foreign)
-    : otherwise_(otherwise), context_(::seccomp_init(otherwise)) {
-    if (!context_) {
-        error_ = ENOMEM;
-        return;
-    }
-    check(::seccomp_attr_set(context_.get(), SCMP_FLTATR_ACT_BADARCH, foreign));
-    // A binary tree instead of a chain of 150 comparisons.
-    check(::seccomp_attr_set(context_.get(), SCMP_FLTATR_CTL_OPTIMIZE, 2));
+    : rules_{.otherwise = otherwise, .foreign = foreign} {
+    rules_.rules.reserve(512);
 }
 
 void FilterBuilder::add(std::uint32_t action, const char* name, std::span<const scmp_arg_cmp> comparisons) {
-    // libseccomp takes a rule that does what happens anyway for a mistake.
-    if (!context_ || action == otherwise_) return;
     const int number = ::seccomp_syscall_resolve_name(name);
-    if (number == __NR_SCMP_ERROR) return;  // younger than this libseccomp
-    check(::seccomp_rule_add_array(context_.get(), action, number, static_cast<unsigned>(comparisons.size()),
-                                   comparisons.data()));
+    // Younger than this libseccomp, or none of this architecture, for which libseccomp has numbers below 0.
+    if (number < 0) return;
+    rules_.rules.push_back({.number = static_cast<unsigned>(number),
+                            .action = action,
+                            .comparisons = {comparisons.begin(), comparisons.end()}});
 }
 
 Result<void> FilterBuilder::load() {
-    if (error_ == 0) check(::seccomp_load(context_.get()));
-    if (error_ != 0) return system_error("seccomp", "load the filter", error_);
+    if (const auto entered = enter(program(), noted_ ? SECCOMP_FILTER_FLAG_LOG : 0); !entered)
+        return std::unexpected(entered.error());
     return {};
 }
 
-Result<std::vector<sock_filter>> FilterBuilder::program() {
-    const UniqueFd memory(::memfd_create("filter", MFD_CLOEXEC));
-    if (error_ == 0 && !memory) error_ = errno;
-    if (error_ == 0) check(::seccomp_export_bpf(context_.get(), memory.number()));
-    if (error_ != 0) return system_error("seccomp", "make the filter", error_);
-    const off_t size = ::lseek(memory.number(), 0, SEEK_END);
-    std::vector<sock_filter> code(static_cast<std::size_t>(size) / sizeof(sock_filter));
-    if (::pread(memory.number(), code.data(), static_cast<std::size_t>(size), 0) != size)
-        return system_error("seccomp", "read the filter");
-    return code;
-}
-
-// libseccomp 2.5 has no attribute for WAIT_KILLABLE_RECV: its program is taken and loaded here.
 Result<UniqueFd> FilterBuilder::load_with_listener() {
-    auto code = this->program();
-    if (!code) return std::unexpected(code.error());
-    const sock_fprog program{.len = static_cast<unsigned short>(code->size()), .filter = code->data()};
-    if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return system_error("no_new_privs");
     constexpr unsigned long listener = SECCOMP_FILTER_FLAG_NEW_LISTENER;
-    for (const unsigned long flags : {listener | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, listener}) {
-        const long descriptor = ::syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
-        if (descriptor >= 0) return UniqueFd(static_cast<int>(descriptor));
-        if (errno != EINVAL) break;
-    }
-    return system_error("seccomp", "load the filter");
+    const std::vector<sock_filter> code = program();
+    auto descriptor = enter(code, listener | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV);
+    if (!descriptor && descriptor.error().errno_value == EINVAL) descriptor = enter(code, listener);
+    if (!descriptor) return std::unexpected(descriptor.error());
+    return UniqueFd(static_cast<int>(*descriptor));
 }
 
 std::span<const char* const> harmless_calls() {

@@ -7,24 +7,22 @@
 
 #include <cstdint>
 #include <initializer_list>
-#include <memory>
 #include <span>
 #include <vector>
 
 #include "proto/error.hpp"
 #include "proto/unique_fd.hpp"
+#include "worker/sandbox/filter_code.hpp"
 
 namespace fdbroker::worker {
 
 // The kernel looks at the low 32 bits of an int alone, so the filter does.
 scmp_arg_cmp is(unsigned argument, unsigned value);
-// Bits beyond the low 32 count here: an argument that has some is another value.
-scmp_arg_cmp is_not(unsigned argument, unsigned value);
 // None of the bits is set.
 scmp_arg_cmp has_none(unsigned argument, unsigned bits);
 
 // Calls by name, because not every architecture, nor every libseccomp, knows each of them: a name that is not known adds
-// nothing. The first error is kept, and returned at the end.
+// nothing. A rule with comparisons comes before one without, whichever was named first (FilterRule).
 class FilterBuilder {
   public:
     // The actions for calls that no rule names, and for those of a foreign architecture.
@@ -52,31 +50,21 @@ class FilterBuilder {
     }
 
     // Refused calls go into the kernel's log, where that logs them.
-    void note_in_kernel_log() {
-        if (context_) check(::seccomp_attr_set(context_.get(), SCMP_FLTATR_CTL_LOG, 1));
-    }
+    void note_in_kernel_log() { noted_ = true; }
 
     // Enters the filter, for this thread and what it starts.
     proto::Result<void> load();
     // The filter as the kernel would be given it.
-    proto::Result<std::vector<sock_filter>> program();
+    std::vector<sock_filter> program() { return filter_code(rules_); }
     // The same, and returns the descriptor on which the calls that notify() names are told (seccomp_unotify(2)). Where
     // the kernel can (Linux 5.19), a call that has been received ends by nothing but a fatal signal.
     proto::Result<proto::UniqueFd> load_with_listener();
 
   private:
     void add(std::uint32_t action, const char* name, std::span<const scmp_arg_cmp> comparisons);
-    void check(int result) {
-        if (result < 0 && error_ == 0) error_ = -result;
-    }
 
-    struct Release {
-        void operator()(scmp_filter_ctx context) const { ::seccomp_release(context); }
-    };
-
-    std::uint32_t otherwise_;
-    std::unique_ptr<void, Release> context_;
-    int error_ = 0;  // the first that occurred
+    FilterRules rules_;
+    bool noted_ = false;
 };
 
 // Calls that concern open descriptors, memory, threads, time and signals to oneself: allowed to every confined process,
