@@ -116,7 +116,7 @@ int Connection::ask(const Ask& ask, std::string* payload, const Deadline& deadli
     const int error = exchange({&ask, 1}, batch, deadline);
     update_wake();
     if (error >= 0) return result;
-    if (error == -ETIMEDOUT && ask.call == proto::Call::put && batch.pending.any())
+    if (error == -ETIMEDOUT && ask.call == proto::Call::put && batch.left != 0)
         outstanding_.give_up_put(batch.first_id, ask.path);
     const UniqueFd closed(result);
     return error;
@@ -171,10 +171,10 @@ int Connection::exchange(std::span<const Ask> asks, Batch& batch, const Deadline
     if (const int error = send_unsent(); error < 0) return error;
     if (!busy_wait_.is_off()) busy_wait_.ask(BusyWait::Clock::now());
     if (const int error = send(writer.message(), deadline); error < 0) return error;
-    while (batch.pending.any()) {
+    while (batch.left != 0) {
         if (const int error = receive_replies(batch, deadline); error < 0) return error;
         // Answers that nobody waits for may come without end.
-        if (batch.pending.any() && has_passed(deadline)) return refuse(ETIMEDOUT, too_late);
+        if (batch.left != 0 && has_passed(deadline)) return refuse(ETIMEDOUT, too_late);
     }
     if (!busy_wait_.is_off()) busy_wait_.answered(BusyWait::Clock::now());
     // A late answer that came with these may have left a put to discard.
@@ -242,6 +242,7 @@ int Connection::write_batch(std::span<const Ask> asks, Batch& batch, proto::Requ
             continue;
         }
         batch.pending.set(taken);
+        ++batch.left;
         batch.brings_file.set(taken, brings_file(ask.call));
     }
     return static_cast<int>(taken);
@@ -254,11 +255,11 @@ int Connection::receive_replies(Batch& batch, const Deadline& deadline) {
 }
 
 int Connection::take_message(std::span<const std::byte> message, Batch& batch) {
+    const auto replies = proto::read_replies(message, replies_);
+    if (replies) return take_replies(*replies, batch);
     const auto header = proto::read_header(message);
     if (header && header->type == MessageType::end) return end(message);
-    const auto replies = proto::read_replies(message, replies_);
-    if (!replies) return fail(EPROTO, to_string(replies.error()));
-    return take_replies(*replies, batch);
+    return fail(EPROTO, to_string(replies.error()));
 }
 
 int Connection::take_replies(std::span<const Reply> replies, Batch& batch) {
@@ -278,6 +279,7 @@ int Connection::take_replies(std::span<const Reply> replies, Batch& batch) {
             continue;
         }
         batch.pending.reset(index);
+        --batch.left;
         if (batch.payload != nullptr) batch.payload->assign(reply.payload);
         batch.results[index] = result_of(reply, batch.brings_file.test(index), std::move(descriptor));
         if (!socket_) return batch.results[index];
@@ -330,8 +332,7 @@ proto::Result<std::span<const std::byte>> Connection::receive_now(Wait wait) {
 int Connection::receive(std::span<const std::byte>& message, const Deadline& deadline) {
     for (;;) {
         if (serve_peer_) serve_peer_();
-        const auto awake = receive_awake(deadline);
-        const auto received = awake ? *awake : receive_now(deadline ? Wait::never : Wait::block);
+        const auto received = receive_awake(deadline);
         if (received) {
             message = *received;
             return 0;
@@ -341,8 +342,10 @@ int Connection::receive(std::span<const std::byte>& message, const Deadline& dea
     }
 }
 
-// Looks for a message without sleeping. nullopt: none came for as long as that may take.
-std::optional<proto::Result<std::span<const std::byte>>> Connection::receive_awake(const Deadline& deadline) {
+// Looks for a message without sleeping for as long as that may take.
+proto::Result<std::span<const std::byte>> Connection::receive_awake(const Deadline& deadline) {
+    const Wait wait = deadline ? Wait::never : Wait::block;
+    if (busy_wait_.is_off()) return receive_now(wait);
     auto until = busy_wait_.look_until();
     if (deadline) until = std::min(until, *deadline);
     for (auto now = busy_wait_.asked_at(); now < until;) {
@@ -354,7 +357,7 @@ std::optional<proto::Result<std::span<const std::byte>>> Connection::receive_awa
         busy_wait_.disturbed();
         break;
     }
-    return std::nullopt;
+    return receive_now(wait);
 }
 
 int Connection::wait_for(int events, const Deadline& deadline) {

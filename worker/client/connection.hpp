@@ -11,7 +11,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -128,6 +127,7 @@ class Connection {
     struct Batch {
         std::uint32_t first_id = 0;
         std::bitset<proto::max_requests> pending{};  // sent and not answered
+        std::size_t left = 0;                        // of these
         std::bitset<proto::max_requests> brings_file{};
         std::span<int> results{};
         std::string* payload = nullptr;  // the payload for the only request
@@ -163,7 +163,7 @@ class Connection {
     // The next message; it lies in in_, its descriptors in descriptors_.
     int receive(std::span<const std::byte>& message, const Deadline& deadline);
     proto::Result<std::span<const std::byte>> receive_now(proto::Wait wait);
-    std::optional<proto::Result<std::span<const std::byte>>> receive_awake(const Deadline& deadline);
+    proto::Result<std::span<const std::byte>> receive_awake(const Deadline& deadline);
     // For requests that are outstanding: everything that can be sent or received without waiting.
     int send_unsent();
     int take_what_came();
