@@ -29,7 +29,7 @@ AnswerLoop::AnswerLoop(const Launch& launch, const View& view, Listener listener
       report_({.trace = launch.options.trace, .explain = launch.options.explain, .learn = launch.learn}),
       broker_(launch.connection, [this](const Ask& ask, const Reply& reply) { report_.note(ask, reply); }),
       listener_(std::move(listener)),
-      identities_(launch.launcher),
+      identities_(launch.launcher, [this](int signal) { ::kill(program_, signal); }),
       services_{.view = view,
                 .broker = broker_,
                 .listener = listener_,

@@ -32,7 +32,9 @@ Owner Identities::ask_for_owner(const struct stat& status, BorrowedFd file) {
     constexpr std::array question{std::byte{'?'}};
     if (!proto::send(outside_, question, std::span(&file, 1), Wait::block)) return shown;
     std::array<std::byte, sizeof(Owner)> bytes;
-    const auto answer = proto::receive(outside_, bytes, Wait::block);
+    auto answer = proto::receive(outside_, bytes, Wait::block);
+    for (; answer && answer->size() == 1; answer = proto::receive(outside_, bytes, Wait::block))
+        pass_on_(std::to_integer<int>(bytes[0]));
     if (!answer || answer->size() != sizeof(Owner)) return shown;
     Owner owner;
     std::memcpy(&owner, answer->data(), sizeof owner);

@@ -7,10 +7,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <span>
 #include <tuple>
+#include <utility>
 
 #include "proto/unique_fd.hpp"
 #include "worker/run/target.hpp"
@@ -28,8 +30,10 @@ struct Owner {
 // Inside.
 class Identities {
   public:
-    // `outside`: a connection to the process that runs serve_identity(); -1: owners stay as they are shown.
-    explicit Identities(proto::BorrowedFd outside) : outside_(outside) {}
+    // `outside`: a connection to the process that runs serve_identity(); -1: owners stay as they are shown. That process
+    // sends signals as well, of one byte each: `pass_on` is given those that come before an answer.
+    Identities(proto::BorrowedFd outside, std::function<void(int signal)> pass_on)
+        : outside_(outside), pass_on_(std::move(pass_on)) {}
     // Whether an id of the status may stand for another one.
     bool is_hidden(const struct stat& status) const {
         return status.st_uid == overflow_id || status.st_gid == overflow_id;
@@ -46,6 +50,7 @@ class Identities {
     }
 
     proto::BorrowedFd outside_;
+    std::function<void(int signal)> pass_on_;
     std::map<Key, Owner> known_{};
 };
 
