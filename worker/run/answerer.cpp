@@ -54,8 +54,9 @@ T or_give_up(Result<T> result) {
 // ---- the program's side ----------------------------------------------------------------------------------
 
 Result<void> drop_all_capabilities() {
+    // The ambient set goes with the others: capabilities(7). no_new_privs makes the bounding set a dead letter.
     ::capng_clear(CAPNG_SELECT_ALL);
-    if (::capng_apply(CAPNG_SELECT_ALL) != 0) return system_error("capabilities", "drop them", EPERM);
+    if (::capng_apply(CAPNG_SELECT_CAPS) != 0) return system_error("capabilities", "drop them", EPERM);
     return {};
 }
 
