@@ -186,7 +186,7 @@ void allow_modifying(Filter& filter, const ModifyingCalls& calls) {
     if (calls.set_attributes) {
         filter.allow(SCMP_SYS(fchmod), {bits_clear(1, S_ISUID | S_ISGID)});
         filter.allow(SCMP_SYS(utimensat), {is_null(1)});  // futimens(3)
-        // Of a link, which only O_PATH opens.
+        // A link, which only O_PATH opens.
         filter.allow(SCMP_SYS(utimensat), {names_nothing(1), bits_set(3, AT_EMPTY_PATH)});
     }
     if (calls.list) {

@@ -127,7 +127,7 @@ class Connection {
     struct Batch {
         std::uint32_t first_id = 0;
         std::bitset<proto::max_requests> pending{};  // sent and not answered
-        std::size_t left = 0;                        // of these
+        std::size_t left = 0;                        // how many are pending
         std::bitset<proto::max_requests> brings_file{};
         std::span<int> results{};
         std::string* payload = nullptr;  // the payload for the only request

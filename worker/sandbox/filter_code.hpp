@@ -14,7 +14,7 @@
 namespace fdbroker::worker {
 
 struct FilterRule {
-    unsigned number = 0;       // of the system call
+    unsigned number = 0;       // the system call's
     std::uint32_t action = 0;  // SECCOMP_RET_* with its data
     // All must hold; none: the rule holds for whatever call has none with comparisons that hold. Of two such rules the later
     // counts, of two with comparisons the earlier. Operations: SCMP_CMP_EQ, NE and MASKED_EQ.
