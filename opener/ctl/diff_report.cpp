@@ -108,9 +108,8 @@ json rule_to_json(const Rule* rule, const std::string& pattern) {
     return one;
 }
 
-}  // namespace
-
-std::string setting_text(const Rule& rule, Setting setting) {
+// A setting of a rule in the words of the policy language: "mode 0640, owner ${user}".
+std::string setting_text(const Rule& rule, bool ancestor, Setting setting) {
     static constexpr std::array<std::string_view, 3> deliveries{"descriptor", "snapshot", "stream"};
     switch (setting) {
         case Setting::create:
@@ -125,9 +124,21 @@ std::string setting_text(const Rule& rule, Setting setting) {
             return fmt::format("{} ms", rule.deadline.count());
         case Setting::rename:
             return rule.rename_directories ? "directories" : "no directories";
+        case Setting::ancestors:
+            return ancestor ? "that it is a directory, and nothing else" : "all that stat tells";
     }
     return "";
 }
+
+struct SettingTexts {
+    std::string before, after;
+};
+SettingTexts texts_of(const Difference& difference, Setting setting) {
+    return {setting_text(*difference.before, difference.was_ancestor, setting),
+            setting_text(*difference.after, difference.is_ancestor, setting)};
+}
+
+}  // namespace
 
 std::string to_text(const Difference& difference, bool colour) {
     static constexpr std::array<std::string_view, 4> beginnings{
@@ -147,18 +158,19 @@ std::string to_text(const Difference& difference, bool colour) {
                        (refusals ? reveal_text(difference.before) : ""));
     line("after", rule_text(difference.after, difference.pattern_after) +
                       (refusals ? reveal_text(difference.after) : ""));
-    for (const Setting setting : difference.settings)
-        line(policy::to_string(setting), fmt::format("{} -> {}", setting_text(*difference.before, setting),
-                                                     setting_text(*difference.after, setting)));
+    for (const Setting setting : difference.settings) {
+        const auto [before, after] = texts_of(difference, setting);
+        line(policy::to_string(setting), fmt::format("{} -> {}", before, after));
+    }
     return text;
 }
 
 json to_json(const Difference& difference) {
     json settings = json::array();
-    for (const Setting setting : difference.settings)
-        settings.push_back({{"key", policy::to_string(setting)},
-                            {"before", setting_text(*difference.before, setting)},
-                            {"after", setting_text(*difference.after, setting)}});
+    for (const Setting setting : difference.settings) {
+        const auto [before, after] = texts_of(difference, setting);
+        settings.push_back({{"key", policy::to_string(setting)}, {"before", before}, {"after", after}});
+    }
     json peers = json::array();
     for (const std::string& peer : difference.peers) peers.push_back(printable(peer));
     return {{"kind", kind_word(difference.kind)},

@@ -25,8 +25,6 @@ Ending policy_diff(const DiffCommandOptions& options);
 // The lines of one difference, each with its line feed: what, for whom, the example, and the rules.
 std::string to_text(const policy::Difference& difference, bool colour);
 nlohmann::json to_json(const policy::Difference& difference);
-// A setting of a rule in the words of the policy language: "mode 0640, owner ${user}".
-std::string setting_text(const policy::Rule& rule, policy::Setting setting);
 // "2 gained, 1 lost"; "no difference".
 std::string summary(const policy::PolicyDiff& found);
 nlohmann::json to_json(const policy::Proof& proof);

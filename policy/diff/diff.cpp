@@ -24,7 +24,9 @@ Verdict verdict_of(const Policy& policy, const PeerIdentity& identity, RequestPa
     for (unsigned bit = 0; bit < operation_count; ++bit) {
         const OperationSet operation{static_cast<Operation>(bit)};
         const Decision decision = policy.decide(peer, operation, path);
-        if (decision) {
+        if (decision && decision->is_ancestor()) {
+            verdict.note_ancestor(index_of(&decision->rule()));
+        } else if (decision) {
             verdict.note(index_of(&decision->rule()), true, operation);
         } else if (decision.error().denied_by != nullptr) {
             verdict.note(index_of(decision.error().denied_by), false, operation);
@@ -121,9 +123,10 @@ std::vector<FoundChange> without_parts(std::vector<FoundChange> findings, const 
 std::string pattern_that_reaches(const Policy& policy, const Rule* rule, const Peer& peer,
                                  OperationSet operations, RequestPath path) {
     if (rule == nullptr) return {};
-    for (const RuleStep& step : explain(policy, peer, operations, path).rules)
-        if (step.rule == rule) return step.pattern;
-    return {};
+    // `ancestors: stat` comes last.
+    const std::vector<RuleStep> steps = explain(policy, peer, operations, path).rules;
+    const auto step = std::ranges::find(steps.rbegin(), steps.rend(), rule, &RuleStep::rule);
+    return step == steps.rend() ? std::string() : step->pattern;
 }
 
 const Rule* rule_at(const Policy& policy, std::uint32_t index) {
@@ -134,8 +137,9 @@ const Rule* rule_at(const Policy& policy, std::uint32_t index) {
 Difference checked(const PolicyPair& policies, FoundChange finding) {
     const auto path = RequestPath::parse(finding.path);
     if (!path) throw std::logic_error("policy diff: \"" + finding.path + "\" is no path");
-    const auto found = changes(policies, finding.peer, verdict_of(*policies.before, finding.peer, *path),
-                               verdict_of(*policies.after, finding.peer, *path));
+    const Verdict before = verdict_of(*policies.before, finding.peer, *path);
+    const Verdict after = verdict_of(*policies.after, finding.peer, *path);
+    const auto found = changes(policies, finding.peer, before, after);
     const Change& change = finding.change;
     const bool real = std::ranges::any_of(found, [&](const Change& one) {
         return one.kind == change.kind && one.before == change.before && one.after == change.after &&
@@ -147,6 +151,8 @@ Difference checked(const PolicyPair& policies, FoundChange finding) {
                           .operations = change.operations,
                           .before = rule_at(*policies.before, change.before),
                           .after = rule_at(*policies.after, change.after),
+                          .was_ancestor = before.is_ancestor(change.operations),
+                          .is_ancestor = after.is_ancestor(change.operations),
                           .path = finding.path,
                           .peer = finding.peer,
                           .every_peer = finding.every_peer,
@@ -157,7 +163,7 @@ Difference checked(const PolicyPair& policies, FoundChange finding) {
     difference.pattern_after = pattern_that_reaches(
         *policies.after, difference.after, policies.after->identify(finding.peer), change.operations, *path);
     for (unsigned setting = 0; setting < setting_count; ++setting)
-        if ((change.settings >> setting & 1U) != 0)
+        if (change.kind == ChangeKind::settings && (change.settings >> setting & 1U) != 0)
             difference.settings.push_back(static_cast<Setting>(setting));
     return difference;
 }

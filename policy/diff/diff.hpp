@@ -24,7 +24,9 @@ struct Difference {
     const Rule* after = nullptr;
     std::string pattern_before{};  // as written in that rule: the first that reaches the path
     std::string pattern_after{};
-    std::vector<Setting> settings{};   // that differ, with ChangeKind::settings
+    std::vector<Setting> settings{};  // that differ, with ChangeKind::settings
+    bool was_ancestor = false;        // that the path is a directory was all that was told
+    bool is_ancestor = false;
     std::string path{};                // a shortest example
     PeerIdentity peer{};               // an example
     bool every_peer = false;           // else those of `peers`

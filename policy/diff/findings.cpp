@@ -35,9 +35,13 @@ std::vector<Change> Findings::changes_for(const PeerClass& peer, const std::vect
             const auto place = std::ranges::lower_bound(selectors, selector) - selectors.begin();
             if (!peer.holds[static_cast<std::size_t>(place)]) continue;
         }
-        verdicts[static_cast<std::size_t>(match.side)].note(match.rule,
-                                                            policies_[match.side].rules()[match.rule].allows,
-                                                            OperationSet::from_bits(match.operations));
+        Verdict& verdict = verdicts[static_cast<std::size_t>(match.side)];
+        if (match.ancestor) {
+            verdict.note_ancestor(match.rule);
+        } else {
+            verdict.note(match.rule, policies_[match.side].rules()[match.rule].allows,
+                         OperationSet::from_bits(match.operations));
+        }
     }
     return changes(policies_, peer.identity, verdicts[0], verdicts[1]);
 }

@@ -26,6 +26,7 @@ struct FoundChange {
 struct MatchedRule {
     Side side{};
     std::uint32_t rule = 0;
+    bool ancestor = false;         // TrieEntry::ancestor
     std::uint16_t operations = 0;  // OperationSet::bits()
     auto operator<=>(const MatchedRule&) const = default;
 };

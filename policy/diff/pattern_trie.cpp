@@ -9,6 +9,12 @@
 namespace fdbroker::policy {
 
 PatternTrie::PatternTrie(const PolicyPair& policies, std::string_view apart) : nodes_(1) {
+    add_patterns(policies);
+    add_ancestors(policies);
+    if (!apart.empty()) apart_ = path_node(apart, false);
+}
+
+void PatternTrie::add_patterns(const PolicyPair& policies) {
     const auto changed = changed_patterns(policies);
     for (const Side side : both_sides) {
         const Policy::Compiled& compiled = policies[side].compiled();
@@ -16,7 +22,6 @@ PatternTrie::PatternTrie(const PolicyPair& policies, std::string_view apart) : n
             const std::uint32_t rule = compiled.pattern_rules[index];
             const TrieEntry entry{.side = side,
                                   .rule = rule,
-                                  .pattern = index,
                                   .allows = compiled.rules[rule].allows,
                                   .changed = changed[static_cast<std::size_t>(side)][index]};
             // The policy is loaded, so its patterns parse.
@@ -24,17 +29,35 @@ PatternTrie::PatternTrie(const PolicyPair& policies, std::string_view apart) : n
             for (const Pattern& pattern : patterns.value()) add(pattern, entry);
         }
     }
-    if (apart.empty()) return;
-    apart_ = root;
-    for (std::size_t begin = 1; begin < apart.size();) {
-        const std::size_t end = std::min(apart.find('/', begin), apart.size());
-        const std::string name(apart.substr(begin, end - begin));
+}
+
+void PatternTrie::add_ancestors(const PolicyPair& policies) {
+    const auto changed = changed_ancestors(policies);
+    for (const Side side : both_sides) {
+        for (const auto& [directory, rules] : policies[side].compiled().ancestors) {
+            const bool is_changed = changed.contains(directory);
+            const Index node = path_node(directory, is_changed);
+            for (const std::uint32_t rule : rules)
+                nodes_[node].entries.push_back(
+                    {.side = side, .rule = rule, .allows = true, .ancestor = true, .changed = is_changed});
+        }
+    }
+}
+
+PatternTrie::Index PatternTrie::path_node(std::string_view path, bool changed) {
+    Index node = root;
+    nodes_[node].changed = nodes_[node].changed || changed;
+    for (std::size_t begin = 1; begin < path.size();) {
+        const std::size_t end = std::min(path.find('/', begin), path.size());
         const auto next = static_cast<Index>(nodes_.size());
-        const Index found = nodes_[apart_].literals.try_emplace(name, next).first->second;
-        if (found == next) nodes_.emplace_back();
-        apart_ = found;
+        node = nodes_[node]
+                   .literals.try_emplace(std::string(path.substr(begin, end - begin)), next)
+                   .first->second;
+        if (node == next) nodes_.emplace_back();
+        nodes_[node].changed = nodes_[node].changed || changed;
         begin = end + 1;
     }
+    return node;
 }
 
 PatternTrie::Index PatternTrie::child(Index parent, const Component& component) {

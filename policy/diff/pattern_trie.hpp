@@ -29,12 +29,12 @@ struct PolicyPair {
     const Policy& operator[](Side side) const noexcept { return side == Side::before ? *before : *after; }
 };
 
-// A pattern of a rule that ends at a node.
+// A pattern of a rule that ends at a node, or a directory that leads to the paths of a rule with `ancestors: stat`.
 struct TrieEntry {
     Side side{};
     std::uint32_t rule = 0;
-    std::uint32_t pattern = 0;  // as Entry::pattern
     bool allows = false;
+    bool ancestor = false;
     // False: the entry has a counterpart in the other policy (unchanged.hpp). Where only such entries match, nothing
     // differs.
     bool changed = false;
@@ -69,6 +69,10 @@ class PatternTrie {
     Index child(Index parent, const Component& component);
     void note_variables(Node& node, const Glob& glob);
     void add(const Pattern& pattern, const TrieEntry& entry);
+    void add_patterns(const PolicyPair& policies);
+    void add_ancestors(const PolicyPair& policies);
+    // Makes the nodes of a canonical path; `changed` as that of an entry there.
+    Index path_node(std::string_view path, bool changed);
 
     std::vector<Node> nodes_{};
     Index apart_ = none;

@@ -209,25 +209,35 @@ class Search {
 
     // The rules that match a path which ends here; `changed` is set when one of them is changed.
     std::vector<MatchedRule> matches_at(const State& state, bool& changed) const {
-        std::map<std::pair<Side, std::uint32_t>, OperationSet> found;
-        const auto add = [&](Side side, std::uint32_t rule, OperationSet reached, bool is_changed) {
-            OperationSet& operations = found[{side, rule}];
-            operations = operations | (reached & policies_[side].rules()[rule].operations);
+        std::map<std::tuple<Side, std::uint32_t, bool>, OperationSet> found;
+        const auto add = [&](Side side, std::uint32_t rule, bool ancestor, OperationSet reached,
+                             bool is_changed) {
+            OperationSet& operations = found[{side, rule, ancestor}];
+            operations = operations | reached;
             changed = changed || is_changed;
         };
         const auto add_all = [&](const Indices& nodes, OperationSet reached) {
             for (const Index node : nodes)
                 for (const TrieEntry& entry : trie_[node].entries)
-                    add(entry.side, entry.rule, reached, entry.changed);
+                    add(entry.side, entry.rule, entry.ancestor,
+                        entry.ancestor ? OperationSet{Operation::stat} : reached & operations_of(entry),
+                        entry.changed);
         };
         add_all(state.nodes, OperationSet::all());
         add_all(state.fresh, at_the_directory_itself);
         add_all(state.deep, OperationSet::all());
-        for (const Denying& one : state.denying) add(one.side, one.rule, OperationSet::all(), one.changed);
+        for (const Denying& one : state.denying)
+            add(one.side, one.rule, false, operations_of(one), one.changed);
         std::vector<MatchedRule> matches;
-        for (const auto& [rule, operations] : found)
-            if (!operations.empty()) matches.push_back({rule.first, rule.second, operations.bits()});
+        for (const auto& [match, operations] : found) {
+            const auto& [side, rule, ancestor] = match;
+            if (!operations.empty()) matches.push_back({side, rule, ancestor, operations.bits()});
+        }
         return matches;
+    }
+    // Those of the rule of a TrieEntry or Denying.
+    OperationSet operations_of(const auto& of) const {
+        return policies_[of.side].rules()[of.rule].operations;
     }
 
     const PolicyPair& policies_;

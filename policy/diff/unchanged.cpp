@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <tuple>
 #include <unordered_map>
 
@@ -35,12 +36,16 @@ std::string role_text(const Role& role) {
     return fmt::format("u{}g{}s{};", fmt::join(users, ","), fmt::join(groups, ","), fmt::join(sockets, ","));
 }
 
-std::string rule_text(const Policy::Compiled& compiled, std::uint32_t index) {
-    const Rule& rule = compiled.rules[index];
+std::string roles_text(const Policy::Compiled& compiled, std::uint32_t rule) {
     std::vector<std::string> roles;
-    for (const std::uint32_t role : compiled.role_sets.roles(compiled.rule_roles[index]))
+    for (const std::uint32_t role : compiled.role_sets.roles(compiled.rule_roles[rule]))
         roles.push_back(role_text(compiled.roles[role]));
     std::ranges::sort(roles);
+    return fmt::format("{}", fmt::join(roles, ""));
+}
+
+std::string rule_text(const Policy::Compiled& compiled, std::uint32_t index) {
+    const Rule& rule = compiled.rules[index];
     auto owners = rule.files.owners;
     std::ranges::sort(owners);
     return fmt::format("{} {} {} {} {} | {} {} {} {} {} {} | {} {} {} {} | {} {} | {}", rule.allows,
@@ -49,7 +54,7 @@ std::string rule_text(const Policy::Compiled& compiled, std::uint32_t index) {
                        option_text(rule.files.max_links), option_text(rule.files.max_size),
                        rule.files.same_mount, rule.files.peer_owns, fmt::join(owners, ","), rule.create.mode,
                        option_text(rule.create.owner), option_text(rule.create.group), rule.create.parents,
-                       rule.rename_directories, rule.deadline.count(), fmt::join(roles, ""));
+                       rule.rename_directories, rule.deadline.count(), roles_text(compiled, index));
 }
 
 // Patterns in file order. Neighbouring rules that say the same have their patterns sorted together: divided rules then look
@@ -154,6 +159,20 @@ std::array<std::vector<bool>, 2> changed_patterns(const PolicyPair& policies) {
         if (found.in_before == 1 && found.in_after == 1) pairs.push_back({found.before, found.after});
     std::ranges::sort(pairs, {}, &Pair::before);
     for (const Pair& pair : longest_ascent(pairs)) match(pair.before, pair.after);
+    return changed;
+}
+
+std::set<std::string> changed_ancestors(const PolicyPair& policies) {
+    std::map<std::string, std::array<std::set<std::string>, 2>> peers;
+    for (const Side side : both_sides) {
+        const Policy::Compiled& compiled = policies[side].compiled();
+        for (const auto& [directory, rules] : compiled.ancestors)
+            for (const std::uint32_t rule : rules)
+                peers[directory][static_cast<std::size_t>(side)].insert(roles_text(compiled, rule));
+    }
+    std::set<std::string> changed;
+    for (const auto& [directory, of] : peers)
+        if (of[0] != of[1]) changed.insert(directory);
     return changed;
 }
 

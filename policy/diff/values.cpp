@@ -16,6 +16,9 @@ std::string text_of(std::uint64_t value) {
 std::string text_of(std::chrono::milliseconds value) {
     return fmt::format("{} ms", value.count());
 }
+std::string text_of(std::chrono::microseconds value) {
+    return fmt::format("{} us", value.count());
+}
 std::string text_of(const Rate& value) {
     return fmt::format("{} a second, {} at once", value.rate, value.burst);
 }
@@ -41,6 +44,7 @@ std::vector<ValueDifference> value_differences(const Policy& before, const Polic
     compare("limits: snapshot_bytes_per_second", was.snapshot_bytes_per_second, is.snapshot_bytes_per_second);
     compare("limits: record_bytes_per_second", was.record_bytes_per_second, is.record_bytes_per_second);
     compare("limits: reply_timeout", was.reply_timeout, is.reply_timeout);
+    compare("limits: busy_poll", was.busy_poll, is.busy_poll);
     compare("limits: stream_idle", was.stream_idle, is.stream_idle);
     const AuditSettings& recorded = before.audit();
     const AuditSettings& records = after.audit();

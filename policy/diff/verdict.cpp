@@ -59,6 +59,23 @@ int told(const Policy& policy, const Verdict& verdict, unsigned one, unsigned ot
     return verdict.allows(one) && verdict.allows(other) ? 0 : EACCES;
 }
 
+// Which settings of the rules differ for the operation, bit per Setting.
+std::uint8_t different(const Rule& before, const Rule& after, Operation operation, const PeerIdentity& peer) {
+    std::uint8_t settings = 0;
+    const auto note = [&](Setting setting, bool differs) {
+        if (differs) settings = static_cast<std::uint8_t>(settings | bit(setting));
+    };
+    note(Setting::create, creating_operations.contains(operation) &&
+                              !same_creation(before.create, after.create, operation, peer));
+    note(Setting::deliver, delivering.contains(operation) && before.delivery != after.delivery);
+    note(Setting::files, !same_files(before, after, operation, peer));
+    note(Setting::symlinks, before.symlinks != after.symlinks);
+    note(Setting::deadline, before.deadline != after.deadline);
+    note(Setting::rename,
+         operation == Operation::rename && before.rename_directories != after.rename_directories);
+    return settings;
+}
+
 class Comparison {
   public:
     Comparison(const PolicyPair& policies, const Verdict& before, const Verdict& after)
@@ -67,6 +84,11 @@ class Comparison {
     void note(ChangeKind kind, unsigned operation, std::uint8_t settings = 0) {
         note(kind, OperationSet{static_cast<Operation>(operation)}, before_.rule(operation),
              after_.rule(operation), settings);
+    }
+    void note_ruling(ChangeKind kind, unsigned operation) {
+        const OperationSet only{static_cast<Operation>(operation)};
+        const bool ancestor = before_.is_ancestor(only) || after_.is_ancestor(only);
+        note(kind, operation, ancestor ? bit(Setting::ancestors) : std::uint8_t{0});
     }
     void note_pair(unsigned one, unsigned other) {
         const auto leading = [&](const Verdict& verdict) {
@@ -77,6 +99,16 @@ class Comparison {
     }
     bool pair_differs(unsigned one, unsigned other) const {
         return told(*policies_.before, before_, one, other) != told(*policies_.after, after_, one, other);
+    }
+    std::uint8_t different_settings(unsigned operation, const PeerIdentity& peer) const {
+        const bool was_ancestor = before_.is_ancestor({static_cast<Operation>(operation)});
+        const bool is_ancestor = after_.is_ancestor({static_cast<Operation>(operation)});
+        // What is said of a directory that leads to others depends on no other setting.
+        if (was_ancestor != is_ancestor) return bit(Setting::ancestors);
+        if (is_ancestor) return 0;
+        return different(policies_.before->rules()[before_.rule(operation)],
+                         policies_.after->rules()[after_.rule(operation)], static_cast<Operation>(operation),
+                         peer);
     }
     std::vector<Change> take() && { return std::move(found_); }
 
@@ -102,8 +134,8 @@ class Comparison {
 }  // namespace
 
 std::string_view to_string(Setting setting) noexcept {
-    static constexpr std::array<std::string_view, setting_count> words{"create",   "deliver",  "files",
-                                                                       "symlinks", "deadline", "rename"};
+    static constexpr std::array<std::string_view, setting_count> words{
+        "create", "deliver", "files", "symlinks", "deadline", "rename", "ancestors"};
     return words[static_cast<std::size_t>(setting)];
 }
 
@@ -120,29 +152,23 @@ void Verdict::note(std::uint32_t rule, bool allows, OperationSet operations) noe
     }
 }
 
+void Verdict::note_ancestor(std::uint32_t rule) noexcept {
+    leads_by = std::min(leads_by, rule);
+}
+
 std::uint32_t Verdict::rule(unsigned operation) const noexcept {
-    return denied_by[operation] != no_rule ? denied_by[operation] : allowed_by[operation];
+    if (denied_by[operation] != no_rule) return denied_by[operation];
+    return is_ancestor({static_cast<Operation>(operation)}) ? leads_by : allowed_by[operation];
 }
 
 bool Verdict::allows(unsigned operation) const noexcept {
-    return denied_by[operation] == no_rule && allowed_by[operation] != no_rule;
+    return denied_by[operation] == no_rule && rule(operation) != no_rule;
 }
 
-std::uint8_t different_settings(const Rule& before, const Rule& after, Operation operation,
-                                const PeerIdentity& peer) {
-    std::uint8_t settings = 0;
-    const auto note = [&](Setting setting, bool differs) {
-        if (differs) settings = static_cast<std::uint8_t>(settings | bit(setting));
-    };
-    note(Setting::create, creating_operations.contains(operation) &&
-                              !same_creation(before.create, after.create, operation, peer));
-    note(Setting::deliver, delivering.contains(operation) && before.delivery != after.delivery);
-    note(Setting::files, !same_files(before, after, operation, peer));
-    note(Setting::symlinks, before.symlinks != after.symlinks);
-    note(Setting::deadline, before.deadline != after.deadline);
-    note(Setting::rename,
-         operation == Operation::rename && before.rename_directories != after.rename_directories);
-    return settings;
+bool Verdict::is_ancestor(OperationSet operations) const noexcept {
+    constexpr auto stat = static_cast<unsigned>(Operation::stat);
+    return operations == OperationSet{Operation::stat} && leads_by != no_rule && denied_by[stat] == no_rule &&
+           allowed_by[stat] == no_rule;
 }
 
 std::vector<Change> changes(const PolicyPair& policies, const PeerIdentity& peer, const Verdict& before,
@@ -153,11 +179,9 @@ std::vector<Change> changes(const PolicyPair& policies, const PeerIdentity& peer
         const bool was = before.allows(operation);
         const bool is = after.allows(operation);
         if (was != is) {
-            comparison.note(is ? ChangeKind::gained : ChangeKind::lost, operation);
+            comparison.note_ruling(is ? ChangeKind::gained : ChangeKind::lost, operation);
         } else if (is) {
-            const std::uint8_t settings = different_settings(policies.before->rules()[before.rule(operation)],
-                                                             policies.after->rules()[after.rule(operation)],
-                                                             static_cast<Operation>(operation), peer);
+            const std::uint8_t settings = comparison.different_settings(operation, peer);
             if (settings != 0) comparison.note(ChangeKind::settings, operation, settings);
         } else if (told(*policies.before, before, operation) != told(*policies.after, after, operation)) {
             comparison.note(ChangeKind::reveal, operation);

@@ -19,8 +19,8 @@ enum class ChangeKind : std::uint8_t {
 };
 
 // The settings of allow rules. Bits of Change::settings.
-enum class Setting : std::uint8_t { create, deliver, files, symlinks, deadline, rename };
-inline constexpr unsigned setting_count = 6;
+enum class Setting : std::uint8_t { create, deliver, files, symlinks, deadline, rename, ancestors };
+inline constexpr unsigned setting_count = 7;
 std::string_view to_string(Setting setting) noexcept;  // the key of the policy language
 
 inline constexpr std::uint32_t no_rule = UINT32_MAX;
@@ -31,7 +31,8 @@ struct Change {
     ChangeKind kind{};
     std::uint32_t before = no_rule;  // the rule that decided; no_rule: no rule allowed it
     std::uint32_t after = no_rule;
-    std::uint8_t settings = 0;  // bit per Setting that differs
+    // Bit per Setting that differs. `ancestors` also where that is what is gained or lost.
+    std::uint8_t settings = 0;
     OperationSet operations{};
 };
 
@@ -39,20 +40,21 @@ struct Change {
 struct Verdict {
     std::array<std::uint32_t, operation_count> denied_by{};
     std::array<std::uint32_t, operation_count> allowed_by{};
+    // The first rule with `ancestors: stat` to whose paths the path leads. It counts where no rule allows stat.
+    std::uint32_t leads_by = no_rule;
 
     Verdict() noexcept;
     void note(std::uint32_t rule, bool allows, OperationSet operations) noexcept;
+    void note_ancestor(std::uint32_t rule) noexcept;
     // The rule that decides; no_rule: nothing allows the operation.
     std::uint32_t rule(unsigned operation) const noexcept;
     bool allows(unsigned operation) const noexcept;
+    // The operation is stat, and all that is told is that the path is a directory.
+    bool is_ancestor(OperationSet operations) const noexcept;
 };
 
 // Settings that have no effect on an operation are not compared; owners and groups are what they come to for the peer.
 std::vector<Change> changes(const PolicyPair& policies, const PeerIdentity& peer, const Verdict& before,
                             const Verdict& after);
-
-// Which settings of the rules differ for the operation, bit per Setting.
-std::uint8_t different_settings(const Rule& before, const Rule& after, Operation operation,
-                                const PeerIdentity& peer);
 
 }  // namespace fdbroker::policy

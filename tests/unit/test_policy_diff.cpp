@@ -132,6 +132,29 @@ TEST_CASE("diff: a rule that takes over counts by its settings, as far as they h
                 {"{name: a, allow: [stat], paths: [/a], files: {types: [directory], max_links: 5}}"});
 }
 
+TEST_CASE("diff: directories that lead to a rule's paths are told apart from its paths") {
+    const std::string without = "{name: a, allow: [stat], paths: [/a/b/c]}";
+    const std::string with = "{name: a, allow: [stat], paths: [/a/b/c], ancestors: stat}";
+    CHECK(lines(compared({without}, {with})) == Lines{"gained stat at / for every peer: none -> a"});
+    CHECK(lines(compared({with}, {without})) == Lines{"lost stat at / for every peer: a -> none"});
+    CHECK(lines(compared({}, {with})) == Lines{"gained stat at / for every peer: none -> a",
+                                               "gained stat at /a/b/c for every peer: none -> a"});
+    CHECK(lines(compared({with}, {with, "{name: root, allow: [stat], paths: [/a]}"})) ==
+          Lines{"settings stat (ancestors) at /a for every peer: a -> root"});
+    CHECK(lines(compared({with}, {with, "{name: no, deny: [stat], paths: [/a/b]}"})) ==
+          Lines{"lost stat at /a/b for every peer: a -> no", "lost stat at /a/b/c for every peer: a -> no"});
+    const PolicyDiff found = compared({without}, {with});
+    REQUIRE(found.differences.size() == 1);
+    CHECK(found.differences[0].pattern_after == "ancestors: stat");
+    CHECK(found.differences[0].is_ancestor);
+    check_alike({with}, {"{name: b, allow: [stat], paths: [/a/b/c], ancestors: stat}",
+                         "{name: c, roles: [web], allow: [stat], paths: [/a/b/c], ancestors: stat}"});
+    const std::string for_web = "{name: a, roles: [web], allow: [stat], paths: [/a/b/c], ancestors: stat}";
+    const std::string for_all = "{name: b, allow: [stat], paths: [/a/b/c]}";
+    CHECK(lines(compared({with}, {for_web, for_all})) ==
+          Lines{"lost stat at / for any other user: a -> none"});
+}
+
 TEST_CASE("diff: links count as they are counted where a rule lets write") {
     const std::string both = "{name: a, allow: [read, write], paths: [/a]}";
     CHECK(lines(compared(

@@ -45,6 +45,7 @@ Policy policy_of(const RandomPolicy& rules) {
         one.rule = rule.settings;
         one.rule.name = fmt::format("rule-{}", draft.rules.size());
         one.rule.allows = rule.plain.allows;
+        one.rule.ancestors = rule.settings.ancestors && rule.plain.allows;
         one.rule.operations = rule.plain.operations;
         one.roles = role_sets[rule.roles];
         one.paths.push_back({rule.plain.pattern, parse_pattern(rule.plain.pattern).value()});
@@ -88,6 +89,7 @@ class Generator {
         if (number(4) == 0) one.settings.create.mode = 0600;
         if (number(5) == 0) one.settings.create.owner = 1000;
         if (number(5) == 0) one.settings.files.max_size = 10;
+        one.settings.ancestors = number(4) == 0;
         return one;
     }
 
@@ -182,6 +184,7 @@ std::string effect(const Policy& policy, const Peer& peer, OperationSet operatio
     const PeerIdentity& identity = peer.identity();
     const Decision decision = policy.decide(peer, operations, path);
     if (!decision) return fmt::format("refused {}", decision.error().errno_value);
+    if (decision->is_ancestor()) return "a directory";
     std::set<std::string> conditions;
     for (const Rule* const rule : decision->rules())
         conditions.insert(fmt::format("{}{}", static_cast<int>(rule->symlinks),
@@ -226,9 +229,43 @@ std::string sampled_difference(const Policy& before, const Policy& after, Genera
     return {};
 }
 
+std::vector<std::string> without_braces(const std::string& pattern) {
+    const std::size_t open = pattern.find("{");
+    if (open == std::string::npos) return {pattern};
+    if (pattern[open - 1] == '$') {
+        const std::size_t end = pattern.find('}', open) + 1;
+        std::vector<std::string> all = without_braces(pattern.substr(end));
+        for (std::string& one : all) one.insert(0, pattern, 0, end);
+        return all;
+    }
+    const std::size_t comma = pattern.find(',', open), close = pattern.find('}', open);
+    std::vector<std::string> all;
+    for (const std::string& name :
+         {pattern.substr(open + 1, comma - open - 1), pattern.substr(comma + 1, close - comma - 1)})
+        for (const std::string& rest : without_braces(name + pattern.substr(close + 1)))
+            all.push_back(pattern.substr(0, open) + rest);
+    return all;
+}
+
+// Whether the directory is at or above that of the pattern's names without metacharacters.
+bool leads_to(const std::string& directory, const std::string& pattern) {
+    return std::ranges::any_of(without_braces(pattern), [&](const std::string& one) {
+        const std::size_t special = std::min(one.find_first_of("*?[$"), one.size());
+        std::string literal;
+        for (std::size_t at = 0; at < one.rfind('/', special); ++at) {
+            const bool hex = one.compare(at, 2, "\\x") == 0;
+            if (one[at] == '\\') ++at;
+            literal += hex ? static_cast<char>(std::stoi(one.substr(at + 1, 2), nullptr, 16)) : one[at];
+            at += hex ? 2 : 0;
+        }
+        return directory == "/" || (literal + '/').starts_with(directory + '/');
+    });
+}
+
 bool allowed_by_reference(const RandomPolicy& rules, const PeerIdentity& identity, OperationSet operations,
                           const std::string& path) {
     std::vector<ReferenceRule> plain;
+    bool leads = false;
     for (const RandomRule& rule : rules) {
         ReferenceRule one = rule.plain;
         one.held = rule.roles == 0;
@@ -238,11 +275,14 @@ bool allowed_by_reference(const RandomPolicy& rules, const PeerIdentity& identit
                 for (RoleUser& user : held.users) user.by_name = false;
             one.held = one.held || held.held_by(identity);
         }
+        leads = leads || (rule.settings.ancestors && one.allows && one.held && leads_to(path, one.pattern));
         plain.push_back(std::move(one));
     }
     const PeerValues values{identity.user, std::to_string(identity.uid), identity.group,
                             std::to_string(identity.gid)};
-    return test::reference_decision(plain, operations, path, values).refused.empty();
+    const test::ReferenceDecision decision = test::reference_decision(plain, operations, path, values);
+    if (decision.refused.empty()) return true;
+    return leads && operations == OperationSet{Operation::stat} && !decision.denied_by;
 }
 
 // Every example that is told is one by the reference, too.
