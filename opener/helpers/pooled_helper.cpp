@@ -55,7 +55,7 @@ void PooledHelper::run(std::unique_ptr<HelperTask> given) {
 }
 
 void PooledHelper::deliver() {
-    state = Delivering{take_task(), Clock::now() + 2 * helper_delivery_timeout};
+    state = Delivering{take_task(), Clock::now() + helper_delivery_report_timeout};
 }
 
 void PooledHelper::close(int result) {

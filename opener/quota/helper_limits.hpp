@@ -31,6 +31,9 @@ inline constexpr std::size_t max_requests_of_newcomers = 1024;
 
 // How long a helper tries to get a reply into a connection whose peer does not read. After that the session ends.
 inline constexpr std::chrono::milliseconds helper_delivery_timeout{1000};
+// How long until the helper must have told how that went: on a busy machine it also waits for a CPU. After that the peer is
+// told that the outcome is unknown, and may hear of it all the same.
+inline constexpr std::chrono::milliseconds helper_delivery_report_timeout{10'000};
 // How long until a zygote that could make no helper is asked for one again.
 inline constexpr std::chrono::milliseconds helper_order_interval{100};
 // How long closing what was delivered may take before the helper counts as stuck.

@@ -102,11 +102,13 @@ rules:
     allow: [read, append, manage, stat, list, readlink, symlink, setattr, xattr]
     paths: ["DATA/plain/**"]
     files: {types: [regular, directory], max_links: 1}
+    deadline: 60s
   - name: kept
     allow: [read, append, manage, stat, setattr, xattr]
     paths: ["DATA/kept/**"]
     files: {owners: ["${user}"], max_links: any}
-  - {name: followed, allow: [read, stat], paths: ["DATA/follow/**"], symlinks: follow}
+    deadline: 60s
+  - {name: followed, allow: [read, stat], paths: ["DATA/follow/**"], symlinks: follow, deadline: 60s}
 audit: {refused: false, allowed: false}
 )",
                        "DATA", at("data"));
