@@ -264,6 +264,18 @@ void reap_held(pid_t child) {
         throw std::runtime_error("the held process was not killed");
 }
 
+HeldProcess::HeldProcess(pid_t pid) : pid_(pid) {
+    check(::ptrace(PTRACE_SEIZE, pid, nullptr, nullptr));
+    check(::ptrace(PTRACE_INTERRUPT, pid, nullptr, nullptr));
+    int status = 0;
+    check(::waitpid(pid, &status, __WALL));
+    if (!WIFSTOPPED(status)) throw std::runtime_error("the process ended");
+}
+
+void HeldProcess::let_go() noexcept {
+    if (pid_ != 0) ::ptrace(PTRACE_DETACH, std::exchange(pid_, 0), nullptr, nullptr);
+}
+
 void wait_until_stopped(pid_t pid) {
     const Deadline deadline = in_good_time();
     while (!is_in_state('T', pid))
@@ -389,14 +401,17 @@ TestPeer::Answer TestPeer::call(const proto::Request& request) {
 std::vector<TestPeer::Answer> TestPeer::call_all(const std::vector<proto::Request>& requests,
                                                  proto::Batch batch) {
     proto::RequestWriter writer(buffer_, proto::unknown_cpu, batch);
+    const std::uint32_t first = next_id_;
     for (proto::Request request : requests) {
         request.id = next_id_++;
         if (!writer.add(request)) throw std::runtime_error("the requests are too long");
     }
     send(writer.message());
     std::vector<Answer> all;
+    // As in answer_to().
     while (all.size() < requests.size())
-        for (Answer& answer : answers()) all.push_back(std::move(answer));
+        for (Answer& answer : answers())
+            if (answer.id - first < requests.size()) all.push_back(std::move(answer));
     return all;
 }
 

@@ -13,6 +13,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "proto/channel.hpp"
@@ -41,6 +42,20 @@ pid_t hold_next_child(pid_t parent, const std::function<void()>& cause);
 void kill_after_receiving(pid_t pid, const std::function<void()>& cause);
 // Reaps a held child that was killed.
 void reap_held(pid_t child);
+// A process that stands still, as under a debugger: the opener ends those that a signal has stopped for some seconds. Needs
+// the right to trace; a thread holds and lets go.
+class HeldProcess {
+  public:
+    explicit HeldProcess(pid_t pid);
+    ~HeldProcess() { let_go(); }
+    HeldProcess(HeldProcess&& other) noexcept : pid_(std::exchange(other.pid_, 0)) {}
+    HeldProcess& operator=(HeldProcess&&) = delete;
+    void let_go() noexcept;
+
+  private:
+    pid_t pid_;
+};
+
 // Until a process that was sent SIGSTOP has stopped.
 void wait_until_stopped(pid_t pid);
 

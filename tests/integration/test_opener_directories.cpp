@@ -195,9 +195,7 @@ TEST_CASE("directories: nothing is made or removed under a mount that the opener
     run_in_mount_namespace([&] {
         RunningOpener opener(fixture.directory, policy);
         TestPeer peer(opener.socket());
-        const pid_t watcher = watcher_of(opener.broker());
-        REQUIRE(::kill(watcher, SIGSTOP) == 0);
-        wait_until_stopped(watcher);
+        HeldProcess watcher(watcher_of(opener.broker()));
         // Mounts elsewhere keep nobody from anything.
         make_directory(fixture.directory / "beside");
         REQUIRE(::mount("none", (fixture.directory / "beside").c_str(), "tmpfs", 0, nullptr) == 0);
@@ -209,7 +207,7 @@ TEST_CASE("directories: nothing is made or removed under a mount that the opener
         CHECK(refused.reason.find("a mount on its way has changed") != std::string::npos);
         CHECK(peer.call({.call = proto::Call::mkdir, .path = place + "/made"}).status == EAGAIN);
         CHECK(peer.call({.call = proto::Call::remove, .path = place + "/file"}).status == EAGAIN);
-        REQUIRE(::kill(watcher, SIGCONT) == 0);
+        watcher.let_go();
         opener.wait_for_event("start", 1, followed);
         CHECK(peer.open(place + "/new", O_WRONLY | O_CREAT).status == 0);
         CHECK(std::filesystem::exists(place + "/new"));

@@ -305,17 +305,14 @@ TEST_CASE(
     FDBROKER_SKIP_UNLESS(has_fuse(), "needs root, a mount namespace and /dev/fuse");
     run_in_hanging_scene("200ms", [](HangingScene& scene) {
         auto& [fixture, filesystem, opener, peer] = scene;
-        const auto zygotes = children_of(opener.broker());
-        for (const pid_t zygote : zygotes) {
-            REQUIRE(::kill(zygote, SIGSTOP) == 0);
-            wait_until_stopped(zygote);
-        }
+        std::vector<HeldProcess> zygotes;
+        for (const pid_t zygote : children_of(opener.broker())) zygotes.emplace_back(zygote);
         for (const uid_t user : {some_user, other_user}) {
             TestPeer late = std::move(peers_of(user, opener, 1).front());
             late.ask(std::vector<std::string>(4, fixture.hanging + "/fine"));
             for (const auto& answer : late.answers(4)) CHECK(answer.status == ETIMEDOUT);
         }
-        for (const pid_t zygote : zygotes) REQUIRE(::kill(zygote, SIGCONT) == 0);
+        zygotes.clear();
         ControlPeer control(fixture.directory / "control.sock");
         const Deadline deadline = in_good_time();
         for (nlohmann::json helpers; helpers.is_null() || helpers["made"] < 4 || helpers["helpers"] > 4;) {

@@ -29,21 +29,6 @@ namespace {
 
 using Fixture = ServedFile;
 
-// So that all that is asked before it goes on is there at once.
-class Stopped {
-  public:
-    explicit Stopped(pid_t pid) : pid_(pid) {
-        REQUIRE(::kill(pid, SIGSTOP) == 0);
-        wait_until_stopped(pid);
-    }
-    ~Stopped() { ::kill(pid_, SIGCONT); }
-    Stopped(const Stopped&) = delete;
-    Stopped& operator=(const Stopped&) = delete;
-
-  private:
-    pid_t pid_;
-};
-
 bool has_strace() {
     return ::access("/usr/bin/strace", X_OK) == 0;
 }
@@ -129,7 +114,7 @@ TEST_CASE("limits: a single request waits for one turn of a user who pipelines o
     opener.process().signal(SIGUSR1);
     wait_for_path(fixture.directory / "audit.jsonl");
     {
-        const Stopped stopped(opener.broker());
+        const HeldProcess held(opener.broker());
         for (TestPeer& peer : many) {
             for (int i = 0; i < 40; ++i) peer.ask({fixture.file});
         }
@@ -155,7 +140,7 @@ TEST_CASE("limits: a user who sends full batches gets no more turns than one who
     CHECK(batches[0].open(fixture.file).status == 0);
     CHECK(singles[1].open(fixture.file).status == 0);
     {
-        const Stopped stopped(opener.broker());
+        const HeldProcess held(opener.broker());
         for (TestPeer& peer : batches) {
             for (int message = 0; message < 3; ++message) send_stats(peer, fixture.file, proto::max_requests);
         }
@@ -338,7 +323,7 @@ TEST_CASE("limits: connections that wait since no place is free yet are on recor
     std::vector<TestPeer> peers;
     {
         // Nobody gives way to newcomers.
-        const Stopped stopped(opener.broker());
+        const HeldProcess held(opener.broker());
         for (uid_t uid = some_user; uid < some_user + 80; ++uid)
             peers.push_back(std::move(peers_of(uid, opener, 1).front()));
         const Deadline deadline = in_good_time();

@@ -37,10 +37,16 @@ std::string cause_of_last(const std::vector<nlohmann::json>& records, std::strin
     return cause;
 }
 
-template <typename Holds>
-void wait_until(const Holds& holds) {
-    for (const Deadline deadline = in_good_time(); !holds();)
+// Until there are as many.
+template <typename Count>
+void wait_for_count(std::string_view of, const Count& count, std::size_t wanted) {
+    CAPTURE(of);
+    const Deadline deadline = in_good_time();
+    for (std::size_t found = count(); found != wanted; found = count()) {
+        CAPTURE(found);
+        CAPTURE(wanted);
         REQUIRE(std::chrono::steady_clock::now() < deadline);
+    }
 }
 
 }  // namespace
@@ -74,22 +80,21 @@ TEST_CASE(
     auto names = children_of(opener.process().pid());
     std::erase(names, opener.broker());
     REQUIRE(names.size() == 1);
-    REQUIRE(::kill(names.front(), SIGSTOP) == 0);
-    wait_until_stopped(names.front());
+    HeldProcess held(names.front());
     // Accepted, which the supervisor's descriptors tell, and adopted by nobody.
     const auto descriptors = [&] { return DescriptorTable::of(opener.process().pid()).entries().size(); };
     const std::size_t before = descriptors();
     std::vector<TestPeer> peers;
     for (uid_t uid = first_uid; uid <= first_uid + total; ++uid)
         peers.push_back(std::move(peers_of(uid, opener, 1).front()));
-    wait_until([&] { return descriptors() == before + total + 1; });
-    REQUIRE(::kill(names.front(), SIGCONT) == 0);
+    wait_for_count("descriptors of the supervisor", descriptors, before + total + 1);
+    held.let_go();
     CHECK(peers.back().open(fixture.file).status == 0);
     const auto connections = [&] {
         ControlPeer control(fixture.directory / "control.sock");
         return control.ask_json("connections --json")["connections"].size();
     };
-    wait_until([&] { return connections() == total; });
+    wait_for_count("connections", connections, total);
     // And nobody else when another generation adopts all of them.
     opener.process().signal(SIGHUP);
     opener.wait_for_event("start", 2);
