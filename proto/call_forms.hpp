@@ -44,6 +44,7 @@ inline constexpr std::array<CallForm, call_count> call_forms{{
     {Call::put, "put", PayloadForm::none},
     {Call::commit, "commit", PayloadForm::number},
     {Call::discard, "discard", PayloadForm::number},
+    {Call::watch, "watch", PayloadForm::none},
 }};
 
 consteval bool every_call_has_its_form() {

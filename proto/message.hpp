@@ -60,8 +60,9 @@ enum class Call : std::uint16_t {
     put = 13,      // an unnamed temporary to fill
     commit = 14,   // gives it its name
     discard = 15,  // lets go of it
+    watch = 16,    // a pipe that tells of changes
 };
-inline constexpr unsigned call_count = 16;
+inline constexpr unsigned call_count = 17;
 std::string_view to_string(Call call) noexcept;
 
 // The flags of a message of requests.

@@ -77,6 +77,8 @@ constexpr std::array known{
     Known{"fgetxattr", -1, "FDBROKER_ALLOW_OWN_ATTRIBUTES"},
     Known{"getxattr", 0, "fdbroker_getxattr()"},
     Known{"setxattr", 0, "fdbroker_setxattr()"},
+    Known{"inotify_init1", -1, "fdbroker_watch()"},
+    Known{"inotify_add_watch", 1, "fdbroker_watch()"},
     Known{"listen", -1, "FDBROKER_ALLOW_LISTEN"},
     Known{"socketpair", -1, "FDBROKER_ALLOW_SOCKETPAIR"},
     Known{"setsockopt", -1, "FDBROKER_ALLOW_TCP_OPTIONS"},

@@ -328,11 +328,12 @@ const char* explain_end(int errno_value) {
 
 void Broker::ended(const HeldUp& request, int errno_value) {
     if (errno_value == 0) return;
-    record_for(request.uid, {.event = "transfer-failed",
-                             .path = request.path,
-                             .rule = request.rule,
-                             .cause = fmt::format("a stream, a put or a reply for uid {} ended early: {}",
-                                                  request.uid, explain_end(errno_value))});
+    record_for(request.uid,
+               {.event = "transfer-failed",
+                .path = request.path,
+                .rule = request.rule,
+                .cause = fmt::format("a stream, a put, a watch or a reply for uid {} ended early: {}",
+                                     request.uid, explain_end(errno_value))});
 }
 
 void Broker::left_behind(const HeldUp& request, std::size_t stuck) {

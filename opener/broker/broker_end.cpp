@@ -81,8 +81,7 @@ void Broker::finish(const to_generation::Finish& message) {
 // All but those of which helpers have requests. What is still parked the next generation answers from the in-flight log.
 void Broker::leave_sessions() {
     service_.audit.settle(Clock::time_point::max());
-    // The requests that would commit them go to the next generation, which knows nothing of them.
-    service_.helpers.end_puts();
+    service_.helpers.end_with_generation();
     for (Session* session : std::exchange(waiting_, {})) ignore(*session);
     for (auto& [connection_id, session] : sessions_) {
         round_robin_.remove(*session);

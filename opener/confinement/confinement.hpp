@@ -71,7 +71,8 @@ struct ModifyingCalls {
     bool rename = false;
     bool symlink = false;
     bool extended_attributes = false;
-    bool put = false;  // fsync, copy_file_range, leases
+    bool put = false;    // fsync, copy_file_range, leases
+    bool watch = false;  // inotify, pipes
 };
 
 struct ConfinementPlan {

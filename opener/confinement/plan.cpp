@@ -91,7 +91,8 @@ ModifyingCalls calls_for(OperationSet operations, bool create_owners, bool snaps
         .rename = operations.contains(Operation::rename) || operations.intersects(by_another_name),
         .symlink = operations.contains(Operation::symlink),
         .extended_attributes = operations.contains(Operation::xattr),
-        .put = operations.contains_all({Operation::write, Operation::create, Operation::truncate})};
+        .put = operations.contains_all({Operation::write, Operation::create, Operation::truncate}),
+        .watch = operations.intersects({Operation::stat, Operation::read})};
 }
 
 }  // namespace

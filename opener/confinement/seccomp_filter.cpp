@@ -200,7 +200,13 @@ void allow_modifying(Filter& filter, const ModifyingCalls& calls) {
     }
     if (calls.snapshot || calls.put) filter.allow(SCMP_SYS(fcntl), {int_is(1, F_SETLEASE)});
     if (calls.put) filter.allow({SCMP_SYS(fsync), SCMP_SYS(copy_file_range)});
-    if (calls.stream) filter.allow({SCMP_SYS(pipe2)});
+    if (calls.stream || calls.watch) filter.allow({SCMP_SYS(pipe2)});
+    if (calls.watch) {
+        // inotify takes paths alone: those of the private root, of which stat tells as much.
+        filter.allow({SCMP_SYS(inotify_init1), SCMP_SYS(inotify_add_watch), SCMP_SYS(inotify_rm_watch),
+                      SCMP_SYS(fchdir)});
+        filter.allow(SCMP_SYS(fcntl), {int_is(1, F_SETPIPE_SZ)});
+    }
     if (calls.make_directories) filter.allow({SCMP_SYS(mkdirat)});
     if (calls.remove) filter.allow({SCMP_SYS(unlinkat)});
     if (calls.rename) filter.allow({SCMP_SYS(renameat2)});

@@ -262,13 +262,13 @@ std::string to_prometheus(const Metrics& metrics, const Gauges& gauges) {
             "The number that the next audit record bears; 0: nothing is recorded.", gauges.next_record);
     out.one("helpers", "gauge", "Processes for what may block.", gauges.helpers);
     out.one("helpers_stuck", "gauge", "Of these, those that a filesystem holds.", gauges.stuck_helpers);
-    out.one("helpers_lasting", "gauge", "Processes that stay with a stream or a put, besides these.",
+    out.one("helpers_lasting", "gauge", "Processes that stay with a stream, a put or a watch, besides these.",
             gauges.background_helpers);
     out.one("helpers_made_total", "counter", "Helpers made.", gauges.helper_counts.made);
     out.one("helper_tasks_waiting", "gauge", "Tasks that no helper has begun.", gauges.waiting_tasks);
     out.one("helper_tasks_total", "counter", "Tasks that were given to a helper.",
             gauges.helper_counts.tasks);
-    out.one("helper_tasks_lasting_total", "counter", "Tasks that began a stream or a put.",
+    out.one("helper_tasks_lasting_total", "counter", "Tasks that began a stream, a put or a watch.",
             gauges.helper_counts.background);
     out.family("helper_tasks_failed_total", "counter", "Tasks that came to nothing.");
     out.sample(gauges.helper_counts.timed_out, "reason=\"deadline\"");

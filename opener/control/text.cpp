@@ -138,9 +138,10 @@ std::string status_text(const json& answer, const TextStyle& style) {
     const json& helpers = answer["helpers"];
     lines.add(
         "helpers",
-        fmt::format("{}, {} stuck; {} more with streams and puts; {} given to them, {} not done in time",
-                    word(helpers["helpers"]), word(helpers["stuck"]), word(helpers["lasting"]),
-                    plural(helpers["tasks"], "task"), word(helpers["timed_out"])));
+        fmt::format(
+            "{}, {} stuck; {} more with streams, puts and watches; {} given to them, {} not done in time",
+            word(helpers["helpers"]), word(helpers["stuck"]), word(helpers["lasting"]),
+            plural(helpers["tasks"], "task"), word(helpers["timed_out"])));
     for (const json& request : answer["stuck"]) {
         lines.add("stuck", fmt::format("{}uid {}, rule {}, {}, since {}{}", style.bad, word(request["uid"]),
                                        word(request["rule"]), name_word(request["path"]),

@@ -68,8 +68,9 @@ class Helper {
     // broker has. ETIME: nothing went through the stream for as long as the policy allows; else 0.
     int stay_with_work() {
         while (!work_->done()) {
+            const auto [first, second] = work_->awaited();
             std::array events{pollfd{channel_.number(), POLLIN | POLLRDHUP, 0},
-                              pollfd{connection_.number(), 0, 0}, work_->awaited()};
+                              pollfd{connection_.number(), 0, 0}, first, second};
             const int count = ::poll(events.data(), events.size(), patience());
             if (count < 0) continue;
             const int ends = POLLHUP | POLLERR | POLLRDHUP;
@@ -78,7 +79,7 @@ class Helper {
                 work_->end();
                 return has_ended ? 0 : ETIME;
             }
-            if (events[2].revents != 0) work_->go_on();
+            if (events[2].revents != 0 || events[3].revents != 0) work_->go_on();
             tell_moved();
             if (events[0].revents != 0) serve();
         }

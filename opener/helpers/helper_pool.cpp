@@ -140,7 +140,7 @@ bool HelperPool::take_sent(PooledHelper& helper, const Sent& sent) {
     helper.work->moved_at = Clock::now();
     helper.rest();
     come_back(helper);
-    if (!puts_end_ || !helper.work->is_put) return true;
+    if (!generation_ends_ || !helper.work->ends_with_generation) return true;
     // The helper hears that the channel is closed.
     helper.close(0);
     return false;
@@ -160,11 +160,11 @@ void HelperPool::begin_background(PooledHelper& helper, const HelperTask& task) 
     ++counters_.background;
     helper.work = PooledHelper::Work{
         .number = task.number,
-        .is_put = row_of(task.parts.front().request.call).background == Background::begins};
+        .ends_with_generation = row_of(task.parts.front().request.call).background == Background::begins};
     if (users_.has_too_much_background()) end_resting();
 }
 
-// Ends the stream or put that has rested longest, of the user who has most.
+// Ends the stream, put or watch that has rested longest, of the user who has most.
 void HelperPool::end_resting() {
     const auto rank = [this](const PooledHelper& helper) {
         return std::pair(users_.background_of(helper.request.uid), -helper.work->moved_at.time_since_epoch());

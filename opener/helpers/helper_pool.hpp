@@ -5,9 +5,9 @@
 // A helper that does not come back is left behind: its requests are answered, nothing waits for it, and it counts as
 // stuck until it reports or dies. No function here blocks.
 //
-// A helper that keeps serving a stream or put after its reply is *background*: no deadline applies, and it counts against the
-// background limit until its channel is closed. After the end of the session or of the work that must come soon; else
-// the helper counts as stuck.
+// A helper that keeps serving a stream, put or watch after its reply is *background*: no deadline applies, and it counts
+// against the background limit until its channel is closed. After the end of the session or of the work that must come
+// soon; else the helper counts as stuck.
 // A task gets a place for background work before it is given away, or none. A helper without a place must refuse before it
 // changes anything; a helper that goes on all the same is let go.
 #pragma once
@@ -85,8 +85,9 @@ class HelperPool final : Zygotes::Owner {
 
     // The session has ended: what was not begun is not, and what goes on must end soon.
     void forget(ConnectionId session);
-    // Ends what goes on and can only be ended by a further request, of which none will come: files that are being put.
-    void end_puts();
+    // Ends what goes on and has no meaning for the next generation: puts, whose commits would come there, and watches, which
+    // tell what this policy allows.
+    void end_with_generation();
     // Ends all tasks: nobody waits for helpers any longer.
     void abandon(int errno_value, const char* reason);
 
@@ -162,7 +163,7 @@ class HelperPool final : Zygotes::Owner {
     HelperUsers users_{};
     std::vector<std::unique_ptr<PooledHelper>> helpers_{};
     std::size_t stuck_ = 0;
-    bool puts_end_ = false;
+    bool generation_ends_ = false;
     std::uint64_t last_number_ = 0;
     Timer due_;
     HelperCounters counters_{};

@@ -85,11 +85,12 @@ void HelperPool::forget(ConnectionId session) {
     }
 }
 
-void HelperPool::end_puts() {
-    puts_end_ = true;
+void HelperPool::end_with_generation() {
+    generation_ends_ = true;
     std::vector<PooledHelper*> ended;
     for (const auto& helper : helpers_)
-        if (helper->is<PooledHelper::Background>() && helper->work->is_put && helper->further.empty())
+        if (helper->is<PooledHelper::Background>() && helper->work->ends_with_generation &&
+            helper->further.empty())
             ended.push_back(helper.get());
     for (PooledHelper* const helper : ended) {
         helper->close(0);

@@ -45,14 +45,14 @@ struct PooledHelper {
         std::optional<Clock::time_point> due;  // by then the work must have ended; nullopt: it may go on
     };
 
-    // Background work: a stream or put that an earlier task has begun.
+    // Background work: a stream, put or watch that an earlier task has begun.
     struct Work {
         enum class Ending { none, told, gives_way };
 
-        std::uint64_t number = 0;  // the task's
-        bool is_put = false;
-        Ending ending = Ending::none;  // whether it was told to end, and for another user
-        Clock::time_point moved_at{};  // when something last went through it
+        std::uint64_t number = 0;           // the task's
+        bool ends_with_generation = false;  // a put or watch, of which the next one knows nothing
+        Ending ending = Ending::none;       // whether it was told to end, and for another user
+        Clock::time_point moved_at{};       // when something last went through it
     };
 
     explicit PooledHelper(proto::UniqueFd its_channel) : channel(std::move(its_channel)) {}

@@ -14,7 +14,9 @@
 #include "opener/operations/put.hpp"
 #include "opener/operations/rename.hpp"
 #include "opener/operations/request_faults.hpp"
+#include "opener/operations/watch.hpp"
 #include "proto/payload.hpp"
+#include "proto/watch.hpp"
 
 namespace fdbroker::opener {
 
@@ -125,6 +127,14 @@ constexpr std::array<CallRow, proto::call_count> call_table{{
      .tried_in = TriedIn::loop,
      .background = Background::continues,
      .subject = Subject::file},
+    {.call = Call::watch,
+     .handler = begin_watch,
+     .operations = {Operation::stat},
+     .otherwise = {Operation::read},
+     .flags = proto::watch_all,
+     .find_fault = fault_of_watch,
+     .background = Background::begins,
+     .subject = Subject::status},
 }};
 
 namespace {

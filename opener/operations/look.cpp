@@ -31,18 +31,24 @@ proto::Status ancestor_status() noexcept {
     return {.mask = STATX_TYPE, .mode = S_IFDIR};
 }
 
-Attempt<Outcome> stat_object(const OperationContext& context, const policy::Grant& grant) {
-    if (grant.is_ancestor()) return answer(proto::status_payload(ancestor_status()));
+Attempt<proto::Status> look_at(const OperationContext& context, const policy::Grant& grant, LastLink last) {
     const auto object = open_inspected(context, grant, O_PATH);
     if (!object) return std::unexpected(object.error());
     // With O_PATH a link in the last place is opened itself.
-    if (object->status().type == FileType::symlink && (context.request().flags & AT_SYMLINK_NOFOLLOW) == 0)
+    if (object->status().type == FileType::symlink && last == LastLink::follow)
         return obstacle_at(Step::resolve, {ELOOP, explain_open_failure(ELOOP)});
     struct statx status{};
     if (::statx(object->descriptor().number(), "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME, &status) !=
         0)
         return call_failed(Step::inspect);
-    return answer(proto::status_payload(proto::status_of(status)));
+    return proto::status_of(status);
+}
+
+Attempt<Outcome> stat_object(const OperationContext& context, const policy::Grant& grant) {
+    if (grant.is_ancestor()) return answer(proto::status_payload(ancestor_status()));
+    const auto status = look_at(context, grant, last_link_of(context.request()));
+    if (!status) return std::unexpected(status.error());
+    return answer(proto::status_payload(*status));
 }
 
 Attempt<Outcome> read_link(const OperationContext& context, const policy::Grant& grant) {

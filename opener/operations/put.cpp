@@ -122,7 +122,7 @@ class Put final : public BackgroundWork {
   public:
     Put(std::string path, UniqueFd file) : path_(std::move(path)), file_(std::move(file)) {}
 
-    pollfd awaited() const noexcept override { return {.fd = -1, .events = 0, .revents = 0}; }
+    Awaited awaited() const noexcept override { return {nothing, nothing}; }
     void go_on() override {}
     bool done() const noexcept override { return done_; }
     int errno_value() const noexcept override { return 0; }
@@ -228,7 +228,7 @@ class Put final : public BackgroundWork {
 
 Attempt<Outcome> begin_put(const OperationContext& context, const policy::Grant& grant) {
     if (!context.execution.allows_background())
-        return obstacle_at(Step::resolve, {EAGAIN, "too many files are being put or streamed"});
+        return obstacle_at(Step::resolve, {EAGAIN, "too many files are being put, streamed or watched"});
     const auto parent = parent_of_new(context, grant);
     if (!parent) return std::unexpected(parent.error());
     if (const auto target = look_at_target(context, grant, *parent); !target)

@@ -46,4 +46,8 @@ const char* fault_of_attribute_name(const proto::Request& request) {
                : "an attribute that is not of the namespace user";
 }
 
+const char* fault_of_watch(const proto::Request& request) {
+    return request.flags == 0 ? "no change to watch for" : nullptr;
+}
+
 }  // namespace fdbroker::opener

@@ -17,5 +17,6 @@ const char* fault_of_link_target(const proto::Request& request);
 const char* fault_of_attributes(const proto::Request& request);  // in a request of setattr
 const char* fault_of_attribute_name(
     const proto::Request& request);  // in requests about an extended attribute
+const char* fault_of_watch(const proto::Request& request);
 
 }  // namespace fdbroker::opener

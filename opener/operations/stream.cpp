@@ -60,7 +60,7 @@ class FromFile final : public Stream {
   public:
     using Stream::Stream;
 
-    pollfd awaited() const noexcept override { return {pipe(), POLLOUT, 0}; }
+    Awaited awaited() const noexcept override { return {pollfd{pipe(), POLLOUT, 0}, nothing}; }
     void go_on() override {
         if (left_.empty()) {
             const ssize_t size = ::read(file(), buffer(), piece);
@@ -86,7 +86,7 @@ class ToFile final : public Stream {
   public:
     using Stream::Stream;
 
-    pollfd awaited() const noexcept override { return {pipe(), POLLIN, 0}; }
+    Awaited awaited() const noexcept override { return {pollfd{pipe(), POLLIN, 0}, nothing}; }
     void go_on() override { move(); }
     void end() override {
         // Somebody who still writes does not make it go on for ever.
@@ -138,6 +138,8 @@ Attempt<Pipe> make_pipe(OpenFlags flags) {
     int ends[2];
     if (::pipe2(ends, O_CLOEXEC) != 0) return call_failed(Step::deliver);
     UniqueFd reading(ends[0]), writing(ends[1]);
+    // A peer that is gone is told by EPIPE.
+    ::signal(SIGPIPE, SIG_IGN);
     Pipe pipe = flags.writes() ? Pipe{std::move(reading), std::move(writing)}
                                : Pipe{std::move(writing), std::move(reading)};
     // Flags belong to one end: the peer cannot change those of the helper's.
@@ -148,8 +150,6 @@ Attempt<Pipe> make_pipe(OpenFlags flags) {
 }
 
 Outcome deliver_stream(DeliverableFile file, Pipe pipe, OpenFlags flags) {
-    // A peer that is gone is told by EPIPE.
-    ::signal(SIGPIPE, SIG_IGN);
     Outcome outcome{.file = DeliverableFile::made_here(std::move(pipe.peers))};
     if (flags.writes()) {
         outcome.background = std::make_unique<ToFile>(std::move(file), std::move(pipe.helpers));

@@ -16,10 +16,11 @@ inline constexpr std::size_t max_helpers_of_user = 4;
 // That have nothing to do and are kept for whoever comes next.
 inline constexpr std::size_t max_idle_helpers = 4;
 
-// Processes that stay with what a request has left going on: a stream, a put. They count with the others until its reply
-// has left, and then only here. What is above these is answered EAGAIN. For a user who has none, a stream or put gives way:
+// Processes that stay with what a request has left going on: a stream, a put, a watch. They count with the others until its
+// reply has left, and then only here. What is above these is answered EAGAIN. For a user who has none, one of them gives way:
 // of the user who has most, the one that has rested for longest.
-inline constexpr std::size_t max_background_helpers_of_user = 16;
+// inotify(7): the kernel lets a uid, here the broker's, have 128 instances by default, and each watch takes one.
+inline constexpr std::size_t max_background_helpers_of_user = 14;
 inline constexpr std::size_t max_background_helpers = total_for(max_background_helpers_of_user);
 
 // Requests that wait for a helper or are with one. What is above these is answered EAGAIN at once. For a user who has

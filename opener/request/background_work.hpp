@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
-// What a request leaves going on after its reply has left: a stream, a file that is being put. It is in the memory of the
-// helper that carried the request out, which stays with it and does nothing else any more.
+// What a request leaves going on after its reply has left: a stream, a file that is being put, a watch. It is in the memory of
+// the helper that carried the request out, which stays with it and does nothing else any more.
 #pragma once
 
 #include <poll.h>
 
+#include <array>
 #include <chrono>
 #include <optional>
 
@@ -23,9 +24,11 @@ class BackgroundWork {
   public:
     virtual ~BackgroundWork() = default;
 
-    // The event it waits for, which must not be readiness that never ends; -1: only for the broker or the session's end.
-    virtual pollfd awaited() const noexcept = 0;
-    // That has come: does what there is to do, and may block for the file, never for the peer.
+    // The events it waits for, which must not be readiness that never ends; -1: none.
+    using Awaited = std::array<pollfd, 2>;
+    static constexpr pollfd nothing{.fd = -1, .events = 0, .revents = 0};
+    virtual Awaited awaited() const noexcept = 0;
+    // Some event has come: does what there is to do, and may block for the file, never for the peer.
     virtual void go_on() = 0;
     // Nothing is left to do, or can be done: the helper ends.
     virtual bool done() const noexcept = 0;

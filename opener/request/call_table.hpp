@@ -48,7 +48,7 @@ enum class TriedIn : std::uint8_t {
 // these.
 enum class Background : std::uint8_t {
     none,
-    begins,     // leaves work that ends by a further call
+    begins,     // leaves work that ends with its generation at the latest: a put, a watch
     continues,  // the number in the payload is that of work which the session has under way
 };
 
@@ -74,6 +74,7 @@ struct CallRow {
     Handler handler;  // a reference: no row compiles without it
     Asks asks = Asks::path;
     policy::OperationSet operations{};  // Asks::open_flags: empty, as `flags`
+    policy::OperationSet otherwise{};   // asked for where those are not granted; empty: nothing is
     std::uint32_t flags = 0;            // all that the call takes
     Mode mode = Mode::none;
     FaultFinder find_fault = nullptr;  // null: there can be none

@@ -56,11 +56,21 @@ std::unexpected<Outcome> malformed(std::string_view why) {
     return std::unexpected(refused(Step::parse, EINVAL, why));
 }
 
+// For the operations, or for `otherwise` where that is more: to be told that a path leads somewhere does not count.
+policy::Decision decide_either(const policy::Policy& policy, const policy::Peer& peer,
+                               OperationSet operations, OperationSet otherwise, policy::RequestPath path) {
+    policy::Decision decision = policy.decide(peer, operations, path);
+    if (otherwise.empty() || (decision && !decision->is_ancestor())) return decision;
+    policy::Decision other = policy.decide(peer, otherwise, path);
+    return other ? other : decision;
+}
+
 std::expected<GrantedRequest, Outcome> granted(const RequestServices& services, const policy::Peer& peer,
                                                const proto::Request& request, OpenFlags flags,
                                                OperationSet operations, policy::RequestPath path) {
     services.metrics.done(Step::parse);
-    const policy::Decision decision = services.policy.decide(peer, operations, path);
+    const policy::Decision decision =
+        decide_either(services.policy, peer, operations, row_of(request.call).otherwise, path);
     services.metrics.done(Step::decide);
     if (!decision) return std::unexpected(refused_by_policy(decision.error(), operations));
     return GrantedRequest{request, flags, *decision};

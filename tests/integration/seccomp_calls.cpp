@@ -193,6 +193,11 @@ const std::vector<Call>& forbidden_calls() {
              return raw(SYS_getdents64, t.directory.number(), block, sizeof block);
          }},
         {"inotify_init1", [](const Things&) { return raw(SYS_inotify_init1, 0); }},
+        {"inotify_add_watch",
+         [](const Things& t) { return raw(SYS_inotify_add_watch, t.file.number(), ".", 1); }},
+        {"inotify_rm_watch", [](const Things& t) { return raw(SYS_inotify_rm_watch, t.file.number(), 1); }},
+        {"fchdir", [](const Things& t) { return raw(SYS_fchdir, t.directory.number()); }},
+        {"fcntl pipe size", [](const Things& t) { return raw(SYS_fcntl, t.file.number(), F_SETPIPE_SZ, 1); }},
         {"fanotify_init", [](const Things&) { return raw(SYS_fanotify_init, ~0U, 0); }},
         {"swapon", [](const Things&) { return raw(SYS_swapon, "/nonexistent", 0); }},
         {"reboot", [](const Things&) { return raw(SYS_reboot, 0, 0, 0, nullptr); }},

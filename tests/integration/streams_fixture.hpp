@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "opener/quota/helper_limits.hpp"
 #include "tests/integration/opener_support.hpp"
 #include "tests/support/wait.hpp"
 
@@ -22,7 +23,7 @@ namespace fdbroker::test {
 inline constexpr std::uint32_t appending = O_WRONLY | O_APPEND;
 // More than a pipe holds, so that whoever does not read keeps its stream going.
 inline const std::string large(std::size_t{1} << 20, 'x');
-inline constexpr std::size_t streams_of_user = 16;
+inline constexpr std::size_t streams_of_user = opener::max_background_helpers_of_user;
 
 struct Fixture {
     TempDir directory{TempDir::Place::var_tmp, 0755};

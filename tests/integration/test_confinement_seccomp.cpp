@@ -98,6 +98,8 @@ TEST_CASE("seccomp filter: each group of modifying calls opens its own calls and
         {&ModifyingCalls::symlink, {"symlinkat"}},
         {&ModifyingCalls::extended_attributes, {"fsetxattr"}},
         {&ModifyingCalls::put, {"fsync", "copy_file_range", "fcntl lease"}},
+        {&ModifyingCalls::watch,
+         {"inotify_init1", "inotify_add_watch", "inotify_rm_watch", "fchdir", "pipe2", "fcntl pipe size"}},
     };
     for (const Group& group : groups) {
         const Things things;
@@ -130,7 +132,8 @@ TEST_CASE("seccomp filter: the broker's own has none of them, whatever the rules
                 .rename = true,
                 .symlink = true,
                 .extended_attributes = true,
-                .put = true});
+                .put = true,
+                .watch = true});
         for (const Call& call : forbidden_calls()) {
             CAPTURE(call.name);
             CHECK(attempt(call.make(things)) == EPERM);

@@ -54,7 +54,7 @@ class RealOpener:
 class ScriptedBroker:
     """The broker's end of a connection: `script(peer)` runs in a thread. The client's end is `address`."""
 
-    def __init__(self, script, calls=0xFFFF):
+    def __init__(self, script, calls=(1 << 17) - 1):
         ours, self.client_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.address = f"fd:{self.client_end.detach()}"
         self.socket = ours

@@ -82,7 +82,7 @@ class BrokerEnd {
         const auto sent = proto::send(socket_.borrow(), message, descriptors, proto::Wait::block);
         if (!sent) throw std::runtime_error(sent.error().message());
     }
-    void answer_hello(const proto::HelloReply& reply = {.calls = 0xffff}) {
+    void answer_hello(const proto::HelloReply& reply = {.calls = (1U << proto::call_count) - 1}) {
         const Bytes hello = receive();
         if (!proto::read_hello(hello)) throw std::runtime_error("no hello");
         send(std::span(buffer_).first(proto::write_hello_reply(buffer_, reply)));

@@ -80,6 +80,7 @@ static int with_fake(void) {
     uint64_t put = 0;
     int entries = 0;
     int fd = -1;
+    unsigned char changes = 0;
 
     REQUIRE(fdbroker_fake_new(&fake, NULL) == 0);
     REQUIRE(fdbroker_fake_connect(fake, &broker) == 0);
@@ -96,6 +97,9 @@ static int with_fake(void) {
     fd = fdbroker_put(broker, "/d/a", 0600, &put);
     REQUIRE(fd >= 0 && write(fd, "new", 3) == 3 && close(fd) == 0);
     REQUIRE(fdbroker_commit(broker, "/d/a", put, 0) == 0);
+    fd = fdbroker_watch(broker, "/d/a", FDBROKER_WATCH_CONTENT);
+    REQUIRE(fd >= 0 && fdbroker_fake_file(fake, "/d/a", "newer", 5) == 0);
+    REQUIRE(read(fd, &changes, 1) == 1 && changes == FDBROKER_WATCH_CONTENT && close(fd) == 0);
 
     memset(&request, 0, sizeof request);
     request.size = sizeof request;

@@ -32,6 +32,12 @@ std::string content(const fdb::Result<fdb::File>& file) {
     return {text.data(), static_cast<std::size_t>(size < 0 ? 0 : size)};
 }
 
+std::string content_of_pipe(const fdb::File& file) {
+    std::array<char, 100> text;
+    const ssize_t size = ::read(file.get(), text.data(), text.size());
+    return {text.data(), static_cast<std::size_t>(size < 0 ? 0 : size)};
+}
+
 int next_descriptor() {
     const int next = ::dup(0);
     ::close(next);
@@ -109,6 +115,20 @@ int put_files(fdb::Broker& broker) {
         REQUIRE(put && ::write(put->get(), "other", 5) == 5);
     }
     REQUIRE(content(broker.open("/srv/p", O_RDONLY)) == "new");
+    return 0;
+}
+
+int watch_files(fdb::Broker& broker) {
+    const auto watch = broker.watch("/srv/w", FDBROKER_WATCH_REPLACED);
+    REQUIRE(watch && broker.open("/srv/w", O_WRONLY | O_CREAT, 0600));
+    REQUIRE(content_of_pipe(*watch) == std::string(1, FDBROKER_WATCH_REPLACED));
+    const auto refused = broker.watch("/srv/w", 0);
+    REQUIRE(!refused && refused.error().code == EINVAL);
+    const std::vector<fdb::Request> requests{
+        {.path = "/srv/w", .flags = FDBROKER_WATCH_CONTENT, .call = FDBROKER_CALL_WATCH}};
+    REQUIRE(broker.submit(requests));
+    const auto done = broker.complete(std::chrono::seconds(60));
+    REQUIRE(done && done->size() == 1 && done->front().result && *done->front().result);
     return 0;
 }
 
@@ -190,6 +210,7 @@ int main() {
         REQUIRE(use_posix_calls(*broker) == 0);
         REQUIRE(change_files(*broker) == 0);
         REQUIRE(put_files(*broker) == 0);
+        REQUIRE(watch_files(*broker) == 0);
         REQUIRE(complete_requests(*broker) == 0);
         REQUIRE(name_other_files(*broker) == 0);
         REQUIRE(wait_for_long(*broker) == 0);

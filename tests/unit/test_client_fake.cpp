@@ -127,6 +127,50 @@ TEST_CASE("fake: a put appears whole when it is committed, and never when it is 
     CHECK(DescriptorTable::now().changes_since(before) == "");
 }
 
+TEST_CASE(
+    "fake: a watch tells what has changed through the fake, and what changes beside it with the next call") {
+    const auto before = DescriptorTable::now();
+    {
+        Fake fake;
+        fake.file("/d/a", "old");
+        UniqueFd watch(
+            fdbroker_watch(fake.broker(), "/d/a", FDBROKER_WATCH_CONTENT | FDBROKER_WATCH_REPLACED));
+        REQUIRE(watch);
+        const auto told = [&] {
+            pollfd waited{.fd = watch.number(), .events = POLLIN, .revents = 0};
+            unsigned char changes = 0;
+            if (::poll(&waited, 1, 0) == 0) return -1;
+            return ::read(watch.number(), &changes, 1) == 1 ? int{changes} : 0;
+        };
+        CHECK(told() == -1);
+        fake.file("/d/a", "another");
+        fake.file("/d/b", "");
+        CHECK(told() == FDBROKER_WATCH_CONTENT);
+        CHECK(told() == -1);
+        REQUIRE(fdbroker_remove(fake.broker(), "/d/a", 0) == 0);
+        fake.file("/d/a", "new");
+        // The second change waits until the first is read.
+        CHECK(told() == (FDBROKER_WATCH_CONTENT | FDBROKER_WATCH_REPLACED));
+        CHECK(told() == -1);
+        {
+            const UniqueFd file(fdbroker_open(fake.broker(), "/d/a", O_WRONLY | O_APPEND, 0));
+            CHECK(::write(file.number(), "x", 1) == 1);
+        }
+        CHECK(fake.read("/d/b") == "");
+        CHECK(told() == (FDBROKER_WATCH_CONTENT | FDBROKER_WATCH_REPLACED));
+        CHECK(fdbroker_watch(fake.broker(), "/d/none", 8) == -EINVAL);
+        CHECK(fdbroker_watch(fake.broker(), "/d/none", 0) == -EINVAL);
+        CHECK(fdbroker_watch(fake.broker(), "/none/a", FDBROKER_WATCH_CONTENT) == -ENOENT);
+        CHECK(fdbroker_watch(fake.broker(), "/d/a/", FDBROKER_WATCH_CONTENT) == -ENOTDIR);
+        CHECK(fdbroker_watch(nullptr, "/d/a", FDBROKER_WATCH_CONTENT) == -EFAULT);
+        // The write came after the look at the request to open.
+        CHECK(told() == FDBROKER_WATCH_CONTENT);
+        fake.client.reset();
+        CHECK(told() == 0);
+    }
+    CHECK(DescriptorTable::now().changes_since(before) == "");
+}
+
 TEST_CASE("fake: failures are had for the asking, as often as asked") {
     const Fake fake;
     fake.file("/a", "x");

@@ -339,6 +339,8 @@ TEST_CASE("client: NULL where something must be is EFAULT for every call") {
                               long{fdbroker_put(nullptr, "/a", 0, &put)},
                               long{fdbroker_commit(nullptr, "/a", 0, 0)},
                               long{fdbroker_discard(nullptr, "/a", 0)},
+                              long{fdbroker_watch(nullptr, "/a", FDBROKER_WATCH_CONTENT)},
+                              long{fdbroker_watch(one, nullptr, FDBROKER_WATCH_CONTENT)},
                               long{fdbroker_submit(one, nullptr, 1)},
                               long{fdbroker_complete(one, nullptr, 1, 0)},
                               long{fdbroker_descriptor(nullptr)}})

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "tests/support/descriptors.hpp"
+#include "tests/support/verdict.hpp"
 #include "tests/unit/test_client_fake_fixture.hpp"
 // The struct as c_api.hpp names it.
 #define fdbroker fdbroker_handle
@@ -203,6 +204,17 @@ TEST_CASE("posix names: calls that change files do what the kernel does") {
           {"/d/made", "/d/e", "/d/f", "/absent", ""});
     check("remove", [](auto& path, auto&) { return fdbroker_posix_remove(path.c_str()); },
           {"/d/s", "/d/e", "/d/e/g", "/d/e", "/absent", ""});
+}
+
+TEST_CASE("posix names: an unnamed file of the kernel's has the mode it is given") {
+    const TempDir directory;
+    const proto::UniqueFd file(
+        fdbroker_posix_open(directory.path().c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+    FDBROKER_SKIP_UNLESS(file || errno != EOPNOTSUPP, "the filesystem has no unnamed files");
+    REQUIRE(file);
+    struct stat status{};
+    REQUIRE(::fstat(file.number(), &status) == 0);
+    CHECK((status.st_mode & 07777) == 0600);
 }
 
 TEST_CASE("posix names: times are set to given ones and to now") {

@@ -227,6 +227,13 @@ TEST_CASE("confinement: pipes are for rules that deliver streams") {
     CHECK(plan_confinement({{log}}, broker).calls.stream);
 }
 
+TEST_CASE("confinement: inotify is for rules that let stat or read") {
+    for (const Operation operation : {Operation::stat, Operation::read})
+        CHECK(plan_confinement({{directory("/srv", {operation})}}, broker).calls.watch);
+    CHECK_FALSE(
+        plan_confinement({{directory("/srv", {Operation::write, Operation::list})}}, broker).calls.watch);
+}
+
 TEST_CASE("confinement: a policy that only reads gets no call that modifies") {
     const ConfinementPlan plan =
         plan_confinement({{directory("/srv", {Operation::read, Operation::stat, Operation::list,

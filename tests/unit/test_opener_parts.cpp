@@ -16,6 +16,7 @@
 #include "opener/resolve/directory_table.hpp"
 #include "opener/resolve/open_flags.hpp"
 #include "opener/supervisor/connection_table.hpp"
+#include "proto/payload.hpp"
 #include "tests/support/descriptors.hpp"
 #include "tests/support/verdict.hpp"
 

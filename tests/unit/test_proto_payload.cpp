@@ -55,6 +55,7 @@ TEST_CASE("payload: every call takes the payload that it needs and no other") {
         {Call::put, {""}, {text, eight}},
         {Call::commit, {eight}, {"", text}},
         {Call::discard, {eight}, {"", text}},
+        {Call::watch, {""}, {text, eight}},
     };
     REQUIRE(rows.size() == call_count);
     for (const Row& row : rows) {

@@ -47,7 +47,10 @@ int fdbroker_fake_connect(fdbroker_fake* fake, fdbroker_handle** broker) {
 int fdbroker_fake_file(fdbroker_fake* fake, const char* path, const void* content, size_t size) {
     if (fake == nullptr || path == nullptr || (content == nullptr && size != 0)) return -EFAULT;
     return guarded([&] {
-        return fake->broker->write(path, {static_cast<const char*>(content), content == nullptr ? 0 : size});
+        const int result =
+            fake->broker->write(path, {static_cast<const char*>(content), content == nullptr ? 0 : size});
+        fake->broker->look();
+        return result;
     });
 }
 

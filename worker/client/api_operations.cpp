@@ -232,6 +232,14 @@ int fdbroker_commit(fdbroker_handle* broker, const char* path, uint64_t put, uns
     });
 }
 
+int fdbroker_watch(fdbroker_handle* broker, const char* path, unsigned mask) {
+    if (broker == nullptr) return fault(broker);
+    return guarded(broker, [&](Connection& connection) {
+        if (const int error = check_ending(connection, path); error < 0) return error;
+        return connection.ask({.call = Call::watch, .path = path, .flags = mask});
+    });
+}
+
 int fdbroker_discard(fdbroker_handle* broker, const char* path, uint64_t put) {
     if (broker == nullptr) return fault(broker);
     return guarded(broker, [&](Connection& connection) {

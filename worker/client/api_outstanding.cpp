@@ -31,6 +31,7 @@ bool may_be_submitted(unsigned call) {
         case FDBROKER_CALL_SYMLINK:
         case FDBROKER_CALL_GETXATTR:
         case FDBROKER_CALL_LISTXATTR:
+        case FDBROKER_CALL_WATCH:
             return true;
         default:
             return false;

@@ -43,7 +43,7 @@ struct Submission {
 
 // Whether the call's answer has a file.
 constexpr bool brings_file(proto::Call call) {
-    return call == proto::Call::open || call == proto::Call::put;
+    return call == proto::Call::open || call == proto::Call::put || call == proto::Call::watch;
 }
 
 class Connection {

@@ -74,6 +74,17 @@ UniqueFd open_below(BorrowedFd root, std::string_view path, std::uint64_t flags,
     return UniqueFd(static_cast<int>(opened));
 }
 
+// The status of a path, as stat tells it.
+int look_at(BorrowedFd root, std::string_view path, bool keeps_link, proto::Status& told) {
+    const UniqueFd file = open_below(root, path, O_PATH | O_NOFOLLOW);
+    struct statx status{};
+    if (!file || ::statx(file.number(), "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME, &status) != 0)
+        return -1;
+    if (S_ISLNK(status.stx_mode) && !keeps_link) return errno = ELOOP, -1;
+    told = proto::status_of(status);
+    return 0;
+}
+
 // The directory of a path, and the name in it.
 struct Place {
     UniqueFd directory;
@@ -182,9 +193,23 @@ void FakeBroker::serve(FakePeer& peer) {
         send_parked(peer);
         if (!peer.parked.empty()) return;
         const auto message = proto::receive(peer.socket.borrow(), buffer, proto::Wait::never);
-        if (!message) return;
+        if (!message) break;
         answer(peer, *message);
     }
+    look();
+    std::erase_if(peer.watches, [](const auto& watch) { return watch->is_over(); });
+}
+
+void FakeBroker::look() {
+    std::erase_if(watches_, [this](const std::weak_ptr<FakeWatch>& one) {
+        const auto watch = one.lock();
+        if (!watch) return true;
+        if (!watch->is_read()) return false;
+        proto::Status status;
+        const bool is_there = look_at(root_.borrow(), watch->path(), false, status) == 0;
+        watch->tell(is_there ? proto::Looked(status) : proto::Looked());
+        return watch->is_over();
+    });
 }
 
 void FakeBroker::answer(FakePeer& peer, std::span<const std::byte> message) {
@@ -205,7 +230,8 @@ void FakeBroker::answer(FakePeer& peer, std::span<const std::byte> message) {
     const bool may_be = !whole || std::ranges::all_of(*requests, changes_nothing);
     std::vector<Outcome> outcomes;
     for (const Request& request : *requests)
-        outcomes.push_back(may_be ? perform(request) : Outcome{.error = EINVAL, .step = proto::Step::parse});
+        outcomes.push_back(may_be ? perform(peer, request)
+                                  : Outcome{.error = EINVAL, .step = proto::Step::parse});
     const bool failed = std::ranges::any_of(outcomes, [](const Outcome& one) { return one.error != 0; });
     if (may_be && whole && failed)
         for (Outcome& outcome : outcomes)
@@ -264,7 +290,7 @@ bool FakeBroker::is_to_fail(std::string_view path, Outcome& outcome) {
     return true;
 }
 
-FakeBroker::Outcome FakeBroker::perform(const Request& request) {
+FakeBroker::Outcome FakeBroker::perform(FakePeer& peer, const Request& request) {
     Outcome outcome;
     if (!is_canonical(request.path)) {
         outcome.error = EINVAL;
@@ -272,7 +298,7 @@ FakeBroker::Outcome FakeBroker::perform(const Request& request) {
         return outcome;
     }
     if (is_to_fail(request.path, outcome)) return outcome;
-    if (perform_here(request, outcome) != 0) {
+    if (perform_here(peer, request, outcome) != 0) {
         outcome.error = errno;
         outcome.step = proto::Step::resolve;
         outcome.file.reset();
@@ -281,7 +307,7 @@ FakeBroker::Outcome FakeBroker::perform(const Request& request) {
     return outcome;
 }
 
-int FakeBroker::perform_here(const Request& request, Outcome& outcome) {
+int FakeBroker::perform_here(FakePeer& peer, const Request& request, Outcome& outcome) {
     const BorrowedFd root = root_.borrow();
     const Place place = place_of(root, request.path);
     if (!place.directory) return -1;
@@ -294,14 +320,10 @@ int FakeBroker::perform_here(const Request& request, Outcome& outcome) {
             return outcome.file ? 0 : -1;
         }
         case Call::stat: {
-            const UniqueFd file = open_below(root, request.path, O_PATH | O_NOFOLLOW);
-            struct statx status{};
-            if (!file ||
-                ::statx(file.number(), "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME, &status) != 0)
+            proto::Status status;
+            if (look_at(root, request.path, (request.flags & AT_SYMLINK_NOFOLLOW) != 0, status) != 0)
                 return -1;
-            if (S_ISLNK(status.stx_mode) && (request.flags & AT_SYMLINK_NOFOLLOW) == 0)
-                return errno = ELOOP, -1;
-            const auto payload = proto::status_payload(proto::status_of(status));
+            const auto payload = proto::status_payload(status);
             outcome.payload.assign(payload.begin(), payload.end());
             return 0;
         }
@@ -337,6 +359,8 @@ int FakeBroker::perform_here(const Request& request, Outcome& outcome) {
         case Call::discard:
             return puts_.erase(proto::read_number(request.payload).value_or(0)) == 1 ? 0
                                                                                      : (errno = ESTALE, -1);
+        case Call::watch:
+            return watch(peer, request, outcome);
     }
     return errno = EOPNOTSUPP, -1;
 }
@@ -391,6 +415,22 @@ int FakeBroker::put(const Request& request, Outcome& outcome) {
     puts_[++last_put_] = std::move(kept);
     const auto number = proto::number_payload(last_put_);
     outcome.payload.assign(number.data(), number.size());
+    return 0;
+}
+
+int FakeBroker::watch(FakePeer& peer, const Request& request, Outcome& outcome) {
+    if (request.flags == 0 || (request.flags & ~std::uint32_t{proto::watch_all}) != 0)
+        return errno = EINVAL, -1;
+    proto::Status status;
+    const bool is_there = look_at(root_.borrow(), request.path, false, status) == 0;
+    if (!is_there && errno != ENOENT) return -1;
+    WatchPipe pipe = make_watch_pipe();
+    if (!pipe.reading) return -1;
+    outcome.file = std::move(pipe.reading);
+    peer.watches.push_back(std::make_shared<FakeWatch>(
+        std::string(request.path), static_cast<std::uint8_t>(request.flags), std::move(pipe.writing),
+        is_there ? proto::Looked(status) : proto::Looked()));
+    watches_.push_back(peer.watches.back());
     return 0;
 }
 

@@ -17,6 +17,7 @@
 #include "proto/message.hpp"
 #include "proto/payload.hpp"
 #include "proto/unique_fd.hpp"
+#include "worker/client/fake_watch.hpp"
 #include "worker/sandbox/scratch_directory.hpp"
 
 namespace fdbroker::worker {
@@ -29,6 +30,7 @@ struct FakePeer {
     };
     proto::UniqueFd socket{};
     std::deque<Parked> parked{};  // replies that the socket did not take yet
+    std::vector<std::shared_ptr<FakeWatch>> watches{};
 };
 
 class FakeBroker {
@@ -43,6 +45,8 @@ class FakeBroker {
 
     // Reads, does and answers what has come.
     void serve(FakePeer& peer);
+    // Tells the watches of all peers what has changed.
+    void look();
 
   private:
     struct Failure {
@@ -63,23 +67,25 @@ class FakeBroker {
         : scratch_(std::move(scratch)), root_(std::move(root)) {}
 
     void answer(FakePeer& peer, std::span<const std::byte> message);
+    Outcome perform(FakePeer& peer, const proto::Request& request);
     static void send_parked(FakePeer& peer);
     static void reply(FakePeer& peer, std::span<const proto::Request> requests,
                       std::vector<Outcome> outcomes);
-    Outcome perform(const proto::Request& request);
     bool is_to_fail(std::string_view path, Outcome& outcome);
     // Returns 0, or -1 with errno.
-    int perform_here(const proto::Request& request, Outcome& outcome);
+    int perform_here(FakePeer& peer, const proto::Request& request, Outcome& outcome);
     int list(const proto::Request& request, Outcome& outcome);
     void add_status(std::string_view path, int directory, proto::DirectoryEntry& entry);
     int put(const proto::Request& request, Outcome& outcome);
     int commit(const proto::Request& request);
+    int watch(FakePeer& peer, const proto::Request& request, Outcome& outcome);
 
     std::unique_ptr<ScratchDirectory> scratch_;
     proto::UniqueFd root_;
     std::map<std::string, Failure, std::less<>> failures_{};
     std::map<std::uint64_t, proto::UniqueFd> puts_{};  // open for reading
     std::uint64_t last_put_ = 0;
+    std::vector<std::weak_ptr<FakeWatch>> watches_{};  // the peers'
 };
 
 }  // namespace fdbroker::worker

@@ -205,6 +205,17 @@ int fdbroker_put(struct fdbroker* broker, const char* path, mode_t mode, uint64_
 int fdbroker_commit(struct fdbroker* broker, const char* path, uint64_t put, unsigned flags);
 int fdbroker_discard(struct fdbroker* broker, const char* path, uint64_t put);
 
+/* Changes that a watch tells of. */
+#define FDBROKER_WATCH_CONTENT 1u    /* size or modification time; in a directory, names came or went */
+#define FDBROKER_WATCH_ATTRIBUTES 2u /* mode, owner, group, links, and what only the change time tells */
+#define FDBROKER_WATCH_REPLACED 4u   /* another object has the name, or none; with it come the others */
+/* A descriptor that becomes readable when what fdbroker_stat() would tell of the path has changed in a way of `mask`, any of
+ * FDBROKER_WATCH_* together. Each byte read holds the changes since the one before, as such bits. The file may be missing,
+ * its directory may not. The end of file says that the watch is over: the connection or the broker has ended, the policy was
+ * loaded anew, the path's directory is gone, or others need the place. Watch again, and look what has changed meanwhile.
+ * Closing the descriptor ends the watch. -EINVAL: the mask; -EAGAIN: this user watches, puts and streams as much as may be. */
+int fdbroker_watch(struct fdbroker* broker, const char* path, unsigned mask);
+
 /* ---- for programs that are ported ---- */
 
 /* Relative paths begin at `base` from now on, as after chdir(2); a relative `base` at the one before. It is not looked for.
@@ -249,6 +260,7 @@ FILE* fdbroker_fopen(struct fdbroker* broker, const char* path, const char* mode
 #define FDBROKER_CALL_SYMLINK 7u
 #define FDBROKER_CALL_GETXATTR 9u
 #define FDBROKER_CALL_LISTXATTR 10u
+#define FDBROKER_CALL_WATCH 16u /* `flags` is the mask */
 
 /* Puts requests on their way. Never blocks; what the socket does not take goes later. Nothing that the requests point to
  * is needed afterwards. While requests are on their way already, others wait for company, so that many travel in one
@@ -381,7 +393,8 @@ int fdbroker_fake_new(struct fdbroker_fake** fake, const char* root);
 void fdbroker_fake_free(struct fdbroker_fake* fake);
 /* As fdbroker_connect(). */
 int fdbroker_fake_connect(struct fdbroker_fake* fake, struct fdbroker** broker);
-/* A file with this content at `path`, replacing what was there; missing directories are made. */
+/* A file with this content at `path`, replacing what was there; missing directories are made. Watches tell at once; of what
+ * changes otherwise with the next call on any connection. */
 int fdbroker_fake_file(struct fdbroker_fake* fake, const char* path, const void* content, size_t size);
 /* The next `times` requests for `path` fail with `error`, a positive errno, and `reason` (NULL: none); `times` 0: all
  * of them. `error` 0: they no longer do. `path` NULL: those for any path. */

@@ -198,6 +198,12 @@ class Broker {
         if (!file) return std::unexpected(file.error());
         return Put(get(), std::move(copy), number, File(*file));
     }
+    // `mask`: FDBROKER_WATCH_*. The watch ends with the file.
+    Result<File> watch(const std::string& path, unsigned mask) {
+        const auto file = call({path}, [&] { return fdbroker_watch(get(), path.c_str(), mask); });
+        if (!file) return std::unexpected(file.error());
+        return File(*file);
+    }
 
     // How many were taken.
     Result<std::size_t> submit(std::span<const Request> requests) {
@@ -217,8 +223,7 @@ class Broker {
         completions.resize(static_cast<std::size_t>(count));
         // Files have their owner before anything can run out of memory.
         for (std::size_t index = 0; index < completions.size(); ++index)
-            if (raw[index].call == FDBROKER_CALL_OPEN && raw[index].result >= 0)
-                completions[index].result = File(raw[index].result);
+            if (brings_file(raw[index])) completions[index].result = File(raw[index].result);
         for (std::size_t index = 0; index < completions.size(); ++index) fill(completions[index], raw[index]);
         return completions;
     }
@@ -299,6 +304,9 @@ class Broker {
                            .timeout = std::max(to_int(request.timeout), 0)});
         }
         return raw;
+    }
+    static bool brings_file(const fdbroker_completion& raw) {
+        return (raw.call == FDBROKER_CALL_OPEN || raw.call == FDBROKER_CALL_WATCH) && raw.result >= 0;
     }
     static void fill(Completion& completion, const fdbroker_completion& raw) {
         completion.tag = raw.tag;

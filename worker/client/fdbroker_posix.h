@@ -43,10 +43,17 @@ static inline ssize_t fdbroker_posix_result(ssize_t result) {
     return -1;
 }
 
+/* Whether open(2) has a third argument. */
+static inline int fdbroker_posix_takes_mode(int flags) {
+#ifdef O_TMPFILE
+    if ((flags & O_TMPFILE) == O_TMPFILE) return 1;
+#endif
+    return (flags & O_CREAT) != 0;
+}
 static inline int fdbroker_posix_open(const char* path, int flags, ...) {
     struct fdbroker* broker = fdbroker_posix_broker();
     mode_t mode = 0;
-    if ((flags & O_CREAT) != 0) {
+    if (fdbroker_posix_takes_mode(flags)) {
         va_list rest;
         va_start(rest, flags);
         mode = (mode_t)va_arg(rest, unsigned);

@@ -78,7 +78,7 @@ struct Request {
 
 struct Completion {
     std::uint64_t tag = 0;
-    Result<File> result{};     // calls other than open: an empty File
+    Result<File> result{};     // calls other than open and watch: an empty File
     std::vector<char> data{};  // stat: a struct statx; else bytes
 };
 

@@ -2,10 +2,12 @@
 # SPDX-License-Identifier: MIT
 """follow.py PATH [SECONDS]: prints what is appended to a log that this process could not open itself, across rotations.
 
-The broker is asked for the path again and again. Another file behind it is a rotation: the old one is read to its end,
-the new one from its beginning. A file that has become shorter was truncated in place.
+The broker tells at once when something has changed. The path is asked for now and then as well: a writer may go on with
+a file that has lost the name. Another file behind it is a rotation: the old one is read to its end, the new one from
+its beginning. A file that has become shorter was truncated in place.
 """
 
+import errno
 import os
 import sys
 import time
@@ -32,9 +34,24 @@ def read_rest(log, write):
         write(log.read())
 
 
+def changes(broker, path, seconds):
+    """Yields at first, after each change, and each time that nothing was told for `seconds`."""
+    while True:
+        try:
+            with broker.watch(path, fdbroker.WATCH_CONTENT | fdbroker.WATCH_REPLACED) as watch:
+                yield
+                while watch.read(seconds) != 0:
+                    yield
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.ENOENT, errno.EOPNOTSUPP):
+                raise
+            yield
+        time.sleep(seconds)
+
+
 def follow(broker, path, seconds, write):
     log = None
-    while True:
+    for _ in changes(broker, path, seconds):
         newest = open_log(broker, path)
         if log is not None:
             read_rest(log, write)
@@ -44,7 +61,6 @@ def follow(broker, path, seconds, write):
                 read_rest(log, write)
             if newest is not None:
                 newest.close()
-        time.sleep(seconds)
 
 
 def write_out(data):

@@ -88,6 +88,7 @@ std::set<std::string> operations_of(const Ask& ask) {
         case proto::Call::put:
         case proto::Call::commit:
         case proto::Call::discard:
+        case proto::Call::watch:
             break;
     }
     return {};

@@ -3,6 +3,8 @@
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <poll.h>
+#include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -12,8 +14,10 @@
 #include <filesystem>
 
 #include "proto/unique_fd.hpp"
+#include "tests/support/child.hpp"
 #include "tests/support/files.hpp"
 #include "tests/support/verdict.hpp"
+#include "tests/support/wait.hpp"
 
 using namespace fdbroker::test;
 using fdbroker::proto::UniqueFd;
@@ -132,4 +136,40 @@ TEST_CASE("kernel: an unnamed file whose name was taken away again gets no other
         CHECK(::linkat(either->number(), "", AT_FDCWD, name.c_str(), AT_EMPTY_PATH) != 0);
         CHECK(errno == ENOENT);
     }
+}
+
+TEST_CASE(
+    "kernel: inotify takes the directory a process went into, and tells of its removal once nobody is in "
+    "it") {
+    const TempDir directory(TempDir::Place::var_tmp);
+    const std::string path = directory / "sub";
+    make_directory(path);
+    run_in_child([&] {
+        UniqueFd sub(::open(path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+        const UniqueFd events(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC));
+        REQUIRE(::fchdir(sub.number()) == 0);
+        REQUIRE(::inotify_add_watch(events.number(), ".", IN_DELETE_SELF | IN_ONLYDIR) >= 0);
+        REQUIRE(::rmdir(path.c_str()) == 0);
+        REQUIRE(::chdir("/") == 0);
+        CHECK_FALSE(is_readable_now(events.borrow()));
+        sub.reset();
+        CHECK(is_readable_now(events.borrow()));
+    });
+}
+
+TEST_CASE("kernel: a pipe of one page has room only while it is empty") {
+    int ends[2];
+    REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);
+    const UniqueFd reading(ends[0]), writing(ends[1]);
+    REQUIRE(::fcntl(writing.number(), F_SETPIPE_SZ, 1) > 0);
+    const auto has_room = [&] {
+        pollfd pipe{writing.number(), POLLOUT, 0};
+        return ::poll(&pipe, 1, 0) == 1;
+    };
+    CHECK(has_room());
+    char byte = 1;
+    REQUIRE(::write(writing.number(), &byte, 1) == 1);
+    CHECK_FALSE(has_room());
+    REQUIRE(::read(reading.number(), &byte, 1) == 1);
+    CHECK(has_room());
 }

@@ -20,10 +20,12 @@ from .sandbox import (ALLOW_LISTEN, ALLOW_OWN_ATTRIBUTES, ALLOW_SCHEDULING, ALLO
                       CONFINE_BEST_EFFORT, CONFINE_DESCRIPTORS, CONFINE_LIMITS, CONFINE_LOG, CONFINE_NAMESPACES,
                       CONFINE_NO_SIGSYS, confine, prepare)
 from .version import __version__
+from .watch import WATCH_ALL, WATCH_ATTRIBUTES, WATCH_CONTENT, WATCH_REPLACED, AsyncWatch, Watch
 
 __all__ = [
-    "AsyncBroker", "Broker", "BrokeredPath", "Entry", "Status", "confine", "connect", "default_broker", "normalize", "open", "prepare",
-    "__version__",
+    "AsyncBroker", "AsyncWatch", "Broker", "BrokeredPath", "Entry", "Status", "Watch", "confine", "connect", "default_broker",
+    "normalize", "open", "prepare", "__version__",
     "ALLOW_LISTEN", "ALLOW_OWN_ATTRIBUTES", "ALLOW_SCHEDULING", "ALLOW_SOCKETPAIR", "ALLOW_TCP_OPTIONS", "ALLOW_UDP",
     "CONFINE_BEST_EFFORT", "CONFINE_DESCRIPTORS", "CONFINE_LIMITS", "CONFINE_LOG", "CONFINE_NAMESPACES", "CONFINE_NO_SIGSYS",
+    "WATCH_ALL", "WATCH_ATTRIBUTES", "WATCH_CONTENT", "WATCH_REPLACED",
 ]

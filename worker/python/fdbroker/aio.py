@@ -15,6 +15,7 @@ from .calls import Calls, apply, check_put, flags_of
 from .connection import Answer, Ask, Channel, failure, too_late
 from .payload import Entry, StrPath
 from .protocol import write_requests
+from .watch import WATCH_ALL, AsyncWatch
 
 
 class AsyncBroker(Calls):
@@ -92,6 +93,10 @@ class AsyncBroker(Calls):
             with contextlib.suppress(OSError):  # the first error tells more
                 await self._discard(path, number)
             raise
+
+    async def watch(self, path: StrPath, mask: int = WATCH_ALL) -> AsyncWatch:
+        """As Broker.watch()."""
+        return AsyncWatch(await self.watch_fd(path, mask))
 
     async def _ask(self, ask: Ask, then: Any) -> Any:
         self._channel.check(ask)

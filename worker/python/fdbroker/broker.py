@@ -16,6 +16,7 @@ from .calls import Calls, apply, check_put
 from .connection import Answer, Ask, Channel, failure, is_over, too_late
 from .payload import Entry, StrPath
 from .protocol import HEADER_SIZE, OPEN, ProtocolError, Request, write_request, write_requests
+from .watch import WATCH_ALL, Watch
 
 if TYPE_CHECKING:
     from .path import BrokeredPath
@@ -130,6 +131,10 @@ class Broker(Calls):
             with contextlib.suppress(OSError):  # the first error tells more
                 self._discard(path, number)
             raise
+
+    def watch(self, path: StrPath, mask: int = WATCH_ALL) -> Watch:
+        """Tells when what stat() says of the path has changed. The file may be missing, its directory may not."""
+        return Watch(self.watch_fd(path, mask))
 
     def path(self, *segments: StrPath) -> BrokeredPath:
         from .path import BrokeredPath  # which needs this module

@@ -16,7 +16,7 @@ from .paths import canonical, refused
 from .payload import StrPath, attribute_name, path_payload, read_page, read_status, times_payload
 from .protocol import (AT_REMOVEDIR, AT_SYMLINK_NOFOLLOW, COMMIT, DISCARD, LIST, LIST_WITH_STATUS, MKDIR, NUMBER, OPEN, PUT,
                        READLINK, REMOVE, RENAME, SETATTR, SETATTR_LINK, SETATTR_MODE, SETATTR_TIMES, STAT, SYMLINK,
-                       XATTR_LIST, XATTR_READ, XATTR_REMOVE, XATTR_WRITE, ProtocolError)
+                       WATCH, XATTR_LIST, XATTR_READ, XATTR_REMOVE, XATTR_WRITE, ProtocolError)
 
 
 class Calls:
@@ -37,6 +37,10 @@ class Calls:
     def open_fd(self, path: StrPath, flags: int, mode: int = 0o666) -> Any:
         """open(2): a descriptor, close-on-exec, which is the caller's."""
         return self._ask(Ask(OPEN, path, flags, mode), Answer.take)
+
+    def watch_fd(self, path: StrPath, mask: int) -> Any:
+        """A descriptor, which is the caller's: each byte read from it holds changes, WATCH_* together."""
+        return self._ask(Ask(WATCH, path, mask), Answer.take)
 
     def stat(self, path: StrPath, *, follow_symlinks: bool = True) -> Any:
         def status(answer: Answer) -> os.stat_result:

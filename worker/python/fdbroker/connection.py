@@ -20,7 +20,7 @@ from .paths import canonical, refused
 from .payload import StrPath
 from .protocol import (AT_REMOVEDIR, AT_SYMLINK_NOFOLLOW, COMMIT, DISCARD, END, HEADER_SIZE, MAX_MESSAGE, MAX_REQUESTS,
                        NUMBER, OPEN, PUT, READLINK, REMOVE, REPLIES, SETATTR, SETATTR_LINK, STAT, STEPS, SYMLINK,
-                       VERSION, HelloReply, ProtocolError, Reply, Request, read_end, read_hello_reply, read_replies,
+                       VERSION, WATCH, HelloReply, ProtocolError, Reply, Request, read_end, read_hello_reply, read_replies,
                        write_hello, write_request, write_requests)
 
 # The puts of which a late answer is remembered; a user has fewer.
@@ -109,7 +109,7 @@ class Answer:
         """Itself, or the error that it is. ProtocolError: it is no answer to that."""
         if self.reply.status:
             raise ask.error(self.reply)
-        if self.reply.descriptor != (ask.call in (OPEN, PUT)):
+        if self.reply.descriptor != (ask.call in (OPEN, PUT, WATCH)):
             raise ProtocolError("a file was promised and not sent, or nobody asked for it")
         if self.reply.descriptor and self._descriptor < 0:
             raise failure(errno.EMFILE, "the descriptor table of this process is full")

@@ -19,7 +19,7 @@ UNKNOWN_CPU = 0xFFFF
 
 HELLO, HELLO_REPLY, REQUESTS, REPLIES, END = range(1, 6)
 (OPEN, STAT, LIST, READLINK, MKDIR, REMOVE, RENAME, SYMLINK, SETATTR, XATTR_READ, XATTR_LIST, XATTR_WRITE,
- XATTR_REMOVE, PUT, COMMIT, DISCARD) = range(16)
+ XATTR_REMOVE, PUT, COMMIT, DISCARD, WATCH) = range(17)
 STEPS = ("none", "parse", "decide", "resolve", "inspect", "deliver", "record")
 
 _HEADER = struct.Struct("<BBHHH")
@@ -203,7 +203,7 @@ def read_requests(message: bytes) -> tuple[list[Request], bool, int]:
     requests: list[Request] = []
     for _ in range(reader.count):
         number, call, path_size, flags, mode, payload_size = reader.take(_REQUEST)
-        reader.require(call <= DISCARD and path_size <= MAX_PATH, "a field outside its range")
+        reader.require(call <= WATCH and path_size <= MAX_PATH, "a field outside its range")
         path = reader.padded(path_size, nul=True)
         payload = reader.padded(payload_size)
         reader.require(_fits_call(call, payload), "a payload that is not the call's")
