@@ -94,6 +94,41 @@ int end(Process& process) {
     return process.wait().status;
 }
 
+// A new socket of the journal's, in place of the one before.
+proto::UniqueFd make_journal_socket() {
+    const sockaddr_un address{AF_UNIX, "/run/systemd/journal/socket"};
+    ::unlink(address.sun_path);
+    proto::UniqueFd socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    REQUIRE(::bind(socket.number(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
+    return socket;
+}
+
+// The fields of the next entry, by their names.
+std::map<std::string, std::string> receive_entry(const proto::UniqueFd& socket) {
+    wait_readable(socket.borrow());
+    std::string entry(std::size_t{1} << 20, '\0');
+    const ssize_t size = ::recv(socket.number(), entry.data(), entry.size(), 0);
+    REQUIRE(size > 0);
+    entry.resize(static_cast<std::size_t>(size));
+    std::map<std::string, std::string> fields;
+    std::istringstream lines(entry);
+    for (std::string line; std::getline(lines, line);) {
+        const std::size_t end = line.find('=');
+        std::string& value = fields[line.substr(0, end)];
+        if (end != std::string::npos) {
+            value = line.substr(end + 1);
+            continue;
+        }
+        // A value with a line feed: its size in eight bytes, and the value.
+        std::uint64_t length = 0;
+        lines.read(reinterpret_cast<char*>(&length), sizeof length);
+        value.resize(length);
+        lines.read(value.data(), static_cast<std::streamsize>(length));
+        lines.get();
+    }
+    return fields;
+}
+
 }  // namespace
 
 TEST_CASE("audit: while the disk is full nothing is granted, and what is written is whole and complete") {
@@ -359,49 +394,17 @@ TEST_CASE(
     run_in_mount_namespace([&] {
         REQUIRE(::mount("tmpfs", "/run", "tmpfs", 0, "size=1m") == 0);
         std::filesystem::create_directories("/run/systemd/journal");
-        const sockaddr_un address{AF_UNIX, "/run/systemd/journal/socket"};
-        const auto journal = [&] {
-            ::unlink(address.sun_path);
-            proto::UniqueFd socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-            REQUIRE(::bind(socket.number(), reinterpret_cast<const sockaddr*>(&address), sizeof address) ==
-                    0);
-            return socket;
-        };
-        const auto receive = [](const proto::UniqueFd& socket) {
-            wait_readable(socket.borrow());
-            std::string entry(std::size_t{1} << 20, '\0');
-            const ssize_t size = ::recv(socket.number(), entry.data(), entry.size(), 0);
-            REQUIRE(size > 0);
-            entry.resize(static_cast<std::size_t>(size));
-            std::map<std::string, std::string> fields;
-            std::istringstream lines(entry);
-            for (std::string line; std::getline(lines, line);) {
-                const std::size_t end = line.find('=');
-                std::string& value = fields[line.substr(0, end)];
-                if (end != std::string::npos) {
-                    value = line.substr(end + 1);
-                    continue;
-                }
-                // A value with a line feed: its size in eight bytes, and the value.
-                std::uint64_t length = 0;
-                lines.read(reinterpret_cast<char*>(&length), sizeof length);
-                value.resize(length);
-                lines.read(value.data(), static_cast<std::streamsize>(length));
-                lines.get();
-            }
-            return fields;
-        };
-        proto::UniqueFd socket = journal();
+        proto::UniqueFd socket = make_journal_socket();
         Process opener = fixture.start("journal");
         TestPeer peer(fixture.socket());
-        auto start = receive(socket);
+        auto start = receive_entry(socket);
         CHECK(start["FDBROKER_EVENT"] == "start");
         CHECK(start["MESSAGE_ID"] == "ccadb719ca9644569f5061953e4eeb61");
         CHECK(start["PRIORITY"] == "5");
-        CHECK(receive(socket)["FDBROKER_EVENT"] == "session-start");
+        CHECK(receive_entry(socket)["FDBROKER_EVENT"] == "session-start");
         // A path that looks like a key, and the longest record there is.
         CHECK(peer.open("/\",\"rule\":\"x").status == EACCES);
-        auto fields = receive(socket);
+        auto fields = receive_entry(socket);
         CHECK(fields["SYSLOG_IDENTIFIER"] == "opener");
         CHECK(fields["FDBROKER_SEQ"] == "3");
         CHECK(fields["FDBROKER_DECISION"] == "refused");
@@ -413,17 +416,17 @@ TEST_CASE(
         CHECK(fields.count("FDBROKER_RULE") == 0);
         CHECK(json::parse(fields["MESSAGE"])["path"] == "/\",\"rule\":\"x");
         CHECK(peer.open("/" + std::string(4000, '\x01')).status == EINVAL);
-        CHECK(receive(socket)["FDBROKER_PATH"] == "/" + std::string(4000, '\x01'));
+        CHECK(receive_entry(socket)["FDBROKER_PATH"] == "/" + std::string(4000, '\x01'));
         CHECK(peer.open("/two\nlines/\xc3\xa9\\").status == EACCES);
-        CHECK(receive(socket)["FDBROKER_PATH"] == "/two\nlines/\xc3\xa9\\");
+        CHECK(receive_entry(socket)["FDBROKER_PATH"] == "/two\nlines/\xc3\xa9\\");
         CHECK(peer.open(fixture.file).status == 0);
-        auto granted = receive(socket);
+        auto granted = receive_entry(socket);
         CHECK(granted["FDBROKER_RULE"] == "file");
         CHECK(granted["PRIORITY"] == "6");
         socket.reset();
         ask_until(peer, fixture.file, EIO);
-        socket = journal();
-        CHECK(receive(socket)["FDBROKER_SEQ"] == "7");
+        socket = make_journal_socket();
+        CHECK(receive_entry(socket)["FDBROKER_SEQ"] == "7");
         ask_until(peer, fixture.file, 0);
         CHECK(end(opener) == 0);
     });

@@ -23,6 +23,30 @@ using namespace fdbroker::test;
 using proto::Step;
 using proto::UniqueFd;
 
+namespace {
+
+// As long as somebody can write to the file, however often it is tried.
+void check_busy(const Fixture& fixture, TestPeer& peer, const std::string& path, std::uint64_t number) {
+    for (unsigned time = 0; time < 2; ++time) {
+        const auto busy = commit(peer, path, number);
+        CHECK(busy.status == EBUSY);
+        CHECK(busy.step == Step::deliver);
+        CHECK(fixture.names("put") == 1);
+    }
+}
+
+// A shared mapping of a page, which outlives the descriptors.
+void* map_for_writing(const UniqueFd& file) {
+    const std::string again = "/proc/self/fd/" + std::to_string(file.number());
+    const UniqueFd both(::open(again.c_str(), O_RDWR | O_CLOEXEC));
+    REQUIRE(both);
+    void* const mapping = ::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, both.number(), 0);
+    REQUIRE(mapping != MAP_FAILED);
+    return mapping;
+}
+
+}  // namespace
+
 TEST_CASE("put: a file has its old content until the commit, and then all of the new one") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;
@@ -133,14 +157,6 @@ TEST_CASE("put: as long as somebody can write to it, it cannot be committed, and
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;
     const std::string path = fixture.at("put/file");
-    const auto never_before = [&](TestPeer& peer, std::uint64_t number) {
-        for (unsigned time = 0; time < 2; ++time) {
-            const auto busy = commit(peer, path, number);
-            CHECK(busy.status == EBUSY);
-            CHECK(busy.step == Step::deliver);
-            CHECK(fixture.names("put") == 1);
-        }
-    };
     RunningOpener opener(fixture.directory(), fixture.policy());
     TestPeer peer(opener.socket());
 
@@ -149,7 +165,7 @@ TEST_CASE("put: as long as somebody can write to it, it cannot be committed, and
         UniqueFd duplicate(::fcntl(begun.answer.fd.number(), F_DUPFD_CLOEXEC, 0));
         CHECK(begun.write("new"));
         begun.answer.fd.reset();
-        never_before(peer, begun.number);
+        check_busy(fixture, peer, path, begun.number);
         CHECK(::write(duplicate.number(), "er", 2) == 2);
         duplicate.reset();
         CHECK(commit(peer, path, begun.number).status == 0);
@@ -162,7 +178,7 @@ TEST_CASE("put: as long as somebody can write to it, it cannot be committed, and
         Process child = Process::start(
             {.arguments = {"sleep", "infinity"}, .descriptors = {{3, begun.answer.fd.borrow()}}});
         begun.answer.fd.reset();
-        never_before(peer, begun.number);
+        check_busy(fixture, peer, path, begun.number);
         child.signal(SIGKILL);
         child.wait();
         CHECK(commit(peer, path, begun.number).status == 0);
@@ -171,14 +187,9 @@ TEST_CASE("put: as long as somebody can write to it, it cannot be committed, and
     SUBCASE("a mapping") {
         Begun begun = begin_put(peer, path);
         CHECK(begun.write("new"));
-        const std::string again = "/proc/self/fd/" + std::to_string(begun.answer.fd.number());
-        UniqueFd both(::open(again.c_str(), O_RDWR | O_CLOEXEC));
-        REQUIRE(both);
-        void* const mapping = ::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, both.number(), 0);
-        REQUIRE(mapping != MAP_FAILED);
-        both.reset();
+        void* const mapping = map_for_writing(begun.answer.fd);
         begun.answer.fd.reset();
-        never_before(peer, begun.number);
+        check_busy(fixture, peer, path, begun.number);
         std::memcpy(mapping, "map", 3);
         ::munmap(mapping, 4096);
         CHECK(commit(peer, path, begun.number).status == 0);
@@ -192,11 +203,10 @@ TEST_CASE("put: as long as somebody can write to it, it cannot be committed, and
         Begun begun = begin_put(peer, path);
         CHECK(begun.write("new"));
         const proto::BorrowedFd file = begun.answer.fd.borrow();
-        const std::byte message{1};
-        REQUIRE(
-            proto::send(sender.borrow(), std::span(&message, 1), std::span(&file, 1), proto::Wait::block));
+        const std::byte text[1]{};
+        REQUIRE(proto::send(sender.borrow(), text, std::span(&file, 1), proto::Wait::block));
         begun.answer.fd.reset();
-        never_before(peer, begun.number);
+        check_busy(fixture, peer, path, begun.number);
         receiver.reset();
         CHECK(commit(peer, path, begun.number).status == 0);
         CHECK(fixture.content("put/file") == "new");

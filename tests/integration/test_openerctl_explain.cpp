@@ -78,6 +78,49 @@ std::string obstacle(const nlohmann::json& answer) {
     return found.is_null() ? "" : found.at("errno").get<std::string>();
 }
 
+const std::string policy_of_objects = R"(version: 1
+rules:
+  - {name: plain, allow: [read], paths: ["@/plain/**"]}
+  - {name: once, allow: [read], paths: ["@/once/*"], files: {max_links: 1}}
+  - {name: writing, allow: [read, write], paths: ["@/writing/*"]}
+  - {name: foreign, allow: [read], paths: ["@/foreign/*"]}
+  - {name: small, allow: [read], paths: ["@/small/*"], files: {max_size: 3}}
+  - {name: owned, allow: [read], paths: ["@/owned/*"], files: {owners: ["${user}"]}}
+  - {name: here, allow: [read], paths: ["@/here/**"], files: {same_mount: true}}
+  - {name: any, allow: [read], paths: ["@/any/*"], files: {types: [regular, directory, fifo, socket]}}
+  - {name: linked, allow: [read], paths: ["@/linked/*"]}
+  - {name: gone, allow: [read], paths: ["@/gone/*"]}
+)";
+
+// What these rules are about. In a mount namespace.
+void make_objects(const TempDir& directory) {
+    for (const char* name : {"plain", "plain/d", "plain/mount", "plain/proc", "once", "writing", "foreign",
+                             "small", "owned", "here", "here/mount", "any", "any/d"})
+        make_directory(directory / name);
+    REQUIRE(::chown((directory / "foreign").c_str(), some_user, some_user) == 0);
+    for (const char* name : {"plain/b", "once/a", "writing/a", "foreign/a"}) {
+        write_file(directory / name, "abc");
+        std::filesystem::create_hard_link(directory / name, (directory / name).string() + "-too");
+    }
+    write_file(directory / "plain/a", "a");
+    write_file(directory / "small/abc", "abc");
+    write_file(directory / "small/abcd", "abcd");
+    write_file(directory / "owned/roots", "a");
+    write_file(directory / "owned/others", "a", {.uid = some_user});
+    std::filesystem::create_symlink("plain", directory / "linked");
+    std::filesystem::create_symlink("a", directory / "plain/link");
+    std::filesystem::create_symlink("d", directory / "plain/dlink");
+    write_file(directory / "plain/d/a", "a");
+    REQUIRE(::mkfifo((directory / "any/fifo").c_str(), 0644) == 0);
+    REQUIRE(::mkfifo((directory / "plain/fifo").c_str(), 0644) == 0);
+    REQUIRE(::mknod((directory / "any/socket").c_str(), S_IFSOCK | 0644, 0) == 0);
+    for (const char* name : {"plain/mount", "here/mount"}) {
+        REQUIRE(::mount("tmpfs", (directory / name).c_str(), "tmpfs", 0, nullptr) == 0);
+        write_file(directory / (std::string(name) + "/a"), "a");
+    }
+    REQUIRE(::mount("proc", (directory / "plain/proc").c_str(), "proc", 0, nullptr) == 0);
+}
+
 }  // namespace
 
 TEST_CASE("policy explain: a refusal is status 1, with each step and the nearest misses") {
@@ -301,48 +344,10 @@ TEST_CASE("policy explain: the part on disk says what the opener tells a peer") 
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     FDBROKER_SKIP_UNLESS(can_make_mount_namespace(), "needs mount namespaces");
     const TempDir directory;
-    const std::string policy = R"(version: 1
-rules:
-  - {name: plain, allow: [read], paths: ["@/plain/**"]}
-  - {name: once, allow: [read], paths: ["@/once/*"], files: {max_links: 1}}
-  - {name: writing, allow: [read, write], paths: ["@/writing/*"]}
-  - {name: foreign, allow: [read], paths: ["@/foreign/*"]}
-  - {name: small, allow: [read], paths: ["@/small/*"], files: {max_size: 3}}
-  - {name: owned, allow: [read], paths: ["@/owned/*"], files: {owners: ["${user}"]}}
-  - {name: here, allow: [read], paths: ["@/here/**"], files: {same_mount: true}}
-  - {name: any, allow: [read], paths: ["@/any/*"], files: {types: [regular, directory, fifo, socket]}}
-  - {name: linked, allow: [read], paths: ["@/linked/*"]}
-  - {name: gone, allow: [read], paths: ["@/gone/*"]}
-)";
     run_in_mount_namespace([&] {
-        for (const char* name : {"plain", "plain/d", "plain/mount", "plain/proc", "once", "writing",
-                                 "foreign", "small", "owned", "here", "here/mount", "any", "any/d"})
-            make_directory(directory / name);
-        REQUIRE(::chown((directory / "foreign").c_str(), some_user, some_user) == 0);
-        for (const char* name : {"plain/b", "once/a", "writing/a", "foreign/a"}) {
-            write_file(directory / name, "abc");
-            std::filesystem::create_hard_link(directory / name, (directory / name).string() + "-too");
-        }
-        write_file(directory / "plain/a", "a");
-        write_file(directory / "small/abc", "abc");
-        write_file(directory / "small/abcd", "abcd");
-        write_file(directory / "owned/roots", "a");
-        write_file(directory / "owned/others", "a", {.uid = some_user});
-        std::filesystem::create_symlink("plain", directory / "linked");
-        std::filesystem::create_symlink("a", directory / "plain/link");
-        std::filesystem::create_symlink("d", directory / "plain/dlink");
-        write_file(directory / "plain/d/a", "a");
-        REQUIRE(::mkfifo((directory / "any/fifo").c_str(), 0644) == 0);
-        REQUIRE(::mkfifo((directory / "plain/fifo").c_str(), 0644) == 0);
-        REQUIRE(::mknod((directory / "any/socket").c_str(), S_IFSOCK | 0644, 0) == 0);
-        for (const char* name : {"plain/mount", "here/mount"}) {
-            REQUIRE(::mount("tmpfs", (directory / name).c_str(), "tmpfs", 0, nullptr) == 0);
-            write_file(directory / (std::string(name) + "/a"), "a");
-        }
-        REQUIRE(::mount("proc", (directory / "plain/proc").c_str(), "proc", 0, nullptr) == 0);
-
-        const Asker asker(directory, policy);
-        RunningOpener opener(directory, with_directory(policy, directory.path()));
+        make_objects(directory);
+        const Asker asker(directory, policy_of_objects);
+        RunningOpener opener(directory, with_directory(policy_of_objects, directory.path()));
         TestPeer peer(opener.socket());
         const struct {
             const char* path;

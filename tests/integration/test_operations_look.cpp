@@ -17,6 +17,37 @@ using namespace fdbroker::test;
 using proto::Call;
 using proto::Step;
 
+namespace {
+
+// Links that lead to what rules allow, and to what they do not.
+void make_links(const Fixture& fixture) {
+    fixture.file("read/target", "target");
+    fixture.file("read/file");
+    fixture.file("links/file", "here");
+    make_directory(fixture.at("links/sub"));
+    fixture.file("links/sub/deep", "deep");
+    const auto link = [&](const std::string& to, const char* name) {
+        std::filesystem::create_symlink(to, fixture.at(name));
+    };
+    link("file", "links/beside");
+    link("../read/target", "links/target");
+    link(fixture.at("read/target"), "links/absolute");
+    link("sub", "links/directory");
+    link("beside", "links/twice");
+    link("/etc/shadow", "links/shadow");
+    link("/no/such/file", "links/nowhere");
+    link("../read/file", "links/refusing");
+    link("itself", "links/itself");
+    link("hidden", "links/to-hidden");
+    link("missing", "links/to-missing");
+    link("/etc/shadow", "links/na\nme\xff");
+    for (unsigned number = 0; number < 41; ++number)
+        link(number == 0 ? "file" : "chain" + std::to_string(number - 1),
+             ("links/chain" + std::to_string(number)).c_str());
+}
+
+}  // namespace
+
 TEST_CASE("stat: tells of the object, or of the link itself; a mount's number stays with the opener") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;
@@ -210,29 +241,7 @@ TEST_CASE(
     "touched") {
     FDBROKER_SKIP_UNLESS(is_root(), "needs root");
     const Fixture fixture;
-    fixture.file("read/target", "target");
-    fixture.file("read/file");
-    fixture.file("links/file", "here");
-    make_directory(fixture.at("links/sub"));
-    fixture.file("links/sub/deep", "deep");
-    const auto link = [&](const std::string& to, const char* name) {
-        std::filesystem::create_symlink(to, fixture.at(name));
-    };
-    link("file", "links/beside");
-    link("../read/target", "links/target");
-    link(fixture.at("read/target"), "links/absolute");
-    link("sub", "links/directory");
-    link("beside", "links/twice");
-    link("/etc/shadow", "links/shadow");
-    link("/no/such/file", "links/nowhere");
-    link("../read/file", "links/refusing");
-    link("itself", "links/itself");
-    link("hidden", "links/to-hidden");
-    link("missing", "links/to-missing");
-    link("/etc/shadow", "links/na\nme\xff");
-    for (unsigned number = 0; number < 41; ++number)
-        link(number == 0 ? "file" : "chain" + std::to_string(number - 1),
-             ("links/chain" + std::to_string(number)).c_str());
+    make_links(fixture);
     with_peer(fixture, [&](TestPeer& peer) {
         const auto open = [&](const char* name, std::uint32_t flags = 0) {
             return peer.open(fixture.at(name), flags);

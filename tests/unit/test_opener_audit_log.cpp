@@ -71,6 +71,31 @@ std::string line_beginning(std::uint64_t sequence, std::uint32_t generation) {
     return beginning;
 }
 
+// Records of two logs, the first of which wrote 1 and 2, kept 3 to 6 and handed over.
+void check_handed_over(const std::vector<json>& records) {
+    std::map<std::uint64_t, json> numbered;
+    for (const json& record : records) {
+        CHECK(!numbered.contains(record["seq"].get<std::uint64_t>()));
+        numbered[record["seq"].get<std::uint64_t>()] = record;
+    }
+    CHECK(numbered[1]["event"] == "before");
+    CHECK(numbered[2]["event"] == "late");
+    CHECK(numbered[3]["event"] == "later");
+    const json& end = numbered[6];
+    CHECK(end["generation"] == 1);
+    if (numbered.contains(4)) {
+        CHECK(end["event"] == "foul");
+        CHECK(!end.contains("unused"));
+        CHECK(end["bytes"] > 0);
+    } else {
+        CHECK(end["unused"] == json::array({4, 5}));
+        CHECK((end["event"] == "finished" || end["event"] == "crash" || end["event"] == "foul"));
+    }
+    CHECK(numbered[7]["event"] == "start");
+    CHECK(numbered[8]["event"] == "next");
+    CHECK(numbered[9]["event"] == "last");
+}
+
 }  // namespace
 
 TEST_CASE("audit log: generations go on counting, also after one that died between a record and its number") {
@@ -143,27 +168,7 @@ TEST_CASE(
     }
     second.event({.event = "last"});
     CHECK(log.drain());
-    std::map<std::uint64_t, json> numbered;
-    for (const json& record : fixture.records()) {
-        CHECK(!numbered.contains(record["seq"].get<std::uint64_t>()));
-        numbered[record["seq"].get<std::uint64_t>()] = record;
-    }
-    CHECK(numbered[1]["event"] == "before");
-    CHECK(numbered[2]["event"] == "late");
-    CHECK(numbered[3]["event"] == "later");
-    const json& end = numbered[6];
-    CHECK(end["generation"] == 1);
-    if (numbered.contains(4)) {
-        CHECK(end["event"] == "foul");
-        CHECK(!end.contains("unused"));
-        CHECK(end["bytes"] > 0);
-    } else {
-        CHECK(end["unused"] == json::array({4, 5}));
-        CHECK((end["event"] == "finished" || end["event"] == "crash" || end["event"] == "foul"));
-    }
-    CHECK(numbered[7]["event"] == "start");
-    CHECK(numbered[8]["event"] == "next");
-    CHECK(numbered[9]["event"] == "last");
+    check_handed_over(fixture.records());
 }
 
 TEST_CASE("audit log: no generation is given more late numbers than may come of what helpers do") {

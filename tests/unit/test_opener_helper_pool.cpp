@@ -9,6 +9,19 @@ using namespace fdbroker;
 using namespace fdbroker::opener;
 using fdbroker::test::DescriptorTable;
 
+namespace {
+
+// The helper that had the task is gone, and the task was answered.
+void check_let_go(PoolFixture& fixture, FakeHelper& helper, std::uint64_t task) {
+    CHECK(helper.is_let_go());
+    CHECK(fixture.heard.failures[task] == EIO);
+    CHECK(fixture.heard.sent.count(task) == 0);
+    CHECK(fixture.requests_in_flight() == 0);
+    std::erase_if(fixture.helpers, [&](const auto& each) { return each.get() == &helper; });
+}
+
+}  // namespace
+
 TEST_CASE(
     "helper pool: one that stays with its task is not of those that work, and is forgotten when it ends") {
     const auto before = DescriptorTable::now();
@@ -84,13 +97,6 @@ TEST_CASE("helper pool: a task that may yet last has its place kept, and only as
 
 TEST_CASE("helper pool: a helper that lasts without leave, or delivers what nobody granted, is let go") {
     PoolFixture fixture;
-    const auto check_let_go = [&](FakeHelper& helper, std::uint64_t number) {
-        CHECK(helper.is_let_go());
-        CHECK(fixture.heard.failures[number] == EIO);
-        CHECK(fixture.heard.sent.count(number) == 0);
-        CHECK(fixture.requests_in_flight() == 0);
-        std::erase_if(fixture.helpers, [&](const auto& each) { return each.get() == &helper; });
-    };
     // A helper that reports this outcome, is told to deliver, and then tells how the delivery ended.
     const auto check_refused = [&](Sent said, int errno_value = 0) {
         const std::uint64_t number = fixture.submit(1);
@@ -98,7 +104,7 @@ TEST_CASE("helper pool: a helper that lasts without leave, or delivers what nobo
         fixture.report(helper, number, errno_value);
         said.job = number;
         fixture.log_stderr(helper, write_sent(said));
-        check_let_go(helper, number);
+        check_let_go(fixture, helper, number);
     };
     SUBCASE("more descriptors than grants") {
         check_refused({.descriptors = 2});
@@ -140,7 +146,7 @@ TEST_CASE("helper pool: a helper that lasts without leave, or delivers what nobo
         const std::uint64_t number = fixture.submit(1);
         FakeHelper& helper = *fixture.given(number).helper;
         fixture.log_stderr(helper, write_ended(0));
-        check_let_go(helper, number);
+        check_let_go(fixture, helper, number);
     }
 }
 
