@@ -103,7 +103,7 @@ class Comparison {
     std::uint8_t different_settings(unsigned operation, const PeerIdentity& peer) const {
         const bool was_ancestor = before_.is_ancestor({static_cast<Operation>(operation)});
         const bool is_ancestor = after_.is_ancestor({static_cast<Operation>(operation)});
-        // What is said of a directory that leads to others depends on no other setting.
+        // No other setting counts for a directory that only says it is one.
         if (was_ancestor != is_ancestor) return bit(Setting::ancestors);
         if (is_ancestor) return 0;
         return different(policies_.before->rules()[before_.rule(operation)],

@@ -92,7 +92,7 @@ rules:
   - {name: gone, allow: [read], paths: ["@/gone/*"]}
 )";
 
-// What these rules are about. In a mount namespace.
+// Objects that these rules are about. In a mount namespace.
 void make_objects(const TempDir& directory) {
     for (const char* name : {"plain", "plain/d", "plain/mount", "plain/proc", "once", "writing", "foreign",
                              "small", "owned", "here", "here/mount", "any", "any/d"})
