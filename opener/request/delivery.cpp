@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "opener/request/delivery.hpp"
 
-#include <array>
+#include <memory>
 #include <utility>
 
 #include "proto/channel.hpp"
@@ -13,11 +13,18 @@ using proto::Result;
 
 namespace {
 
+union Descriptors {
+    Descriptors() noexcept {}
+    BorrowedFd all[proto::max_requests];
+};
+
 Result<void> send_with(BorrowedFd socket, std::span<const std::byte> message,
                        std::span<const DeliverableFile> files) {
-    std::array<BorrowedFd, proto::max_requests> descriptors;
-    for (std::size_t i = 0; i < files.size(); ++i) descriptors[i] = files[i].descriptor();
-    return proto::send(socket, message, std::span(descriptors).first(files.size()), proto::Wait::never);
+    // Most messages have one file: memory for the most is neither cleared nor filled with descriptors that are none.
+    __attribute__((uninitialized)) Descriptors descriptors;
+    for (std::size_t i = 0; i < files.size(); ++i)
+        std::construct_at(&descriptors.all[i], files[i].descriptor());
+    return proto::send(socket, message, std::span(descriptors.all).first(files.size()), proto::Wait::never);
 }
 
 }  // namespace
