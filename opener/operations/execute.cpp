@@ -23,7 +23,9 @@ Outcome carry_out(const OperationContext& context) {
 
 Outcome execute(const RequestServices& services, const policy::Peer& peer, const GrantedRequest& granted,
                 const ExecutionContext& execution) {
-    return outcome_of(granted, carry_out({services, peer, granted, execution}));
+    Outcome outcome = carry_out({services, peer, granted, execution});
+    complete(outcome, granted);
+    return outcome;
 }
 
 }  // namespace fdbroker::opener

@@ -73,15 +73,15 @@ Outcome with_links(const LinkWalk& walk, policy::Grant grant, const FindLink& fi
     std::string text;  // storage that `grant` borrows, once a link has been followed
     for (unsigned followed = 0;; ++followed) {
         auto attempted = attempt(grant);
-        const bool at_link = !attempted && met_a_link(attempted.error());
-        const auto link = at_link ? find(grant) : std::nullopt;
-        if (!link) {
+        if (attempted || !met_a_link(attempted.error())) {
+            if (followed == 0) return outcome_of(std::move(attempted));
             Outcome outcome = outcome_of(std::move(attempted));
-            if (followed == 0 || at_link) return outcome;
             outcome.rule = &grant.rule();
             outcome.final_path = std::move(text);
             return outcome;
         }
+        const auto link = find(grant);
+        if (!link) return outcome_of(std::move(attempted));
         if (link->magic)
             return loop(fmt::format("\"{}\" is a magic link of procfs", printable_path(link->path)));
         const bool is_last = link->path.size() == grant.path().text().size();

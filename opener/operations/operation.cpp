@@ -18,12 +18,11 @@ Attempt<InspectedFile> inspected(const OperationContext& context, const policy::
 
 }  // namespace
 
-Outcome outcome_of(const GrantedRequest& granted, Outcome outcome) {
+void complete(Outcome& outcome, const GrantedRequest& granted) {
     if (outcome.payload.size() > granted.payload_room)
         outcome = refused(Step::deliver, EMSGSIZE, "the batch leaves no room for the answer");
     outcome.operations = granted.grant.operations();
     if (outcome.final_path.empty()) outcome.rule = &granted.grant.rule();
-    return outcome;
 }
 
 Attempt<InspectedFile> open_inspected(const OperationContext& context, const policy::Grant& grant,

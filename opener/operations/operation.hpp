@@ -42,11 +42,12 @@ inline std::unexpected<Obstacle> not_here() {
 }
 
 // An attempt's outcome, as far as operations know it.
-inline Outcome outcome_of(Attempt<Outcome> attempt) {
-    return attempt ? std::move(*attempt) : refused(attempt.error());
+inline Outcome outcome_of(Attempt<Outcome>&& attempt) {
+    if (attempt) return std::move(*attempt);
+    return refused(attempt.error());
 }
-// How the request ended, as the peer and the record are told.
-Outcome outcome_of(const GrantedRequest& granted, Outcome outcome);
+// Adds what the record is told besides. A payload that has no room in the message becomes a refusal.
+void complete(Outcome& outcome, const GrantedRequest& granted);
 
 // resolve() and inspect() in one.
 Attempt<InspectedFile> open_inspected(const OperationContext& context, const policy::Grant& grant,

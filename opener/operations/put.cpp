@@ -130,7 +130,9 @@ class Put final : public BackgroundWork {
     Outcome carry_out(const RequestServices& services, const policy::Peer& peer,
                       const GrantedRequest& granted, const ExecutionContext& execution) override {
         const OperationContext context{services, peer, granted, execution};
-        return outcome_of(granted, carry_out(context));
+        Outcome outcome = carry_out(context);
+        complete(outcome, granted);
+        return outcome;
     }
 
   private:

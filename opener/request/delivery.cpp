@@ -44,7 +44,7 @@ std::size_t Delivery::payload_room(std::size_t others) const noexcept {
     return (writer_.room() - fixed) / 4 * 4;
 }
 
-void Delivery::add(std::uint32_t id, Outcome outcome, const Recorded& recorded) {
+void Delivery::add(std::uint32_t id, Outcome&& outcome, const Recorded& recorded) {
     if (!recorded.may_leave)
         return add_refusal(id, 0, EIO, proto::Step::record, "the decision could not be put on record");
     if (!outcome.is_done())

@@ -42,7 +42,7 @@ class Delivery {
 
     // At most max_requests between two calls of clear(). A payload that payload_room() has no room for is a bug of the
     // caller's.
-    void add(std::uint32_t id, Outcome outcome, const Recorded& recorded);
+    void add(std::uint32_t id, Outcome&& outcome, const Recorded& recorded);
     void add_refusal(std::uint32_t id, std::uint64_t record, int errno_value, proto::Step step,
                      std::string_view reason);
 
