@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <deque>
 #include <optional>
 #include <string>
 #include <utility>
@@ -270,8 +271,11 @@ Outcome DryRun::run(const Grant& grant) {
     const opener::GrantedRequest granted{request, flags.value(), grant};
     const auto execution = ExecutionContext::helper(std::chrono::steady_clock::now(), true);
 
+    // One for each name on the way; the texts of obstacles live in them.
+    std::deque<opener::Resolver> resolvers;
     const auto with_resolver = [&](const Grant& one, const auto& use) {
-        const opener::Resolver resolver(directories_above(one.path().text()), policy_);
+        const opener::Resolver& resolver =
+            resolvers.emplace_back(directories_above(one.path().text()), policy_);
         const opener::RequestServices services{policy_, resolver, inspector_, metrics_};
         return use(OperationContext{services, peer_, granted, execution});
     };

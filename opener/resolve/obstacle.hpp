@@ -16,7 +16,8 @@ enum class Completion : std::uint8_t {
     needs_helper,  // nothing has been done, because it could block; a helper does it
 };
 
-// Why a granted request, or a part of it, was not done. `text` is a literal and speaks to the peer.
+// Why a granted request, or a part of it, was not done. `text` speaks to the peer: a literal, or BoundDirectory::refusal,
+// which lives as long as the resolver.
 struct Obstacle {
     int errno_value = EIO;
     const char* text = "";
