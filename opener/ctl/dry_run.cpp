@@ -271,7 +271,7 @@ Outcome DryRun::run(const Grant& grant) {
     const opener::GrantedRequest granted{request, flags.value(), grant};
     const auto execution = ExecutionContext::helper(std::chrono::steady_clock::now(), true);
 
-    // One for each name on the way; the texts of obstacles live in them.
+    // Each name on the way has one; the texts of obstacles live in them.
     std::deque<opener::Resolver> resolvers;
     const auto with_resolver = [&](const Grant& one, const auto& use) {
         const opener::Resolver& resolver =
