@@ -158,4 +158,19 @@ void measure_costs(const Options& options, const Scene& scene, const BarestBroke
     measure_audit(options, scene, barest, addresses);
 }
 
+void measure_shadow(const Options& options, const Scene& scene, const BarestBroker& barest,
+                    const std::string& without, const std::string& with) {
+    const Connection alone(without);
+    const Connection shadowed(with);
+    const std::vector<std::string> paths = scene.paths(1000);
+    const std::vector<Variant> variants{through_barest(barest, paths), single(alone, paths),
+                                        single(shadowed, paths)};
+    const Measurement measured = interleave(variants, options.rounds, options.chunk());
+    print_heading("A candidate in the policy's shadow, 1,000 rules each");
+    print_line({.what = "one request at a time: more by",
+                .measured = measured.ratio(2, 0) - measured.ratio(1, 0),
+                .target = 0.08,
+                .unit = "B"});
+}
+
 }  // namespace fdbroker::bench

@@ -22,4 +22,8 @@ struct Addresses {
 void measure_costs(const Options& options, const Scene& scene, const BarestBroker& barest,
                    const Addresses& addresses);
 
+// As above, for an opener with a candidate in its shadow beside one without.
+void measure_shadow(const Options& options, const Scene& scene, const BarestBroker& barest,
+                    const std::string& without, const std::string& with);
+
 }  // namespace fdbroker::bench

@@ -40,10 +40,24 @@ void run_pinned(const Options& options, const Scene& scene) {
     unpin();
 }
 
+void run_shadow(const Options& options, const Scene& scene) {
+    const std::string directory = scene.directory().path();
+    const std::string policy = scene.write_policy(1000);
+    pin_to(options.cpu);
+    const RunningOpener alone(options.opener, directory, "alone", policy, Audit::none);
+    const RunningOpener shadowed(options.opener, directory, "shadowed", policy, Audit::none, Shadow::same);
+    const BarestBroker barest;
+    test::run_as(
+        test::nobody, [&] { measure_shadow(options, scene, barest, alone.address(), shadowed.address()); },
+        test::Deadline::max());
+    unpin();
+}
+
 void run(const Options& options) {
     const Scene scene;
     const bool all = options.rows == "all";
     if (all || options.rows == "pinned") run_pinned(options, scene);
+    if (all || options.rows == "shadow") run_shadow(options, scene);
     if (all || options.rows == "unpinned") measure_unpinned(options, scene);
     if (!all && options.rows != "machine") return;
     measure_loading(options, scene);
@@ -64,8 +78,8 @@ int main(int argc, char** argv) try {
     app.add_option("--chunk", options.chunk_microseconds, "microseconds of one turn")->capture_default_str();
     app.add_option("--cpu", options.cpu, "the core that clients and brokers share")->capture_default_str();
     app.add_option("--opener", options.opener, "the opener to measure")->capture_default_str();
-    app.add_option("--rows", options.rows, "which rows: pinned, unpinned, machine, or all")
-        ->check(CLI::IsMember({"all", "pinned", "unpinned", "machine"}))
+    app.add_option("--rows", options.rows, "which rows: pinned, shadow, unpinned, machine, or all")
+        ->check(CLI::IsMember({"all", "pinned", "shadow", "unpinned", "machine"}))
         ->capture_default_str();
     CLI11_PARSE(app, argc, argv);
     fdbroker::bench::run(options);

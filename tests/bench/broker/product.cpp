@@ -22,10 +22,13 @@ namespace fdbroker::bench {
 namespace {
 
 test::Command command_of(const std::string& program, const std::string& base, const std::string& policy,
-                         Audit audit) {
-    return {.arguments = {program, "--control", "none", "--policy", policy, "--listen", base + ".sock",
-                          "--listen-mode", "0666", "--audit",
-                          audit == Audit::file ? base + ".jsonl" : "none"}};
+                         Audit audit, Shadow shadow) {
+    test::Command command{.arguments = {program, "--control", "none", "--policy", policy, "--listen",
+                                        base + ".sock", "--listen-mode", "0666", "--audit",
+                                        audit == Audit::file ? base + ".jsonl" : "none"}};
+    if (shadow == Shadow::same)
+        command.arguments.insert(command.arguments.end(), {std::string("--shadow"), policy});
+    return command;
 }
 
 [[noreturn]] void give_up(const char* path, int error, const char* reason) {
@@ -36,9 +39,9 @@ test::Command command_of(const std::string& program, const std::string& base, co
 }  // namespace
 
 RunningOpener::RunningOpener(const std::string& program, const std::string& directory,
-                             const std::string& name, const std::string& policy, Audit audit)
+                             const std::string& name, const std::string& policy, Audit audit, Shadow shadow)
     : address_(directory + "/" + name + ".sock"),
-      process_(test::Process::start(command_of(program, directory + "/" + name, policy, audit))) {
+      process_(test::Process::start(command_of(program, directory + "/" + name, policy, audit, shadow))) {
     test::wait_for_listener(address_);
 }
 

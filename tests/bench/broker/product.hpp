@@ -11,13 +11,15 @@
 namespace fdbroker::bench {
 
 enum class Audit { none, file };
+// Whether a candidate, the policy itself, decides each request beside the policy.
+enum class Shadow { none, same };
 
 // An opener that serves a policy, on the cores that its starter may run on. Ends with the object.
 class RunningOpener {
   public:
     // `directory` holds its sockets and its audit file; `name` keeps it apart from others there.
     RunningOpener(const std::string& program, const std::string& directory, const std::string& name,
-                  const std::string& policy, Audit audit);
+                  const std::string& policy, Audit audit, Shadow shadow = Shadow::none);
     RunningOpener(const RunningOpener&) = delete;
     RunningOpener& operator=(const RunningOpener&) = delete;
     ~RunningOpener();
