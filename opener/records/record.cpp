@@ -63,24 +63,48 @@ std::string_view text_of(json::raw_json_string key) {
     return {start, static_cast<std::size_t>(end - start)};
 }
 
-// Whether the key that starts here is this one. Up to 8 bytes are compared at once, which line_padding makes room for.
-bool is_key(const char* start, std::string_view key) {
-    std::uint64_t found = 0, wanted = 0;
-    const std::size_t head = std::min(key.size(), sizeof found);
+// The first 8 bytes of a text, in the order that a word of memory has them; 0 for those that it lacks.
+constexpr std::uint64_t word_of(std::string_view text) {
+    std::array<char, sizeof(std::uint64_t)> bytes{};
+    std::ranges::copy(text.substr(0, bytes.size()), bytes.begin());
+    return std::bit_cast<std::uint64_t>(bytes);
+}
+
+// The bytes of that word which the text has.
+constexpr std::uint64_t word_mask_of(std::string_view text) {
+    std::array<char, sizeof(std::uint64_t)> mask{};
+    std::ranges::fill_n(mask.begin(), static_cast<std::ptrdiff_t>(std::min(text.size(), mask.size())),
+                        '\xff');
+    return std::bit_cast<std::uint64_t>(mask);
+}
+
+struct KeyWord {
+    std::uint64_t bytes;
+    std::uint64_t mask;
+};
+constexpr std::array<KeyWord, keys.size()> key_words = [] {
+    std::array<KeyWord, keys.size()> words{};
+    std::ranges::transform(keys, words.begin(), [](std::string_view key) {
+        return KeyWord{.bytes = word_of(key), .mask = word_mask_of(key)};
+    });
+    return words;
+}();
+
+// Whether that key starts here. Up to 8 bytes are compared at once, which line_padding makes room for.
+bool is_key(const char* start, std::size_t index) {
+    const std::string_view key = keys[index];
+    std::uint64_t found = 0;
     std::memcpy(&found, start, sizeof found);
-    std::memcpy(&wanted, key.data(), head);
-    const auto unused = static_cast<unsigned>(8 * (sizeof found - head));
-    found = std::endian::native == std::endian::little ? found << unused : found >> unused;
-    wanted = std::endian::native == std::endian::little ? wanted << unused : wanted >> unused;
-    if (found != wanted || start[key.size()] != '"') return false;
-    return key.size() <= head || std::memcmp(start + head, key.data() + head, key.size() - head) == 0;
+    if ((found & key_words[index].mask) != key_words[index].bytes || start[key.size()] != '"') return false;
+    return key.size() <= sizeof found ||
+           std::memcmp(start + sizeof found, key.data() + sizeof found, key.size() - sizeof found) == 0;
 }
 
 // Keys mostly come in the order of the list: the one that is expected is tried first.
 Key key_of(const char* start, std::size_t& expected) {
     for (std::size_t tried = 0, index = expected; tried < keys.size(); ++tried, ++index) {
         if (index >= keys.size()) index = 0;
-        if (!is_key(start, keys[index])) continue;
+        if (!is_key(start, index)) continue;
         expected = index + 1;
         return static_cast<Key>(index);
     }
