@@ -57,16 +57,21 @@ class Automaton {
     }
     // After the last add().
     void find_letters() {
-        std::map<std::vector<bool>, std::size_t> known;
+        ByteSet alone;  // bytes that a place takes and no other
         std::set<std::vector<std::uint64_t>> distinct;
         std::vector<const ByteSet*> sets;
-        for (const Place& place : places_)
-            if (place.accepts == none && !place.loops && distinct.insert(words_of(place.bytes)).second)
+        for (const Place& place : places_) {
+            if (place.accepts != none || place.loops) continue;
+            if (place.bytes.count() == 1)
+                alone |= place.bytes;
+            else if (distinct.insert(words_of(place.bytes)).second)
                 sets.push_back(&place.bytes);
+        }
+        std::set<std::vector<bool>> known;
         for (const std::uint8_t byte : bytes_by_looks()) {
             std::vector<bool> in;
             for (const ByteSet* const set : sets) in.push_back((*set)[byte]);
-            if (known.try_emplace(std::move(in), letters_.size()).second) letters_.push_back(byte);
+            if (alone[byte] || known.insert(std::move(in)).second) letters_.push_back(byte);
         }
     }
 
