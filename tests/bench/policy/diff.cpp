@@ -6,6 +6,7 @@
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
 
+#include <charconv>
 #include <stdexcept>
 
 #include "policy/language/loader.hpp"
@@ -17,7 +18,11 @@ using namespace fdbroker::policy;
 class NumberedAccounts : public Accounts {
   public:
     std::optional<std::uint32_t> uid_of(const std::string& user) const override {
-        return 1000 + static_cast<std::uint32_t>(std::stoul(user.substr(1)));
+        std::uint32_t number = 0;
+        const char* const end = user.data() + user.size();
+        if (!user.starts_with('u') || std::from_chars(user.data() + 1, end, number).ptr != end)
+            return std::nullopt;
+        return 1000 + number;
     }
     std::optional<std::uint32_t> gid_of(const std::string&) const override { return std::nullopt; }
     std::optional<UserRecord> record_of(std::uint32_t uid) const override {
