@@ -16,7 +16,6 @@
 namespace fdbroker::records {
 
 namespace json = simdjson::ondemand;
-using policy::Operation;
 using policy::OperationSet;
 
 static_assert(line_padding >= simdjson::SIMDJSON_PADDING);

@@ -57,7 +57,7 @@ class Automaton {
     }
     // After the last add().
     void find_letters() {
-        ByteSet alone;  // bytes that a place takes and no other
+        ByteSet alone;  // each the only byte that some place takes
         std::set<std::vector<std::uint64_t>> distinct;
         std::vector<const ByteSet*> sets;
         for (const Place& place : places_) {

@@ -8,6 +8,7 @@
 
 #include <charconv>
 #include <stdexcept>
+#include <system_error>
 
 #include "policy/language/loader.hpp"
 
@@ -20,8 +21,9 @@ class NumberedAccounts : public Accounts {
     std::optional<std::uint32_t> uid_of(const std::string& user) const override {
         std::uint32_t number = 0;
         const char* const end = user.data() + user.size();
-        if (!user.starts_with('u') || std::from_chars(user.data() + 1, end, number).ptr != end)
-            return std::nullopt;
+        if (!user.starts_with('u')) return std::nullopt;
+        const auto [stop, error] = std::from_chars(user.data() + 1, end, number);
+        if (stop != end || error != std::errc()) return std::nullopt;
         return 1000 + number;
     }
     std::optional<std::uint32_t> gid_of(const std::string&) const override { return std::nullopt; }
