@@ -272,9 +272,9 @@ TEST_CASE("run: a killed answerer takes the program along, and that is told") {
 TEST_CASE("run: an opener that is gone is an error of each call, not a hang") {
     FDBROKER_SKIP_UNLESS(why_no_run().empty(), why_no_run());
     RunScene scene;
-    Process process = Process::start(scene.inside(
-        {"sh", "-c", "echo ready; read x; cat " + scene.secret() + "/file; echo \"status $?\""}));
-    process.wait_for_output("ready");
+    Process process = Process::start(
+        scene.inside({"sh", "-c", "kill -STOP $$; cat " + scene.secret() + "/file; echo \"status $?\""}));
+    wait_until_stopped(process.pid());
     CHECK(scene.opener().stop() == 0);
     process.signal(SIGCONT);
     const Outcome outcome = process.wait();
@@ -317,8 +317,7 @@ TEST_CASE("run: a service's notifications reach the service manager from the lau
          "import os, socket\n"
          "manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\n"
          "manager.connect(os.environ['NOTIFY_SOCKET'])\n"
-         "manager.send(b'READY=1\\nMAINPID=7\\nSTATUS=serving ' + os.environ['WATCHDOG_USEC'].encode())\n"
-         "input()\n"});
+         "manager.send(b'READY=1\\nMAINPID=7\\nSTATUS=serving ' + os.environ['WATCHDOG_USEC'].encode())\n"});
     command.environment["NOTIFY_SOCKET"] = path;
     command.environment["WATCHDOG_USEC"] = "300";
     Process process = Process::start(command);
