@@ -10,28 +10,39 @@
 #include "policy/diff/search.hpp"
 #include "policy/explain/explain.hpp"
 #include "policy/matching/compiled.hpp"
+#include "policy/matching/matcher_walk.hpp"
 
 namespace fdbroker::policy {
 namespace {
 
-// The verdict of a policy's own engine.
+// Notes for every operation which rules decide.
+class VerdictVisitor {
+  public:
+    VerdictVisitor(const RoleSets& roles, const Peer& peer) : roles_(roles), peer_(peer) {}
+    void deny(std::span<const Entry> entries, OperationSet operations) { note(entries, false, operations); }
+    void allow(std::span<const Entry> entries, OperationSet operations) { note(entries, true, operations); }
+    Verdict take() && { return verdict_; }
+
+  private:
+    void note(std::span<const Entry> entries, bool allows, OperationSet operations) {
+        for (const Entry& entry : entries)
+            if (roles_.holds(peer_, entry.roles))
+                verdict_.note(entry.rule, allows, operations & OperationSet::from_bits(entry.operations));
+    }
+
+    const RoleSets& roles_;
+    const Peer& peer_;
+    Verdict verdict_{};
+};
+
+// The verdict of a policy's own matcher: one walk for all operations.
 Verdict verdict_of(const Policy& policy, const PeerIdentity& identity, RequestPath path) {
     const Peer peer = policy.identify(identity);
-    Verdict verdict;
-    const auto index_of = [&](const Rule* rule) {
-        return static_cast<std::uint32_t>(rule - policy.rules().data());
-    };
-    for (unsigned bit = 0; bit < operation_count; ++bit) {
-        const OperationSet operation{static_cast<Operation>(bit)};
-        const Decision decision = policy.decide(peer, operation, path);
-        if (decision && decision->is_ancestor()) {
-            verdict.note_ancestor(index_of(&decision->rule()));
-        } else if (decision) {
-            verdict.note(index_of(&decision->rule()), true, operation);
-        } else if (decision.error().denied_by != nullptr) {
-            verdict.note(index_of(decision.error().denied_by), false, operation);
-        }
-    }
+    VerdictVisitor visitor(policy.compiled().role_sets, peer);
+    walk(policy.compiled().matcher, path, peer.values(), visitor);
+    Verdict verdict = std::move(visitor).take();
+    if (const auto grant = policy.ancestor(peer, {Operation::stat}, path))
+        verdict.note_ancestor(static_cast<std::uint32_t>(&grant->rule() - policy.rules().data()));
     return verdict;
 }
 
