@@ -233,6 +233,17 @@ NameClasses name_classes(std::span<const std::string_view> programs, std::span<c
     return found;
 }
 
+const NameClasses& KnownNameClasses::find(const Programs& programs, const std::vector<std::string>& others,
+                                          const PeerValues& values) {
+    const bool counts = std::ranges::any_of(programs, glob_has_variable);
+    const auto [known, is_new] = known_.try_emplace({programs, others, counts ? values : PeerValues{}});
+    if (is_new) {
+        const std::vector<std::string_view> texts(others.begin(), others.end());
+        known->second = name_classes(programs, texts, values);
+    }
+    return known->second;
+}
+
 std::vector<std::string> value_examples(std::span<const std::string_view> programs,
                                         std::span<const std::string_view> before, std::size_t most) {
     Automaton automaton;

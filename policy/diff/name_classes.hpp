@@ -8,10 +8,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <vector>
 
 #include "policy/matching/glob.hpp"
@@ -36,6 +38,18 @@ struct NameClasses {
 // Variables stand for `values`. Programs are those of Glob; they and `others` need not outlive the call.
 NameClasses name_classes(std::span<const std::string_view> programs, std::span<const std::string_view> others,
                          const PeerValues& values);
+
+// Name classes that were found once: the directories of a policy differ in their literals more often than in their globs.
+class KnownNameClasses {
+  public:
+    using Programs = std::vector<std::string_view>;
+    // As name_classes(). The programs must outlive this object, whose life the reference shares.
+    const NameClasses& find(const Programs& programs, const std::vector<std::string>& others,
+                            const PeerValues& values);
+
+  private:
+    std::map<std::tuple<Programs, std::vector<std::string>, PeerValues>, NameClasses> known_{};
+};
 
 // The classes of values of a variable: two values that lead the automaton of `programs` (without variables) from the
 // beginning, and after each of `before`, to the same places are one class. An example of each, at most `most`.

@@ -2,6 +2,7 @@
 #include "policy/diff/name_menu.hpp"
 
 #include <algorithm>
+#include <climits>
 #include <map>
 #include <optional>
 
@@ -29,11 +30,6 @@ Indices in_order(Indices nodes) {
     return nodes;
 }
 
-bool has_variable(std::string_view program) {
-    return std::ranges::any_of(glob_steps(program),
-                               [](const GlobStep& step) { return step.kind == GlobStep::Kind::variable; });
-}
-
 bool is_any_name(std::string_view program) {
     const auto steps = glob_steps(program);
     return steps.size() == 1 && steps.front().kind == GlobStep::Kind::any_bytes;
@@ -44,15 +40,39 @@ struct GlobChildren {
     Indices nodes{};
 };
 
+using Literals = std::map<std::string, Indices, std::less<>>;
+
 // The children of several nodes.
 struct Children {
-    std::map<std::string_view, Indices> literals{};
+    Literals literals{};
     std::vector<GlobChildren> globs{};
     std::vector<GlobChildren> free{};  // with variables that match freely
     Indices of_any_name{};
 };
 
-Children children_of(const PatternTrie& trie, const Indices& nodes, bool free_variables) {
+// The one text that a glob of variables and text matches; empty where it matches none.
+std::optional<std::string> text_of(std::string_view program, const PeerValues& values) {
+    std::string text;
+    for (const GlobStep& step : glob_steps(program)) {
+        if (step.kind == GlobStep::Kind::variable) {
+            const std::string& value = values[static_cast<std::size_t>(step.variable)];
+            if (value.empty()) return std::string();
+            text += value;
+        } else if (step.kind == GlobStep::Kind::byte && step.bytes.count() == 1) {
+            text += static_cast<char>(step.bytes._Find_first());
+        } else {
+            return std::nullopt;
+        }
+    }
+    return text;
+}
+
+bool is_file_name(std::string_view text) {
+    return !text.empty() && text != "." && text != ".." && text.size() <= NAME_MAX;
+}
+
+// `values`: what variables stand for. Null: they match freely.
+Children children_of(const PatternTrie& trie, const Indices& nodes, const PeerValues* values) {
     Children found;
     std::map<std::string_view, Indices> globs;
     for (const Index node : nodes) {
@@ -62,17 +82,21 @@ Children children_of(const PatternTrie& trie, const Indices& nodes, bool free_va
     for (auto& [program, children] : globs) {
         if (is_any_name(program)) {
             found.of_any_name = std::move(children);
-        } else if (free_variables && has_variable(program)) {
-            found.free.push_back({program, std::move(children)});
-        } else {
+        } else if (!glob_has_variable(program)) {
             found.globs.push_back({program, std::move(children)});
+        } else if (values == nullptr) {
+            found.free.push_back({program, std::move(children)});
+        } else if (const auto text = text_of(program, *values); !text) {
+            found.globs.push_back({program, std::move(children)});
+        } else if (is_file_name(*text)) {
+            add(found.literals[*text], children);
         }
     }
     return found;
 }
 
 // A short name that is none of these.
-std::string fresh_name(const std::map<std::string_view, Indices>& taken) {
+std::string fresh_name(const Literals& taken) {
     std::string name = "a";
     while (taken.contains(name)) {
         if (name.back() == 'z') {
@@ -82,6 +106,18 @@ std::string fresh_name(const std::map<std::string_view, Indices>& taken) {
         }
     }
     return name;
+}
+
+// The classes of names that are no literal. The literals count only where one is the example of a class: the fewer the
+// automaton is made of, the more directories share it.
+const NameClasses& other_names(const Literals& literals, const std::vector<std::string_view>& programs,
+                               const PeerValues& values, KnownNameClasses& known) {
+    const auto is_literal = [&](const NameClass& one) { return literals.contains(one.example); };
+    const NameClasses& names = known.find(programs, {}, values);
+    if (std::ranges::none_of(names.classes, is_literal)) return names;
+    std::vector<std::string> texts;
+    for (const auto& [name, nodes] : literals) texts.push_back(name);
+    return known.find(programs, texts, values);
 }
 
 class Menu {
@@ -143,18 +179,17 @@ bool meets_variable(const PatternTrie& trie, const Indices& nodes, bool& groups)
     return met;
 }
 
-NameMenu name_menu(const PatternTrie& trie, const Indices& nodes, const PeerValues* values) {
-    const Children children = children_of(trie, nodes, values == nullptr);
+NameMenu name_menu(const PatternTrie& trie, const Indices& nodes, const PeerValues* values,
+                   KnownNameClasses& known) {
+    const Children children = children_of(trie, nodes, values);
     const PeerValues no_values{};
     const PeerValues& bound = values != nullptr ? *values : no_values;
     Menu menu(children);
-    std::vector<std::string_view> texts;
     for (const auto& [name, literal] : children.literals) {
-        texts.push_back(name);
         Indices reached = literal;
         for (const GlobChildren& glob : children.globs)
             if (glob_matches(glob.program, name, bound)) add(reached, glob.nodes);
-        menu.offer(std::string(name), std::move(reached));
+        menu.offer(name, std::move(reached));
     }
     if (children.globs.empty()) {
         menu.offer(fresh_name(children.literals), {});
@@ -162,7 +197,7 @@ NameMenu name_menu(const PatternTrie& trie, const Indices& nodes, const PeerValu
     }
     std::vector<std::string_view> programs;
     for (const GlobChildren& glob : children.globs) programs.push_back(glob.program);
-    const NameClasses names = name_classes(programs, texts, bound);
+    const NameClasses& names = other_names(children.literals, programs, bound, known);
     if (!names.complete) menu.incomplete();
     for (const NameClass& one : names.classes) {
         Indices reached;
@@ -173,7 +208,7 @@ NameMenu name_menu(const PatternTrie& trie, const Indices& nodes, const PeerValu
 }
 
 void add_values(const PatternTrie& trie, const Indices& nodes, ValueSets& values) {
-    const Children children = children_of(trie, nodes, true);
+    const Children children = children_of(trie, nodes, nullptr);
     std::vector<std::string_view> programs;
     for (const GlobChildren& glob : children.globs) programs.push_back(glob.program);
     for (const GlobChildren& glob : children.free) {

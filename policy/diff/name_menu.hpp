@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "policy/diff/name_classes.hpp"
 #include "policy/diff/pattern_trie.hpp"
 #include "policy/matching/glob.hpp"
 
@@ -28,8 +29,9 @@ using ValueSets = std::array<std::set<std::string>, variable_count>;
 bool meets_variable(const PatternTrie& trie, const std::vector<PatternTrie::Index>& nodes, bool& groups);
 
 // `values`: what variables stand for. Null: a glob with a variable may match any name or none.
+// The trie must outlive `known`.
 NameMenu name_menu(const PatternTrie& trie, const std::vector<PatternTrie::Index>& nodes,
-                   const PeerValues* values);
+                   const PeerValues* values, KnownNameClasses& known);
 
 // Adds the values with which globs with variables below these nodes match what other ones below them match.
 void add_values(const PatternTrie& trie, const std::vector<PatternTrie::Index>& nodes, ValueSets& values);

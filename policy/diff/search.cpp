@@ -204,7 +204,7 @@ class Search {
         if (known != menus_.end()) return known->second;
         const PeerValues no_values{};
         const PeerValues* values = binding == unbound ? nullptr : &bindings_[binding].values;
-        return menus_.emplace(std::pair(live, binding), name_menu(trie_, live, values)).first->second;
+        return menus_.emplace(std::pair(live, binding), name_menu(trie_, live, values, names_)).first->second;
     }
 
     // The rules that match a path which ends here; `changed` is set when one of them is changed.
@@ -248,6 +248,7 @@ class Search {
     SearchResult result_{};
     std::map<State, std::uint32_t> known_{};
     std::vector<Visited> visited_{};
+    KnownNameClasses names_{};
     std::map<std::pair<Indices, std::uint32_t>, NameMenu> menus_{};
     std::set<std::pair<Indices, State>> gone_on_{};
     Findings findings_;

@@ -152,6 +152,12 @@ std::vector<GlobStep> glob_steps(std::string_view program) {
     return steps;
 }
 
+bool glob_has_variable(std::string_view program) noexcept {
+    for (std::size_t at = 0; at < program.size(); at += instruction_size(program, at))
+        if (static_cast<Code>(program[at]) == Code::variable) return true;
+    return false;
+}
+
 std::string_view glob_prefix(std::string_view program) noexcept {
     if (program.empty() || static_cast<Code>(program[0]) != Code::literal) return {};
     return program.substr(2, byte_at(program, 1));

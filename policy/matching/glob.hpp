@@ -61,6 +61,9 @@ struct GlobStep {
 // The steps of a Glob's program; literal text has a step for each byte.
 std::vector<GlobStep> glob_steps(std::string_view program);
 
+// Whether a variable is in the program of a Glob.
+bool glob_has_variable(std::string_view program) noexcept;
+
 // The bytes that every component which matches begins with: the literal text at the head of the program.
 std::string_view glob_prefix(std::string_view program) noexcept;
 
