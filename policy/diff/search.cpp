@@ -171,9 +171,34 @@ class Search {
             State reached = next;
             reached.nodes = choice.nodes;
             begin_any_depths(reached);
+            leave_out_overridden(reached);
             if (leads_to_changes(reached))
                 reach(std::move(reached), {index, choice.name, length + 1 + choice.name.size()});
         }
+    }
+
+    // Deny rules without effect beside another one, of those that end here and those above: with a thousand that deny names
+    // anywhere, each pair of them would be a state.
+    void leave_out_overridden(State& state) const {
+        if (state.denying.empty()) return;
+        const auto any_overrides = [&](const std::vector<Denying>& rules, const Denying& one) {
+            return std::ranges::any_of(
+                rules, [&](const Denying& other) { return other.rule <= one.rule && overrides(other, one); });
+        };
+        std::erase_if(state.nodes, [&](Index node) {
+            return node != trie_.apart() && !trie_[node].leads_on() &&
+                   std::ranges::all_of(trie_[node].entries, [&](const TrieEntry& entry) {
+                       return !entry.allows && any_overrides(state.denying, denying_of(entry));
+                   });
+        });
+        std::vector<Denying> ending;
+        for (const Index node : state.nodes)
+            for (const TrieEntry& entry : trie_[node].entries)
+                if (!entry.allows) ending.push_back(denying_of(entry));
+        std::erase_if(state.denying, [&](const Denying& one) { return any_overrides(ending, one); });
+    }
+    static Denying denying_of(const TrieEntry& entry) noexcept {
+        return {entry.side, entry.rule, entry.changed};
     }
 
     // Rules without effect beside another one are left out: each would double the states.
@@ -181,7 +206,7 @@ class Search {
         std::vector<Denying> all = state.denying;
         for (const Index node : state.nodes)
             for (const TrieEntry& entry : trie_[node].entries)
-                if (!entry.allows) all.push_back({entry.side, entry.rule, entry.changed});
+                if (!entry.allows) all.push_back(denying_of(entry));
         order(all);
         std::vector<Denying> kept;
         for (const Denying& one : all)

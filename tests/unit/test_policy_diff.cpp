@@ -251,6 +251,21 @@ TEST_CASE("diff: a search that is given up says so, and still tries the paths of
     CHECK(found.differences.size() == 50);
 }
 
+TEST_CASE("diff: names that are denied anywhere are compared for all paths, however many") {
+    const auto policy = [](const char* denied) {
+        std::string rules = "version: 1\nrules:\n  - {name: all, allow: [read, stat], paths: ['/srv/**']}\n";
+        for (int index = 0; index < 100; ++index)
+            rules += fmt::format("  - {{name: r{0}, deny: [{1}], paths: ['/**/*.x{0}']}}\n", index, denied);
+        return load_text(rules);
+    };
+    const Policy before = policy("read");
+    const Policy after = policy("stat");
+    const PolicyDiff found = diff(before, after, FakeAccounts());
+    CHECK(found.proof.all_paths);
+    CHECK(found.proof.states < 1000);
+    CHECK(found.differences.size() == 200);
+}
+
 TEST_CASE("diff: every example policy is no different from itself") {
     std::vector<Policy> policies;
     for (const auto& entry : std::filesystem::directory_iterator(FDBROKER_EXAMPLE_POLICIES)) {
