@@ -58,15 +58,18 @@ class Samples {
             for (std::uint32_t index = 0; index < compiled.pattern_ends.size(); ++index) {
                 const Selector selector{side, compiled.rule_roles[compiled.pattern_rules[index]]};
                 const auto patterns = parse_pattern(compiled.pattern(index));
-                for (const Pattern& pattern : patterns.value())
-                    for (const std::size_t depth : {0U, 1U, 2U}) try_path(example(pattern, depth), selector);
+                for (const PeerClass& peer : peers_.classes({selector}, nullptr, 0).classes)
+                    for (const Pattern& pattern : patterns.value())
+                        for (const std::size_t depth : {0U, 1U, 2U})
+                            try_path(example(pattern, depth, peer), peer);
             }
         }
-        return tried_.size();
+        return paths_.size();
     }
 
   private:
-    static std::string example(const Pattern& pattern, std::size_t depth) {
+    std::string example(const Pattern& pattern, std::size_t depth, const PeerClass& peer) const {
+        const PeerValues values = policies_.before->identify(peer.identity).values();
         std::string path;
         for (const Component& component : pattern.components) {
             if (component.any_depth) {
@@ -75,7 +78,7 @@ class Samples {
             }
             path += '/';
             const std::string_view programs[] = {component.glob.program()};
-            const NameClasses names = name_classes(programs, {}, {"a", "1", "a", "1"});
+            const NameClasses names = name_classes(programs, {}, values);
             for (const NameClass& one : names.classes) {
                 if (one.globs.empty()) continue;
                 path += one.example;
@@ -85,22 +88,22 @@ class Samples {
         return path.empty() ? "/" : path;
     }
 
-    void try_path(const std::string& text, const Selector& selector) {
+    void try_path(const std::string& text, const PeerClass& peer) {
         const auto path = RequestPath::parse(text);
-        if (!path || !tried_.insert(text).second) return;
-        for (const PeerClass& peer : peers_.classes({selector}, nullptr, 0).classes) {
-            const Verdict before = verdict_of(*policies_.before, peer.identity, *path);
-            const Verdict after = verdict_of(*policies_.after, peer.identity, *path);
-            for (const Change& change : changes(policies_, peer.identity, before, after))
-                result_.findings.push_back(
-                    {.change = change, .path = text, .peer = peer.identity, .peers = peer.labels});
-        }
+        if (!path || !tried_.emplace(text, peer.labels.front()).second) return;
+        paths_.insert(text);
+        const Verdict before = verdict_of(*policies_.before, peer.identity, *path);
+        const Verdict after = verdict_of(*policies_.after, peer.identity, *path);
+        for (const Change& change : changes(policies_, peer.identity, before, after))
+            result_.findings.push_back(
+                {.change = change, .path = text, .peer = peer.identity, .peers = peer.labels});
     }
 
     const PolicyPair& policies_;
     Peers& peers_;
     SearchResult& result_;
-    std::set<std::string> tried_{};
+    std::set<std::string> paths_{};
+    std::set<std::pair<std::string, std::string>> tried_{};  // path, label of a peer
 };
 
 bool same_but_for_operations(const FoundChange& one, const FoundChange& other) {
@@ -214,10 +217,11 @@ SearchResult search_all(const PolicyPair& policies, Peers& peers, const DiffOpti
                                        .first_only = true};
         const SearchResult others = search(policies, trie, peers, Variables::match_freely, {}, of_unnamed);
         unnamed_alike = others.findings.empty() && others.all_paths && !result.groups_met;
-        const auto bindings = peers.bindings(result.values, result.groups_met);
-        result = search(policies, trie, peers, Variables::are_bound, bindings, search_options);
+        const Bindings bindings = peers.bindings(result.values, result.groups_met);
+        unnamed_alike = unnamed_alike && bindings.complete;
+        result = search(policies, trie, peers, Variables::are_bound, bindings.list, search_options);
         proof.states += result.states;
-        proof.values_tried = bindings.size();
+        proof.values_tried = bindings.list.size();
     }
     proof.all_paths = result.all_paths;
     proof.all_peers = result.all_peers && unnamed_alike;

@@ -50,10 +50,11 @@ PatternTrie::Index PatternTrie::path_node(std::string_view path, bool changed) {
     for (std::size_t begin = 1; begin < path.size();) {
         const std::size_t end = std::min(path.find('/', begin), path.size());
         const auto next = static_cast<Index>(nodes_.size());
-        node = nodes_[node]
+        const Index parent = node;
+        node = nodes_[parent]
                    .literals.try_emplace(std::string(path.substr(begin, end - begin)), next)
                    .first->second;
-        if (node == next) nodes_.emplace_back();
+        if (node == next) nodes_.emplace_back().parent = parent;
         nodes_[node].changed = nodes_[node].changed || changed;
         begin = end + 1;
     }
@@ -72,7 +73,7 @@ PatternTrie::Index PatternTrie::child(Index parent, const Component& component) 
         found = nodes_[parent].globs.try_emplace(component.glob.program(), next).first->second;
     }
     if (found == next && !component.any_depth) note_variables(nodes_[parent], component.glob);
-    if (found == next) nodes_.emplace_back().is_any_depth = component.any_depth;
+    if (found == next) nodes_.push_back({.parent = parent, .is_any_depth = component.any_depth});
     return found;
 }
 

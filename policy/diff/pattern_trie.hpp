@@ -46,6 +46,7 @@ class PatternTrie {
     static constexpr Index none = UINT32_MAX;
 
     struct Node {
+        Index parent = none;
         Index any_depth = none;  // the node of `**` below this one
         bool is_any_depth = false;
         bool changed = false;          // a changed entry ends here or below
@@ -64,6 +65,8 @@ class PatternTrie {
     Index apart() const noexcept { return apart_; }  // the node of that path, or none
     const Node& operator[](Index index) const noexcept { return nodes_[index]; }
     static constexpr Index root = 0;
+    // Nodes are those below it; a child comes after its parent.
+    Index size() const noexcept { return static_cast<Index>(nodes_.size()); }
 
   private:
     Index child(Index parent, const Component& component);

@@ -13,7 +13,7 @@ namespace {
 
 // Every set of so many groups is tried, else none, each, each two and all.
 constexpr std::size_t max_free_groups = 8;
-constexpr std::size_t max_bindings = 512;
+constexpr std::size_t max_bindings = 4096;
 
 // nobody's: most have an account with it, and few a rule. Where one has, numbers that no account has.
 constexpr std::uint32_t likely_free = 65534;
@@ -125,6 +125,12 @@ bool Peers::holds(const Selector& selector, const PeerIdentity& identity) const 
     const auto roles = compiled(selector.side).role_sets.roles(selector.selector);
     return std::ranges::any_of(
         roles, [&](std::uint32_t role) { return compiled(selector.side).roles[role].held_by(identity); });
+}
+
+std::vector<bool> Peers::possible_roles(Side side, const Binding& binding) const {
+    std::vector<bool> possible;
+    for (const Role& role : compiled(side).roles) possible.push_back(role.takes_user_of(binding.identity));
+    return possible;
 }
 
 Peers::Person Peers::person(std::uint32_t uid) const {
@@ -247,8 +253,8 @@ const PeerClasses& Peers::classes(const std::vector<Selector>& selectors, const 
     return known_.emplace(std::pair(key, selectors), find(selectors, binding)).first->second;
 }
 
-std::vector<Binding> Peers::bindings(const std::array<std::set<std::string>, variable_count>& values,
-                                     bool groups_count) const {
+Bindings Peers::bindings(const std::array<std::set<std::string>, variable_count>& values,
+                         bool groups_count) const {
     const auto of = [&](Variable variable) -> const std::set<std::string>& {
         return values[static_cast<std::size_t>(variable)];
     };
@@ -281,9 +287,9 @@ std::vector<Binding> Peers::bindings(const std::array<std::set<std::string>, var
         groups.emplace(free_gid_, accounts_.group_name_of(free_gid_).value_or(""));
         groups.emplace(free_gid_, "");
     }
-    std::vector<Binding> bindings;
+    Bindings found;
     const auto add = [&](const PeerIdentity& identity, std::string label) {
-        bindings.push_back(
+        found.list.push_back(
             {identity, groups_count, std::move(label), values_of(*policies_.before, identity)});
     };
     for (const Person& person : people) {
@@ -297,8 +303,9 @@ std::vector<Binding> Peers::bindings(const std::array<std::set<std::string>, var
                 fmt::format("{}, primary group {}", person.label, name.empty() ? std::to_string(gid) : name));
         }
     }
-    if (bindings.size() > max_bindings) bindings.resize(max_bindings);
-    return bindings;
+    found.complete = found.list.size() <= max_bindings;
+    if (!found.complete) found.list.resize(max_bindings);
+    return found;
 }
 
 }  // namespace fdbroker::policy

@@ -46,6 +46,11 @@ struct Binding {
     PeerValues values{};
 };
 
+struct Bindings {
+    std::vector<Binding> list{};
+    bool complete = true;  // false: there are too many; the first are there
+};
+
 class Peers {
   public:
     // Both must outlive it.
@@ -57,13 +62,15 @@ class Peers {
                                std::size_t key);
 
     // Peers to try where variables count: all whom roles name, those with one of these values for a variable, and others.
-    std::vector<Binding> bindings(const std::array<std::set<std::string>, variable_count>& values,
-                                  bool groups_count) const;
+    Bindings bindings(const std::array<std::set<std::string>, variable_count>& values,
+                      bool groups_count) const;
 
     // A peer whom no role names, whatever its user's name.
     Binding unnamed() const;
 
     bool holds(const Selector& selector, const PeerIdentity& identity) const;
+    // For each role of a policy whether peers of the binding may hold it: whether it takes their user.
+    std::vector<bool> possible_roles(Side side, const Binding& binding) const;
 
   private:
     struct Person {

@@ -3,9 +3,14 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <queue>
 #include <tuple>
+#include <unordered_map>
+#include <unordered_set>
+#include <utility>
 
+#include "policy/diff/bound_trie.hpp"
 #include "policy/diff/name_menu.hpp"
 #include "policy/matching/compiled.hpp"
 #include "policy/matching/matcher_walk.hpp"
@@ -35,7 +40,23 @@ struct State {
     Indices deep{};   // nodes of `**` that began earlier
     std::vector<Denying> denying{};
     std::uint32_t binding = Findings::unbound;
-    auto operator<=>(const State&) const = default;
+    bool operator==(const State&) const = default;
+};
+
+struct StateHash {
+    std::size_t operator()(const State& state) const noexcept {
+        std::size_t hash = state.binding;
+        const auto add = [&](std::size_t number) {
+            hash = (hash ^ number) * 0x9e3779b97f4a7c15;  // 2^64 / golden ratio
+            hash ^= hash >> 32;
+        };
+        for (const Indices* const all : {&state.nodes, &state.fresh, &state.deep}) {
+            add(all->size());
+            for (const Index node : *all) add(node);
+        }
+        for (const Denying& one : state.denying) add(one.rule);
+        return hash;
+    }
 };
 
 Indices joined(const Indices& one, const Indices& other) {
@@ -57,6 +78,7 @@ class Search {
            const std::vector<Binding>& bindings, const SearchOptions& options)
         : policies_(policies),
           trie_(trie),
+          peers_(peers),
           variables_(variables),
           bindings_(bindings),
           options_(options),
@@ -75,7 +97,7 @@ class Search {
                 options_.progress(result_.states);
             visit(index);
             if (options_.first_only && !findings_.empty()) break;
-            if (visited_.size() >= options_.max_states) {
+            if (is_full()) {
                 result_.all_paths = false;
                 break;
             }
@@ -96,6 +118,8 @@ class Search {
         Arrival arrival{};
         bool done = false;
     };
+
+    bool is_full() const noexcept { return visited_.size() >= options_.max_states; }
 
     void reach(State state, Arrival arrival) {
         const auto [place, is_new] =
@@ -127,8 +151,29 @@ class Search {
         std::ranges::sort(state.fresh);
     }
 
-    bool leads_to_changes(const State& state) const {
-        const auto changed = [&](Index node) { return trie_[node].changed; };
+    // The trie as those meet it whom a state is about; null: everybody.
+    const BoundTrie* bound_trie(std::uint32_t binding) {
+        if (binding == unbound) return nullptr;
+        if (bound_tries_.empty()) bound_tries_.resize(bindings_.size());
+        auto& bound = bound_tries_[binding];
+        if (!bound) bound.emplace(policies_, trie_, peers_, bindings_[binding]);
+        return &*bound;
+    }
+    // What is not there for the peers of the state's binding goes.
+    void leave_out_others(State& state) {
+        const BoundTrie* const bound = bound_trie(state.binding);
+        if (bound == nullptr) return;
+        for (Indices* const all : {&state.nodes, &state.fresh, &state.deep})
+            std::erase_if(*all, [&](Index node) { return !bound->leads_to_rules(node); });
+        std::erase_if(state.denying,
+                      [&](const Denying& one) { return !bound->has_rule(one.side, one.rule); });
+    }
+
+    bool leads_to_changes(const State& state) {
+        const BoundTrie* const bound = bound_trie(state.binding);
+        const auto changed = [&](Index node) {
+            return bound != nullptr ? bound->leads_to_changes(node) : trie_[node].changed;
+        };
         return std::ranges::any_of(state.nodes, changed) || std::ranges::any_of(state.fresh, changed) ||
                std::ranges::any_of(state.deep, changed) ||
                std::ranges::any_of(state.denying, &Denying::changed);
@@ -150,7 +195,7 @@ class Search {
             result_.variables_met = true;
             add_values(trie_, live, result_.values);
             if (variables_ == Variables::are_bound) {
-                for (std::uint32_t binding = 0; binding < bindings_.size(); ++binding)
+                for (std::uint32_t binding = 0; binding < bindings_.size() && !is_full(); ++binding)
                     go_on(state, index, live, binding);
                 return;
             }
@@ -159,18 +204,25 @@ class Search {
     }
 
     void go_on(const State& state, std::uint32_t index, const Indices& live, std::uint32_t binding) {
-        State next{
-            .deep = joined(state.deep, state.fresh), .denying = denying_below(state), .binding = binding};
+        State next{.nodes = live,
+                   .deep = joined(state.deep, state.fresh),
+                   .denying = denying_below(state),
+                   .binding = binding};
+        leave_out_others(next);
+        if (!leads_to_changes(next)) return;
         // States that differ in what ended there alone go on alike, and the first of them has the shortest path.
-        if (!gone_on_.emplace(live, next).second) return;
+        if (!gone_on_.insert(next).second) return;
+        const Indices leading = std::exchange(next.nodes, {});
         const std::size_t length = visited_[index].arrival.length;
-        const NameMenu& menu = menu_of(live, binding);
+        const NameMenu& menu = menu_of(leading, binding);
         result_.all_paths = result_.all_paths && menu.complete;
         for (const NameChoice& choice : menu.choices) {
+            if (is_full()) return;
             if (length + 1 + choice.name.size() > max_path_bytes) continue;
             State reached = next;
             reached.nodes = choice.nodes;
             begin_any_depths(reached);
+            leave_out_others(reached);
             leave_out_overridden(reached);
             if (leads_to_changes(reached))
                 reach(std::move(reached), {index, choice.name, length + 1 + choice.name.size()});
@@ -225,6 +277,8 @@ class Search {
     }
 
     const NameMenu& menu_of(const Indices& live, std::uint32_t binding) {
+        bool groups = false;
+        if (!meets_variable(trie_, live, groups)) binding = unbound;
         const auto known = menus_.find({live, binding});
         if (known != menus_.end()) return known->second;
         const PeerValues no_values{};
@@ -233,10 +287,12 @@ class Search {
     }
 
     // The rules that match a path which ends here; `changed` is set when one of them is changed.
-    std::vector<MatchedRule> matches_at(const State& state, bool& changed) const {
+    std::vector<MatchedRule> matches_at(const State& state, bool& changed) {
+        const BoundTrie* const bound = bound_trie(state.binding);
         std::map<std::tuple<Side, std::uint32_t, bool>, OperationSet> found;
         const auto add = [&](Side side, std::uint32_t rule, bool ancestor, OperationSet reached,
                              bool is_changed) {
+            if (bound != nullptr && !bound->has_rule(side, rule)) return;
             OperationSet& operations = found[{side, rule, ancestor}];
             operations = operations | reached;
             changed = changed || is_changed;
@@ -267,15 +323,17 @@ class Search {
 
     const PolicyPair& policies_;
     const PatternTrie& trie_;
+    const Peers& peers_;
     Variables variables_;
     const std::vector<Binding>& bindings_;
     const SearchOptions& options_;
+    std::vector<std::optional<BoundTrie>> bound_tries_{};
     SearchResult result_{};
-    std::map<State, std::uint32_t> known_{};
+    std::unordered_map<State, std::uint32_t, StateHash> known_{};
     std::vector<Visited> visited_{};
     KnownNameClasses names_{};
     std::map<std::pair<Indices, std::uint32_t>, NameMenu> menus_{};
-    std::set<std::pair<Indices, State>> gone_on_{};
+    std::unordered_set<State, StateHash> gone_on_{};  // their nodes are those that lead on
     Findings findings_;
     std::uint32_t order_ = 0;
     std::priority_queue<std::tuple<std::size_t, std::uint32_t, std::uint32_t>,

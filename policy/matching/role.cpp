@@ -7,18 +7,21 @@
 
 namespace fdbroker::policy {
 
-bool Role::held_by(const PeerIdentity& peer) const noexcept {
+bool Role::takes_user_of(const PeerIdentity& peer) const noexcept {
     const auto is_user = [&](const RoleUser& user) {
         if (user.uid == no_account) return !user.name.empty() && user.name == peer.user;
         return user.uid == peer.uid && !(user.by_name && peer.user.empty());
     };
+    return users.empty() || std::ranges::any_of(users, is_user);
+}
+
+bool Role::held_by(const PeerIdentity& peer) const noexcept {
     const auto in_group = [&](std::uint32_t gid) {
         if (gid == no_account) return false;
         return gid == peer.gid || std::ranges::find(peer.groups, gid) != peer.groups.end();
     };
     const auto came_by = [&](const std::string& socket) { return socket == peer.listener; };
-    return (users.empty() || std::ranges::any_of(users, is_user)) &&
-           (groups.empty() || std::ranges::any_of(groups, in_group)) &&
+    return takes_user_of(peer) && (groups.empty() || std::ranges::any_of(groups, in_group)) &&
            (sockets.empty() || std::ranges::any_of(sockets, came_by));
 }
 

@@ -25,6 +25,8 @@ struct Role {
     std::vector<std::string> sockets{};
 
     bool held_by(const PeerIdentity& peer) const noexcept;
+    // `users` alone.
+    bool takes_user_of(const PeerIdentity& peer) const noexcept;
 };
 
 // The sets of roles that rules name. A selector is a number that stands for one set.

@@ -266,6 +266,30 @@ TEST_CASE("diff: names that are denied anywhere are compared for all paths, howe
     CHECK(found.differences.size() == 200);
 }
 
+TEST_CASE("diff: each of many users with variables and a role is compared by what is for that user") {
+    const auto policy = [](const char* allowed) {
+        std::string roles = "version: 1\nroles:\n";
+        std::string rules = "rules:\n  - {name: keys, deny: all, paths: ['/**/*.key']}\n";
+        for (int index = 0; index < 600; ++index) {
+            roles += fmt::format("  t{0}: {{users: [{1}]}}\n", index, 5000 + index);
+            rules += fmt::format(
+                "  - {{name: r{0}, roles: [t{0}], allow: [{1}], paths: ['/home/${{uid}}/t{0}']}}\n", index,
+                allowed);
+        }
+        return load_text(roles + rules);
+    };
+    const Policy before = policy("read");
+    const Policy after = policy("stat");
+    const PolicyDiff found = diff(before, after, FakeAccounts());
+    CHECK(found.proof.all_paths);
+    CHECK(found.proof.values_tried > 600);
+    CHECK(found.proof.states < 10'000);
+    CHECK(found.differences.size() == 1200);
+    const PolicyDiff sampled = diff(before, after, FakeAccounts(), {.max_states = 10});
+    CHECK_FALSE(sampled.proof.all_paths);
+    CHECK(sampled.differences.size() == 1200);
+}
+
 TEST_CASE("diff: every example policy is no different from itself") {
     std::vector<Policy> policies;
     for (const auto& entry : std::filesystem::directory_iterator(FDBROKER_EXAMPLE_POLICIES)) {
