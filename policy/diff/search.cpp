@@ -159,7 +159,7 @@ class Search {
         if (!bound) bound.emplace(policies_, trie_, peers_, bindings_[binding]);
         return &*bound;
     }
-    // What is not there for the peers of the state's binding goes.
+    // Patterns and deny rules that are for other peers than those of the state's binding.
     void leave_out_others(State& state) {
         const BoundTrie* const bound = bound_trie(state.binding);
         if (bound == nullptr) return;
