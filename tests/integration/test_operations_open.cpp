@@ -183,8 +183,8 @@ TEST_CASE(
 }
 
 TEST_CASE("open: a descriptor for reading is for reading, whatever the file's mode and the rules around it") {
-    FDBROKER_SKIP_UNLESS(is_root() && can_make_mount_namespace() && !has_starting_program(),
-                         "needs root and mount namespaces");
+    FDBROKER_SKIP_UNLESS(is_root() && can_make_mount_namespace(), "needs root and mount namespaces");
+    FDBROKER_SKIP_UNLESS(!has_starting_program(), "Landlock in place of the private root makes no mount");
     const Fixture fixture;
     // Another rule makes both directories writable for the broker; the file is the peer's own.
     for (const char* name : {"read/own", "all/own"})
