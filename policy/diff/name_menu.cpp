@@ -80,16 +80,15 @@ Children children_of(const PatternTrie& trie, const Indices& nodes, const PeerVa
         for (const auto& [program, child] : trie[node].globs) globs[program].push_back(child);
     }
     for (auto& [program, children] : globs) {
+        const bool variable = glob_has_variable(program);
+        const auto text = variable && values != nullptr ? text_of(program, *values) : std::nullopt;
         if (is_any_name(program)) {
             found.of_any_name = std::move(children);
-        } else if (!glob_has_variable(program)) {
-            found.globs.push_back({program, std::move(children)});
-        } else if (values == nullptr) {
-            found.free.push_back({program, std::move(children)});
-        } else if (const auto text = text_of(program, *values); !text) {
-            found.globs.push_back({program, std::move(children)});
-        } else if (is_file_name(*text)) {
-            add(found.literals[*text], children);
+        } else if (text) {
+            if (is_file_name(*text)) add(found.literals[*text], children);
+        } else {
+            auto& list = variable && values == nullptr ? found.free : found.globs;
+            list.push_back({program, std::move(children)});
         }
     }
     return found;
